@@ -1,0 +1,50 @@
+"""How long work tells its progress without knowing who listens: a terminal, a job's log, or nobody.
+
+Drivers and tasks take a `Reporter` and never print.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Reporter(Protocol):
+    """Receives messages, progress and metrics of one piece of work."""
+
+    def info(self, text: str) -> None:
+        """A fact that the user will want to have seen."""
+
+    def warn(self, text: str) -> None:
+        """Something that the user should look at; the work goes on."""
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        """Yield the items and show how far the work is."""
+        ...
+
+    def metrics(self, row: dict[str, float | int | str]) -> None:
+        """One row of a live table, for example one epoch of training."""
+
+
+class SilentReporter:
+    """Reports to nobody; keeps warnings for tests and for results."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self.warnings: list[str] = []
+
+    def info(self, text: str) -> None:
+        """Keep the message."""
+        self.messages.append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep the warning."""
+        self.warnings.append(text)
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        """Yield the items."""
+        del label, total
+        yield from items
+
+    def metrics(self, row: dict[str, float | int | str]) -> None:
+        """Forget the row."""

@@ -1,0 +1,52 @@
+"""Units: eV, Angstrom, amu, e, fs, K, eV/Angstrom, eV/Angstrom^3 inside; conversion happens once, at the edges.
+
+`Annotated[float, Unit("eV/Å")]` carries a unit from the settings class to help, schema and form.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+KB = 8.617333262e-5
+"""Boltzmann constant (eV/K)."""
+COULOMB = 14.3996454784
+"""e^2 / (4 pi epsilon_0) (eV Angstrom)."""
+BOHR = 0.529177210903
+"""Bohr radius (Angstrom)."""
+HARTREE = 27.211386245988
+"""Hartree (eV)."""
+GPA = 1.0 / 160.2176634
+"""1 GPa in eV/Angstrom^3."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a setting, shown in help and schema under the key `unit`."""
+
+    symbol: str
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Add the unit to the JSON schema of the field."""
+        out = handler(schema)
+        out["unit"] = self.symbol
+        return out
+
+
+Angstrom = Annotated[float, Unit("Å")]
+ElectronVolt = Annotated[float, Unit("eV")]
+EVPerAtom = Annotated[float, Unit("eV/atom")]
+EVPerAngstrom = Annotated[float, Unit("eV/Å")]
+EVPerAngstrom3 = Annotated[float, Unit("eV/Å³")]
+Kelvin = Annotated[float, Unit("K")]
+Femtosecond = Annotated[float, Unit("fs")]
+GigaPascal = Annotated[float, Unit("GPa")]
+Second = Annotated[float, Unit("s")]
+Megabyte = Annotated[float, Unit("MB")]
+
+ENERGY_UNITS = {"eV": 1.0, "meV": 1e-3, "Hartree": HARTREE, "Ry": HARTREE / 2, "kcal/mol": 0.0433641153087705,
+                "kJ/mol": 0.01036426965626}  # fmt: skip
+"""Accepted names of energy units in data files, in eV."""
+LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR, "nm": 10.0}
+"""Accepted names of length units in data files, in Angstrom."""

@@ -1,0 +1,80 @@
+"""Edges (integers, no gradient) and the graph that a potential sees (vectors, differentiable).
+
+Letters of shapes: N atoms, S systems, E directed edges. An edge i -> j points from a centre to one
+periodic image of a neighbour; every image inside the cutoff is its own neighbour, images of i itself included.
+Both directions are stored. Edges are sorted by centre i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rutile.structures.structures import Structures
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Who neighbours whom, for a batch; valid while no pair crosses the cutoff."""
+
+    i: Tensor
+    """Centre of each edge, [E] int64, non-decreasing."""
+    j: Tensor
+    """Neighbour of each edge, [E] int64."""
+    shift: Tensor
+    """Cell shift of the neighbour's image, [E, 3] int64: r_ij = R_j + shift @ cell - R_i."""
+    cutoff: float
+    """Radius (Angstrom); strictly smaller distances are neighbours."""
+
+    def to(self, device: torch.device | str) -> Edges:
+        """A copy on another device."""
+        return Edges(self.i.to(device), self.j.to(device), self.shift.to(device), self.cutoff)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a potential sees of a batch."""
+
+    numbers: Tensor
+    """Atomic numbers, [N] int64."""
+    system: Tensor
+    """System of each atom, [N] int64."""
+    n_systems: int
+    """Number of systems S."""
+    i: Tensor
+    """Centre of each edge, [E] int64, non-decreasing."""
+    j: Tensor
+    """Neighbour of each edge, [E] int64."""
+    vectors: Tensor
+    """r_ij = R_j + shift @ cell - R_i (Angstrom), [E, 3]."""
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms N."""
+        return self.numbers.shape[0]
+
+
+def build_graph(structures: Structures, edges: Edges) -> Graph:
+    """Vectors of the edges as a differentiable function of positions and cell."""
+    cell = structures.cell[structures.system[edges.i]]
+    offset = torch.einsum("ea,eab->eb", edges.shift.to(cell.dtype), cell)
+    vectors = structures.positions[edges.j] + offset - structures.positions[edges.i]
+    return Graph(structures.numbers, structures.system, structures.n_systems, edges.i, edges.j, vectors)
+
+
+def join_edges(parts: list[Edges], sizes: list[int]) -> Edges:
+    """Edges of a batch from those of its structures; `sizes` are their atom counts.
+
+    Raises:
+        ValueError: the parts have different cutoffs.
+    """
+    if len({p.cutoff for p in parts}) > 1:
+        raise ValueError(f"edges of different cutoffs: {sorted({p.cutoff for p in parts})}")
+    start, i, j = 0, [], []
+    for part, size in zip(parts, sizes, strict=True):
+        i.append(part.i + start)
+        j.append(part.j + start)
+        start += size
+    return Edges(torch.cat(i), torch.cat(j), torch.cat([p.shift for p in parts]), parts[0].cutoff)

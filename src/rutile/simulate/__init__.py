@@ -1,0 +1,1 @@
+"""Floor 4: move atoms and derive properties."""

@@ -1,0 +1,1 @@
+"""Floor 1: the batch of structures, files, geometry."""

@@ -1,0 +1,1 @@
+"""Contract kits and hypothesis strategies; only tests import this room."""

@@ -1,0 +1,1 @@
+"""Floor 4: fit potentials to labelled frames."""
