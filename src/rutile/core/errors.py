@@ -1,15 +1,15 @@
 """Errors a user can meet. Each message says the value, the place (file, frame, key) and the remedy.
 
-    RutileError                     the root; the command line prints it as one line and exits with code 2
-    ├── SettingsError               a setting is unknown, of the wrong type or out of bounds
-    ├── FileError                   a file is missing, unreadable, truncated or of an unknown format
-    │   └── ModelFileError          a model or checkpoint file cannot be understood
-    ├── DataError                   a frame cannot be used (NaN, overlap, missing cell, unknown element)
-    │   └── LabelError              labels that the work needs are absent or not finite
-    ├── GeometryError               a structure cannot be evaluated (NaN, two atoms at one place, empty)
-    │   └── ElementError            an element that the potential was not trained on
-    ├── TrainingError               training met NaN or infinity; names the structures
-    └── MissingPackageError         an optional package or engine is not installed
+RutileError                     the root; the command line prints it as one line and exits with code 2
+├── SettingsError               a setting is unknown, of the wrong type or out of bounds
+├── FileError                   a file is missing, unreadable, truncated or of an unknown format
+│   └── ModelFileError          a model or checkpoint file cannot be understood
+├── DataError                   a frame cannot be used (NaN, overlap, missing cell, unknown element)
+│   └── LabelError              labels that the work needs are absent or not finite
+├── GeometryError               a structure cannot be evaluated (NaN, two atoms at one place, empty)
+│   └── ElementError            an element that the potential was not trained on
+├── TrainingError               training met NaN or infinity; names the structures
+└── MissingPackageError         an optional package or engine is not installed
 """
 
 

@@ -76,7 +76,11 @@ class Structures:
 
     @staticmethod
     def from_arrays(
-        numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, dtype: torch.dtype = torch.float64
+        numbers: np.ndarray,
+        positions: np.ndarray,
+        cell: np.ndarray,
+        pbc: np.ndarray,
+        dtype: torch.dtype = torch.float64,
     ) -> Structures:
         """A batch of one structure from NumPy arrays ([N], [N, 3], [3, 3], [3])."""
         return Structures(
@@ -91,9 +95,7 @@ class Structures:
     def from_ase(atoms: Atoms | Sequence[Atoms], dtype: torch.dtype = torch.float64) -> Structures:
         """A batch from one or several ASE Atoms."""
         images = [atoms] if isinstance(atoms, Atoms) else list(atoms)
-        return concatenate(
-            Structures.from_arrays(a.numbers, a.positions, a.cell.array, a.pbc, dtype) for a in images
-        )
+        return concatenate(Structures.from_arrays(a.numbers, a.positions, a.cell.array, a.pbc, dtype) for a in images)
 
     def to_ase(self) -> list[Atoms]:
         """One ASE Atoms for each system, without calculator."""
