@@ -1,0 +1,71 @@
+"""Batches: every frame once, within the budget, the same in every process."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rutile.data.batches import BatchSampler
+
+EXACT = settings(derandomize=True, database=None, deadline=None)
+SIZES = st.lists(st.integers(0, 50), max_size=60).map(np.array)
+
+
+@EXACT
+@given(SIZES, st.integers(1, 10), st.integers(0, 5))
+def test_by_structures(sizes, per_batch, k):
+    batches = BatchSampler(sizes, per_batch=per_batch, seed=3).epoch(k)
+    assert sorted(np.concatenate([[], *batches]).tolist()) == list(range(len(sizes)))
+    assert all(len(b) == per_batch for b in batches[:-1])
+    assert all(1 <= len(b) <= per_batch for b in batches)
+
+
+@EXACT
+@given(SIZES, st.integers(1, 120), st.integers(0, 5))
+def test_by_edges(sizes, budget, k):
+    batches = BatchSampler(sizes, edges=budget, seed=3).epoch(k)
+    assert sorted(np.concatenate([[], *batches]).tolist()) == list(range(len(sizes)))
+    for b, after in zip(batches, [*batches[1:], None], strict=True):
+        assert len(b) >= 1
+        assert sizes[b].sum() <= budget or len(b) == 1
+        if after is not None:
+            assert sizes[b].sum() + sizes[after[0]] > budget  # nothing more would have fitted
+
+
+def test_epochs_differ_and_seeds_differ():
+    def order(seed, k):
+        return np.concatenate(BatchSampler(np.ones(50), per_batch=7, seed=seed).epoch(k)).tolist()
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+def test_an_epoch_does_not_depend_on_earlier_ones():
+    a, b = (BatchSampler(np.arange(40), edges=60, seed=1) for _ in range(2))
+    for k in range(5):
+        a.epoch(k)
+    assert [x.tolist() for x in a.epoch(5)] == [x.tolist() for x in b.epoch(5)]
+
+
+def test_in_order():
+    batches = BatchSampler(np.array([5, 5, 5, 20, 1, 1]), edges=10).in_order()
+    assert [b.tolist() for b in batches] == [[0, 1], [2], [3], [4, 5]]
+
+
+def test_same_in_another_process():
+    code = (
+        "import numpy as np; from rutile.data.batches import BatchSampler;"
+        "print([b.tolist() for b in BatchSampler(np.arange(30), edges=70, seed=11).epoch(4)])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == str([b.tolist() for b in BatchSampler(np.arange(30), edges=70, seed=11).epoch(4)])
+
+
+@pytest.mark.parametrize("how", [{}, {"per_batch": 3, "edges": 3}, {"per_batch": 0}, {"edges": -1}])
+def test_one_rule(how):
+    with pytest.raises(ValueError, match="per_batch"):
+        BatchSampler(np.ones(3), **how)
