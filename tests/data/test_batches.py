@@ -1,5 +1,6 @@
 """Batches: every frame once, within the budget, the same in every process."""
 
+import itertools
 import subprocess
 import sys
 
@@ -28,11 +29,9 @@ def test_by_structures(sizes, per_batch, k):
 def test_by_edges(sizes, budget, k):
     batches = BatchSampler(sizes, edges=budget, seed=3).epoch(k)
     assert sorted(np.concatenate([[], *batches]).tolist()) == list(range(len(sizes)))
-    for b, after in zip(batches, [*batches[1:], None], strict=True):
-        assert len(b) >= 1
-        assert sizes[b].sum() <= budget or len(b) == 1
-        if after is not None:
-            assert sizes[b].sum() + sizes[after[0]] > budget  # nothing more would have fitted
+    assert all(sizes[b].sum() <= budget or len(b) == 1 for b in batches)
+    for b, after in itertools.pairwise(batches):
+        assert sizes[b].sum() + sizes[after[0]] > budget  # nothing more would have fitted
 
 
 def test_epochs_differ_and_seeds_differ():

@@ -11,12 +11,16 @@ def some_rows(n=9, seed=0):
     rng = np.random.default_rng(seed)
     sizes = rng.integers(0, 6, size=n)
     return [
-        {"i": rng.integers(0, 99, size=s), "d": rng.normal(size=(s + 1, 3, 2)).astype(np.float32), "empty": np.zeros((0, 4))}
+        {
+            "i": rng.integers(0, 99, size=s),
+            "d": rng.normal(size=(s + 1, 3, 2)).astype(np.float32),
+            "empty": np.zeros((0, 4)),
+        }
         for s in sizes
     ]
 
 
-@pytest.fixture()
+@pytest.fixture
 def cache(tmp_path):
     return build_ragged(iter(some_rows()), tmp_path / "cache", "abc", label="test")
 

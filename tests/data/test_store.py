@@ -15,12 +15,12 @@ from rutile.data.store import Store, build_store
 FIELDS = ("numbers", "positions", "cell", "pbc", "energy", "forces", "stress", "group", "calc_mode", "weight", "source")
 
 
-@pytest.fixture()
+@pytest.fixture
 def frames():
     return some_frames()
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(frames, tmp_path):
     return build_store(iter(frames), tmp_path / "store")
 

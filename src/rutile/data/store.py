@@ -219,9 +219,9 @@ def build_store(
             text = frame.source.encode()
             n_frames, n_atoms, n_text = n_frames + 1, n_atoms + len(frame.numbers), n_text + len(text)
             present[np.unique(frame.numbers)] = True
-            row = _row(
-                frame, groups.setdefault(frame.group, len(groups)), modes.setdefault(frame.calc_mode, len(modes))
-            )
+            row = _row(frame)
+            row["group"] = np.array([groups.setdefault(frame.group, len(groups))])
+            row["mode"] = np.array([modes.setdefault(frame.calc_mode, len(modes))])
             row["offsets"], row["source_offsets"] = np.array([n_atoms]), np.array([n_text])
             row["source"] = np.frombuffer(text, dtype=np.uint8)
             for name, rows in row.items():
