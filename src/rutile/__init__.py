@@ -1,3 +1,27 @@
-"""rutile: machine-learning interatomic potentials, from reference data to materials."""
+"""rutile: machine-learning interatomic potentials, from reference data to materials.
+
+>>> from rutile import load                      # doctest: +SKIP
+>>> atoms.calc = load("model").calculator()      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rutile.potentials.model import Model
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(path: str | Path) -> Model:
+    """Read a trained model: a `.rutile` file, or a folder of a training run with `model.rutile` inside.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, foreign, or made by a newer rutile.
+    """
+    from rutile.potentials.save import load_model
+
+    return load_model(Path(path))

@@ -6,10 +6,12 @@ F = -dE/dR and stress = (1/V) dE/dstrain, with the symmetric strain e applied as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from rutile.graph.graph import Edges, build_graph
+from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
@@ -30,17 +32,40 @@ def evaluate(
     """
     edges = find_edges(structures, potential.cutoff) if edges is None else edges
     with torch.enable_grad():
-        positions = structures.positions.detach().requires_grad_()
-        strain = torch.zeros_like(structures.cell, requires_grad=True)
-        deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.mT)
-        strained = structures.replace(
-            positions=torch.einsum("na,nab->nb", positions, deform[structures.system]), cell=structures.cell @ deform
-        )
-        atom_energy = potential(build_graph(strained, edges))
-        energy = sum_by_system(atom_energy, structures.system, structures.n_systems)
-        d_positions, d_strain = _gradients(energy, [positions, strain], training)
-    prediction = Prediction(energy, -d_positions, _stress(d_strain, periodic_volume(structures)), atom_energy)
+        graph, inputs = _strained_graph(structures, edges)
+        prediction = _differentiate(potential(graph), structures, inputs, training)
     return prediction if training else _detached(prediction)
+
+
+def evaluate_members(
+    potentials: Sequence[Potential], structures: Structures, *, edges: Edges | None = None
+) -> list[Prediction]:
+    """`evaluate` for each member of a committee; members with the same descriptors compute them once.
+
+    Args:
+        potentials: members of one cutoff.
+        structures: the batch.
+        edges: neighbours at the members' cutoff; found here when None.
+
+    Raises:
+        ValueError: the members have different cutoffs.
+    """
+    if len({p.cutoff for p in potentials}) != 1:
+        raise ValueError(f"members of different cutoffs: {sorted({p.cutoff for p in potentials})}")
+    edges = find_edges(structures, potentials[0].cutoff) if edges is None else edges
+    known: dict[str, Tensor] = {}
+    predictions = []
+    with torch.enable_grad():
+        graph, inputs = _strained_graph(structures, edges)
+        for potential in potentials:
+            if isinstance(potential, DescriptorPotential):
+                if potential.descriptor_key not in known:
+                    known[potential.descriptor_key] = potential.describe(graph)
+                atom_energy = potential.energies(known[potential.descriptor_key], graph.numbers)
+            else:
+                atom_energy = potential(graph)
+            predictions.append(_detached(_differentiate(atom_energy, structures, inputs, False, keep=True)))
+    return predictions
 
 
 def linearise(potential: DescriptorPotential, structures: Structures, edges: Edges | None = None) -> Linearised:
@@ -99,11 +124,33 @@ def periodic_volume(structures: Structures) -> Tensor:
     return torch.where(structures.pbc.all(1), structures.volume, torch.zeros_like(structures.volume))
 
 
-def _gradients(energy: Tensor, inputs: list[Tensor], training: bool) -> list[Tensor]:
+def _strained_graph(structures: Structures, edges: Edges) -> tuple[Graph, list[Tensor]]:
+    """The graph as a function of fresh positions [N, 3] and strain [S, 3, 3] (zero), and those two."""
+    positions = structures.positions.detach().requires_grad_()
+    strain = torch.zeros_like(structures.cell, requires_grad=True)
+    deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.mT)
+    strained = structures.replace(
+        positions=torch.einsum("na,nab->nb", positions, deform[structures.system]), cell=structures.cell @ deform
+    )
+    return build_graph(strained, edges), [positions, strain]
+
+
+def _differentiate(
+    atom_energy: Tensor, structures: Structures, inputs: list[Tensor], training: bool, keep: bool = False
+) -> Prediction:
+    """Sums and derivatives of atom energies made from `_strained_graph`; `keep` allows another call on its graph."""
+    energy = sum_by_system(atom_energy, structures.system, structures.n_systems)
+    d_positions, d_strain = _gradients(energy, inputs, training, keep)
+    return Prediction(energy, -d_positions, _stress(d_strain, periodic_volume(structures)), atom_energy)
+
+
+def _gradients(energy: Tensor, inputs: list[Tensor], training: bool, keep: bool = False) -> list[Tensor]:
     """dE/dinput for each input; zeros where the energy does not depend on it."""
     if not energy.requires_grad:
         return [torch.zeros_like(x) for x in inputs]
-    grads = torch.autograd.grad(energy.sum(), inputs, create_graph=training, allow_unused=True)
+    grads = torch.autograd.grad(
+        energy.sum(), inputs, create_graph=training, retain_graph=training or keep, allow_unused=True
+    )
     return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, inputs, strict=True)]
 
 

@@ -1,0 +1,245 @@
+"""Model files: what goes in comes out, and whatever is not a whole model file of this program is refused by name."""
+
+import pickle
+import sys
+import types
+
+import pytest
+import safetensors.torch
+import torch
+
+import rutile
+from rutile.core.errors import FileError, ModelFileError
+from rutile.potentials import save
+from rutile.potentials.evaluate import evaluate
+from rutile.potentials.model import Model, ModelInfo
+from rutile.testing.strategies import random_crystal
+from rutile.testing.toys import Toy, ToySettings, make_toy
+
+INFO = ModelInfo(
+    elements=(8, 22), calc_modes=("PBE",), training_data="ab" * 32, metrics={"valid": {"energy_rmse": 0.004}}
+)
+
+
+@pytest.fixture(autouse=True)
+def catalogue_with_toy(monkeypatch):
+    catalogue = types.SimpleNamespace(
+        POTENTIALS={"toy": "rutile.testing.toys:Toy"},
+        make=lambda settings, elements, seed: Toy(settings, elements, torch.Generator().manual_seed(seed)),
+    )
+    import rutile.potentials
+
+    monkeypatch.setattr(rutile.potentials, "catalogue", catalogue, raising=False)
+    monkeypatch.setitem(sys.modules, "rutile.potentials.catalogue", catalogue)
+    monkeypatch.setitem(sys.modules, "rutile.potentials.settings", types.SimpleNamespace(PotentialSettings=ToySettings))
+
+
+@pytest.fixture
+def model():
+    return Model([make_toy(1)], INFO)
+
+
+@pytest.fixture
+def path(tmp_path, model):
+    model.save(tmp_path / "model.rutile")
+    return tmp_path / "model.rutile"
+
+
+def test_a_model_comes_back_bit_for_bit(path, model):
+    back = rutile.load(path)
+    a = random_crystal(0)
+    before, after = evaluate(model.potential, a), evaluate(back.potential, a)
+    assert torch.equal(before.energy, after.energy)
+    assert torch.equal(before.forces, after.forces)
+    assert back.info == INFO
+    assert back.potentials[0].settings == ToySettings()
+    assert all(p.requires_grad for p in back.potentials[0].parameters())
+
+
+def test_a_folder_with_a_model_inside(path, model):
+    assert rutile.load(path.parent).info == model.info
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_committee_in_either_precision(tmp_path, dtype):
+    model = Model([make_toy(s).to(dtype) for s in range(3)], INFO)
+    model.save(tmp_path / "c.rutile")
+    back = rutile.load(tmp_path / "c.rutile")
+    assert back.committee
+    for a, b in zip(model.potentials, back.potentials, strict=True):
+        assert b.weights.dtype == dtype
+        assert torch.equal(a.weights, b.weights)
+
+
+def test_same_model_same_bytes(path, model, tmp_path):
+    model.save(tmp_path / "again.rutile")
+    assert path.read_bytes() == (tmp_path / "again.rutile").read_bytes()
+
+
+def test_nan_in_metrics_becomes_null(tmp_path):
+    Model([make_toy()], INFO.model_copy(update={"metrics": {"x": [float("nan"), 1.0]}})).save(tmp_path / "m.rutile")
+    assert rutile.load(tmp_path / "m.rutile").info.metrics == {"x": [None, 1.0]}
+
+
+def refused(path, *words):
+    with pytest.raises(ModelFileError) as error:
+        rutile.load(path)
+    text = str(error.value)
+    assert str(path) in text
+    assert "\n" not in text
+    for word in words:
+        assert word in text, text
+
+
+def test_missing(tmp_path):
+    refused(tmp_path / "none.rutile", "No such file")
+    refused(tmp_path, "model.rutile", "No such file")
+
+
+@pytest.mark.parametrize("junk", [b"", b"x", b"hello world, a text", bytes(range(256)) * 8, pickle.dumps({"a": 1})])
+def test_garbage(tmp_path, junk):
+    (tmp_path / "junk.rutile").write_bytes(junk)
+    refused(tmp_path / "junk.rutile", "not a rutile file")
+
+
+def test_a_torch_file_is_not_unpickled(tmp_path):
+    torch.save({"w": torch.zeros(2)}, tmp_path / "m.pt")
+    refused(tmp_path / "m.pt", "not a rutile file")
+
+
+def test_every_truncation_is_noticed(path):
+    data = path.read_bytes()
+    for size in [0, 1, 7, 8, 9, 50, 500, len(data) - 8, len(data) - 1]:
+        path.write_bytes(data[:size])
+        with pytest.raises(ModelFileError):
+            rutile.load(path)
+
+
+def test_a_flipped_bit_in_the_numbers_is_noticed(path):
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    refused(path, "checksum")
+
+
+def test_another_programs_safetensors(tmp_path):
+    safetensors.torch.save_file({"w": torch.zeros(2)}, tmp_path / "x.safetensors")
+    refused(tmp_path / "x.safetensors", "another program")
+
+
+def rewrite(path, **changes):
+    """The file with parts of its description (dotted keys as nested calls) and tensors changed."""
+    tensors, description = save.read_tensors(path)
+    for key, change in changes.items():
+        if key == "tensors":
+            change(tensors)
+        else:
+            description[key] = change(description[key])
+    save.write_tensors(path, tensors, description)
+
+
+def test_a_newer_format(path):
+    rewrite(path, format=lambda v: v + 1, info=lambda i: {**i, "rutile": "9.9"})
+    refused(path, "9.9", "upgrade rutile")
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", None, 1.5])
+def test_an_impossible_format(path, version):
+    rewrite(path, format=lambda _: version)
+    refused(path, "format", "damaged")
+
+
+def test_another_kind_of_file(path):
+    rewrite(path, kind=lambda _: "checkpoint")
+    refused(path, "checkpoint", "not a model")
+
+
+def test_an_unknown_potential(path):
+    rewrite(path, members=lambda m: [{**m[0], "potential": "orb9"}])
+    refused(path, "'orb9'", "known: ", "toy")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda m: {**m, "settings": {"name": "toy", "cutof": 3}}, "cutof"),
+        (lambda m: {**m, "settings": {"name": "toy", "cutoff": -3}}, "greater than 0"),
+        (lambda m: {k: v for k, v in m.items() if k != "settings"}, "settings"),
+        (lambda m: {**m, "elements": ["O"]}, "damaged"),
+        (lambda m: {**m, "dtype": "float8"}, "float8"),
+        (lambda m: 3, "damaged"),
+    ],
+)
+def test_a_damaged_description(path, change, word):
+    rewrite(path, members=lambda m: [change(m[0])])
+    refused(path, word)
+
+
+def test_no_members(path):
+    rewrite(path, members=lambda _: [])
+    refused(path, "no members")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda t: t.pop("0.weights"), "'weights' is missing"),
+        (lambda t: t.update({"0.extra": torch.zeros(1)}), "'extra' is not part"),
+        (lambda t: t.update({"0.weights": torch.zeros(2, 2, 3).double()}), "shape [2, 2, 3] instead of [2, 2, 2]"),
+        (lambda t: t.update({"0.weights": torch.zeros(2, 2, 2)}), "float32"),
+        (lambda t: t.update({"1.weights": torch.zeros(2, 2, 2).double()}), "member '1'"),
+    ],
+)
+def test_wrong_tensors(path, change, word):
+    rewrite(path, tensors=change)
+    refused(path, word)
+
+
+def test_an_old_format_passes_through_its_upgrade(path, monkeypatch):
+    """Format 1 called the weights differently, say."""
+
+    def upgrade(tensors, description):
+        tensors["0.weights"] = tensors.pop("0.old_name")
+        return tensors, description
+
+    rewrite(path, tensors=lambda t: t.update({"0.old_name": t.pop("0.weights")}))
+    monkeypatch.setattr(save, "FORMAT", 2)
+    monkeypatch.setattr(save, "UPGRADES", {1: upgrade})
+    assert torch.equal(rutile.load(path).potentials[0].weights, make_toy(1).weights)
+
+
+def test_every_old_format_has_an_upgrade():
+    assert sorted(save.UPGRADES) == list(range(1, save.FORMAT))
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(path, model, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    before = path.read_bytes()
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(FileError, match="No space left on device"):
+        Model([make_toy(9)], INFO).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["model.rutile"]
+
+
+def test_a_missing_folder(tmp_path, model):
+    with pytest.raises(FileError, match="nowhere"):
+        model.save(tmp_path / "nowhere" / "m.rutile")
+
+
+def test_tensors_of_any_type_and_shape(tmp_path):
+    tensors = {
+        "scalar": torch.tensor(3),
+        "empty": torch.zeros(0, 3),
+        "bool": torch.tensor([True, False]),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        "transposed": torch.arange(6.0).reshape(2, 3).T,
+        "grad": torch.ones(2, requires_grad=True),
+    }
+    save.write_tensors(tmp_path / "t", tensors, {"kind": "checkpoint", "step": 3})
+    back, description = save.read_tensors(tmp_path / "t")
+    assert description == {"kind": "checkpoint", "step": 3}
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[k], tensors[k]) and back[k].dtype == tensors[k].dtype for k in tensors)
