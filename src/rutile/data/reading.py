@@ -1,0 +1,163 @@
+"""From files to checked, labelled frames: one streaming pass, every problem with its file and frame number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from rutile.core.errors import DataError, FileError, LabelError, RutileError
+from rutile.core.reporting import Reporter
+from rutile.data.checks import check_geometry, check_labels
+from rutile.data.frames import Frame
+from rutile.data.labels import Labels, Scale, find_labels, label_like_keys, scale_of, suggestion
+from rutile.data.settings import ReadSettings
+from rutile.structures import io
+from rutile.structures.formats.common import BadFrame
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was made of one frame of a file: a frame, or the reason why it cannot be used."""
+
+    path: Path
+    number: int
+    """0-based frame in its file."""
+    frame: Frame | None = None
+    labels: Labels | None = None
+    keys: frozenset[str] = frozenset()
+    """Names of all numbers the frame holds besides its geometry."""
+    problem: RutileError | None = None
+    """Names file and frame."""
+
+
+def read_frames(paths: Sequence[Path], settings: ReadSettings, reporter: Reporter) -> Iterator[Frame]:
+    """Usable frames of files, folders or patterns, in order, one at a time.
+
+    Raises:
+        FileError: a file is missing or cannot be understood.
+        DataError: a frame cannot be used (with on_bad=error), or no frame is left.
+        LabelError: a label key that the settings name is in no frame.
+    """
+    good = bad = 0
+    keys: set[str] = set()
+    for reading in readings(paths, settings):
+        if reading.problem is not None:
+            if settings.on_bad == "error":
+                raise reading.problem
+            bad += 1
+            reporter.warn(f"skipped: {reading.problem}")
+            continue
+        assert reading.frame is not None
+        keys |= reading.keys
+        good += 1
+        yield reading.frame
+    where = ", ".join(str(p) for p in paths)
+    if good == 0:
+        raise DataError(f"{where}: no usable frame" + (f" ({bad} skipped)" if bad else ": empty"))
+    if bad:
+        reporter.warn(f"{bad} of {good + bad} frames were skipped (on_bad=skip)")
+    check_keys_exist(settings, keys, where)
+
+
+def check_keys_exist(settings: ReadSettings, keys: set[str], where: str) -> None:
+    """Refuse a label key that the settings name and no frame has.
+
+    Raises:
+        LabelError: names the closest candidate.
+    """
+    named = {"energy": settings.energy_key, "forces": settings.forces_key, "stress": settings.stress_key}
+    for label, key in named.items():
+        if key not in (None, "none") and key not in keys:
+            raise LabelError(f"{where}: {suggestion(label, str(key), keys)}")
+
+
+def readings(paths: Iterable[Path | str], settings: ReadSettings) -> Iterator[Reading]:
+    """Every frame of files, folders or patterns in order, good or bad; raises nothing for bad frames.
+
+    Raises:
+        FileError: a path does not exist.
+    """
+    for path in io.expand(paths):
+        format = settings.format or io.detect(path)
+        scale = scale_of(settings, format)
+        number = 0
+        try:
+            for entry in io.entries(path, format):
+                yield _read_one(path, number, entry, settings, scale)
+                number += 1
+        except FileError as error:
+            rest = "" if number == 0 else " (nothing behind this frame can be read)"
+            yield Reading(path, number, problem=type(error)(f"{error}{rest}"))
+
+
+def _read_one(path: Path, number: int, entry: Atoms | BadFrame, settings: ReadSettings, scale: Scale) -> Reading:
+    place = f"{path}: frame {number}"
+    if isinstance(entry, BadFrame):
+        return Reading(path, number, problem=type(entry.problem)(f"{place}: {entry.problem}"))
+    try:
+        frame, labels = to_frame(entry, settings, scale, source=f"{path}#{number}")
+    except DataError as error:
+        return Reading(path, number, problem=type(error)(f"{place}: {error}"))
+    return Reading(path, number, frame, labels, frozenset(label_like_keys(entry)))
+
+
+def to_frame(atoms: Atoms, settings: ReadSettings, scale: Scale, source: str = "") -> tuple[Frame, Labels]:
+    """A checked frame with its labels, from ASE atoms.
+
+    Raises:
+        DataError: the frame cannot be used; without file and number.
+    """
+    if scale.length != 1.0:
+        atoms = atoms.copy() if atoms.calc is None else _copy_with_results(atoms)
+        atoms.set_cell(atoms.cell.array * scale.length, scale_atoms=False)
+        atoms.positions *= scale.length
+    numbers = np.array(atoms.numbers, dtype=np.int64)
+    positions = np.array(atoms.positions, dtype=np.float64)
+    cell, pbc = np.array(atoms.cell.array, dtype=np.float64), np.array(atoms.pbc, dtype=bool)
+    check_geometry(numbers, positions, cell, pbc, settings.closest)
+    labels = find_labels(atoms, settings, scale)
+    check_labels(labels.energy, labels.forces, labels.stress, len(numbers))
+    weight = _weight(atoms, settings.weight_key)
+    group = str(atoms.info.get(settings.group_key, ""))
+    mode = str(atoms.info.get(settings.mode_key, ""))
+    frame = Frame(
+        numbers, positions, cell, pbc, labels.energy, labels.forces, labels.stress, group, mode, weight, source
+    )
+    return frame, labels
+
+
+def _copy_with_results(atoms: Atoms) -> Atoms:
+    copy = atoms.copy()
+    copy.calc = atoms.calc
+    return copy
+
+
+def _weight(atoms: Atoms, key: str) -> float:
+    try:
+        weight = float(atoms.info.get(key, 1.0))
+    except (TypeError, ValueError):
+        weight = float("nan")
+    if not (np.isfinite(weight) and weight >= 0):
+        raise DataError(f"the weight under {key!r} is {atoms.info[key]!r}: a number of at least 0 is expected")
+    return weight
+
+
+def to_atoms(frame: Frame) -> Atoms:
+    """ASE atoms with the labels of a frame under REF_energy, REF_forces, REF_stress."""
+    atoms = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+    if frame.energy is not None:
+        atoms.info["REF_energy"] = frame.energy
+    if frame.forces is not None:
+        atoms.arrays["REF_forces"] = np.array(frame.forces)
+    if frame.stress is not None:
+        atoms.info["REF_stress"] = np.array(frame.stress)
+    for key, value in (("config_type", frame.group), ("calc_mode", frame.calc_mode)):
+        if value:
+            atoms.info[key] = value
+    if frame.weight != 1.0:
+        atoms.info["config_weight"] = frame.weight
+    return atoms

@@ -1,0 +1,169 @@
+"""Extended XYZ: frames are found here one at a time, and parsed by ASE.
+
+Written files keep every digit (shortest decimal that reads back as the same double); ASE's own writer rounds to 8.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from ase import Atoms
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, read_xyz
+
+from rutile.core.errors import DataError, FileError
+from rutile.structures.formats.common import MAX_LINE, BadFrame, Entry, decode
+
+SHORTEST_ATOM = 8
+"""Bytes of the shortest possible line of an atom, "H 0 0 0" and its end."""
+_NINE = re.compile(r"(^|\s)(stress|virial)(?=\s*=)")
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """Frames of an extended XYZ file, one at a time.
+
+    Raises:
+        FileError: from here on the file cannot be understood.
+    """
+    with path.open("rb") as handle:
+        size = os.fstat(handle.fileno()).st_size
+        number = 0
+        while header := handle.readline(MAX_LINE):
+            if not header.strip():
+                if handle.read().strip():
+                    raise FileError(f"line {number + 1} is empty, and text follows: expected the number of atoms")
+                return
+            lines = _frame_lines(handle, header, number, size)
+            try:
+                yield _parse(lines)
+            except DataError as error:
+                yield BadFrame(error)
+            number += len(lines) + 1
+
+
+def _frame_lines(handle: BinaryIO, header: bytes, number: int, size: int) -> list[str]:
+    """Comment line and atom lines of the frame whose header was just read."""
+    text = decode(header, number).strip()
+    if not re.fullmatch(r"\d{1,15}", text):
+        raise FileError(
+            f"line {number + 1} should be a number of atoms, but is {text[:40]!r}: not an extended XYZ file, "
+            "or the frame before has another number of atoms than its header says"
+        )
+    count = int(text)
+    left = size - handle.tell()
+    if count * SHORTEST_ATOM > left + 1:
+        raise FileError(
+            f"line {number + 1} announces {count} atoms, but only {left} bytes follow: truncated, or a wrong header"
+        )
+    lines = []
+    for k in range(count + 1):
+        line = handle.readline(MAX_LINE)
+        if not line:
+            raise FileError(f"the file ends in the middle of a frame ({max(k - 1, 0)} of {count} atoms): truncated")
+        lines.append(decode(line, number + 1 + k))
+    return lines
+
+
+def _properties(line: str) -> dict[str, Any]:
+    """The comment line; a stress of six numbers, which ASE refuses, becomes a 3x3 matrix like one of nine."""
+    info: dict[str, Any] = key_val_str_to_dict(_NINE.sub(r"\1_rutile_\2", line))
+    for name in ("stress", "virial"):
+        value = info.pop(f"_rutile_{name}", None)
+        if value is None:
+            continue
+        value = np.asarray(value)
+        if value.size == 6 and value.dtype.kind in "fi":
+            xx, yy, zz, yz, xz, xy = value.ravel()
+            value = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]], dtype=np.float64)
+        if value.size != 9 or value.dtype.kind not in "fi":
+            raise DataError(f"{name} should be 6 (Voigt) or 9 numbers, but is {str(value)[:60]!r}")
+        info[name] = value.reshape(3, 3)
+    return info
+
+
+def _parse(lines: list[str]) -> Atoms:
+    count = len(lines) - 1
+    if count == 0:
+        raise DataError("the frame has no atoms")
+    try:
+        text = "\n".join([str(count), *lines, ""])
+        atoms = next(read_xyz(StringIO(text), index=0, properties_parser=_properties))
+    except DataError:
+        raise
+    except KeyError as error:
+        raise DataError(f"unknown element or property {error}") from None
+    except Exception as error:
+        raise DataError(f"not a valid extended XYZ frame ({type(error).__name__}: {str(error)[:120]})") from None
+    assert isinstance(atoms, Atoms)
+    return atoms
+
+
+def write(path: Path, frames: Iterable[Atoms]) -> int:
+    """Write frames with all their info, arrays and calculator results; returns how many."""
+    count = 0
+    with path.open("w") as handle:
+        for atoms in frames:
+            handle.write(_format(atoms))
+            count += 1
+    return count
+
+
+def _format(atoms: Atoms) -> str:
+    info: dict[str, Any] = {}
+    if atoms.cell.rank > 0:
+        info["Lattice"] = atoms.cell.array.T
+    columns: dict[str, np.ndarray] = {
+        "species": np.array(atoms.get_chemical_symbols()),
+        "pos": atoms.positions,
+    }
+    columns |= {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
+    results = atoms.calc.results if atoms.calc is not None else {}
+    for name, value in results.items():
+        if name in ("energy", "free_energy") and value is not None:
+            info[name] = float(value)
+        elif name == "stress" and value is not None:
+            info[name] = _matrix(np.asarray(value))
+        elif name == "forces" and value is not None:
+            columns["forces"] = np.asarray(value)
+    names = [f"{k}:{_kind(v)}:{v.shape[1] if v.ndim > 1 else 1}" for k, v in columns.items()]
+    info["Properties"] = ":".join(names)
+    info |= {k: _flat(v) for k, v in atoms.info.items()}
+    info["pbc"] = np.array(atoms.pbc)
+    words = [_words(v) for v in columns.values()]
+    rows = [" ".join(row) for row in zip(*words, strict=True)]
+    return "\n".join([str(len(atoms)), key_val_dict_to_str(info), *rows, ""])
+
+
+def _matrix(stress: np.ndarray) -> np.ndarray:
+    if stress.shape != (6,):
+        return stress.reshape(3, 3)
+    xx, yy, zz, yz, xz, xy = stress
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+def _flat(value: Any) -> Any:
+    """A 3x3 matrix of an info entry as nine numbers: ASE would write it as JSON."""
+    if isinstance(value, np.ndarray) and value.shape == (3, 3) and value.dtype.kind in "fi":
+        return value.ravel()
+    return value
+
+
+def _kind(column: np.ndarray) -> str:
+    return {"f": "R", "i": "I", "u": "I", "b": "L"}.get(column.dtype.kind, "S")
+
+
+def _words(column: np.ndarray) -> list[str]:
+    if column.dtype.kind == "f":
+        if column.ndim == 1:
+            return [repr(x) for x in column.tolist()]
+        return [" ".join(map(repr, row)) for row in column.reshape(len(column), -1).tolist()]
+    if column.dtype.kind == "b":
+        column = np.where(column, "T", "F")
+    if column.ndim == 1:
+        return [str(x) for x in column.tolist()]
+    return [" ".join(map(str, row)) for row in column.reshape(len(column), -1).tolist()]

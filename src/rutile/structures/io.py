@@ -1,0 +1,228 @@
+"""Reading and writing structures in files: which format, and one frame at a time.
+
+Frames travel as ASE Atoms with whatever labels the file holds in `info`, `arrays` or the calculator slot;
+`data.reading` decides which of them are the reference labels. Lengths in Angstrom and energies in eV, by the
+convention of each format.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from ase import Atoms
+
+from rutile.core.errors import FileError
+from rutile.structures.formats.common import BadFrame, Entry
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """One file format."""
+
+    module: str
+    """Module with `read(path) -> Iterator[Entry]` and `write(path, frames) -> int`."""
+    what: str
+    """One line for people."""
+    holds: tuple[str, ...]
+    """Labels that the format can hold: energy, forces, stress."""
+    one_frame: bool = False
+    """Whether a file holds one structure only; several are written as numbered files of a folder."""
+    read: str = "read"
+    """Name of the reading function."""
+    write: str = "write"
+    """Name of the writing function."""
+
+
+EFS = ("energy", "forces", "stress")
+_ROOM = "rutile.structures.formats"
+FORMATS: dict[str, FileFormat] = {
+    "extxyz": FileFormat(f"{_ROOM}.extxyz", "extended XYZ", EFS),
+}
+
+
+def expand(paths: Iterable[Path | str]) -> list[Path]:
+    """Files of a list of files, folders and patterns such as "data/*.xyz", sorted within each.
+
+    Raises:
+        FileError: a path or pattern matches nothing.
+    """
+    found: list[Path] = []
+    for given in paths:
+        path = Path(given).expanduser()
+        if path.is_dir() and not _is_system(path):
+            inside = _inside(path)
+            if not inside:
+                raise FileError(f"{path}: the folder holds no file of a known format ({', '.join(FORMATS)})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        elif any(c in str(path) for c in "*?["):
+            anchor = Path(path.anchor) if path.is_absolute() else Path()
+            matches = sorted(anchor.glob(str(path.relative_to(path.anchor) if path.is_absolute() else path)))
+            if not matches:
+                raise FileError(f"{path}: no file matches this pattern")
+            found += expand(matches)
+        else:
+            raise FileError(f"{path}: no such file{_did_you_mean(path)}")
+    return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if _is_system(path) or (path.is_file() and by_name(path) is not None):
+            found.append(path)
+        elif path.is_dir():
+            found += _inside(path)
+    return found
+
+
+def _is_system(path: Path) -> bool:
+    """Whether a folder is one system of DeePMD."""
+    return path.is_dir() and (path / "type.raw").is_file()
+
+
+def _did_you_mean(path: Path) -> str:
+    try:
+        names = [p.name for p in path.parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" (did you mean {path.parent / close[0]}?)" if close else ""
+
+
+def by_name(path: Path) -> str | None:
+    """Format that the name of a file suggests."""
+    name = path.name.lower()
+    if path.is_dir():
+        return "deepmd" if _is_system(path) else None
+    suffixes = {
+        ".xyz": "extxyz", ".extxyz": "extxyz", ".cif": "cif", ".poscar": "poscar", ".vasp": "poscar", ".xsf": "xsf",
+        ".traj": "traj", ".db": "db", ".aselmdb": "aselmdb", ".lmdb": "aselmdb",
+    }  # fmt: skip
+    if path.suffix.lower() in suffixes:
+        return suffixes[path.suffix.lower()]
+    if name.startswith(("poscar", "contcar")):
+        return "poscar"
+    if name.startswith("input.data") or path.suffix.lower() == ".data":
+        return "n2p2"
+    return None
+
+
+def detect(path: Path) -> str:
+    """Format of an existing file, by its name and else by its first bytes.
+
+    Raises:
+        FileError: no known format.
+    """
+    name = by_name(path) or _by_content(path)
+    if name is None:
+        raise FileError(f"{path}: unknown file format; say format=... (known: {', '.join(FORMATS)})")
+    return name
+
+
+def _by_content(path: Path) -> str | None:
+    try:
+        with path.open("rb") as handle:
+            start = handle.read(4096)
+    except OSError:
+        return None
+    first = start.split(b"\n")[0].strip()
+    if first == b"begin":
+        return "n2p2"
+    if start.startswith(b"SQLite format 3"):
+        return "db"
+    if first.isdigit():
+        return "extxyz"
+    if b"PRIMVEC" in start or first in (b"ATOMS", b"CRYSTAL"):
+        return "xsf"
+    return None
+
+
+def format_for_writing(path: Path, format: str | None = None) -> str:
+    """Format in which to write a path.
+
+    Raises:
+        FileError: the name says none and none is given.
+    """
+    name = format or by_name(path)
+    if name is None:
+        raise FileError(f"{path}: the name says no file format; say format=... (known: {', '.join(FORMATS)})")
+    return name
+
+
+def _lookup(name: str) -> FileFormat:
+    if name not in FORMATS:
+        raise FileError(f"unknown file format {name!r}: choose one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def entries(path: Path | str, format: str | None = None) -> Iterator[Entry]:
+    """Frames of one file in order, a `BadFrame` in the place of each that cannot be read.
+
+    Raises:
+        FileError: the file, or its rest, cannot be understood. The message names the file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileError(f"{path}: no such file{_did_you_mean(path)}")
+    spec = _lookup(format or detect(path))
+    reader: Callable[[Path], Iterator[Entry]] = getattr(import_module(spec.module), spec.read)
+    number = 0
+    try:
+        for entry in reader(path):
+            yield entry
+            number += 1
+    except FileError as error:
+        raise type(error)(f"{path}: frame {number}: {error}") from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def iterate(path: Path | str, format: str | None = None) -> Iterator[Atoms]:
+    """Frames of one file, one at a time.
+
+    Raises:
+        FileError: the file, or its rest, cannot be understood.
+        DataError: a frame cannot be read. Messages name the file and the 0-based frame.
+    """
+    for number, entry in enumerate(entries(path, format)):
+        if isinstance(entry, BadFrame):
+            raise type(entry.problem)(f"{path}: frame {number}: {entry.problem}")
+        yield entry
+
+
+def write_frames(path: Path | str, frames: Atoms | Iterable[Atoms], format: str | None = None) -> int:
+    """Write frames whole or not at all (to a temporary name, then renamed); returns how many.
+
+    Labels are taken from `REF_energy`, `REF_forces`, `REF_stress` and else from the calculator slot.
+
+    Raises:
+        FileError: the format is unknown or the place cannot be written.
+    """
+    path = Path(path)
+    name = format_for_writing(path, format)
+    spec = _lookup(name)
+    writer: Callable[[Path, Iterable[Atoms]], int] = getattr(import_module(spec.module), spec.write)
+    images: Iterable[Atoms] = [frames] if isinstance(frames, Atoms) else frames
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            part = Path(folder) / path.name
+            count = writer(part, images)
+            part.replace(path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return count
+
+
+def read_all(path: Path | str, format: str | None = None) -> list[Atoms]:
+    """All frames of one file."""
+    return list(iterate(path, format))
