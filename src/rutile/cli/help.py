@@ -1,0 +1,74 @@
+"""Help texts, generated from the settings models."""
+
+import shutil
+import textwrap
+
+from pydantic import BaseModel
+
+import rutile
+from rutile.core.describe import Entry, entries
+from rutile.tasks.catalogue import all_tasks
+from rutile.tasks.task import Task
+
+
+def overview() -> str:
+    """What `rutile` alone prints: every task with one line."""
+    tasks = all_tasks()
+    wide = max(len(t.name) for t in tasks)
+    lines = [f"  {t.name:{wide}}  {t.summary}" for t in tasks]
+    return "\n".join(
+        [
+            f"rutile {rutile.__version__}: machine-learning interatomic potentials, from reference data to materials",
+            "",
+            "usage: rutile TASK [job.yaml] [key=value ...]",
+            "       rutile TASK --help     every setting with its unit, default and meaning",
+            "       rutile schema TASK     the same as JSON schema",
+            "",
+            "tasks:",
+            *lines,
+        ]
+    )
+
+
+def task_help(task: Task) -> str:
+    """What `rutile TASK --help` prints."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
+    word = f" [{task.positional.upper()}]" if task.positional else ""
+    doc = textwrap.dedent("    " + (task.run.__doc__ or "").strip()).strip()
+    lines = [f"rutile {task.name}: {doc.splitlines()[0]}"]
+    lines += ["", f"usage: rutile {task.name}{word} [job.yaml] [key=value ...] [--json]"]
+    if task.positional:
+        lines += [f"       a bare word is the setting `{task.positional}`"]
+    lines += ["", "settings:"]
+    lines += settings_lines(task.settings, "", 1, width)
+    if task.examples:
+        lines += ["", "examples:", *(f"  {e}" for e in task.examples)]
+    return "\n".join(lines)
+
+
+def settings_lines(model: type[BaseModel], prefix: str, depth: int, width: int) -> list[str]:
+    """Two or more lines for each setting: key, type, unit and default, then its meaning."""
+    pad = "  " * depth
+    lines: list[str] = []
+    for entry in entries(model, prefix):
+        lines.append(pad + headline(entry))
+        lines += textwrap.wrap(
+            " ".join(entry.meaning.split()), width, initial_indent=pad + "    ", subsequent_indent=pad + "    "
+        )
+        for tag, nested in entry.groups.items():
+            if tag:
+                summary = (nested.__doc__ or "").strip().split("\n")[0]
+                lines.append(f"{pad}  {entry.key}={tag}: {summary}")
+            lines += settings_lines(nested, entry.key + ".", depth + (2 if tag else 1), width)
+    return lines
+
+
+def headline(entry: Entry) -> str:
+    """`key   type (unit)   [default]`."""
+    if entry.groups and "" not in entry.groups:
+        what = f"{entry.kind}: one of {', '.join(entry.groups)}"
+    else:
+        what = f"{entry.kind} ({entry.unit})" if entry.unit else entry.kind
+    if entry.default is None:
+        return f"{entry.key}   {what}   (required)"
+    return f"{entry.key}   {what}" + (f"   [{entry.default}]" if entry.default else "")

@@ -1,0 +1,332 @@
+"""From a YAML file and dotted `key=value` words to a settings class, with one clear line for each problem.
+
+    settings = load(TrainSettings, files=[Path("job.yaml")], pairs=["potential.cutoff=5", "epochs=20"])
+
+Later words override earlier ones, words override files. A word's value is YAML: `split=[0.8, 0.2]`,
+`on_bad=skip`, `stress=null`. A variant of a tagged union may be named by itself: `optimizer=lbfgs` is
+`optimizer.name=lbfgs`; keys of a group that is not named belong to its default variant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rutile.core.describe import (
+    LISTS,
+    describe,
+    entries,
+    every_entry,
+    full_annotation,
+    groups,
+    is_model,
+    strip,
+    tag_field,
+    tag_of,
+    yaml_text,
+)
+from rutile.core.errors import FileError, SettingsError
+
+S = TypeVar("S", bound=BaseModel)
+Tree = dict[str, Any]
+Origins = dict[str, str]
+PAIR = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
+"""What counts as a `key=value` word."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars: `1e-3` is a number, `no` and `2026-01-01` are text."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(str(node.value)))
+
+
+def load(cls: type[S], files: Sequence[Path] = (), pairs: Sequence[str] = ()) -> S:
+    """Settings from YAML (or JSON) files and `key=value` words.
+
+    Raises:
+        FileError: a file is missing, is no YAML, or is not a mapping; with the line.
+        SettingsError: unknown keys, wrong types, values out of bounds; one line for each.
+    """
+    tree: Tree = {}
+    origins: Origins = {}
+    for path in files:
+        for key, value in read_yaml(path, origins).items():
+            assign(tree, cls, key, value)
+    for word in pairs:
+        key, value = parse_pair(word)
+        assign(tree, cls, key, value)
+        origins[key] = ""
+    return build(cls, tree, origins)
+
+
+def read_yaml(path: Path, origins: Origins | None = None) -> Tree:
+    """The mapping in a YAML or JSON file; fills `origins` with the line of each dotted key.
+
+    Raises:
+        FileError: missing, unreadable, no YAML, a key twice, or not a mapping at the top.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        loader = _Loader(text)
+    except FileNotFoundError:
+        raise FileError(f"{path}: no such file") from None
+    except UnicodeDecodeError as e:
+        raise FileError(f"{path}: not a text file (byte {e.start} is not UTF-8)") from None
+    except OSError as e:
+        raise FileError(f"{path}: cannot read: {e.strerror}") from None
+    except yaml.YAMLError as e:
+        raise FileError(f"{path}: not a YAML file: {str(e).splitlines()[0]}") from None
+    try:
+        node = loader.get_single_node()
+        _collect_lines(node, path, "", {} if origins is None else origins)
+        tree = None if node is None else loader.construct_document(node)
+    except yaml.MarkedYAMLError as e:
+        line = "" if e.problem_mark is None else f" line {e.problem_mark.line + 1}"
+        raise FileError(f"{path}{line}: not valid YAML: {e.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        raise FileError(f"{path}: not a YAML file: {str(e).splitlines()[0]}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise FileError(f"{path}: expected `key: value` lines, found {_short(tree)}")
+    return {str(key): value for key, value in tree.items()}
+
+
+def takes_list(cls: type[BaseModel], key: str) -> bool:
+    """Whether a setting of the class is a list."""
+    annotation = strip(full_annotation(cls.model_fields[key]))
+    return any(get_origin(strip(a)) in LISTS for a in (annotation, *get_args(annotation)))
+
+
+def _collect_lines(node: yaml.Node | None, path: Path, prefix: str, origins: Origins) -> None:
+    """Note the line of every key of a mapping, and refuse a key that stands twice."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line, name = key.start_mark.line + 1, prefix + str(key.value)
+        if name in seen:
+            raise FileError(f"{path} line {line}: {name} is given twice (first in line {seen[name]})")
+        seen[name] = line
+        origins[name] = f"{path} line {line}: "
+        _collect_lines(value, path, name + ".", origins)
+
+
+def parse_pair(word: str) -> tuple[str, Any]:
+    """Key and value of a `key=value` word.
+
+    Raises:
+        SettingsError: the word has no key, or its value is not YAML.
+    """
+    match = PAIR.fullmatch(word)
+    if match is None:
+        raise SettingsError(f"{word!r}: expected key=value")
+    key, text = match.groups()
+    try:
+        return key.replace("-", "_"), yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError):
+        raise SettingsError(f"{key} = {text!r}: not a YAML value; put quotes around text with special signs") from None
+
+
+def assign(tree: Tree, cls: type[BaseModel], key: str, value: Any) -> None:
+    """Set a dotted key in a tree of settings of class `cls`; a mapping is merged into an existing group.
+
+    Raises:
+        SettingsError: the key leads through something that is not a group.
+    """
+    *path, last = key.split(".")
+    annotation: Any = cls
+    for depth, name in enumerate(path):
+        annotation = _field_type(annotation, name)
+        inner = tree.get(name)
+        if isinstance(inner, str) and groups(annotation):
+            inner = tree[name] = _named(annotation, inner)
+        elif inner is None:
+            inner = tree[name] = {}
+        if not isinstance(inner, dict):
+            raise SettingsError(f"{key}: {'.'.join(path[: depth + 1])} is {_short(inner)}, not a group of settings")
+        tree = inner
+    annotation = _field_type(annotation, last)
+    if isinstance(value, str) and groups(annotation) and not _holds_text(annotation):
+        value = _named(annotation, value)
+    old = tree.get(last)
+    if isinstance(value, dict) and isinstance(old, dict) and _same_variant(annotation, old, value):
+        for name, inner in value.items():
+            assign(old, annotation if is_model(annotation) else BaseModel, str(name), inner)
+    else:
+        tree[last] = value
+
+
+def _field_type(annotation: Any, name: str) -> Any:
+    """Type of a field of a group; of any variant that has it; None where unknown."""
+    for model in groups(annotation).values() if not is_model(annotation) else [annotation]:
+        if name in model.model_fields:
+            return full_annotation(model.model_fields[name])
+    return None
+
+
+def _holds_text(annotation: Any) -> bool:
+    """Whether a union of groups also accepts plain text."""
+    return str in get_args(strip(annotation)) or Path in get_args(strip(annotation))
+
+
+def _named(annotation: Any, tag: str) -> Tree | str:
+    """`optimizer=adam` means `optimizer.name=adam`."""
+    field = next((tag_field(m) for m in groups(annotation).values()), None)
+    return {field: tag} if field and "" not in groups(annotation) else tag
+
+
+def _same_variant(annotation: Any, old: Tree, new: Tree) -> bool:
+    """Whether new keys belong to the same variant of a tagged union as the old ones."""
+    fields = {tag_field(m) for t, m in groups(annotation).items() if t}
+    return all(f not in new or f not in old or new[f] == old[f] for f in fields if f)
+
+
+def build(cls: type[S], tree: Tree, origins: Origins | None = None) -> S:
+    """Validate a tree of settings.
+
+    Raises:
+        SettingsError: one line for each problem, naming key, value, what was expected, and a near key.
+    """
+    try:
+        return cls.model_validate(_complete(cls, tree))
+    except ValidationError as e:
+        problems: dict[str, str] = {}
+        for error in e.errors():
+            key, text = _explain(cls, error)
+            origin = next((o for k, o in (origins or {}).items() if k == key), "")
+            problems.setdefault(key, origin + text)
+        raise SettingsError("\n".join(problems.values())) from None
+
+
+def _complete(annotation: Any, value: Any, default: Any = None) -> Any:
+    """Give groups the variant and the values of their default where the user changed only some keys."""
+    if isinstance(value, list):
+        inner = [a for a in get_args(strip(annotation)) if a is not Ellipsis] or [None]
+        return [_complete(inner[0], v) for v in value]
+    variants = groups(annotation)
+    if not isinstance(value, dict) or not variants or get_origin(strip(annotation)) is dict:
+        return value
+    if isinstance(default, BaseModel):
+        field = tag_field(type(default))
+        if field is None or value.get(field, tag_of(type(default))) == tag_of(type(default)):
+            value = {
+                **default.model_dump(exclude_unset=True),
+                **({field: tag_of(type(default))} if field else {}),
+                **value,
+            }
+    model = variants.get("") or next((m for t, m in variants.items() if value.get(tag_field(m) or "") == t), None)
+    if model is None and len(variants) == 1:
+        model = next(iter(variants.values()))
+    if model is None:
+        return value
+    out = dict(value)
+    for name, field_info in model.model_fields.items():
+        if name in out:
+            usual = (
+                None
+                if field_info.is_required()
+                else field_info.get_default(call_default_factory=True, validated_data={})
+            )
+            out[name] = _complete(full_annotation(field_info), out[name], usual)
+    return out
+
+
+def _explain(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
+    """Dotted key and one line of text for one finding of pydantic."""
+    key, model, field = _locate(cls, error["loc"])
+    kind, value = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return key, f"{key}: unknown setting{_near(cls, model, key)}"
+    if kind in ("union_tag_invalid", "union_tag_not_found") and field is not None:
+        tags = list(groups(field))
+        name = value.get(tag_field(next(iter(groups(field).values()))) or "") if isinstance(value, dict) else value
+        near = difflib.get_close_matches(str(name), tags, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return key, f"{key} = {_short(name)}: unknown; known are {', '.join(tags)}{hint}"
+    if kind in ("value_error", "assertion_error"):
+        text = error["msg"].split(", ", 1)[-1]
+        return (key, f"{key} = {_short(value)}: {text}") if key else (key, text)
+    if field is None:
+        return key, f"{key or 'settings'} = {_short(value)}: {error['msg']}"
+    entry = describe(key, model.model_fields[key.rsplit(".", 1)[-1]]) if _is_field(model, key) else None
+    expected = f"{entry.kind}{f' ({entry.unit})' if entry.unit else ''}" if entry else error["msg"]
+    if kind == "missing":
+        return key, f"{key}: missing, please give it: {expected}" + (f" - {entry.meaning}" if entry else "")
+    if kind == "finite_number":
+        expected = f"a finite {expected}"
+    if entry and entry.kind == "group":
+        expected = f"a group of settings ({', '.join(k for m in entry.groups.values() for k in m.model_fields)})"
+    return key, f"{key} = {_short(value)}: expected {' '.join(expected.split())}"
+
+
+def _is_field(model: type[BaseModel], key: str) -> bool:
+    return key.rsplit(".", 1)[-1] in model.model_fields
+
+
+def _locate(cls: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], Any]:
+    """Dotted key, class that holds it and type of the field, from pydantic's location (which names variants too)."""
+    key: list[str] = []
+    model, annotation = cls, None
+    for piece in loc:
+        inside = groups(annotation) if annotation is not None else {"": model}
+        if isinstance(piece, int):
+            key.append(str(piece))
+            continue
+        if annotation is not None and piece in inside:
+            model, annotation = inside[str(piece)], None
+            continue
+        model = model if annotation is None else next(iter(inside.values()), model)
+        if annotation is not None and not inside and get_origin(strip(annotation)) not in (dict, *LISTS):
+            break  # the name of a member of a union such as `int | None`
+        if (
+            annotation is not None
+            and inside
+            and str(piece) not in model.model_fields
+            and str(piece) in _type_names(inside)
+        ):
+            annotation = None
+            continue
+        key.append(str(piece))
+        annotation = full_annotation(model.model_fields[str(piece)]) if str(piece) in model.model_fields else None
+    return ".".join(key), model, annotation
+
+
+def _type_names(inside: dict[str, type[BaseModel]]) -> list[str]:
+    return [m.__name__ for m in inside.values()]
+
+
+def _near(cls: type[BaseModel], model: type[BaseModel], key: str) -> str:
+    """A hint for an unknown key: a similar name in its group, or the same name elsewhere."""
+    *path, name = key.split(".")
+    near = difflib.get_close_matches(name, model.model_fields, 1, 0.6)
+    if near:
+        return f"; did you mean {'.'.join([*path, near[0]])}?"
+    every = [e.key for e in every_entry(cls)]
+    same = [k for k in every if k.rsplit(".", 1)[-1] == name] or difflib.get_close_matches(key, every, 1, 0.75)
+    if same:
+        return f"; did you mean {same[0]}?"
+    return f"; known are {', '.join(e.key for e in entries(model, ''.join(p + '.' for p in path)))}"
+
+
+def _short(value: Any) -> str:
+    """A value in an error message, on one line of bounded length."""
+    text = repr(value) if isinstance(value, str) else yaml_text(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,33 @@
+"""All tasks by name. Modules are imported when asked for; importing one imports no torch."""
+
+import difflib
+from importlib import import_module
+
+from rutile.core.errors import SettingsError
+from rutile.tasks.task import Task
+
+TASKS: dict[str, str] = {
+    "doctor": "rutile.tasks.doctor:TASK",
+}
+
+
+def load_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        SettingsError: there is none; names the nearest.
+    """
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"tasks are {', '.join(TASKS)}"
+        raise SettingsError(f"unknown task {name!r}; {hint}")
+    module, attribute = TASKS[name].split(":")
+    task = getattr(import_module(module), attribute)
+    assert isinstance(task, Task)
+    assert task.name == name
+    return task
+
+
+def all_tasks() -> list[Task]:
+    """Every task, in the order of the catalogue."""
+    return [load_task(name) for name in TASKS]

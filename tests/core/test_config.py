@@ -1,0 +1,213 @@
+"""YAML files and key=value words become settings; every problem becomes one clear line."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field, ValidationError
+
+from rutile.core import config
+from rutile.core.describe import every_entry
+from rutile.core.errors import FileError, SettingsError
+from rutile.core.settings import Settings
+from rutile.core.units import Angstrom, EVPerAngstrom
+
+
+class Adam(Settings):
+    """Adam."""
+
+    name: Literal["adam"] = "adam"
+    """Which."""
+    rate: float = Field(1e-3, gt=0)
+    """Step."""
+    amsgrad: bool = False
+    """Variant."""
+
+
+class Lbfgs(Settings):
+    """L-BFGS."""
+
+    name: Literal["lbfgs"] = "lbfgs"
+    """Which."""
+    history: int = Field(10, ge=1)
+    """Steps kept."""
+
+
+class Loss(Settings):
+    """Loss."""
+
+    forces: float = Field(1.0, ge=0)
+    """Prefactor."""
+    energy: float = 1.0
+    """Prefactor."""
+
+
+class Job(Settings):
+    """A job."""
+
+    data: list[Path]
+    """Files."""
+    cutoff: Angstrom = Field(6.0, gt=0)
+    """Radius."""
+    fmax: Annotated[float, Field(gt=0)] | None = None
+    """Limit."""
+    pressure: EVPerAngstrom | Literal["auto"] = "auto"
+    """Either."""
+    epochs: int = Field(10, ge=1)
+    """Number."""
+    loss: Loss = Loss(forces=5.0)
+    """Loss."""
+    optimizer: Adam | Lbfgs = Field(Adam(rate=0.01), discriminator="name")
+    """Optimizer."""
+    terms: list[Annotated[Adam | Lbfgs, Field(discriminator="name")]] = []
+    """Many."""
+    elements: list[str] = []
+    """Symbols."""
+    by_element: dict[str, float] = {}
+    """Numbers."""
+
+
+def load(*pairs: str, files: tuple[Path, ...] = ()) -> Job:
+    return config.load(Job, files, ["data=[a]", *pairs])
+
+
+def error(*pairs: str, files: tuple[Path, ...] = ()) -> str:
+    with pytest.raises(SettingsError) as info:
+        load(*pairs, files=files)
+    return str(info.value)
+
+
+def test_defaults_equal_the_class():
+    assert load() == Job(data=[Path("a")])
+
+
+def test_words_override_the_file_and_merge_into_groups(tmp_path):
+    job = tmp_path / "job.yaml"
+    job.write_text("data: [x.xyz]\nepochs: 3\nloss:\n  energy: 2\noptimizer:\n  name: lbfgs\n  history: 4\n")
+    settings = config.load(Job, [job], ["epochs=7", "loss.forces=9"])
+    assert settings.epochs == 7
+    assert settings.loss == Loss(energy=2, forces=9)
+    assert settings.optimizer == Lbfgs(history=4)
+    assert settings.data == [Path("x.xyz")]
+
+
+def test_keys_of_a_group_keep_the_rest_of_its_default():
+    assert load("loss.energy=3").loss == Loss(forces=5.0, energy=3)
+    assert load("optimizer.amsgrad=true").optimizer == Adam(rate=0.01, amsgrad=True)
+
+
+def test_a_variant_by_its_name_alone():
+    assert load("optimizer=lbfgs").optimizer == Lbfgs()
+    assert load("optimizer=lbfgs", "optimizer.history=3").optimizer == Lbfgs(history=3)
+    assert load("optimizer=adam").optimizer == Adam(rate=0.01)
+    assert load("terms=[{name: lbfgs}, {name: adam, rate: 2}]").terms == [Lbfgs(), Adam(rate=2)]
+
+
+def test_another_variant_replaces_that_of_the_file(tmp_path):
+    job = tmp_path / "job.yaml"
+    job.write_text("optimizer:\n  name: lbfgs\n  history: 4\n")
+    assert load("optimizer=adam", files=(job,)).optimizer == Adam(rate=0.01)
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("cutoff=5", "cutoff", 5.0),
+        ("cutoff=1e-3", "cutoff", 1e-3),
+        ("fmax=null", "fmax", None),
+        ("pressure=auto", "pressure", "auto"),
+        ("pressure=2.5", "pressure", 2.5),
+        ("elements=[No, Y, On]", "elements", ["No", "Y", "On"]),
+        ("by_element={O: 1.5}", "by_element", {"O": 1.5}),
+        ("by_element.O=1.5", "by_element", {"O": 1.5}),
+    ],
+)
+def test_values_are_yaml(word, key, value):
+    assert getattr(load(word), key) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("cutof=5", "cutof: unknown setting; did you mean cutoff?"),
+        ("forces=5", "forces: unknown setting; did you mean loss.forces?"),
+        ("loss.force=5", "loss.force: unknown setting; did you mean loss.forces?"),
+        ("optimizer.history=3", "optimizer.history: unknown setting"),
+        ("cutoff=-1", "cutoff = -1: expected number > 0 (Å)"),
+        ("cutoff=.nan", "cutoff = nan: expected a finite number > 0 (Å)"),
+        ("cutoff=big", "cutoff = 'big': expected number > 0 (Å)"),
+        ("fmax=-3", "fmax = -3: expected number > 0 or null"),
+        ("pressure=many", "pressure = 'many': expected number or auto (eV/Å)"),
+        ("epochs=1.5", "epochs = 1.5: expected integer >= 1"),
+        ("epochs.x=1", "epochs = {x: 1}: expected integer"),
+        ("loss=7", "loss = 7: expected a group of settings (forces, energy)"),
+        ("optimizer=adm", "optimizer = 'adm': unknown; known are adam, lbfgs; did you mean adam?"),
+        ("optimizer.rate=-1", "optimizer.rate = -1: expected number > 0"),
+        ("terms=[{name: lbfgs, history: 0}]", "terms.0.history = 0: expected integer >= 1"),
+        ("cutoff=[1", "cutoff = '[1': not a YAML value"),
+        ("by_element.O=x", "by_element.O = 'x': Input should be a valid number"),
+    ],
+)
+def test_each_problem_is_one_line_that_names_key_and_value(word, expected):
+    text = error(word)
+    assert "\n" not in text
+    assert expected in text
+
+
+def test_a_required_setting_says_what_it_is():
+    with pytest.raises(SettingsError, match="data: missing, please give it: list of path - Files"):
+        config.load(Job)
+
+
+def test_every_problem_is_listed():
+    assert len(error("cutoff=-1", "epochs=0", "x=1").splitlines()) == 3
+
+
+def test_a_problem_in_a_file_names_its_line(tmp_path):
+    job = tmp_path / "job.yaml"
+    job.write_text("epochs: 2\nloss:\n  forces: -3\n")
+    assert error(files=(job,)).startswith(f"{job} line 3: loss.forces = -3: expected number >= 0")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [1, 2", "line 1: not valid YAML"),
+        ("a: 1\n\tb: 2", "line 2: not valid YAML"),
+        ("a: 1\na: 2", "line 2: a is given twice"),
+        ("- 1\n- 2", "expected `key: value` lines"),
+        ("just text", "expected `key: value` lines"),
+        ("a: !!python/object:os.system x", "line 1: not valid YAML"),
+        ("\x00\x01", "not a YAML file"),
+    ],
+)
+def test_a_broken_file_is_one_line(tmp_path, text, expected):
+    job = tmp_path / "job.yaml"
+    job.write_text(text)
+    with pytest.raises(FileError) as info:
+        config.load(Job, [job])
+    assert expected in str(info.value)
+    assert str(job) in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(FileError, match="no such file"):
+        config.load(Job, [tmp_path / "none.yaml"])
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(FileError, match="not a text file"):
+        config.load(Job, [tmp_path / "b.yaml"])
+    with pytest.raises(FileError, match="cannot read"):
+        config.load(Job, [tmp_path])
+
+
+def test_settings_are_frozen_and_described():
+    with pytest.raises(ValidationError):
+        load().epochs = 3  # type: ignore[misc]
+    described = {e.key: e for e in every_entry(Job)}
+    assert described["cutoff"].unit == "Å"
+    assert described["cutoff"].kind == "number > 0"
+    assert described["cutoff"].default == "6.0"
+    assert described["data"].default is None
+    assert "optimizer.history" in described
+    assert all(e.meaning for e in described.values())
