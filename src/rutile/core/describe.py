@@ -85,29 +85,35 @@ def kind(annotation: Any) -> str:
     """A type in the words of a user: "integer >= 1", "list of paths", "one of a, b"."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        inner = args[0]
-        if get_origin(inner) in (Union, types.UnionType):  # the bounds belong to the numbers
-            first, *rest = get_args(inner)
-            return kind(Union[(Annotated[(first, *args[1:])], *rest)])  # noqa: UP007
-        return " ".join(filter(None, [kind(inner), bounds(args[1:])]))
+        return _annotated_kind(args[0], args[1:])
     if origin is Literal:
         return str(args[0]) if len(args) == 1 else "one of " + ", ".join(map(str, args))
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys("group" if is_model(strip(a)) else kind(a) for a in args))
-    if origin in LISTS or annotation in LISTS:
-        inner = [a for a in args if a is not Ellipsis]
-        if origin is tuple and inner and Ellipsis not in args:
-            return "list (" + ", ".join(map(kind, inner)) + ")"
-        return f"list of {kind(inner[0])}" if inner else "list"
-    if origin in (dict, Mapping) or annotation is dict or getattr(origin, "__name__", "") == "Mapping":
-        return f"mapping of {kind(args[0])} to {kind(args[1])}" if args else "mapping"
+        return " or ".join(dict.fromkeys(map(kind, args)))
+    if args:
+        return _collection_kind(origin, args)
     if is_model(annotation):
         return "group"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return "one of " + ", ".join(str(m.value) for m in annotation)
-    if getattr(origin, "__name__", "") == "Sequence":
-        return f"list of {kind(args[0])}"
     return _SCALARS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _annotated_kind(inner: Any, marks: tuple[Any, ...]) -> str:
+    """Type and bounds; the bounds of a union are said of its first member."""
+    if get_origin(inner) in (Union, types.UnionType):
+        first, *rest = get_args(inner)
+        return " or ".join(dict.fromkeys([_annotated_kind(first, marks), *map(kind, rest)]))
+    return " ".join(filter(None, [kind(inner), bounds(marks)]))
+
+
+def _collection_kind(origin: Any, args: tuple[Any, ...]) -> str:
+    """Lists, tuples and mappings."""
+    if issubclass(origin, Mapping):
+        return f"mapping of {kind(args[0])} to {kind(args[1])}"
+    if origin is tuple and Ellipsis not in args:
+        return "list (" + ", ".join(map(kind, args)) + ")"
+    return f"list of {kind(args[0])}"
 
 
 def bounds(marks: tuple[Any, ...]) -> str:
