@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["G2", "G4", "G5"]
+CutoffName = Literal[
+    "cosine", "tanh3", "tanh3_unit", "poly1", "poly2", "poly3", "poly4", "exp", "envelope5", "envelope6"
+]
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class SymmetryTable:
     """For people: "TiO2-Artrith-Urban-2016"."""
     functions: dict[int, tuple[SymmetryFunction, ...]]
     """Atomic number of the centre -> its functions, in the order of the columns of the descriptor."""
-    cutoff_function: str = "cosine"
-    """One of `parts.cutoff.CUTOFFS`."""
+    cutoff_function: CutoffName = "cosine"
+    """Which f_c; formulas in `parts.cutoff`."""
 
     @property
     def elements(self) -> tuple[int, ...]:

@@ -1,0 +1,6 @@
+"""Names that settings can choose from; the functions behind them are in `parts.mlp` and `parts.scaling`."""
+
+from typing import Literal
+
+ActivationName = Literal["tanh", "sigmoid", "silu", "softplus", "gelu", "modified_tanh", "twist"]
+ScalingMode = Literal["standard", "minmax", "none"]

@@ -1,0 +1,47 @@
+"""Settings of all potentials: a tagged union on `name`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from rutile.core.settings import Settings
+from rutile.potentials.parts.choices import ActivationName, ScalingMode
+from rutile.potentials.parts.generate import AutomaticTable, automatic_table
+from rutile.potentials.parts.tables import TableSettings, read_table
+
+
+class BehlerSettings(Settings):
+    """Behler-Parrinello potential: one network for each element on symmetry functions."""
+
+    name: Literal["behler"] = "behler"
+    """Which potential."""
+    table: str | TableSettings = "auto"
+    """Symmetry functions: "auto", the name of a shipped table (tio2_artrith_urban_2016, cuauoh_artrith,
+    cuauoh_artrith_bohr), the path of a TOML table or of an n2p2 input (.nn), or the table itself (in saved models)."""
+    auto: AutomaticTable = AutomaticTable()
+    """Parameters of the automatic table."""
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (20, 20)
+    """Widths of the hidden layers; empty: a linear model."""
+    activation: ActivationName = "tanh"
+    """Activation of the hidden layers."""
+    scaling: ScalingMode = "standard"
+    """Scaling of the symmetry functions: by mean and standard deviation, by minimum and maximum, or none."""
+
+    def resolve_table(self, elements: tuple[int, ...]) -> TableSettings:
+        """The table itself, read or generated.
+
+        Raises:
+            SettingsError: no such table, or a value in it is wrong.
+            FileError: a table file cannot be read.
+        """
+        if isinstance(self.table, TableSettings):
+            return self.table
+        if self.table == "auto":
+            return automatic_table(elements, self.auto)
+        return read_table(self.table)
+
+
+PotentialSettings: TypeAlias = BehlerSettings
+"""Settings of any potential; with a second potential: Annotated[A | B, Field(discriminator="name")]."""
