@@ -1,0 +1,190 @@
+"""Compare a trained model with labelled frames: error sums, pairs of values for plots, and the worst frames.
+
+One pass over a stream of frames; memory does not grow with their number (`MOST_VALUES` values are kept for plots).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rutile.core.elements import formula
+from rutile.data.frames import Frame, Labelled, batch_frames
+from rutile.potentials.combine import Spread, mean, spread
+from rutile.potentials.evaluate import evaluate
+from rutile.potentials.potential import Potential, Prediction
+from rutile.train.metrics import VOIGT, ErrorSums
+
+MOST_VALUES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A batch of frames beside what the model says about it."""
+
+    frames: Sequence[Frame]
+    """In the order of the batch."""
+    labelled: Labelled
+    """Their labels."""
+    prediction: Prediction
+    """Of the model; the mean of a committee."""
+    spread: Spread | None
+    """Disagreement of a committee; None for a single potential."""
+
+
+def compare(
+    members: Sequence[Potential],
+    frames: Iterable[Frame],
+    *,
+    atoms_per_batch: int,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> Iterator[Compared]:
+    """Predictions for a stream of frames, in batches of about `atoms_per_batch` atoms."""
+    first = 0
+    for batch in _batches(frames, atoms_per_batch):
+        labelled = batch_frames(batch, range(first, first + len(batch)))
+        structures = labelled.structures.to(dtype=dtype, device=device)
+        predictions = [evaluate(member, structures) for member in members]
+        yield Compared(batch, labelled, mean(predictions), spread(predictions) if len(members) > 1 else None)
+        first += len(batch)
+
+
+@dataclass(frozen=True)
+class FrameError:
+    """How wrong the model is on one frame."""
+
+    source: str
+    """File and frame number."""
+    formula: str
+    """Composition."""
+    group: str
+    """Kind of frame."""
+    energy: float | None
+    """Predicted minus reference energy (eV/atom)."""
+    force_rmse: float | None
+    """RMSE of force components (eV/Angstrom)."""
+    force_max: float | None
+    """Largest error of a force vector (eV/Angstrom)."""
+
+
+class Pairs:
+    """Reference and predicted values of one quantity, thinned evenly by batch once they are too many."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, np.ndarray]] = []
+        self._seen, self._every, self._size = 0, 1, 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Values of one batch, [C, M]: reference, predicted and, for a committee, its standard deviation."""
+        number, self._seen = self._seen, self._seen + 1
+        if number % self._every or not values.size:
+            return
+        self._kept.append((number, values))
+        self._size += values.shape[1]
+        while self._size > MOST_VALUES and len(self._kept) > 1:
+            self._every *= 2
+            self._kept = [(n, v) for n, v in self._kept if n % self._every == 0]
+            self._size = sum(v.shape[1] for _, v in self._kept)
+
+    @property
+    def values(self) -> np.ndarray:
+        """All kept values, [C, M]; [3, 0] without any."""
+        return np.concatenate([v for _, v in self._kept], axis=1) if self._kept else np.zeros((3, 0))
+
+
+class Assessment:
+    """What comes out of comparing a model with labels.
+
+    Args:
+        worst: number of worst frames to remember.
+        force_limit: see `ErrorSums`.
+    """
+
+    def __init__(self, worst: int = 10, force_limit: float | None = None) -> None:
+        self._groups: list[str] = []
+        self.errors = ErrorSums(self._groups, force_limit)
+        self.pairs = {name: Pairs() for name in ("energy", "force", "stress")}
+        self.committee = False
+        self._heap: list[tuple[float, int, FrameError]] = []
+        self._worst = worst
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames compared."""
+        return len(self._groups)
+
+    @property
+    def worst(self) -> list[FrameError]:
+        """The worst frames first: by RMSE of forces, by energy where there are no forces."""
+        return [error for _, _, error in sorted(self._heap, key=lambda item: -item[0])]
+
+    def add(self, compared: Compared) -> None:
+        """Count one batch; batches come in order."""
+        self._groups.extend(f.group for f in compared.frames)
+        self.errors.add(compared.prediction, compared.labelled)
+        self.committee |= compared.spread is not None
+        for name, values in _paired(compared).items():
+            self.pairs[name].add(values)
+        for number, error in zip(compared.labelled.index.tolist(), frame_errors(compared), strict=True):
+            score = error.force_rmse if error.force_rmse is not None else abs(error.energy or 0.0)
+            item = (score if np.isfinite(score) else float("inf"), -number, error)
+            (heapq.heappush if len(self._heap) < self._worst else heapq.heappushpop)(self._heap, item)
+
+
+def frame_errors(compared: Compared) -> list[FrameError]:
+    """The errors of each frame of a batch."""
+    out = []
+    sizes = [len(f.numbers) for f in compared.frames]
+    difference = (compared.prediction.forces.double().cpu() - compared.labelled.forces).split(sizes)
+    energy = compared.prediction.energy.double().cpu() - compared.labelled.energy
+    for k, frame in enumerate(compared.frames):
+        forces = difference[k].numpy() if frame.forces is not None else None
+        out.append(
+            FrameError(
+                frame.source,
+                formula(frame.numbers),
+                frame.group,
+                float(energy[k]) / sizes[k] if frame.energy is not None else None,
+                None if forces is None else float(np.sqrt((forces**2).mean())),
+                None if forces is None else float(np.linalg.norm(forces, axis=1).max()),
+            )
+        )
+    return out
+
+
+def _paired(compared: Compared) -> dict[str, np.ndarray]:
+    """Reference, predicted (and standard deviation) of energy per atom, force and stress components, [C, M]."""
+    labelled, s = compared.labelled, compared.labelled.structures
+    counts = s.counts.double()
+    pick_atoms = labelled.has_forces[s.system]
+    pick_stress = labelled.has_stress & s.pbc.all(1)
+    both = [labelled, compared.prediction] + ([compared.spread] if compared.spread is not None else [])
+
+    def rows(values: list[Tensor]) -> np.ndarray:
+        return np.stack([v.double().cpu().numpy().reshape(-1) for v in values])
+
+    return {
+        "energy": rows([(p.energy.cpu() / counts)[labelled.has_energy] for p in both]),
+        "force": rows([p.forces.cpu()[pick_atoms] for p in both]),
+        "stress": rows([p.stress.cpu()[pick_stress][:, VOIGT[0], VOIGT[1]] for p in both]),
+    }
+
+
+def _batches(frames: Iterable[Frame], atoms_per_batch: int) -> Iterator[list[Frame]]:
+    """Consecutive frames with at most `atoms_per_batch` atoms together, at least one frame each."""
+    batch: list[Frame] = []
+    atoms = 0
+    for frame in frames:
+        if batch and atoms + len(frame.numbers) > atoms_per_batch:
+            yield batch
+            batch, atoms = [], 0
+        batch.append(frame)
+        atoms += len(frame.numbers)
+    if batch:
+        yield batch

@@ -1,0 +1,213 @@
+"""Figures of a training or an evaluation, as SVG text to put inside an HTML page.
+
+Lines and letters take the colour of the page's text (`currentColor`), so that one figure reads well on a light and on
+a dark page; clouds of points are small embedded pictures. matplotlib's settings are as before afterwards.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#010203"
+"""Stands for the text colour of the page until the SVG is written."""
+COLOURS = ("#3b82c4", "#e07b39", "#3a9d6b", "#a56cc1", "#c4504f", "#8a8f3c")
+MOST_POINTS = 20_000
+"""A parity plot draws at most this many points (its numbers always count all of them)."""
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "rutile", "font.family": "sans-serif", "font.size": 10,
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.titlesize": 11,
+    "axes.titleweight": "bold", "axes.grid": True, "grid.color": INK, "grid.alpha": 0.12, "grid.linewidth": 0.6,
+    "legend.frameon": False, "legend.fontsize": 9, "figure.facecolor": "none", "axes.facecolor": "none",
+    "savefig.facecolor": "none", "lines.linewidth": 1.6, "axes.axisbelow": True, "svg.image_inline": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a learning-curve panel."""
+
+    label: str
+    """Name in the legend."""
+    x: Sequence[float]
+    """For example epochs."""
+    y: Sequence[float]
+    """Same length; points that are not finite or not positive are left out (the axis is logarithmic)."""
+
+
+def learning_curve(title: str, unit: str, curves: Sequence[Curve], x_label: str = "epoch") -> str:
+    """Curves on a logarithmic axis, for example the training and the validation error of one quantity."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        axes.set(xlabel=x_label, ylabel=unit, yscale="log")
+        for colour, curve in zip(COLOURS, curves, strict=False):
+            x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
+            keep = np.isfinite(y) & (y > 0)
+            axes.plot(x[keep], y[keep], marker="o" if keep.sum() < 3 else "", color=colour, label=curve.label)
+        axes.legend()
+        return _svg(figure)
+
+
+def parity(title: str, unit: str, reference: np.ndarray, predicted: np.ndarray) -> str:
+    """Predicted against reference values, coloured by density, with the errors written in.
+
+    Args:
+        title: name of the quantity.
+        unit: of both axes.
+        reference: [M].
+        predicted: [M].
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        low, high = _range(np.concatenate([reference, predicted]))
+        axes.plot([low, high], [low, high], color=INK, alpha=0.45, linewidth=0.9, zorder=1)
+        shown = _sample(len(reference))
+        density = _density(reference[shown], predicted[shown], low, high)
+        order = np.argsort(density, kind="stable")
+        x, y = reference[shown][order], predicted[shown][order]
+        size = float(np.clip(4000 / max(len(x), 1), 3, 22))
+        axes.scatter(
+            x,
+            y,
+            c=density[order],
+            s=size,
+            cmap="viridis",
+            vmin=-0.3 * density.max(initial=0),
+            linewidths=0,
+            rasterized=True,
+            zorder=2,
+        )
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"reference ({unit})", ylabel=f"predicted ({unit})")
+        axes.text(0.04, 0.96, error_text(predicted - reference, unit), transform=axes.transAxes, va="top", fontsize=9)
+        return _svg(figure)
+
+
+def histogram(title: str, unit: str, errors: np.ndarray) -> str:
+    """Distribution of errors [M] on a logarithmic scale of counts; the outermost bins hold what lies beyond."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        reach = float(np.quantile(np.abs(errors), 0.995)) * 1.2 if len(errors) else 1.0
+        reach = reach if np.isfinite(reach) and reach > 0 else 1e-12
+        axes.hist(np.clip(errors, -reach, reach), bins=61, range=(-reach, reach), color=COLOURS[0], log=True)
+        axes.axvline(0, color=INK, alpha=0.45, linewidth=0.9)
+        axes.set(xlabel=f"predicted - reference ({unit})", ylabel="count")
+        return _svg(figure)
+
+
+def error_against_std(title: str, unit: str, std: np.ndarray, errors: np.ndarray) -> str:
+    """Absolute error against the committee's standard deviation, both [M], on logarithmic axes.
+
+    The line in steps is the RMSE of ten bins of equal count: for a calibrated committee it lies on the diagonal.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        size = np.abs(errors)
+        keep = (std > 0) & (size > 0) & np.isfinite(std) & np.isfinite(size)
+        axes.set(xscale="log", yscale="log", xlabel=f"committee std ({unit})", ylabel=f"|error| ({unit})")
+        if keep.any():
+            x, y = std[keep], size[keep]
+            shown = _sample(len(x))
+            axes.scatter(x[shown], y[shown], s=4, color=COLOURS[0], alpha=0.25, linewidths=0, rasterized=True)
+            ends = [x.min(), x.max()]
+            axes.plot(ends, ends, color=INK, alpha=0.45, linewidth=0.9)
+            bins = np.array_split(np.argsort(x, kind="stable"), min(10, len(x)))
+            axes.plot([x[b].mean() for b in bins], [np.sqrt((y[b] ** 2).mean()) for b in bins],
+                      color=COLOURS[1], marker="o", markersize=4, label="RMSE of ten bins")  # fmt: skip
+            axes.legend(loc="lower right")
+        return _svg(figure)
+
+
+def energy_order(names: Sequence[str], reference: np.ndarray, predicted: np.ndarray, unit: str) -> str:
+    """Relative energies of named structures by two methods, as two columns of levels joined by lines.
+
+    Args:
+        names: of the structures.
+        reference: [M].
+        predicted: [M]; NaN where there is none.
+        unit: of both.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for k, (a, b) in enumerate(zip(reference, predicted, strict=True)):
+            colour = COLOURS[k % len(COLOURS)]
+            axes.plot([0, 0.25], [a, a], color=colour, linewidth=2.5)
+            axes.plot([0.75, 1], [b, b], color=colour, linewidth=2.5)
+            axes.plot([0.25, 0.75], [a, b], color=colour, linewidth=0.9, linestyle=":")
+        _side_labels(axes, names, reference, -0.03, "right")
+        _side_labels(axes, names, predicted, 1.03, "left")
+        axes.set(xlim=(-0.5, 1.5), xticks=[0.125, 0.875], xticklabels=["DFT", "potential"], ylabel=unit)
+        axes.grid(visible=False, axis="x")
+        return _svg(figure)
+
+
+def error_text(errors: np.ndarray, unit: str) -> str:
+    """Number, MAE, RMSE and largest error, for the corner of a plot."""
+    if not len(errors):
+        return "no labels"
+    size = np.abs(errors)
+    mae, rmse, largest = size.mean(), np.sqrt((size**2).mean()), size.max()
+    return f"n = {len(errors)}\nMAE {mae:.4g} {unit}\nRMSE {rmse:.4g} {unit}\nmax {largest:.4g} {unit}"
+
+
+def _side_labels(axes: Axes, names: Sequence[str], values: np.ndarray, x: float, align: str) -> None:
+    """Names beside their levels, moved apart where they would touch."""
+    good = [k for k in np.argsort(values, kind="stable") if np.isfinite(values[k])]
+    if not good:
+        return
+    gap = 0.055 * (np.nanmax(values) - np.nanmin(values) or 1.0)
+    at = -np.inf
+    for k in good:
+        at = max(float(values[k]), at + gap)
+        axes.text(x, at, names[k], ha=align, va="center", fontsize=9)
+
+
+def _square(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(3.6, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    return figure, axes
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    good = values[np.isfinite(values)]
+    if not len(good):
+        return 0.0, 1.0
+    low, high = float(good.min()), float(good.max())
+    pad = 0.05 * (high - low) or 1e-6 * max(abs(low), 1.0)
+    return low - pad, high + pad
+
+
+def _sample(n: int) -> np.ndarray:
+    """Every point of a small cloud, an even choice of a large one."""
+    return np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).astype(int)) if n else np.zeros(0, dtype=int)
+
+
+def _density(x: np.ndarray, y: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Logarithm of the number of points in each point's bin, [M]."""
+    counts, edges, _ = np.histogram2d(x, y, bins=60, range=[[low, high], [low, high]])
+    ix, iy = (np.clip(np.searchsorted(edges, v, side="right") - 1, 0, 59) for v in (x, y))
+    return np.log1p(counts[ix, iy])
+
+
+def _svg(figure: Figure) -> str:
+    """SVG without XML header, that fills the width it is given and takes the page's text colour and font."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", dpi=160, transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[a-z][\w.]*_\d+"', "", text)  # of groups; clip paths and markers keep theirs
+    text = re.sub(r'(<svg [^>]*?)width="[^"]*"', r'\1width="100%"', text, count=1, flags=re.DOTALL)
+    text = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", text, count=1, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
+    return text.replace(INK, "currentColor")

@@ -1,0 +1,150 @@
+"""Sections of the report page from training histories, assessments, censuses and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rutile.core.units import GPA
+from rutile.train import figures
+from rutile.train.assess import Assessment, FrameError
+from rutile.train.metrics import Row
+from rutile.train.report import Block, Card, Facts, Figures, Section, Table, Text, format_number
+
+QUANTITIES = {
+    "energy": ("Energy", "meV/atom", 1000.0),
+    "force": ("Force components", "eV/Å", 1.0),
+    "force_vector": ("Force vectors", "eV/Å", 1.0),
+    "stress": ("Stress components", "GPa", 1.0 / GPA),
+}
+"""Name, unit and factor with which a page shows each quantity of `train.metrics`."""
+KINDS = {"mae": "MAE", "rmse": "RMSE", "max": "max"}
+
+
+def cards(rows: Iterable[Row], seen_in: str) -> list[Card]:
+    """RMSE of energy, force and stress as large numbers; `seen_in` says of which frames."""
+    return [
+        Card(f"{_name(row)} RMSE, {seen_in}", format_number(row["rmse"] * _factor(row)), _unit(row))
+        for row in _base(rows)
+        if row["subset"] == "all" and row["quantity"] != "force_vector"
+    ]
+
+
+def errors_section(rows: Sequence[Row], title: str = "Errors") -> Section:
+    """Error tables: all frames, below and above the force limit, by element, by group."""
+    base = _base(rows)
+    blocks: list[Block] = [_error_table([r for r in base if r["subset"] in ("all", "limit")], "frames", "")]
+    by_element = [r for r in base if r["subset"] == "element"]
+    if by_element:
+        blocks.append(_error_table(by_element, "element", "Forces by element. An energy belongs to a whole structure."))
+    by_group = [r for r in base if r["subset"] == "group"]
+    if by_group:
+        blocks.append(_error_table(by_group, "group", "By kind of frame (config_type)."))
+    return Section(title, blocks)
+
+
+def parity_section(assessment: Assessment, title: str = "Parity") -> Section:
+    """Parity plots and error histograms of energy, force and stress; error against spread for a committee."""
+    parity, spread, histogram = [], [], []
+    for name, pairs in assessment.pairs.items():
+        label, unit, factor = QUANTITIES[name]
+        values = pairs.values
+        if not values.size:
+            continue
+        errors = factor * (values[1] - values[0])
+        wide, scale = ("eV/atom", 1.0) if name == "energy" else (unit, factor)
+        parity.append((figures.parity(label, wide, scale * values[0], scale * values[1]), ""))
+        histogram.append((figures.histogram(label, unit, errors), ""))
+        if assessment.committee:
+            spread.append((figures.error_against_std(label, unit, factor * values[2], errors), ""))
+    blocks: list[Block] = [Figures(parity), Figures(histogram)] if parity else [Text("These frames have no labels.")]
+    if spread:
+        note = "Does the committee know when it is wrong? Points on the line: its spread is the size of its error."
+        blocks += [Text(note), Figures(spread)]
+    return Section(title, blocks)
+
+
+def worst_section(worst: Sequence[FrameError], title: str = "Worst frames") -> Section:
+    """The frames with the largest errors, with file and frame number."""
+    columns = (
+        "frame",
+        "formula",
+        "group",
+        "energy error (meV/atom)",
+        "force RMSE (eV/Å)",
+        "largest force error (eV/Å)",
+    )
+    rows = [
+        (e.source, e.formula, e.group, None if e.energy is None else 1000 * e.energy, e.force_rmse, e.force_max)
+        for e in worst
+    ]
+    return Section(title, [Table(columns, rows, "Worst first, by the RMSE of their forces. Frame numbers begin at 0.")])
+
+
+def curves_section(history: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Section:
+    """Errors over the epochs, from the rows of a run's metrics.csv.
+
+    A column `valid_energy_rmse` (or train_...) is the RMSE of that quantity on that part of the data; `loss` and
+    `learning_rate` get their own panels. Rows without a column are skipped.
+    """
+    parts = [("train", "training"), ("valid", "validation")]
+    panels: dict[str, tuple[str, list[figures.Curve]]] = {}
+    for name, (label, unit, factor) in QUANTITIES.items():
+        curves = [_curve(history, f"{part}_{name}_rmse", shown, factor) for part, shown in parts]
+        panels[f"{label} RMSE"] = (unit, [c for c in curves if c])
+    panels["Loss"] = ("", [c for c in (_curve(history, f"{part}_loss", shown, 1.0) for part, shown in parts) if c])
+    panels["Learning rate"] = ("", [c for c in [_curve(history, "learning_rate", "learning rate", 1.0)] if c])
+    drawn = [
+        (figures.learning_curve(label, unit, curves), "")
+        for label, (unit, curves) in panels.items()
+        if curves and label != "Force vectors RMSE"
+    ]
+    return Section(title, [Figures(drawn)] if drawn else [Text("No epoch has ended yet.")])
+
+
+def settings_section(parts: Mapping[str, Mapping[str, Any]], title: str = "Settings") -> Section:
+    """Settings of the run, folded by part."""
+    return Section(title, [Facts(facts, folded=name) for name, facts in parts.items()])
+
+
+def _base(rows: Iterable[Row]) -> list[Row]:
+    """Rows in internal units: each quantity once."""
+    return [row for row in rows if row["unit"] != "GPa"]
+
+
+def _error_table(rows: Sequence[Row], what: str, caption: str) -> Table:
+    columns = (what, "quantity", "unit", "values", *KINDS.values())
+    body = [
+        (str(r["name"]), _name(r), _unit(r), int(r["count"]), *(float(r[kind]) * _factor(r) for kind in KINDS))
+        for r in rows
+    ]
+    return Table(columns, body, caption)
+
+
+def _name(row: Row) -> str:
+    return QUANTITIES[str(row["quantity"])][0]
+
+
+def _unit(row: Row) -> str:
+    return QUANTITIES[str(row["quantity"])][1]
+
+
+def _factor(row: Row) -> float:
+    return QUANTITIES[str(row["quantity"])][2]
+
+
+def _curve(history: Sequence[Mapping[str, Any]], column: str, label: str, factor: float) -> figures.Curve | None:
+    points = [(float(row["epoch"]), float(row[column])) for row in history if _number(row.get(column))]
+    if not points:
+        return None
+    x, y = np.array(points).T
+    return figures.Curve(label, x.tolist(), (y * factor).tolist())
+
+
+def _number(value: Any) -> bool:
+    try:
+        return value is not None and value != "" and bool(np.isfinite(float(value)))
+    except ValueError:
+        return False
