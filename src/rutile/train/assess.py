@@ -141,10 +141,11 @@ def frame_errors(compared: Compared) -> list[FrameError]:
     """The errors of each frame of a batch."""
     out = []
     sizes = [len(f.numbers) for f in compared.frames]
-    difference = (compared.prediction.forces.double().cpu() - compared.labelled.forces).split(sizes)
+    forces_all = (compared.prediction.forces.double().cpu() - compared.labelled.forces).numpy()
+    difference = np.split(forces_all, np.cumsum(sizes)[:-1])
     energy = compared.prediction.energy.double().cpu() - compared.labelled.energy
     for k, frame in enumerate(compared.frames):
-        forces = difference[k].numpy() if frame.forces is not None else None
+        forces = difference[k] if frame.forces is not None else None
         out.append(
             FrameError(
                 frame.source,
@@ -164,7 +165,9 @@ def _paired(compared: Compared) -> dict[str, np.ndarray]:
     counts = s.counts.double()
     pick_atoms = labelled.has_forces[s.system]
     pick_stress = labelled.has_stress & s.pbc.all(1)
-    both = [labelled, compared.prediction] + ([compared.spread] if compared.spread is not None else [])
+    both: list[Labelled | Prediction | Spread] = [labelled, compared.prediction] + (
+        [compared.spread] if compared.spread is not None else []
+    )
 
     def rows(values: list[Tensor]) -> np.ndarray:
         return np.stack([v.double().cpu().numpy().reshape(-1) for v in values])

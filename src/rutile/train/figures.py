@@ -22,7 +22,7 @@ INK = "#010203"
 COLOURS = ("#3b82c4", "#e07b39", "#3a9d6b", "#a56cc1", "#c4504f", "#8a8f3c")
 MOST_POINTS = 20_000
 """A parity plot draws at most this many points (its numbers always count all of them)."""
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "rutile", "font.family": "sans-serif", "font.size": 10,
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.titlesize": 11,
@@ -75,29 +75,22 @@ def parity(title: str, unit: str, reference: np.ndarray, predicted: np.ndarray) 
         order = np.argsort(density, kind="stable")
         x, y = reference[shown][order], predicted[shown][order]
         size = float(np.clip(4000 / max(len(x), 1), 3, 22))
-        axes.scatter(
-            x,
-            y,
-            c=density[order],
-            s=size,
-            cmap="viridis",
-            vmin=-0.3 * density.max(initial=0),
-            linewidths=0,
-            rasterized=True,
-            zorder=2,
-        )
+        colours = {"c": density[order], "cmap": "viridis", "vmin": -0.3 * density.max(initial=0)}
+        axes.scatter(x, y, s=size, linewidths=0, rasterized=True, zorder=2, **colours)
         axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"reference ({unit})", ylabel=f"predicted ({unit})")
         axes.text(0.04, 0.96, error_text(predicted - reference, unit), transform=axes.transAxes, va="top", fontsize=9)
         return _svg(figure)
 
 
 def histogram(title: str, unit: str, errors: np.ndarray) -> str:
-    """Distribution of errors [M] on a logarithmic scale of counts; the outermost bins hold what lies beyond."""
+    """Distribution of errors [M]; the outermost bins hold what lies beyond. Many errors: a logarithmic count."""
     with mpl.rc_context(STYLE):
         figure, axes = _square(title)
         reach = float(np.quantile(np.abs(errors), 0.995)) * 1.2 if len(errors) else 1.0
         reach = reach if np.isfinite(reach) and reach > 0 else 1e-12
-        axes.hist(np.clip(errors, -reach, reach), bins=61, range=(-reach, reach), color=COLOURS[0], log=True)
+        bins = 2 * int(np.clip(np.sqrt(len(errors)), 10, 60) // 2) + 1
+        many = len(errors) > 1000
+        axes.hist(np.clip(errors, -reach, reach), bins=bins, range=(-reach, reach), color=COLOURS[0], log=many)
         axes.axvline(0, color=INK, alpha=0.45, linewidth=0.9)
         axes.set(xlabel=f"predicted - reference ({unit})", ylabel="count")
         return _svg(figure)
@@ -196,7 +189,7 @@ def _density(x: np.ndarray, y: np.ndarray, low: float, high: float) -> np.ndarra
     """Logarithm of the number of points in each point's bin, [M]."""
     counts, edges, _ = np.histogram2d(x, y, bins=60, range=[[low, high], [low, high]])
     ix, iy = (np.clip(np.searchsorted(edges, v, side="right") - 1, 0, 59) for v in (x, y))
-    return np.log1p(counts[ix, iy])
+    return np.asarray(np.log1p(counts[ix, iy]))
 
 
 def _svg(figure: Figure) -> str:

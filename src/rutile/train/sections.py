@@ -11,7 +11,7 @@ from rutile.core.units import GPA
 from rutile.train import figures
 from rutile.train.assess import Assessment, FrameError
 from rutile.train.metrics import Row
-from rutile.train.report import Block, Card, Facts, Figures, Section, Table, Text, format_number
+from rutile.train.report import Block, Card, Facts, Figures, Section, Table, Text, Value, format_number
 
 QUANTITIES = {
     "energy": ("Energy", "meV/atom", 1000.0),
@@ -20,6 +20,7 @@ QUANTITIES = {
     "stress": ("Stress components", "GPa", 1.0 / GPA),
 }
 """Name, unit and factor with which a page shows each quantity of `train.metrics`."""
+SHORT = ("mae", "rmse")
 KINDS = {"mae": "MAE", "rmse": "RMSE", "max": "max"}
 
 
@@ -41,7 +42,7 @@ def errors_section(rows: Sequence[Row], title: str = "Errors") -> Section:
         blocks.append(_error_table(by_element, "element", "Forces by element. An energy belongs to a whole structure."))
     by_group = [r for r in base if r["subset"] == "group"]
     if by_group:
-        blocks.append(_error_table(by_group, "group", "By kind of frame (config_type)."))
+        blocks.append(_wide_table(by_group, "group", "By kind of frame (config_type)."))
     return Section(title, blocks)
 
 
@@ -116,10 +117,22 @@ def _base(rows: Iterable[Row]) -> list[Row]:
 
 def _error_table(rows: Sequence[Row], what: str, caption: str) -> Table:
     columns = (what, "quantity", "unit", "values", *KINDS.values())
-    body = [
-        (str(r["name"]), _name(r), _unit(r), int(r["count"]), *(float(r[kind]) * _factor(r) for kind in KINDS))
+    body: list[list[Value]] = [
+        [str(r["name"]), _name(r), _unit(r), int(r["count"]), *(float(r[kind]) * _factor(r) for kind in KINDS)]
         for r in rows
     ]
+    return Table(columns, body, caption)
+
+
+def _wide_table(rows: Sequence[Row], what: str, caption: str) -> Table:
+    """One line for each name, with MAE and RMSE of energy, force components and stress side by side."""
+    cells = {(str(r["name"]), str(r["quantity"])): r for r in rows}
+    shown = [q for q in ("energy", "force", "stress") if any(key[1] == q for key in cells)]
+    columns = [what, *(f"{QUANTITIES[q][0].split()[0]} {KINDS[k]} ({QUANTITIES[q][1]})" for q in shown for k in SHORT)]
+    body: list[list[Value]] = []
+    for name in dict.fromkeys(name for name, _ in cells):
+        line = [cells.get((name, q)) for q in shown]
+        body.append([name, *(None if r is None else float(r[k]) * _factor(r) for r in line for k in SHORT)])
     return Table(columns, body, caption)
 
 
