@@ -1,10 +1,12 @@
-"""Settings of reading reference data: which labels under which names, in which units, what to do with bad frames."""
+"""Settings of data: reading labels from files (names, units, bad frames), splits, reference energies."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rutile.core.settings import Settings
+from rutile.core.units import ElectronVolt
 
 EnergyUnit = Literal["eV", "meV", "Hartree", "Ry", "kcal/mol", "kJ/mol"]
 LengthUnit = Literal["Angstrom", "Bohr", "nm"]
@@ -57,3 +59,45 @@ class ReadSettings(Settings):
 
     closest: float = Field(0.3, ge=0, json_schema_extra={"unit": "Å"})
     """Two atoms nearer than this make a frame unusable."""
+
+
+class SplitSettings(Settings):
+    """How frames are divided into training, validation and test sets."""
+
+    by: Literal["frames", "groups", "stratified"] = "frames"
+    """frames: at random. groups: at random, frames of one group (see group_key) all on one side, as for snapshots of
+    one trajectory. stratified: every group is divided in the same proportion."""
+
+    valid: float = Field(0.1, ge=0, lt=1)
+    """Fraction of the frames used for validation. Not used with valid_files."""
+
+    test: float = Field(0.0, ge=0, lt=1)
+    """Fraction of the frames kept for the final test. Not used with test_files."""
+
+    valid_files: tuple[Path, ...] = ()
+    """Frames read from these files are the validation set, whatever `by` says."""
+
+    test_files: tuple[Path, ...] = ()
+    """Frames read from these files are the test set, whatever `by` says."""
+
+    duplicates: Literal["together", "ignore"] = "together"
+    """together: frames with the same geometry (to 0.0001 Å) are never divided between sides; between files they are
+    reported. ignore: no comparison is made."""
+
+    @model_validator(mode="after")
+    def _some_training(self) -> Self:
+        if self.valid + self.test >= 1:
+            raise ValueError(f"valid + test = {self.valid + self.test:g} leaves nothing to train on; keep it below 1")
+        return self
+
+
+class ReferenceSettings(Settings):
+    """Energy of the isolated atom of each element: the zero from which a potential counts."""
+
+    method: Literal["auto", "isolated_atoms", "least_squares"] = "auto"
+    """isolated_atoms: energies of single-atom frames without neighbours in the data. least_squares: a sum over the
+    composition fitted to the energies. auto: isolated atoms if the data hold one of every element, otherwise least
+    squares."""
+
+    energies: dict[str, ElectronVolt] = {}
+    """Energies that are known, by element, such as {Ti: -1604.4, O: -432.3}; they come before any method."""

@@ -238,7 +238,7 @@ def check_frame(frame: Frame, k: int) -> None:
     """Refuse what no store should hold; `k` is the number of the frame, for the message.
 
     Raises:
-        DataError: empty, wrong shapes, not finite, or an atomic number outside 1..118.
+        DataError: empty, wrong shapes, not finite, an atomic number outside 1..118, or periodic without a cell.
         LabelError: a label that is not finite.
     """
     place = f"frame {k}" + (f" ({frame.source})" if frame.source else "")
@@ -258,6 +258,10 @@ def check_frame(frame: Frame, k: int) -> None:
                 raise error(f"{place}: {name} of shape {np.shape(value)}, expected {shape} for {n} atoms")
             if not np.isfinite(value).all():
                 raise error(f"{place}: {name} holds NaN or infinity; repair or remove the frame")
+    vectors = frame.cell[np.asarray(frame.pbc, bool)]
+    gram = vectors @ vectors.T
+    if np.linalg.det(gram) <= 1e-12 * np.prod(np.diag(gram)):
+        raise DataError(f"{place}: the cell vectors of its periodic directions are zero or not independent")
 
 
 def _row(frame: Frame) -> dict[str, np.ndarray]:

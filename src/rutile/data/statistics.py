@@ -1,0 +1,232 @@
+"""Reference energies of the elements, and statistics of labels in one pass.
+
+The reference energy E0 is the energy of the isolated atom: from such frames in the data, given, or fitted,
+E ~ sum_Z n_Z E0_Z by least squares over energies per atom. Labels are read in blocks; memory stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rutile.core.elements import number, symbol
+from rutile.core.errors import LabelError
+from rutile.core.reporting import Reporter, SilentReporter
+from rutile.data.settings import ReferenceSettings
+from rutile.data.store import Store
+
+BLOCK = 1024
+"""Frames read at a time."""
+ALONE = 8.0
+"""A single atom whose images are at least this far away (Angstrom) is an isolated atom."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Labels of a set of frames; NaN where no frame has the label."""
+
+    n_frames: int
+    """Frames."""
+    n_atoms: int
+    """Atoms of all frames."""
+    atoms: dict[int, int]
+    """Atoms of each element (atomic number)."""
+    n_energy: int
+    """Frames with an energy."""
+    n_forces: int
+    """Frames with forces."""
+    n_stress: int
+    """Frames with a stress."""
+    energy_mean: float
+    """Mean over frames of (E - sum of reference energies) / atoms (eV/atom)."""
+    energy_std: float
+    """Standard deviation of the same (eV/atom)."""
+    force_rms: float
+    """Root mean square of force components (eV/Angstrom)."""
+    force_max: float
+    """Largest force component (eV/Angstrom)."""
+    stress_rms: float
+    """Root mean square of the nine stress components (eV/Angstrom^3)."""
+
+
+def reference_energies(
+    store: Store, ids: Sequence[int] | np.ndarray, settings: ReferenceSettings, reporter: Reporter | None = None
+) -> dict[int, float]:
+    """Reference energy (eV) of every element of the store, by atomic number; a warning says where it comes from.
+
+    Raises:
+        LabelError: no frame of `ids` has an energy, an element occurs in none of them, or an isolated atom that was
+            asked for is not there.
+    """
+    reporter = reporter or SilentReporter()
+    given = {number(name): value for name, value in settings.energies.items()}
+    missing = [z for z in store.elements if z not in given]
+    found = {} if settings.method == "least_squares" else isolated_atoms(store, ids)
+    alone = {z: found[z] for z in missing if z in found}
+    if settings.method == "isolated_atoms" or (settings.method == "auto" and len(alone) == len(missing)):
+        absent = [symbol(z) for z in missing if z not in alone]
+        if absent:
+            raise LabelError(
+                f"no isolated atom of {', '.join(absent)} among the frames: add one (a single atom, not periodic or in "
+                f"a cell of at least {ALONE:g} Å), give its energy, or use method least_squares"
+            )
+        fitted: dict[int, float] = {}
+    else:
+        alone, fitted = {}, least_squares(store, ids, given, reporter)
+    out = {z: v for z, v in sorted((given | alone | fitted).items()) if z in store.elements}
+    _say_which(out, given, alone, fitted, reporter)
+    return out
+
+
+def isolated_atoms(store: Store, ids: Sequence[int] | np.ndarray) -> dict[int, float]:
+    """Energy (eV) of each element that occurs as an isolated atom with an energy; the lowest if several."""
+    out: dict[int, float] = {}
+    ids = np.asarray(ids, dtype=np.int64)
+    for k in ids[(store.sizes[ids] == 1) & store.array("has_energy")[ids]].tolist():
+        if min(_heights(store.array("cell")[k], store.array("pbc")[k]), default=np.inf) < ALONE:
+            continue
+        z, energy = int(store.array("numbers")[store.array("offsets")[k]]), float(store.array("energy")[k])
+        out[z] = min(energy, out.get(z, np.inf))
+    return out
+
+
+def least_squares(
+    store: Store, ids: Sequence[int] | np.ndarray, given: dict[int, float], reporter: Reporter
+) -> dict[int, float]:
+    """Reference energies of all elements not in `given`, minimising sum_frames [(E - sum_Z n_Z E0_Z) / N]^2.
+
+    Where compositions do not tell elements apart (TiO2 alone: Ti and O always 1:2) the solution of smallest norm is
+    taken, and a warning names the elements.
+
+    Raises:
+        LabelError: no frame has an energy, or an element occurs in no frame that has.
+    """
+    elements = np.array(store.elements)
+    free = np.array([z not in given for z in store.elements])
+    known = np.array([given.get(z, 0.0) for z in store.elements])
+    triangle = np.zeros((0, int(free.sum()) + 1))
+    for frames, counts in _compositions(store, ids):
+        labelled = store.array("has_energy")[frames]
+        share = counts[labelled] / counts[labelled].sum(1, keepdims=True)
+        target = store.array("energy")[frames][labelled] / counts[labelled].sum(1) - share @ known
+        rows = np.concatenate([share[:, free], target[:, None]], 1)
+        triangle = np.linalg.qr(np.concatenate([triangle, rows])).R
+    if not triangle.any():
+        raise LabelError("no frame has an energy: reference energies cannot be fitted")
+    matrix, target = triangle[:, :-1], triangle[:, -1]
+    absent = elements[free][~np.abs(matrix).any(0)]
+    if len(absent):
+        names = ", ".join(symbol(int(z)) for z in absent)
+        raise LabelError(f"{names}: no training frame with an energy holds it; give its reference energy")
+    _, values, axes = np.linalg.svd(matrix, full_matrices=True)
+    null = axes[np.sum(values > 1e-8 * values[0]) :]  # directions that no composition sees
+    if len(null):
+        names = ", ".join(symbol(int(z)) for z in elements[free][np.abs(null).max(0) > 1e-6])
+        reporter.warn(
+            f"reference energies of {names} cannot be told apart from these compositions (fixed ratio): their sum is "
+            "right, each alone is arbitrary (smallest norm); add isolated atoms or give the energies"
+        )
+    solution, *_ = np.linalg.lstsq(matrix, target, rcond=1e-8)
+    return dict(zip(elements[free].tolist(), solution.tolist(), strict=True))
+
+
+def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: dict[int, float]) -> Statistics:
+    """Counts and spreads of the labels of some frames, in one pass.
+
+    Args:
+        store: the frames.
+        ids: which of them.
+        references: energy (eV) of each element, subtracted from energies.
+    """
+    known = np.array([references[z] for z in store.elements])
+    atoms = np.zeros(len(store.elements), np.int64)
+    energy, force, stress = _Moments(), _Moments(), _Moments()
+    n_forces = 0
+    for frames, counts in _compositions(store, ids):
+        atoms += counts.sum(0)
+        batch = store.batch(frames)
+        with_energy = batch.has_energy.numpy()
+        binding = (batch.energy.numpy() - counts @ known) / counts.sum(1)
+        energy.add(binding[with_energy])
+        force.add(batch.forces[batch.has_forces[batch.structures.system]].numpy())
+        stress.add(batch.stress[batch.has_stress].numpy())
+        n_forces += int(batch.has_forces.sum())
+    return Statistics(
+        n_frames=len(ids),
+        n_atoms=int(atoms.sum()),
+        atoms=dict(zip(store.elements, atoms.tolist(), strict=True)),
+        n_energy=energy.n,
+        n_forces=n_forces,
+        n_stress=stress.n // 9,
+        energy_mean=energy.mean if energy.n else np.nan,
+        energy_std=energy.std,
+        force_rms=force.rms,
+        force_max=force.largest if force.n else np.nan,
+        stress_rms=stress.rms,
+    )
+
+
+class _Moments:
+    """Mean, spread and largest size of numbers that come in blocks (Chan, Golub, LeVeque 1983: no cancellation)."""
+
+    def __init__(self) -> None:
+        self.n, self.mean, self.largest, self._spread = 0, 0.0, 0.0, 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Take a block of any shape."""
+        if values.size == 0:
+            return
+        n, mean = self.n + values.size, float(values.mean())
+        step = mean - self.mean
+        self._spread += float(((values - mean) ** 2).sum()) + step**2 * self.n * values.size / n
+        self.mean += step * values.size / n
+        self.n, self.largest = n, max(self.largest, float(np.abs(values).max()))
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation; NaN without numbers."""
+        return float(np.sqrt(self._spread / self.n)) if self.n else float("nan")
+
+    @property
+    def rms(self) -> float:
+        """Root mean square; NaN without numbers."""
+        return float(np.sqrt(self._spread / self.n + self.mean**2)) if self.n else float("nan")
+
+
+def _compositions(store: Store, ids: Sequence[int] | np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of frame numbers [B] with the atoms of each element of the store, [B, n elements]."""
+    column = np.zeros(256, np.int64)
+    column[list(store.elements)] = np.arange(len(store.elements))
+    ids = np.asarray(ids, dtype=np.int64)
+    width = len(store.elements)
+    for start in range(0, len(ids), BLOCK):
+        frames = ids[start : start + BLOCK]
+        numbers = store.batch(frames).structures
+        slot = numbers.system.numpy() * width + column[numbers.numbers.numpy()]
+        yield frames, np.bincount(slot, minlength=len(frames) * width).reshape(len(frames), width)
+
+
+def _heights(cell: np.ndarray, pbc: np.ndarray) -> list[float]:
+    """Distance between neighbouring lattice planes along each periodic direction; no image of an atom is nearer."""
+    if not pbc.any():
+        return []
+    heights: list[float] = (1.0 / np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0)).tolist()
+    return heights
+
+
+def _say_which(
+    out: dict[int, float],
+    given: dict[int, float],
+    alone: dict[int, float],
+    fitted: dict[int, float],
+    reporter: Reporter,
+) -> None:
+    """Warn where each reference energy comes from."""
+    origins = ((given, "given"), (alone, "from isolated atoms in the data"), (fitted, "fitted by least squares"))
+    for part, origin in origins:
+        listed = ", ".join(f"{symbol(z)} {part[z]:.4f} eV" for z in out if z in part)
+        if listed:
+            note = "; not the energies of isolated atoms: dissociation has no meaning" if part is fitted else ""
+            reporter.warn(f"reference energies {origin}: {listed}{note}")
