@@ -27,8 +27,8 @@ SECONDS_BETWEEN_LINES = 10.0
 class RichReporter:
     """The reporter of the command line; use it as a context manager."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+    def __init__(self, stream: TextIO | None = None, console: Console | None = None) -> None:
+        self.console = console or Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self.live: Live | None = None
         self.rows: list[Row] = []
         self.columns: list[str] = []

@@ -1,0 +1,107 @@
+"""Rules of the house that a linter does not know."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rutile
+from rutile.cli.reference import all_settings
+from rutile.core.settings import Result, Settings
+from rutile.tasks.catalogue import TASKS, all_tasks
+
+SRC = Path(rutile.__file__).parent
+ROOT = SRC.parent.parent
+FILES = sorted(SRC.rglob("*.py"))
+TREES = {f: ast.parse(f.read_text(encoding="utf-8")) for f in FILES}
+LONGEST_FUNCTION = 60
+"""Code lines of a function, without its docstring."""
+LONG_FUNCTIONS: set[str] = set()
+"""Functions that may be longer, with a reason each."""
+LONGEST_FILE = 500
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(SRC))
+
+
+def calls(tree: ast.AST) -> list[str]:
+    return [ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)]
+
+
+def test_floors_hold():
+    found = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout
+    assert "0 broken" in found.stdout
+
+
+def test_energies_are_differentiated_in_one_file():
+    users = {name(f) for f, t in TREES.items() if any(c.endswith(("autograd.grad", "func.grad")) for c in calls(t))}
+    assert users == {"potentials/evaluate.py"}
+
+
+def test_nothing_prints_and_nothing_unpickles():
+    for file, tree in TREES.items():
+        used = set(calls(tree))
+        assert not used & {"print", "torch.load", "torch.save", "exec", "eval"}, name(file)
+        modules = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        modules |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        assert not modules & {"pickle", "dill", "cloudpickle", "shelve", "marshal"}, name(file)
+        loads = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "np.load"]
+        assert not [c for c in loads if "allow_pickle=True" in c], name(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_every_module_says_what_it_is_for(file):
+    assert ast.get_docstring(TREES[file])
+
+
+def test_functions_and_files_stay_small():
+    long = set()
+    for file, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                if body and (body[-1].end_lineno or 0) - body[0].lineno + 1 > LONGEST_FUNCTION:
+                    long.add(f"{name(file)}:{node.name}")
+    assert long <= LONG_FUNCTIONS
+    assert not {name(f) for f in FILES if len(f.read_text(encoding="utf-8").splitlines()) > LONGEST_FILE}
+
+
+def test_every_task_can_be_understood():
+    for task in all_tasks():
+        assert len(task.summary) > 10, task.name
+        assert task.examples, task.name
+        assert all(e.startswith(f"rutile {task.name}") for e in task.examples), task.name
+        assert issubclass(task.settings, Settings)
+        assert issubclass(task.result, Result)
+        assert all(f.description for f in task.result.model_fields.values()), task.name
+        assert task.positional is None or task.positional in task.settings.model_fields
+    assert len({t.run for t in all_tasks()}) == len(TASKS)
+
+
+def test_every_file_of_tasks_is_in_the_catalogue():
+    modules = {v.split(":")[0].rsplit(".", 1)[1] for v in TASKS.values()}
+    files = {p.stem for p in (SRC / "tasks").glob("*.py")} - {"__init__", "task", "catalogue"}
+    with_task = {f for f in files if hasattr(importlib.import_module(f"rutile.tasks.{f}"), "TASK")}
+    assert with_task == modules
+
+
+def test_names_of_settings_classes_are_unique():
+    names = [c.__name__ for c in all_settings()]
+    assert len(names) == len(set(names))
+
+
+def test_settings_modules_and_tasks_import_no_torch():
+    """Their top-level imports are light, so help is instant (the subprocess test of the CLI proves the sum)."""
+    for task in all_tasks():
+        module = inspect.getmodule(task.run)
+        assert module is not None
+        assert "torch" not in vars(module), task.name
