@@ -7,6 +7,7 @@ from rutile.core.errors import SettingsError
 from rutile.tasks.task import Task
 
 TASKS: dict[str, str] = {
+    "evaluate": "rutile.tasks.evaluate:TASK",
     "doctor": "rutile.tasks.doctor:TASK",
 }
 

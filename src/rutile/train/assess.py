@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rutile.core.elements import formula
+from rutile.core.elements import formula, symbol
+from rutile.core.errors import ElementError
 from rutile.data.frames import Frame, Labelled, batch_frames
-from rutile.potentials.combine import Spread, mean, spread
+from rutile.potentials.combine import Spread, common_elements, mean, spread
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.potential import Potential, Prediction
 from rutile.train.metrics import VOIGT, ErrorSums
@@ -45,9 +46,16 @@ def compare(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> Iterator[Compared]:
-    """Predictions for a stream of frames, in batches of about `atoms_per_batch` atoms."""
+    """Predictions for a stream of frames, in batches of about `atoms_per_batch` atoms.
+
+    Raises:
+        ElementError: a frame holds an element that the model does not know.
+    """
+    known = common_elements(members)
     first = 0
     for batch in _batches(frames, atoms_per_batch):
+        for frame in batch:
+            _check_elements(frame, known)
         labelled = batch_frames(batch, range(first, first + len(batch)))
         structures = labelled.structures.to(dtype=dtype, device=device)
         predictions = [evaluate(member, structures) for member in members]
@@ -59,13 +67,13 @@ def compare(
 class FrameError:
     """How wrong the model is on one frame."""
 
-    source: str
+    frame: str
     """File and frame number."""
     formula: str
     """Composition."""
     group: str
     """Kind of frame."""
-    energy: float | None
+    energy_error: float | None
     """Predicted minus reference energy (eV/atom)."""
     force_rmse: float | None
     """RMSE of force components (eV/Angstrom)."""
@@ -132,7 +140,7 @@ class Assessment:
         for name, values in _paired(compared).items():
             self.pairs[name].add(values)
         for number, error in zip(compared.labelled.index.tolist(), frame_errors(compared), strict=True):
-            score = error.force_rmse if error.force_rmse is not None else abs(error.energy or 0.0)
+            score = error.force_rmse if error.force_rmse is not None else abs(error.energy_error or 0.0)
             item = (score if np.isfinite(score) else float("inf"), -number, error)
             (heapq.heappush if len(self._heap) < self._worst else heapq.heappushpop)(self._heap, item)
 
@@ -165,9 +173,9 @@ def _paired(compared: Compared) -> dict[str, np.ndarray]:
     counts = s.counts.double()
     pick_atoms = labelled.has_forces[s.system]
     pick_stress = labelled.has_stress & s.pbc.all(1)
-    both: list[Labelled | Prediction | Spread] = [labelled, compared.prediction] + (
-        [compared.spread] if compared.spread is not None else []
-    )
+    both: list[Labelled | Prediction | Spread] = [labelled, compared.prediction]
+    if compared.spread is not None:
+        both.append(compared.spread)
 
     def rows(values: list[Tensor]) -> np.ndarray:
         return np.stack([v.double().cpu().numpy().reshape(-1) for v in values])
@@ -177,6 +185,15 @@ def _paired(compared: Compared) -> dict[str, np.ndarray]:
         "force": rows([p.forces.cpu()[pick_atoms] for p in both]),
         "stress": rows([p.stress.cpu()[pick_stress][:, VOIGT[0], VOIGT[1]] for p in both]),
     }
+
+
+def _check_elements(frame: Frame, known: tuple[int, ...]) -> None:
+    strange = sorted(set(frame.numbers.tolist()) - set(known)) if known else []
+    if strange:
+        raise ElementError(
+            f"{frame.source or 'a frame'}: the model was not trained on {', '.join(map(symbol, strange))} "
+            f"(it knows {', '.join(map(symbol, known))})"
+        )
 
 
 def _batches(frames: Iterable[Frame], atoms_per_batch: int) -> Iterator[list[Frame]]:

@@ -24,10 +24,10 @@ SHORT = ("mae", "rmse")
 KINDS = {"mae": "MAE", "rmse": "RMSE", "max": "max"}
 
 
-def cards(rows: Iterable[Row], seen_in: str) -> list[Card]:
-    """RMSE of energy, force and stress as large numbers; `seen_in` says of which frames."""
+def cards(rows: Iterable[Row]) -> list[Card]:
+    """RMSE of energy, force and stress as large numbers."""
     return [
-        Card(f"{_name(row)} RMSE, {seen_in}", format_number(row["rmse"] * _factor(row)), _unit(row))
+        Card(f"{_name(row).split()[0]} RMSE", format_number(row["rmse"] * _factor(row)), _unit(row))
         for row in _base(rows)
         if row["subset"] == "all" and row["quantity"] != "force_vector"
     ]
@@ -78,7 +78,14 @@ def worst_section(worst: Sequence[FrameError], title: str = "Worst frames") -> S
         "largest force error (eV/Å)",
     )
     rows = [
-        (e.source, e.formula, e.group, None if e.energy is None else 1000 * e.energy, e.force_rmse, e.force_max)
+        (
+            e.frame,
+            e.formula,
+            e.group,
+            None if e.energy_error is None else 1000 * e.energy_error,
+            e.force_rmse,
+            e.force_max,
+        )
         for e in worst
     ]
     return Section(title, [Table(columns, rows, "Worst first, by the RMSE of their forces. Frame numbers begin at 0.")])
@@ -91,17 +98,14 @@ def curves_section(history: Sequence[Mapping[str, Any]], title: str = "Learning 
     `learning_rate` get their own panels. Rows without a column are skipped.
     """
     parts = [("train", "training"), ("valid", "validation")]
+    quantities = {k: QUANTITIES[k] for k in ("energy", "force")} | {"virial": ("Virial", "meV/atom", 1000.0)}
     panels: dict[str, tuple[str, list[figures.Curve]]] = {}
-    for name, (label, unit, factor) in QUANTITIES.items():
+    for name, (label, unit, factor) in quantities.items():
         curves = [_curve(history, f"{part}_{name}_rmse", shown, factor) for part, shown in parts]
         panels[f"{label} RMSE"] = (unit, [c for c in curves if c])
     panels["Loss"] = ("", [c for c in (_curve(history, f"{part}_loss", shown, 1.0) for part, shown in parts) if c])
     panels["Learning rate"] = ("", [c for c in [_curve(history, "learning_rate", "learning rate", 1.0)] if c])
-    drawn = [
-        (figures.learning_curve(label, unit, curves), "")
-        for label, (unit, curves) in panels.items()
-        if curves and label != "Force vectors RMSE"
-    ]
+    drawn = [(figures.learning_curve(label, unit, curves), "") for label, (unit, curves) in panels.items() if curves]
     return Section(title, [Figures(drawn)] if drawn else [Text("No epoch has ended yet.")])
 
 

@@ -1,0 +1,276 @@
+"""`rutile evaluate`: errors of a model on labelled structures, as tables and as one HTML page."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from rutile.core.errors import FileError, LabelError
+from rutile.core.files import write_atomically
+from rutile.core.reporting import Reporter
+from rutile.core.settings import Result, Settings
+from rutile.core.units import EVPerAngstrom
+from rutile.data.settings import ReadSettings
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    import torch
+    from ase import Atoms
+
+    from rutile.potentials.potential import Potential
+    from rutile.train.assess import Assessment, Compared
+    from rutile.train.report import Section
+
+
+VOIGT_ROWS, VOIGT_COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
+
+
+class EvaluateSettings(Settings):
+    """What to evaluate on what."""
+
+    model: Path
+    """Model file, or the folder of a training run."""
+    data: list[Path] = Field(min_length=1)
+    """Files with labelled structures."""
+    read: ReadSettings = Field(default_factory=ReadSettings)
+    """How to read the files."""
+    out: Path = Path("evaluation")
+    """Folder for report.html, metrics.json and metrics.csv."""
+    predictions: bool = False
+    """Also write predictions.extxyz: the structures with labels (REF_energy...) and predictions (energy, forces...)."""
+    title: str = "Evaluation"
+    """Heading of the report."""
+    force_limit: EVPerAngstrom | None = Field(default=None, gt=0)
+    """Report frames with all reference forces |F| below this apart from the others."""
+    worst: int = Field(default=10, ge=0)
+    """Number of worst frames to list."""
+    batch_atoms: int = Field(default=2000, ge=1)
+    """Evaluate about so many atoms at once; more needs more memory."""
+    precision: Literal["float32", "float64"] = "float64"
+    """Precision of the arithmetic."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:1."""
+
+
+class ErrorRow(Result):
+    """Errors of one quantity on one subset of the frames."""
+
+    quantity: str
+    """energy (per atom), force (components), force_vector (norm of the error), stress (components)."""
+    unit: str
+    """Of the errors."""
+    subset: str
+    """all, limit (frames below and above force_limit), element or group."""
+    name: str
+    """Which element, group or limit."""
+    count: int
+    """Number of values."""
+    mae: float
+    """Mean absolute error."""
+    rmse: float
+    """Root mean square error."""
+    max: float
+    """Largest absolute error."""
+
+
+class WorstFrame(Result):
+    """One of the frames with the largest errors."""
+
+    frame: str
+    """File and 0-based frame number."""
+    formula: str
+    """Composition."""
+    group: str
+    """Kind of frame."""
+    energy_error: float | None
+    """Predicted minus reference energy (eV/atom)."""
+    force_rmse: float | None
+    """RMSE of force components (eV/Å)."""
+    force_max: float | None
+    """Largest error of a force vector (eV/Å)."""
+
+
+class EvaluateResult(Result):
+    """Errors, and where they are written."""
+
+    frames: int
+    """Number of frames."""
+    errors: list[ErrorRow]
+    """MAE, RMSE and maximum by subset."""
+    worst: list[WorstFrame]
+    """Worst frames first, by the RMSE of their forces."""
+    report: Path
+    """The HTML page."""
+    predictions: Path | None = None
+    """Structures with labels and predictions."""
+
+
+def run(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
+    """Errors of a model on labelled structures: MAE, RMSE, per element and group, parity plots, worst frames."""
+    from rutile.train import sections
+    from rutile.train.report import render
+
+    assessment = assess(settings, reporter)
+    result = EvaluateResult(
+        frames=assessment.n_frames,
+        errors=[ErrorRow(**row) for row in assessment.errors.rows()],
+        worst=[WorstFrame(**dataclasses.asdict(error)) for error in assessment.worst],
+        report=settings.out / "report.html",
+        predictions=settings.out / "predictions.extxyz" if settings.predictions else None,
+    )
+    names = ", ".join(str(p) for p in settings.data)
+    page = render(
+        settings.title,
+        f"{settings.model} on {assessment.n_frames} frames of {names}",
+        sections.cards(assessment.errors.rows()),
+        [*model_sections(settings.model), *assessment_sections(assessment), _settings_section(settings)],
+    )
+    write_metrics(settings.out, result)
+    write_atomically(result.report, page.encode())
+    reporter.info(f"report: {result.report.resolve()}")
+    return result
+
+
+def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
+    """The comparison itself; writes predictions.extxyz where asked for.
+
+    Raises:
+        LabelError: no frame has a label.
+        ElementError: a frame holds an element that the model does not know.
+    """
+    import torch
+
+    from rutile.potentials.save import load_model
+    from rutile.structures.io import write_frames
+    from rutile.train.assess import Assessment
+
+    make_folder(settings.out)
+    dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
+    members = load_model(settings.model).members(dtype, settings.device)
+    assessment = Assessment(settings.worst, settings.force_limit)
+
+    def images() -> Iterator[Atoms]:
+        for compared in _compared(settings, members, dtype, reporter):
+            assessment.add(compared)
+            yield from predicted_atoms(compared)
+
+    if settings.predictions:
+        write_frames(settings.out / "predictions.extxyz", images(), "extxyz")
+    else:
+        for compared in _compared(settings, members, dtype, reporter):
+            assessment.add(compared)
+    if not assessment.errors.rows():
+        raise LabelError(
+            f"no frame of {', '.join(map(str, settings.data))} has energy, forces or stress: "
+            "say under which names they are (read.energy_key=...), or use `rutile predict`"
+        )
+    return assessment
+
+
+def predicted_atoms(compared: Compared) -> Iterator[Atoms]:
+    """The frames of a batch with their labels under REF_ names and the prediction in the calculator slot."""
+    import numpy as np
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from rutile.data.reading import to_atoms
+
+    p, spread = compared.prediction, compared.spread
+    ends = np.cumsum([len(f.numbers) for f in compared.frames])
+    for k, frame in enumerate(compared.frames):
+        part = slice(int(ends[k]) - len(frame.numbers), int(ends[k]))
+        atoms = to_atoms(frame)
+        stress = p.stress[k].double().cpu().numpy()
+        results = {"energy": float(p.energy[k]), "forces": p.forces[part].double().cpu().numpy()}
+        if frame.pbc.all():
+            results["stress"] = stress[VOIGT_ROWS, VOIGT_COLUMNS]
+        if spread is not None:
+            atoms.info["energy_std"] = float(spread.energy[k])
+            atoms.arrays["forces_std"] = spread.forces[part].double().cpu().numpy()
+        atoms.calc = SinglePointCalculator(atoms, **results)  # type: ignore[no-untyped-call]
+        yield atoms
+
+
+def assessment_sections(assessment: Assessment) -> list[Section]:
+    """What a page says about an assessment."""
+    from rutile.train import sections
+
+    rows = assessment.errors.rows()
+    out = [sections.parity_section(assessment), sections.errors_section(rows)]
+    return [*out, sections.worst_section(assessment.worst)] if assessment.worst else out
+
+
+def model_sections(model: Path) -> list[Section]:
+    """Learning curves, if the model is the folder of a training run."""
+    from rutile.train import sections
+    from rutile.train.log import METRICS_FILE
+
+    path = model / METRICS_FILE
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [sections.curves_section(list(csv.DictReader(file)))]
+
+
+def write_metrics(folder: Path, result: EvaluateResult) -> None:
+    """metrics.json (all of the result) and metrics.csv (the table of errors)."""
+    data = result.model_dump(mode="json")
+    write_atomically(folder / "metrics.json", json.dumps(data, indent=1, ensure_ascii=False).encode())
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(ErrorRow.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.model_dump() for row in result.errors)
+    write_atomically(folder / "metrics.csv", table.getvalue().encode())
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder for results.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {folder}: {error.strerror or error}; choose another out=...") from None
+
+
+def _compared(
+    settings: EvaluateSettings, members: Sequence[Potential], dtype: torch.dtype, reporter: Reporter
+) -> Iterator[Compared]:
+    from rutile.data.reading import read_frames
+    from rutile.train.assess import compare
+
+    frames = reporter.track(read_frames(settings.data, settings.read, reporter), "evaluating")
+    return compare(members, frames, atoms_per_batch=settings.batch_atoms, dtype=dtype, device=settings.device)
+
+
+def _settings_section(settings: EvaluateSettings) -> Section:
+    from rutile.potentials.save import load_model
+    from rutile.train import sections
+
+    model = load_model(settings.model)
+    parts = {"Evaluation": settings.model_dump(mode="json"), "Model": model.info.model_dump(mode="json")}
+    for k, potential in enumerate(model.potentials):
+        of = getattr(potential, "settings", None)
+        if isinstance(of, Settings):
+            parts[f"Potential {k + 1}" if model.committee else "Potential"] = of.model_dump(mode="json")
+    return sections.settings_section(parts)
+
+
+TASK = Task(
+    "evaluate",
+    EvaluateSettings,
+    EvaluateResult,
+    run,
+    examples=(
+        "rutile evaluate model=run data=test.extxyz",
+        "rutile evaluate model=model.rutile data=a.extxyz,b.extxyz out=errors force_limit=3 predictions=true",
+    ),
+)
