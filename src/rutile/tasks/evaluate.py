@@ -39,7 +39,7 @@ class EvaluateSettings(Settings):
     """Model file, or the folder of a training run."""
     data: list[Path] = Field(min_length=1)
     """Files with labelled structures."""
-    read: ReadSettings = Field(default_factory=ReadSettings)
+    read: ReadSettings = ReadSettings()
     """How to read the files."""
     out: Path = Path("evaluation")
     """Folder for report.html, metrics.json and metrics.csv."""
@@ -193,7 +193,7 @@ def predicted_atoms(compared: Compared) -> Iterator[Atoms]:
         if spread is not None:
             atoms.info["energy_std"] = float(spread.energy[k])
             atoms.arrays["forces_std"] = spread.forces[part].double().cpu().numpy()
-        atoms.calc = SinglePointCalculator(atoms, **results)  # type: ignore[no-untyped-call]
+        atoms.calc = SinglePointCalculator(atoms, **results)
         yield atoms
 
 
@@ -209,9 +209,8 @@ def assessment_sections(assessment: Assessment) -> list[Section]:
 def model_sections(model: Path) -> list[Section]:
     """Learning curves, if the model is the folder of a training run."""
     from rutile.train import sections
-    from rutile.train.log import METRICS_FILE
 
-    path = model / METRICS_FILE
+    path = model / "metrics.csv"
     if not path.is_file():
         return []
     with path.open(newline="") as file:

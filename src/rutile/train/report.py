@@ -151,13 +151,15 @@ def render(title: str, subtitle: str, cards: Sequence[Card], sections: Sequence[
 
 
 def format_value(value: Any) -> str:
-    """One value as escaped text: four digits for floats, a dash for None."""
+    """One value as escaped text: four digits for floats, a dash for None, the number of entries of nested lists."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return format_number(value)
+    if isinstance(value, list | tuple) and any(isinstance(v, Mapping | list | tuple) for v in value):
+        return f"({len(value)} entries)"
     if isinstance(value, list | tuple):
         return ", ".join(format_value(v) for v in value)
     return html.escape(str(value))
