@@ -1,0 +1,339 @@
+"""Training structures as the loop sees them: batches of labels, each with a function that predicts them.
+
+What does not change while training is computed once: neighbour lists for any potential, descriptors with their
+derivatives for a `DescriptorPotential`. Reference energies of isolated atoms are taken off the labels in float64, so
+that training in float32 loses nothing; the potential is trained with references of 0.
+
+Letters of shapes: n structures of the examples, N atoms, P pairs, K descriptor functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rutile.core.reporting import Reporter, SilentReporter
+from rutile.data.frames import Labelled
+from rutile.data.ragged import RaggedStore, open_or_build
+from rutile.data.store import Store
+from rutile.graph.graph import Edges
+from rutile.graph.neighbors import find_edges
+from rutile.potentials.evaluate import evaluate, evaluate_linearised, linearise
+from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
+
+Predict = Callable[[bool], Prediction]
+"""(training) -> prediction of one batch."""
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Examples(Protocol):
+    """Structures to learn from, counted 0..n-1."""
+
+    weights: Tensor
+    """Weight of each structure in the loss, [n] float64."""
+    costs: np.ndarray
+    """Neighbour pairs of each structure, [n] int64: what a batch by edges counts."""
+
+    def __len__(self) -> int:
+        """Number of structures n."""
+        ...
+
+    def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
+        """Labels of some structures, and the function that predicts them with the potential as it is then."""
+        ...
+
+    def source(self, i: int) -> str:
+        """Where structure i came from: "file.extxyz#12"."""
+        ...
+
+
+class _Labels:
+    """What both kinds of examples know: which frames of the store, and their labels."""
+
+    def __init__(self, store: Store, ids: np.ndarray, dtype: torch.dtype, references: Mapping[int, float]) -> None:
+        self.store, self.ids, self.dtype = store, np.asarray(ids, dtype=np.int64), dtype
+        self.weights = torch.from_numpy(np.asarray(store.array("weight"))[self.ids].astype(np.float64))
+        self._shift = _reference_sums(store, references)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def source(self, i: int) -> str:
+        """Where structure i came from."""
+        return self.store.source(int(self.ids[i])) or f"frame {int(self.ids[i])}"
+
+    def _labelled(self, ids: np.ndarray) -> Labelled:
+        """Labels of some structures; energies without the references of their atoms."""
+        batch = self.store.batch(ids)
+        batch.energy.sub_(self._shift[torch.from_numpy(ids)])
+        return batch.to(dtype=self.dtype)
+
+
+def _reference_sums(store: Store, references: Mapping[int, float]) -> Tensor:
+    """Sum of the reference energies of each frame's atoms (eV), [frames]."""
+    table = np.zeros(256)
+    for number, energy in references.items():
+        table[number] = energy
+    per_atom = table[np.asarray(store.array("numbers"))]
+    total = np.concatenate([[0.0], np.cumsum(per_atom)])
+    ends = np.asarray(store.array("offsets"))
+    sums = np.add.reduceat(per_atom, ends[:-1]) if len(per_atom) else total[:0]
+    return torch.from_numpy(sums)
+
+
+class GraphExamples(_Labels):
+    """Examples for any potential: neighbour lists are cached, the potential sees the graph.
+
+    Args:
+        store: labelled frames.
+        ids: frames to use, in the order in which the loop counts them.
+        potential: what predicts.
+        references: energy of an isolated atom by atomic number (eV), taken off the labels.
+        dtype: precision of labels and geometry.
+        edges: the cached neighbour lists of the whole store (`cache_edges`), shared between training and validation.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ids: np.ndarray,
+        potential: Potential,
+        *,
+        references: Mapping[int, float] | None = None,
+        dtype: torch.dtype = torch.float64,
+        edges: Ragged | None = None,
+    ) -> None:
+        super().__init__(store, ids, dtype, references or {})
+        self.potential = potential
+        self.edges = cache_edges(store, potential.cutoff) if edges is None else edges
+        self.costs = self.edges.sizes("ij")[self.ids]
+
+    def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
+        """Labels, and a prediction through the graph."""
+        frames = self.ids[ids]
+        labelled = self._labelled(frames)
+        rows, sizes = self.edges.get("ij", frames)
+        shift, _ = self.edges.get("shift", frames)
+        starts = np.concatenate([[0], np.cumsum(self.store.sizes[frames])[:-1]])
+        ij = rows.astype(np.int64) + np.repeat(starts, sizes)[:, None]
+        edges = Edges(
+            torch.from_numpy(np.ascontiguousarray(ij[:, 0])),
+            torch.from_numpy(np.ascontiguousarray(ij[:, 1])),
+            torch.from_numpy(shift.astype(np.int64)),
+            self.potential.cutoff,
+        )
+
+        def predict(training: bool) -> Prediction:
+            return evaluate(self.potential, labelled.structures, edges=edges, training=training)
+
+        return labelled, predict
+
+
+class LinearisedExamples(_Labels):
+    """Examples for a potential with fixed descriptors: they and their derivatives are never computed again.
+
+    Args:
+        store: labelled frames.
+        ids: frames to use, in the order in which the loop counts them.
+        potential: what predicts; its descriptors must be those of the cache.
+        references: energy of an isolated atom by atomic number (eV), taken off the labels.
+        dtype: precision of labels and arithmetic.
+        cache: descriptors of the whole store (`cache_descriptors`), shared between training and validation.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ids: np.ndarray,
+        potential: DescriptorPotential,
+        *,
+        references: Mapping[int, float] | None = None,
+        dtype: torch.dtype = torch.float64,
+        cache: Ragged | None = None,
+    ) -> None:
+        super().__init__(store, ids, dtype, references or {})
+        self.potential = potential
+        self.cache = cache_descriptors(store, potential, dtype) if cache is None else cache
+        self.costs = self.cache.sizes("pairs")[self.ids]
+
+    def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
+        """Labels, and a prediction from the cached descriptors."""
+        frames = self.ids[ids]
+        labelled = self._labelled(frames)
+        linearised = self._linearised(frames, labelled)
+
+        def predict(training: bool) -> Prediction:
+            return evaluate_linearised(self.potential, linearised, training=training)
+
+        return labelled, predict
+
+    def descriptors(self, per_batch: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
+        """Descriptors [N, K] and atomic numbers [N] of all structures, in batches: for feature scaling."""
+        offsets, numbers = self.store.array("offsets"), self.store.array("numbers")
+        for frames in np.split(self.ids, range(per_batch, len(self.ids), per_batch)):
+            rows, _ = self.cache.get("descriptors", frames)
+            z = np.concatenate([numbers[offsets[k] : offsets[k + 1]] for k in frames])
+            yield torch.from_numpy(rows), torch.from_numpy(z.astype(np.int64))
+
+    def _linearised(self, frames: np.ndarray, labelled: Labelled) -> Linearised:
+        structures = labelled.structures
+        pairs, sizes = self.cache.get("pairs", frames)
+        starts = np.concatenate([[0], np.cumsum(self.store.sizes[frames])[:-1]])
+        pairs = pairs.astype(np.int64) + np.repeat(starts, sizes)[:, None]
+        get = {name: torch.from_numpy(self.cache.get(name, frames)[0]) for name in ("descriptors", "d_pair", "d_strain")}
+        return Linearised(
+            numbers=structures.numbers,
+            system=structures.system,
+            volume=torch.where(structures.pbc.all(1), structures.volume, 0.0),
+            descriptors=get["descriptors"],
+            pair_i=torch.from_numpy(np.ascontiguousarray(pairs[:, 0])),
+            pair_j=torch.from_numpy(np.ascontiguousarray(pairs[:, 1])),
+            d_pair=get["d_pair"],
+            d_strain=get["d_strain"],
+        )
+
+
+class Ragged(Protocol):
+    """Named ragged arrays of every frame of a store: in memory, or a memory-mapped `RaggedStore`."""
+
+    def sizes(self, name: str) -> np.ndarray:
+        """Rows of each frame, [frames] int64."""
+        ...
+
+    def get(self, name: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of some frames one after another, and the rows of each."""
+        ...
+
+
+class RaggedMemory:
+    """Ragged arrays in memory, from one row of arrays for each frame."""
+
+    def __init__(self, rows: list[dict[str, np.ndarray]]) -> None:
+        self._offsets: dict[str, np.ndarray] = {}
+        self._rows: dict[str, np.ndarray] = {}
+        for name in rows[0] if rows else ():
+            self._offsets[name] = np.concatenate([[0], np.cumsum([len(row[name]) for row in rows])])
+            self._rows[name] = np.concatenate([row.pop(name) for row in rows])
+
+    def sizes(self, name: str) -> np.ndarray:
+        """Rows of each frame."""
+        return np.diff(self._offsets[name])
+
+    def get(self, name: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of some frames one after another (a copy), and the rows of each."""
+        offsets, rows = self._offsets[name], self._rows[name]
+        parts = [rows[offsets[k] : offsets[k + 1]] for k in ids]
+        return (np.concatenate(parts) if parts else rows[:0]), offsets[ids + 1] - offsets[ids]
+
+
+def cache_edges(
+    store: Store,
+    cutoff: float,
+    *,
+    folder: Path | None = None,
+    memory: float = 4000.0,
+    reporter: Reporter | None = None,
+) -> Ragged:
+    """Neighbour lists of every frame.
+
+    Args:
+        store: the frames.
+        cutoff: radius (Angstrom).
+        folder: where to keep them if they outgrow `memory`; None: always in memory.
+        memory: limit (MB).
+        reporter: shows progress.
+    """
+
+    def rows() -> Iterator[dict[str, np.ndarray]]:
+        for k in range(len(store)):
+            edges = find_edges(store.structures([k]), cutoff)
+            ij = torch.stack([edges.i, edges.j], 1).numpy().astype(np.int32)
+            yield {"ij": ij, "shift": edges.shift.numpy().astype(np.int16)}
+
+    key = _key(store.hash, "edges", cutoff)
+    return _keep(rows, len(store), key, folder, memory, reporter or SilentReporter(), "neighbour lists")
+
+
+def cache_descriptors(
+    store: Store,
+    potential: DescriptorPotential,
+    dtype: torch.dtype,
+    *,
+    folder: Path | None = None,
+    memory: float = 4000.0,
+    reporter: Reporter | None = None,
+) -> Ragged:
+    """Descriptors of every frame with their derivatives, computed in float64 and kept in `dtype`.
+
+    Args:
+        store: the frames.
+        potential: whose descriptors.
+        dtype: precision to keep.
+        folder: where to keep them if they outgrow `memory`; None: always in memory.
+        memory: limit (MB).
+        reporter: shows progress.
+    """
+
+    def rows() -> Iterator[dict[str, np.ndarray]]:
+        for k in range(len(store)):
+            one = linearise(potential, store.structures([k]))
+            yield {
+                "pairs": torch.stack([one.pair_i, one.pair_j], 1).numpy().astype(np.int32),
+                "descriptors": one.descriptors.to(dtype).numpy(),
+                "d_pair": one.d_pair.to(dtype).numpy(),
+                "d_strain": one.d_strain.to(dtype).numpy(),
+            }
+
+    key = _key(store.hash, potential.descriptor_key, str(dtype))
+    return _keep(rows, len(store), key, folder, memory, reporter or SilentReporter(), "descriptors")
+
+
+def _key(*parts: Any) -> str:
+    """Name of a cache: same content, same name."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _keep(
+    rows: Callable[[], Iterator[dict[str, np.ndarray]]],
+    total: int,
+    key: str,
+    folder: Path | None,
+    memory: float,
+    reporter: Reporter,
+    label: str,
+) -> Ragged:
+    """Rows in memory; in files when they outgrow the limit (MB) and there is a folder; files from before are reused."""
+    if folder is not None and (folder / key).exists():
+        reporter.info(f"{label}: read from {folder / key}")
+        return RaggedStore.open(folder / key, key)
+    kept: list[dict[str, np.ndarray]] = []
+    size = 0.0
+    source = iter(reporter.track(rows(), label, total))
+    for row in source:
+        kept.append(row)
+        size += sum(array.nbytes for array in row.values()) / 1e6
+        if folder is not None and size > memory / 2:  # joining them needs the same memory once more
+            break
+    else:
+        return RaggedMemory(kept)
+    reporter.info(f"{label}: more than {memory:g} MB in memory, kept in {folder / key}")
+
+    def again() -> Iterator[dict[str, np.ndarray]]:
+        yield from _drain(kept)
+        yield from source
+
+    return open_or_build(folder, key, again, SilentReporter(), label=label)
+
+
+def _drain(rows: list[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """The rows in order, each forgotten once given."""
+    rows.reverse()
+    while rows:
+        yield rows.pop()

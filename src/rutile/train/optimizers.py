@@ -1,0 +1,185 @@
+"""The optimizers by name, all from torch.optim, with their state as plain tensors and JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer as TorchOptimizer
+
+from rutile.train import settings as s
+
+
+class Optimizer:
+    """One or several torch optimizers that together hold all parameters.
+
+    Args:
+        parts: the torch optimizers; the learning rate of each group now is its first one.
+        full_batch: one step sees all structures.
+    """
+
+    def __init__(self, parts: list[TorchOptimizer], *, full_batch: bool = False) -> None:
+        self.parts, self.full_batch = parts, full_batch
+        self._first = [[group["lr"] for group in part.param_groups] for part in parts]
+
+    def set_factor(self, factor: float) -> None:
+        """Set the learning rates to a factor of the first ones."""
+        for part, first in zip(self.parts, self._first, strict=True):
+            for group, lr in zip(part.param_groups, first, strict=True):
+                group["lr"] = lr * factor
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the first group, now."""
+        return float(self.parts[0].param_groups[0]["lr"])
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All parameters, in order."""
+        return [p for part in self.parts for group in part.param_groups for p in group["params"]]
+
+    def step(self, closure: Callable[[], float]) -> float:
+        """One step; `closure` clears and fills the gradients and returns the loss (of its first call, returned)."""
+        first: list[float] = []
+
+        def remembered() -> float:
+            value = closure()
+            first.append(value)
+            return value
+
+        if self.full_batch:
+            for part in self.parts:
+                part.step(remembered)
+        else:
+            remembered()
+            for part in self.parts:
+                part.step()
+        return first[0]
+
+    def state(self) -> list[dict[str, Any]]:
+        """State of every parameter and the groups' options, as nested plain values and tensors."""
+        out = []
+        for part in self.parts:
+            groups = [{k: v for k, v in group.items() if k != "params"} for group in part.param_groups]
+            params = [p for group in part.param_groups for p in group["params"]]
+            out.append({"groups": groups, "state": [dict(part.state.get(p, {})) for p in params]})
+        return out
+
+    def restore(self, saved: list[dict[str, Any]]) -> None:
+        """Go on from `state()`, bit for bit (torch's own load_state_dict would change some precisions)."""
+        for part, one in zip(self.parts, saved, strict=True):
+            for group, options in zip(part.param_groups, one["groups"], strict=True):
+                group.update(options)
+            params = [p for group in part.param_groups for p in group["params"]]
+            part.state.clear()
+            for p, values in zip(params, one["state"], strict=True):
+                if values:
+                    part.state[p] = dict(values)
+
+
+def make_optimizer(settings: s.OptimizerSettings, parameters: Iterable[Parameter]) -> Optimizer:
+    """The optimizer that the settings name, over all parameters that want a gradient."""
+    params = [p for p in parameters if p.requires_grad]
+    lr = settings.learning_rate
+    match settings:
+        case s.Adadelta():
+            part: TorchOptimizer = torch.optim.Adadelta(params, lr, settings.rho, weight_decay=settings.weight_decay)
+        case s.Adam():
+            betas = (settings.beta1, settings.beta2)
+            part = torch.optim.Adam(
+                params, lr, betas, weight_decay=settings.weight_decay, amsgrad=settings.amsgrad, fused=True
+            )
+        case s.AdamW():
+            betas = (settings.beta1, settings.beta2)
+            part = torch.optim.AdamW(params, lr, betas, weight_decay=settings.weight_decay, fused=True)
+        case s.Adamax():
+            betas = (settings.beta1, settings.beta2)
+            part = torch.optim.Adamax(params, lr, betas, weight_decay=settings.weight_decay)
+        case s.Asgd():
+            part = torch.optim.ASGD(
+                params, lr, settings.lambd, settings.alpha, settings.t0, weight_decay=settings.weight_decay
+            )
+        case s.Sgd():
+            part = torch.optim.SGD(
+                params,
+                lr,
+                settings.momentum,
+                weight_decay=settings.weight_decay,
+                nesterov=settings.nesterov,
+                fused=True,
+            )
+        case s.Rprop():
+            etas, sizes = (settings.shrink, settings.grow), (settings.smallest, settings.largest)
+            return Optimizer([torch.optim.Rprop(params, lr, etas, sizes)], full_batch=True)
+        case s.RmsProp():
+            part = torch.optim.RMSprop(
+                params,
+                lr,
+                settings.alpha,
+                weight_decay=settings.weight_decay,
+                momentum=settings.momentum,
+                centered=settings.centered,
+            )
+        case s.Lbfgs():
+            return Optimizer([_lbfgs(settings, params)], full_batch=True)
+        case s.Muon():
+            return Optimizer(_muon(settings, params))
+    return Optimizer([part])
+
+
+def _lbfgs(settings: s.Lbfgs, params: list[Parameter]) -> TorchOptimizer:
+    return torch.optim.LBFGS(
+        params,
+        settings.learning_rate,
+        max_iter=settings.iterations,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        history_size=settings.history,
+        line_search_fn="strong_wolfe",
+    )
+
+
+def _muon(settings: s.Muon, params: list[Parameter]) -> list[TorchOptimizer]:
+    """Muon for matrices, AdamW for the rest; either may be empty."""
+    matrices = [p for p in params if p.ndim == 2]
+    others = [p for p in params if p.ndim != 2]
+    parts: list[TorchOptimizer] = []
+    if matrices:
+        parts.append(
+            torch.optim.Muon(
+                matrices, settings.learning_rate, weight_decay=settings.weight_decay, momentum=settings.momentum
+            )
+        )
+    if others:
+        decay = settings.weight_decay
+        parts.append(torch.optim.AdamW(others, settings.other_learning_rate, weight_decay=decay, fused=True))
+    return parts
+
+
+class WeightAverage:
+    """Exponential moving average of the parameters: a <- a + (1 - d) (w - a), with d = min(decay, (1+n)/(10+n)).
+
+    The smaller first decays let the average forget the random start.
+    """
+
+    def __init__(self, parameters: list[Parameter], decay: float) -> None:
+        self.parameters, self.decay, self.steps = parameters, decay, 0
+        self.average: list[Tensor] = [p.detach().clone() for p in parameters]
+
+    def update(self) -> None:
+        """Take in the parameters after a step."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+
+    def swap(self) -> None:
+        """Exchange the parameters and their average; a second call changes them back."""
+        with torch.no_grad():
+            for p, a in zip(self.parameters, self.average, strict=True):
+                kept = p.detach().clone()
+                p.copy_(a)
+                a.copy_(kept)
