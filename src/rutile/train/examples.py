@@ -187,7 +187,9 @@ class LinearisedExamples(_Labels):
         pairs, sizes = self.cache.get("pairs", frames)
         starts = np.concatenate([[0], np.cumsum(self.store.sizes[frames])[:-1]])
         pairs = pairs.astype(np.int64) + np.repeat(starts, sizes)[:, None]
-        get = {name: torch.from_numpy(self.cache.get(name, frames)[0]) for name in ("descriptors", "d_pair", "d_strain")}
+        get = {
+            name: torch.from_numpy(self.cache.get(name, frames)[0]) for name in ("descriptors", "d_pair", "d_strain")
+        }
         return Linearised(
             numbers=structures.numbers,
             system=structures.system,

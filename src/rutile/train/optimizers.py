@@ -80,54 +80,41 @@ class Optimizer:
                     part.state[p] = dict(values)
 
 
+_TORCH: dict[str, type[TorchOptimizer]] = {
+    "adadelta": torch.optim.Adadelta,
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "adamw": torch.optim.AdamW,
+    "asgd": torch.optim.ASGD,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+"""Those whose settings have torch's names."""
+_FUSED = ("adam", "adamw", "sgd")
+"""Those with a kernel that updates all parameters at once."""
+
+
 def make_optimizer(settings: s.OptimizerSettings, parameters: Iterable[Parameter]) -> Optimizer:
     """The optimizer that the settings name, over all parameters that want a gradient."""
     params = [p for p in parameters if p.requires_grad]
-    lr = settings.learning_rate
-    match settings:
-        case s.Adadelta():
-            part: TorchOptimizer = torch.optim.Adadelta(params, lr, settings.rho, weight_decay=settings.weight_decay)
-        case s.Adam():
-            betas = (settings.beta1, settings.beta2)
-            part = torch.optim.Adam(
-                params, lr, betas, weight_decay=settings.weight_decay, amsgrad=settings.amsgrad, fused=True
-            )
-        case s.AdamW():
-            betas = (settings.beta1, settings.beta2)
-            part = torch.optim.AdamW(params, lr, betas, weight_decay=settings.weight_decay, fused=True)
-        case s.Adamax():
-            betas = (settings.beta1, settings.beta2)
-            part = torch.optim.Adamax(params, lr, betas, weight_decay=settings.weight_decay)
-        case s.Asgd():
-            part = torch.optim.ASGD(
-                params, lr, settings.lambd, settings.alpha, settings.t0, weight_decay=settings.weight_decay
-            )
-        case s.Sgd():
-            part = torch.optim.SGD(
-                params,
-                lr,
-                settings.momentum,
-                weight_decay=settings.weight_decay,
-                nesterov=settings.nesterov,
-                fused=True,
-            )
-        case s.Rprop():
-            etas, sizes = (settings.shrink, settings.grow), (settings.smallest, settings.largest)
-            return Optimizer([torch.optim.Rprop(params, lr, etas, sizes)], full_batch=True)
-        case s.RmsProp():
-            part = torch.optim.RMSprop(
-                params,
-                lr,
-                settings.alpha,
-                weight_decay=settings.weight_decay,
-                momentum=settings.momentum,
-                centered=settings.centered,
-            )
-        case s.Lbfgs():
-            return Optimizer([_lbfgs(settings, params)], full_batch=True)
-        case s.Muon():
-            return Optimizer(_muon(settings, params))
-    return Optimizer([part])
+    if isinstance(settings, s.Lbfgs):
+        return Optimizer([_lbfgs(settings, params)], full_batch=True)
+    if isinstance(settings, s.Rprop):
+        return Optimizer([_rprop(settings, params)], full_batch=True)
+    if isinstance(settings, s.Muon):
+        return Optimizer(_muon(settings, params))
+    options: dict[str, Any] = settings.model_dump(exclude={"name", "learning_rate", "beta1", "beta2"})
+    if isinstance(settings, s.Adam | s.AdamW | s.Adamax):
+        options["betas"] = (settings.beta1, settings.beta2)
+    if settings.name in _FUSED:
+        options["fused"] = True
+    make: Callable[..., TorchOptimizer] = _TORCH[settings.name]
+    return Optimizer([make(params, lr=settings.learning_rate, **options)])
+
+
+def _rprop(settings: s.Rprop, params: list[Parameter]) -> TorchOptimizer:
+    etas, sizes = (settings.shrink, settings.grow), (settings.smallest, settings.largest)
+    return torch.optim.Rprop(params, settings.learning_rate, etas, sizes)
 
 
 def _lbfgs(settings: s.Lbfgs, params: list[Parameter]) -> TorchOptimizer:

@@ -173,7 +173,7 @@ class RmsProp(Settings):
 
 
 class Lbfgs(Settings):
-    """Limited-memory BFGS (Liu and Nocedal 1989) with a strong-Wolfe line search; one step per epoch, all structures."""
+    """Limited-memory BFGS (Liu and Nocedal 1989) and strong-Wolfe line search; each step takes all structures."""
 
     name: Literal["lbfgs"] = "lbfgs"
     learning_rate: float = Field(1.0, gt=0)
@@ -285,5 +285,7 @@ class TrainSettings(Settings):
     """Keep descriptors in memory up to this size, beyond it in files in the output folder."""
     threads: int | None = Field(None, ge=1)
     """Threads of PyTorch. Default: as PyTorch chooses."""
+    seed: int = Field(0, ge=0)
+    """Of the first weights and of the order of the structures; same seed, same potential."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.csv, if that package is installed."""

@@ -1,0 +1,349 @@
+"""THE training loop: one for every potential.
+
+for each epoch: for each batch: predict, loss of each structure, weights, backward, step, average
+                validate, remember the best, adapt the learning rate, write metrics
+at any step:    checkpoint, stop when asked, go on later bit for bit
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rutile.core.errors import FileError, SettingsError, TrainingError
+from rutile.core.reporting import Reporter
+from rutile.core.seeds import integer
+from rutile.data.batches import BatchSampler
+from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+from rutile.train.early import Best
+from rutile.train.examples import DTYPES, Examples
+from rutile.train.log import MetricsLog, Row
+from rutile.train.loss import Prefactors, RunningErrors, errors, prefactors, structure_losses
+from rutile.train.optimizers import WeightAverage, make_optimizer
+from rutile.train.reweight import Reweighter, Uniform
+from rutile.train.schedule import make_schedule
+from rutile.train.settings import TrainSettings
+
+FREE = frozenset({"epochs", "max_seconds", "patience", "checkpoint_seconds", "cache_memory", "threads", "tensorboard"})
+"""Settings that may differ when a run goes on."""
+CHUNK = 64
+"""Structures that full-batch optimizers look at together; changes memory, not results."""
+NAMED = 8
+"""How many structures an error message names."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training came to; the potential holds the best weights."""
+
+    stopped: str
+    """Why it ended: "epochs", "patience", "time", or the name of a signal."""
+    epochs: int
+    """Complete epochs."""
+    steps: int
+    """Optimizer steps."""
+    seconds: float
+    """Time of the loop, earlier parts of a resumed run included."""
+    best_epoch: int
+    """Epoch whose weights were kept."""
+    best_score: float
+    """Their validation loss with the limit prefactors."""
+    history: list[Row]
+    """Rows of metrics.csv."""
+
+
+def fit(
+    potential: torch.nn.Module,
+    train: Examples,
+    valid: Examples,
+    settings: TrainSettings,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    resume: bool = False,
+    identity: dict[str, Any] | None = None,
+    reweighter: Reweighter | None = None,
+    stop: Callable[[], str | None] | None = None,
+) -> FitResult:
+    """Train until the epochs, the patience or the time are over, or `stop` says so; leaves the best weights.
+
+    Args:
+        potential: is changed in place and ends with the best validated weights (averaged ones with `ema`).
+        train: structures to learn from.
+        valid: structures that choose the best weights; if empty, the training structures do.
+        settings: how.
+        folder: of the run, must exist; gets checkpoint and metrics.
+        reporter: sees one row for each epoch.
+        resume: go on from the folder's checkpoint.
+        identity: what else must be equal for a run to go on (data, architecture), as JSON values.
+        reweighter: weights of structures from their losses; default all 1.
+        stop: asked after each step; a string ends the run there, with a checkpoint.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite (names structures; the last checkpoint stays), or no data.
+        SettingsError: `resume` with other settings than the checkpoint's.
+        FileError: the folder cannot be written or read.
+    """
+    if len(train) == 0:
+        raise TrainingError("no structures to train on: the split or force_limit left none")
+    potential.to(DTYPES[settings.precision])
+    run = _Run(potential, train, valid, settings, folder, reporter, identity or {}, reweighter or Uniform())
+    if resume:
+        run.restore()
+    elif run.path.exists():
+        raise FileError(f"{run.path} exists: resume that run, or choose another output folder")
+    return run.go(stop or (lambda: None))
+
+
+class _Run:
+    """State of one training."""
+
+    def __init__(
+        self,
+        potential: torch.nn.Module,
+        train: Examples,
+        valid: Examples,
+        settings: TrainSettings,
+        folder: Path,
+        reporter: Reporter,
+        identity: dict[str, Any],
+        reweighter: Reweighter,
+    ) -> None:
+        self.potential, self.train, self.settings, self.reporter = potential, train, settings, reporter
+        self.valid = valid if len(valid) else train
+        self.folder, self.path = folder, folder / CHECKPOINT_FILE
+        self.identity = identity | {"train": settings.model_dump(mode="json", exclude=set(FREE))}
+        self.reweighter = reweighter
+        self.optimizer = make_optimizer(settings.optimizer, potential.parameters())
+        self.parameters = self.optimizer.parameters
+        self.average = WeightAverage(self.parameters, settings.ema) if settings.ema else None
+        self.best = Best(settings.patience)
+        self.sampler = self._sampler(train, integer(settings.seed, "batches"))
+        self.checks = self._sampler(self.valid, 0).in_order()
+        self.per_epoch = 1 if self.optimizer.full_batch else len(self.sampler.epoch(0))
+        self.schedule = make_schedule(settings.schedule, settings.epochs * self.per_epoch, settings.warmup)
+        self.epoch = self.position = self.step = 0
+        self.seconds = 0.0
+        self.running = RunningErrors.zero()
+        self.history: list[Row] = []
+
+    def _sampler(self, examples: Examples, seed: int) -> BatchSampler:
+        s = self.settings
+        if s.batch_edges:
+            return BatchSampler(examples.costs, edges=s.batch_edges, seed=seed)
+        return BatchSampler(examples.costs, per_batch=CHUNK if self.optimizer.full_batch else s.batch_size, seed=seed)
+
+    def go(self, stop: Callable[[], str | None]) -> FitResult:
+        """Run to the end; see `fit`."""
+        began, before = time.monotonic(), self.seconds
+        saved = began
+        self.log = MetricsLog(self.folder, self.history, tensorboard=self.settings.tensorboard, reporter=self.reporter)
+        self.save()
+        reason = self._finished()
+        while reason is None:
+            for group in self._steps()[self.position :]:
+                self._step(group)
+                now = time.monotonic()
+                self.seconds = before + now - began
+                reason = stop() or self._time_over(now - began)
+                if reason is not None or now - saved >= self.settings.checkpoint_seconds:
+                    self.save()
+                    saved = now
+                if reason is not None:
+                    break
+            else:
+                self._end_epoch()
+                reason = self._finished()
+        self.save()
+        self.log.close()
+        self._keep_best()
+        return FitResult(
+            reason, self.epoch, self.step, self.seconds, self.best.epoch, self.best.score, list(self.history)
+        )
+
+    def _finished(self) -> str | None:
+        if self.epoch >= self.settings.epochs:
+            return "epochs"
+        return "patience" if self.best.exhausted else None
+
+    def _time_over(self, seconds: float) -> str | None:
+        limit = self.settings.max_seconds
+        return "time" if limit is not None and seconds >= limit else None
+
+    def _steps(self) -> list[list[np.ndarray]]:
+        """Batches of each step of this epoch; several only for a full-batch optimizer."""
+        if self.optimizer.full_batch:
+            return [self.sampler.in_order()]
+        return [[ids] for ids in self.sampler.epoch(self.epoch)]
+
+    def _step(self, group: list[np.ndarray]) -> None:
+        """One optimizer step."""
+        factor = self.schedule.factor(self.step)
+        self.optimizer.set_factor(factor)
+        p = prefactors(self.settings.loss, factor)
+        total = float(sum(self.train.weights[torch.from_numpy(ids)].sum() for ids in group))
+        calls = 0
+
+        def closure() -> float:
+            nonlocal calls
+            calls += 1
+            for parameter in self.parameters:
+                parameter.grad = None
+            loss = sum(self._backward(ids, p, total, count=calls == 1) for ids in group)
+            clip = self.settings.clip_norm
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, float("inf") if clip is None else clip)
+            if not bool(torch.isfinite(norm)):
+                raise TrainingError(self._blame(np.concatenate(group), "gradient"))
+            return loss
+
+        self.optimizer.step(closure)
+        if self.average is not None:
+            self.average.update()
+        self.step += 1
+        self.position += 1
+
+    def _backward(self, ids: np.ndarray, p: Prefactors, total: float, *, count: bool) -> float:
+        """Add the gradient of one batch; its part of the loss."""
+        labelled, predict = self.train.batch(ids)
+        e = errors(predict(True), labelled)
+        losses = structure_losses(e, p, self.settings.loss)
+        index = torch.from_numpy(ids)
+        weights = self.reweighter.weights(index) * self.train.weights[index] / total
+        loss = torch.dot(weights.to(losses.dtype), losses)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise TrainingError(self._blame(ids[~torch.isfinite(losses.detach()).numpy()], "loss"))
+        if loss.requires_grad:
+            loss.backward(inputs=self.parameters)  # type: ignore[no-untyped-call]
+        if count:
+            self.running.add(e, labelled, losses)
+            self.reweighter.observe(index, losses.detach())
+        return value
+
+    def _blame(self, ids: np.ndarray, what: str, examples: Examples | None = None) -> str:
+        """Message that names structures."""
+        examples = examples or self.train
+        names = [examples.source(int(i)) for i in ids[:NAMED]]
+        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        return (
+            f"{what} is not finite in epoch {self.epoch}, step {self.step}, for {', '.join(names)}{more}; "
+            f"the last good state is kept in {self.path}: check these structures, or lower the learning rate, "
+            "or set clip_norm"
+        )
+
+    def _end_epoch(self) -> None:
+        """Validate, write metrics, begin the next epoch."""
+        factor = self.optimizer.learning_rate
+        row: Row = {"epoch": self.epoch, "step": self.step, "learning_rate": factor, **self.running.row("train")}
+        self.reweighter.end_epoch()
+        last = self.epoch + 1 == self.settings.epochs
+        if (self.epoch + 1) % self.settings.validate_every == 0 or last:
+            row |= self._validate()
+        row["seconds"] = round(self.seconds, 3)
+        self.history.append(row)
+        self.log.add(row)
+        self.reporter.metrics(row)
+        self.epoch, self.position, self.running = self.epoch + 1, 0, RunningErrors.zero()
+
+    def _validate(self) -> Row:
+        """Errors on the validation structures with the weights that would be saved; remembers the best."""
+        if self.average is not None:
+            self.average.swap()
+        running = RunningErrors.zero()
+        p = prefactors(self.settings.loss, 0.0)
+        for ids in self.checks:
+            labelled, predict = self.valid.batch(ids)
+            e = errors(predict(False), labelled)
+            losses = structure_losses(e, p, self.settings.loss)
+            if not bool(torch.isfinite(losses).all()):
+                bad = ids[~torch.isfinite(losses).numpy()]
+                raise TrainingError(self._blame(bad, "validation loss", self.valid))
+            running.add(e, labelled, losses)
+        row = running.row("valid")
+        self.best.observe(row["valid_loss"], self.epoch, self.parameters)
+        if self.average is not None:
+            self.average.swap()
+        self.schedule.observe(row["valid_loss"])
+        return dict(row)
+
+    def _keep_best(self) -> None:
+        """Give the potential the best weights."""
+        if self.best.weights:
+            _copy(self.parameters, self.best.weights)
+        elif self.average is not None:
+            _copy(self.parameters, self.average.average)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        average = self.average
+        write_checkpoint(
+            self.path,
+            {
+                "identity": self.identity,
+                "epoch": self.epoch,
+                "position": self.position,
+                "step": self.step,
+                "seconds": self.seconds,
+                "potential": dict(self.potential.state_dict()),
+                "optimizer": self.optimizer.state(),
+                "schedule": self.schedule.state(),
+                "average": None if average is None else {"steps": average.steps, "weights": average.average},
+                "best": self.best.state(),
+                "reweighter": self.reweighter.state(),
+                "running": [self.running.sums, self.running.counts],
+                "history": self.history,
+                "rng": torch.get_rng_state(),
+            },
+        )
+
+    def restore(self) -> None:
+        """Read the checkpoint."""
+        state = read_checkpoint(self.path)
+        _require_same(state["identity"], self.identity, self.path)
+        self.epoch, self.position, self.step = state["epoch"], state["position"], state["step"]
+        self.seconds, self.history = state["seconds"], state["history"]
+        self.potential.load_state_dict(state["potential"])
+        self.optimizer.restore(state["optimizer"])
+        self.schedule.restore(state["schedule"])
+        if self.average is not None:
+            self.average.steps, self.average.average = state["average"]["steps"], state["average"]["weights"]
+        self.best.restore(state["best"])
+        self.reweighter.restore(state["reweighter"])
+        self.running = RunningErrors(*state["running"])
+        torch.set_rng_state(state["rng"])
+
+
+def _copy(parameters: list[torch.nn.Parameter], values: list[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
+
+
+def _require_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
+    """Refuse to go on with other settings.
+
+    Raises:
+        SettingsError: names every setting that differs.
+    """
+    a, b = _flat(old), _flat(new)
+    different = [f"{k} was {a.get(k)!r}, now {b.get(k)!r}" for k in sorted(a | b) if a.get(k) != b.get(k)]
+    if different:
+        raise SettingsError(
+            f"{path} belongs to another run: {'; '.join(different)}. Restore these settings, or begin a new run in "
+            "another folder (start_from=MODEL goes on from a trained model)"
+        )
+
+
+def _flat(nest: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as "a.b" -> value."""
+    out: dict[str, Any] = {}
+    for key, value in nest.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
