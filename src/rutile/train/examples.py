@@ -220,7 +220,7 @@ class RaggedMemory:
     def __init__(self, rows: list[dict[str, np.ndarray]]) -> None:
         self._offsets: dict[str, np.ndarray] = {}
         self._rows: dict[str, np.ndarray] = {}
-        for name in rows[0] if rows else ():
+        for name in list(rows[0]) if rows else []:
             self._offsets[name] = np.concatenate([[0], np.cumsum([len(row[name]) for row in rows])])
             self._rows[name] = np.concatenate([row.pop(name) for row in rows])
 

@@ -13,9 +13,9 @@ from rutile.core.units import EVPerAngstrom, Megabyte, Second
 class Prefactor(Settings):
     """Weight of one loss term, following the learning rate: p = limit (1 - lr/lr0) + start lr/lr0."""
 
-    start: float = Field(0.0, ge=0)
+    start: float = Field(default=0.0, ge=0)
     """Weight while the learning rate is at its start. The term is active only if start and limit are both above 0."""
-    limit: float = Field(0.0, ge=0)
+    limit: float = Field(default=0.0, ge=0)
     """Weight that is reached as the learning rate goes to 0."""
 
     @property
@@ -35,7 +35,7 @@ class LossSettings(Settings):
     """Weight of the virial term, errors in eV/atom; virial = -dE/dstrain = -V stress. Off by default."""
     kind: Literal["mse", "huber", "l1"] = "mse"
     """What an error costs: its square, Huber's function (quadratic inside `delta`, linear outside), its size."""
-    delta: float = Field(0.01, gt=0)
+    delta: float = Field(default=0.01, gt=0)
     """Where Huber's function turns linear (eV/atom for energy and virial, eV/Å for forces)."""
     convention: Literal["per_atom", "deepmd-kit"] = "per_atom"
     """per_atom: squared errors of energy and virial per atom (the paper: 1/N^2). deepmd-kit: that program's default,
@@ -52,11 +52,11 @@ class Adadelta(Settings):
     """Adadelta (Zeiler 2012)."""
 
     name: Literal["adadelta"] = "adadelta"
-    learning_rate: float = Field(1.0, gt=0)
+    learning_rate: float = Field(default=1.0, gt=0)
     """Step size at the start."""
-    rho: float = Field(0.9, ge=0, lt=1)
+    rho: float = Field(default=0.9, ge=0, lt=1)
     """Memory of the running averages."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty."""
 
 
@@ -64,13 +64,13 @@ class Adam(Settings):
     """Adam (Kingma and Ba 2014)."""
 
     name: Literal["adam"] = "adam"
-    learning_rate: float = Field(0.001, gt=0)
+    learning_rate: float = Field(default=0.001, gt=0)
     """Step size at the start."""
-    beta1: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     """Memory of the gradient's average."""
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
     """Memory of the average of its square."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty."""
     amsgrad: bool = False
     """Use the largest average of squares so far."""
@@ -80,13 +80,13 @@ class AdamW(Settings):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017)."""
 
     name: Literal["adamw"] = "adamw"
-    learning_rate: float = Field(0.001, gt=0)
+    learning_rate: float = Field(default=0.001, gt=0)
     """Step size at the start."""
-    beta1: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     """Memory of the gradient's average."""
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
     """Memory of the average of its square."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """Decay of the weights per step, times the learning rate."""
 
 
@@ -94,13 +94,13 @@ class Adamax(Settings):
     """Adamax: Adam with the infinity norm (Kingma and Ba 2014)."""
 
     name: Literal["adamax"] = "adamax"
-    learning_rate: float = Field(0.002, gt=0)
+    learning_rate: float = Field(default=0.002, gt=0)
     """Step size at the start."""
-    beta1: float = Field(0.9, ge=0, lt=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     """Memory of the gradient's average."""
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
     """Memory of the norm."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty."""
 
 
@@ -108,15 +108,15 @@ class Asgd(Settings):
     """Averaged stochastic gradient descent (Polyak and Juditsky 1992)."""
 
     name: Literal["asgd"] = "asgd"
-    learning_rate: float = Field(0.01, gt=0)
+    learning_rate: float = Field(default=0.01, gt=0)
     """Step size at the start."""
-    lambd: float = Field(1e-4, ge=0)
+    lambd: float = Field(default=1e-4, ge=0)
     """Decay term."""
-    alpha: float = Field(0.75, ge=0)
+    alpha: float = Field(default=0.75, ge=0)
     """Power of the decay of the step size."""
-    t0: float = Field(1e6, ge=0)
+    t0: float = Field(default=1e6, ge=0)
     """Step at which averaging begins."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty."""
 
 
@@ -124,13 +124,13 @@ class Sgd(Settings):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
-    learning_rate: float = Field(0.01, gt=0)
+    learning_rate: float = Field(default=0.01, gt=0)
     """Step size at the start."""
-    momentum: float = Field(0.0, ge=0, lt=1)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
     """Share of the previous step that is kept."""
     nesterov: bool = False
     """Nesterov's variant; needs momentum."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty."""
 
     @model_validator(mode="after")
@@ -144,15 +144,15 @@ class Rprop(Settings):
     """Resilient backpropagation (Riedmiller and Braun 1993); one step per epoch, with all structures."""
 
     name: Literal["rprop"] = "rprop"
-    learning_rate: float = Field(0.01, gt=0)
+    learning_rate: float = Field(default=0.01, gt=0)
     """First step of every weight."""
-    shrink: float = Field(0.5, gt=0, lt=1)
+    shrink: float = Field(default=0.5, gt=0, lt=1)
     """Factor of the step after a change of sign."""
-    grow: float = Field(1.2, gt=1)
+    grow: float = Field(default=1.2, gt=1)
     """Factor of the step while the sign stays."""
-    smallest: float = Field(1e-6, gt=0)
+    smallest: float = Field(default=1e-6, gt=0)
     """Smallest step."""
-    largest: float = Field(50.0, gt=0)
+    largest: float = Field(default=50.0, gt=0)
     """Largest step."""
 
 
@@ -160,15 +160,15 @@ class RmsProp(Settings):
     """RMSprop (Tieleman and Hinton 2012)."""
 
     name: Literal["rmsprop"] = "rmsprop"
-    learning_rate: float = Field(0.001, gt=0)
+    learning_rate: float = Field(default=0.001, gt=0)
     """Step size at the start."""
-    alpha: float = Field(0.99, ge=0, lt=1)
+    alpha: float = Field(default=0.99, ge=0, lt=1)
     """Memory of the average of squares."""
-    momentum: float = Field(0.0, ge=0, lt=1)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
     """Share of the previous step that is kept."""
     centered: bool = False
     """Normalise by the variance instead of the mean square."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty."""
 
 
@@ -176,11 +176,11 @@ class Lbfgs(Settings):
     """Limited-memory BFGS (Liu and Nocedal 1989) and strong-Wolfe line search; each step takes all structures."""
 
     name: Literal["lbfgs"] = "lbfgs"
-    learning_rate: float = Field(1.0, gt=0)
+    learning_rate: float = Field(default=1.0, gt=0)
     """First trial step of each line search."""
-    iterations: int = Field(10, ge=1)
+    iterations: int = Field(default=10, ge=1)
     """Iterations in each epoch."""
-    history: int = Field(50, ge=1)
+    history: int = Field(default=50, ge=1)
     """Pairs of steps and gradient changes that are remembered."""
 
 
@@ -188,13 +188,13 @@ class Muon(Settings):
     """Muon: momentum orthogonalised by Newton-Schulz (Jordan 2024) for weight matrices, AdamW for the rest."""
 
     name: Literal["muon"] = "muon"
-    learning_rate: float = Field(0.02, gt=0)
+    learning_rate: float = Field(default=0.02, gt=0)
     """Step size of the matrices at the start."""
-    other_learning_rate: float = Field(0.001, gt=0)
+    other_learning_rate: float = Field(default=0.001, gt=0)
     """Step size of all other parameters at the start."""
-    momentum: float = Field(0.95, ge=0, lt=1)
+    momentum: float = Field(default=0.95, ge=0, lt=1)
     """Memory of the gradient's average."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decay of the weights per step, times the learning rate."""
 
 
@@ -213,11 +213,11 @@ class Exponential(Settings):
     """DeePMD's decay: lr = lr0 rate^(t / steps), t the number of steps taken (after the warm-up)."""
 
     name: Literal["exponential"] = "exponential"
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     """Steps between two decays. Default: a hundredth of the whole training."""
-    rate: float | None = Field(None, gt=0, le=1)
+    rate: float | None = Field(default=None, gt=0, le=1)
     """Factor of each decay. Default: what leads to `stop` at the end of the training."""
-    stop: float = Field(0.001, gt=0, le=1)
+    stop: float = Field(default=0.001, gt=0, le=1)
     """Learning rate at the end, as a part of the first one; used when `rate` is not given."""
     smooth: bool = False
     """Decay a little at every step instead of in stairs."""
@@ -227,7 +227,7 @@ class Cosine(Settings):
     """lr = lr0 (stop + (1 - stop) (1 + cos(pi t/T)) / 2) over the whole training."""
 
     name: Literal["cosine"] = "cosine"
-    stop: float = Field(0.001, ge=0, le=1)
+    stop: float = Field(default=0.001, ge=0, le=1)
     """Learning rate at the end, as a part of the first one."""
 
 
@@ -235,13 +235,13 @@ class Plateau(Settings):
     """Lower the learning rate when the validation score stops falling."""
 
     name: Literal["plateau"] = "plateau"
-    factor: float = Field(0.5, gt=0, lt=1)
+    factor: float = Field(default=0.5, gt=0, lt=1)
     """Factor of each lowering."""
-    patience: int = Field(20, ge=1)
+    patience: int = Field(default=20, ge=1)
     """Validations without a better score before a lowering."""
-    threshold: float = Field(0.001, ge=0, lt=1)
+    threshold: float = Field(default=0.001, ge=0, lt=1)
     """A score counts as better when it is lower by this part of the best one."""
-    stop: float = Field(0.001, ge=0, le=1)
+    stop: float = Field(default=0.001, ge=0, le=1)
     """Lowest learning rate, as a part of the first one."""
 
 
@@ -257,35 +257,35 @@ class TrainSettings(Settings):
     """What moves the weights; `name` chooses: adadelta, adam, adamax, asgd, sgd, rprop, rmsprop, adamw, lbfgs, muon."""
     schedule: ScheduleSettings = Exponential()
     """How the learning rate falls; `name` chooses: constant, exponential, cosine, plateau."""
-    warmup: int = Field(0, ge=0)
+    warmup: int = Field(default=0, ge=0)
     """Steps in which the learning rate rises linearly from 0 to its start."""
-    epochs: int = Field(500, ge=1)
+    epochs: int = Field(default=500, ge=1)
     """Passes over the training structures."""
-    max_seconds: Second | None = Field(None, gt=0)
+    max_seconds: Second | None = Field(default=None, gt=0)
     """Stop when training has taken this long; the model so far is kept and the run can go on later."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(default=16, ge=1)
     """Structures in a step. Ignored by rprop and lbfgs, whose steps take all structures."""
-    batch_edges: int | None = Field(None, ge=1)
+    batch_edges: int | None = Field(default=None, ge=1)
     """Limit the neighbour pairs of a step instead of its structures; for data of very different sizes."""
     precision: Literal["float32", "float64"] = "float64"
     """Precision of weights, descriptors and arithmetic while training."""
-    clip_norm: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0)
     """Shorten the gradient to this norm."""
-    ema: float | None = Field(None, gt=0, lt=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of a running average of the weights, which is then validated and saved; 0.99 to 0.999 are usual."""
-    validate_every: int = Field(1, ge=1)
+    validate_every: int = Field(default=1, ge=1)
     """Epochs between two validations."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
     """Stop after this many validations without a better score."""
-    force_limit: EVPerAngstrom | None = Field(None, gt=0)
+    force_limit: EVPerAngstrom | None = Field(default=None, gt=0)
     """Leave structures with a larger force component out of training (they stay in validation); each is listed."""
-    checkpoint_seconds: Second = Field(30.0, ge=0)
+    checkpoint_seconds: Second = Field(default=30.0, ge=0)
     """Least time between two checkpoints; 0: one after every step."""
-    cache_memory: Megabyte = Field(4000.0, gt=0)
+    cache_memory: Megabyte = Field(default=4000.0, gt=0)
     """Keep descriptors in memory up to this size, beyond it in files in the output folder."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     """Threads of PyTorch. Default: as PyTorch chooses."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Of the first weights and of the order of the structures; same seed, same potential."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.csv, if that package is installed."""
