@@ -131,7 +131,7 @@ def to_frame(atoms: Atoms, settings: ReadSettings, scale: Scale, source: str = "
 
 
 def _copy_with_results(atoms: Atoms) -> Atoms:
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     copy.calc = atoms.calc
     return copy
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from rutile.core.errors import FileError
+from rutile.core.errors import DataError, FileError
 from rutile.structures.formats.common import BadFrame, Entry
 
 
@@ -38,10 +38,19 @@ class FileFormat:
     """Name of the writing function."""
 
 
+EF = ("energy", "forces")
 EFS = ("energy", "forces", "stress")
 _ROOM = "rutile.structures.formats"
 FORMATS: dict[str, FileFormat] = {
     "extxyz": FileFormat(f"{_ROOM}.extxyz", "extended XYZ", EFS),
+    "cif": FileFormat(f"{_ROOM}.through_ase", "CIF", (), read="read_cif", write="write_cif"),
+    "poscar": FileFormat(f"{_ROOM}.poscar", "VASP POSCAR or CONTCAR", (), one_frame=True),
+    "xsf": FileFormat(f"{_ROOM}.xsf", "XSF of aenet", EF, one_frame=True),
+    "n2p2": FileFormat(f"{_ROOM}.n2p2", "n2p2 (RuNNer) input.data", EF),
+    "deepmd": FileFormat(f"{_ROOM}.deepmd", "DeePMD folder of set.*/*.npy", EFS),
+    "traj": FileFormat(f"{_ROOM}.through_ase", "ASE trajectory", EFS, read="read_traj", write="write_traj"),
+    "db": FileFormat(f"{_ROOM}.through_ase", "ASE database (SQLite)", EFS, read="read_db", write="write_db"),
+    "aselmdb": FileFormat(f"{_ROOM}.aselmdb", "ASE rows in LMDB (fairchem)", EFS),
 }
 
 
@@ -102,7 +111,7 @@ def by_name(path: Path) -> str | None:
     """Format that the name of a file suggests."""
     name = path.name.lower()
     if path.is_dir():
-        return "deepmd" if _is_system(path) else None
+        return "deepmd" if next(path.rglob("type.raw"), None) else None
     suffixes = {
         ".xyz": "extxyz", ".extxyz": "extxyz", ".cif": "cif", ".poscar": "poscar", ".vasp": "poscar", ".xsf": "xsf",
         ".traj": "traj", ".db": "db", ".aselmdb": "aselmdb", ".lmdb": "aselmdb",
@@ -208,19 +217,64 @@ def write_frames(path: Path | str, frames: Atoms | Iterable[Atoms], format: str 
         FileError: the format is unknown or the place cannot be written.
     """
     path = Path(path)
-    name = format_for_writing(path, format)
-    spec = _lookup(name)
+    spec = _lookup(format_for_writing(path, format))
     writer: Callable[[Path, Iterable[Atoms]], int] = getattr(import_module(spec.module), spec.write)
-    images: Iterable[Atoms] = [frames] if isinstance(frames, Atoms) else frames
+    images = iter([frames] if isinstance(frames, Atoms) else frames)
+    folder_of_files = spec.one_frame and by_name(path) is None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             part = Path(folder) / path.name
-            count = writer(part, images)
-            part.replace(path)
+            if folder_of_files:
+                count = _write_numbered(part, images, writer, name_of=spec.module.rsplit(".", 1)[1])
+            elif spec.one_frame:
+                count = writer(part, [_only(images, spec)])
+            else:
+                count = writer(part, images)
+            _move(part, path)
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from None
+    except DataError as error:
+        raise type(error)(f"{path}: {error}") from None
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
     return count
+
+
+def _only(frames: Iterator[Atoms], spec: FileFormat) -> Atoms:
+    """The only frame.
+
+    Raises:
+        DataError: there is none, or another one.
+    """
+    first = next(frames, None)
+    if first is None:
+        raise DataError("no frame to write")
+    if next(frames, None) is not None:
+        raise DataError(f"{spec.what} holds one structure; give the name of a folder for several")
+    return first
+
+
+def _write_numbered(
+    folder: Path, frames: Iterator[Atoms], writer: Callable[[Path, Iterable[Atoms]], int], name_of: str
+) -> int:
+    """One numbered file for each frame."""
+    pattern = "POSCAR_{:06d}" if name_of == "poscar" else "structure_{:06d}." + name_of
+    folder.mkdir()
+    count = 0
+    for atoms in frames:
+        writer(folder / pattern.format(count), [atoms])
+        count += 1
+    return count
+
+
+def _move(part: Path, path: Path) -> None:
+    """Put a finished file or folder into its place; an existing file is replaced, a folder with content is not."""
+    if path.is_dir() and any(path.iterdir()):
+        raise FileError("the folder exists and is not empty; remove it or choose another name")
+    if path.is_dir():
+        path.rmdir()
+    part.replace(path)
 
 
 def read_all(path: Path | str, format: str | None = None) -> list[Atoms]:
