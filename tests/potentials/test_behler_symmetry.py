@@ -5,15 +5,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rutile.graph.graph import Graph, build_graph
 from rutile.graph.neighbors import find_edges_brute_force
 from rutile.potentials.parts import symmetry_eager
 from rutile.potentials.parts.cutoff import CUTOFFS, cutoff, cutoff_and_slope
 from rutile.potentials.parts.symmetry import SymmetryFunction, SymmetryTable
-from rutile.potentials.parts.symmetry_eager import symmetry_functions, symmetry_jacobian, triplets
+from rutile.potentials.parts.symmetry_eager import symmetry_functions, symmetry_jacobian
 from rutile.structures.structures import Structures
 
 TI, O = 22, 8  # noqa: E741
@@ -105,15 +103,6 @@ def test_blocks_of_centres_change_nothing(monkeypatch):
     torch.testing.assert_close(parts, whole, rtol=1e-14, atol=0)
     torch.testing.assert_close(jacobian, whole_jacobian, rtol=1e-13, atol=1e-15)
     torch.testing.assert_close(symmetry_functions(table(), graph), whole, rtol=1e-13, atol=0)
-
-
-@given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=6))
-@settings(derandomize=True, database=None, max_examples=50, deadline=None)
-def test_triplets_are_all_pairs_of_each_centre(counts):
-    centres = torch.tensor([i for i, n in enumerate(counts) for _ in range(n)], dtype=torch.long)
-    a, b = triplets(centres, len(counts))
-    expected = [(x, y) for x, y in itertools.combinations(range(len(centres)), 2) if centres[x] == centres[y]]
-    assert sorted(zip(a.tolist(), b.tolist(), strict=True)) == expected
 
 
 def with_vectors(graph, vectors):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rutile.graph.graph import Graph
+from rutile.graph.triplets import chunks_of_centres, triplets
 from rutile.potentials.parts.cutoff import cutoff_and_slope
 from rutile.potentials.parts.symmetry import CutoffName, Kind, SymmetryFunction, SymmetryTable
 
@@ -82,18 +83,6 @@ def symmetry_jacobian(table: SymmetryTable, graph: Graph) -> tuple[Tensor, Tenso
     return out, jacobian + along[:, :, None] * (vectors / distance[:, None])[:, None, :]
 
 
-def triplets(i: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
-    """All pairs a < b of edges with the same centre, [T] int64 each; `i` [E] are the sorted centres."""
-    count = torch.bincount(i, minlength=n_atoms)
-    end = count.cumsum(0)[i]  # one past the last edge of the same centre
-    edge = torch.arange(len(i), device=i.device)
-    later = end - edge - 1  # partners that come after each edge
-    a = torch.repeat_interleave(edge, later)
-    first = later.cumsum(0) - later
-    b = a + 1 + torch.arange(len(a), device=i.device) - first[a]
-    return a, b
-
-
 @dataclass(frozen=True)
 class _Group:
     """Functions that act on the same edges or triplets."""
@@ -148,9 +137,9 @@ def _angular_groups(table: SymmetryTable, graph: Graph, distance: Tensor) -> Ite
     if not groups:
         return
     is_centre = {g.centres: _is_one_of(graph.numbers, g.centres) for g in groups}
-    for start, stop in _blocks(graph.i, graph.n_atoms):
-        a, b = triplets(graph.i[start:stop], graph.n_atoms)
-        block = _Triplets(a + start, b + start, graph.i[start:stop][a])
+    for atoms, edges in chunks_of_centres(graph.i, graph.n_atoms, TRIPLETS_AT_ONCE):
+        a, b = triplets(graph.i[edges] - atoms.start, atoms.stop - atoms.start)
+        block = _Triplets(a + edges.start, b + edges.start, graph.i[edges][a])
         first, second = graph.numbers[graph.j[block.a]], graph.numbers[graph.j[block.b]]
         low, high = torch.minimum(first, second), torch.maximum(first, second)
         longest = torch.maximum(distance[block.a], distance[block.b])
@@ -159,20 +148,6 @@ def _angular_groups(table: SymmetryTable, graph: Graph, distance: Tensor) -> Ite
             reach = longest if group.kind == "G5" else torch.maximum(longest, opposite)
             chosen = (low == group.neighbors[0]) & (high == group.neighbors[1]) & (reach < group.r_c)
             yield group, block.where(chosen & is_centre[group.centres][block.centre])
-
-
-def _blocks(i: Tensor, n_atoms: int) -> Iterator[tuple[int, int]]:
-    """Ranges of edges, whole centres each, with at most about TRIPLETS_AT_ONCE triplets."""
-    count = torch.bincount(i, minlength=n_atoms)
-    total = (count * (count - 1) // 2).cumsum(0).cpu()
-    ends = count.cumsum(0).cpu()
-    start, done, atom = 0, 0, 0
-    while atom < n_atoms:
-        atom = max(int(torch.searchsorted(total, done + TRIPLETS_AT_ONCE, right=True)), atom + 1)
-        stop, done = int(ends[atom - 1]), int(total[atom - 1])
-        if stop > start:
-            yield start, stop
-        start = stop
 
 
 def _is_one_of(numbers: Tensor, elements: tuple[int, ...]) -> Tensor:
