@@ -1,8 +1,6 @@
 """Model files: what goes in comes out, and whatever is not a whole model file of this program is refused by name."""
 
 import pickle
-import sys
-import types
 
 import pytest
 import safetensors.torch
@@ -10,11 +8,11 @@ import torch
 
 import rutile
 from rutile.core.errors import FileError, ModelFileError
-from rutile.potentials import save
+from rutile.potentials import catalogue, save, settings
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.model import Model, ModelInfo
 from rutile.testing.strategies import random_crystal
-from rutile.testing.toys import Toy, ToySettings, make_toy
+from rutile.testing.toys import ToySettings, make_toy
 
 INFO = ModelInfo(
     elements=(8, 22), calc_modes=("PBE",), training_data="ab" * 32, metrics={"valid": {"energy_rmse": 0.004}}
@@ -23,15 +21,8 @@ INFO = ModelInfo(
 
 @pytest.fixture(autouse=True)
 def catalogue_with_toy(monkeypatch):
-    catalogue = types.SimpleNamespace(
-        POTENTIALS={"toy": "rutile.testing.toys:Toy"},
-        make=lambda settings, elements, seed: Toy(settings, elements, torch.Generator().manual_seed(seed)),
-    )
-    import rutile.potentials
-
-    monkeypatch.setattr(rutile.potentials, "catalogue", catalogue, raising=False)
-    monkeypatch.setitem(sys.modules, "rutile.potentials.catalogue", catalogue)
-    monkeypatch.setitem(sys.modules, "rutile.potentials.settings", types.SimpleNamespace(PotentialSettings=ToySettings))
+    monkeypatch.setitem(catalogue.POTENTIALS, "toy", "rutile.testing.toys:Toy")
+    monkeypatch.setattr(settings, "PotentialSettings", ToySettings)
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ after) the neighbour search, so that a NaN or two atoms at one place never becom
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from torch import Tensor
 
 from rutile.core.elements import MAX_Z, symbol
 from rutile.core.errors import ElementError, GeometryError
@@ -21,21 +22,23 @@ FARTHEST = 1e7
 """Coordinates and cell vectors beyond this (Angstrom, 1 mm) are mistakes; neighbour search loses precision there."""
 
 
-def check_structures(structures: Structures, elements: tuple[int, ...] = ()) -> None:
+def check_structures(
+    structures: Structures, elements: tuple[int, ...] = (), names: Sequence[str] | None = None
+) -> None:
     """Refuse what can be seen without neighbours.
 
     Args:
         structures: the batch.
         elements: atomic numbers that the potential knows; empty: any.
+        names: what messages call the structures (default: by number).
 
     Raises:
         GeometryError: no atoms; NaN, infinite or huge coordinates or cell; a periodic direction without a cell
             vector or with (nearly) dependent ones; atoms at one place.
         ElementError: an element that the potential was not trained on.
     """
-    many = structures.n_systems > 1
     for s, one in enumerate(structures.split()):
-        name = f"structure {s}" if many else "the structure"
+        name = _name(structures, s, names)
         if one.n_atoms == 0:
             raise GeometryError(f"{name} is empty: it needs at least one atom")
         numbers = one.numbers.cpu().numpy()
@@ -46,39 +49,42 @@ def check_structures(structures: Structures, elements: tuple[int, ...] = ()) -> 
         _check_cell(name, cell, pbc)
         _check_same_place(name, numbers, positions)
         if pbc.any() and _heights(cell, pbc).min() < CLOSEST:  # extremely skewed, or a cell smaller than an atom
-            check_distances(one, find_edges(one, CLOSEST), name)
+            check_distances(one, find_edges(one, CLOSEST), [name])
 
 
-def check_distances(structures: Structures, edges: Edges, name: str = "") -> None:
+def check_distances(structures: Structures, edges: Edges, names: Sequence[str] | None = None) -> None:
     """Refuse atoms at one place, images included.
 
     Args:
         structures: the batch.
         edges: its neighbours at any cutoff above CLOSEST.
-        name: what to call a batch of one in the message.
+        names: what messages call the structures (default: by number).
 
     Raises:
         GeometryError: two atoms, or an atom and its image, are nearer than CLOSEST.
     """
-    refuse_short(structures, edges, build_graph(structures, edges).vectors.detach().norm(dim=1), name)
-
-
-def refuse_short(structures: Structures, edges: Edges, distances: Tensor, name: str = "") -> None:
-    """`check_distances` for known lengths of the edges (Angstrom), [E]."""
+    distances = build_graph(structures, edges).vectors.detach().norm(dim=1)
     if not len(distances) or float(distances.min()) >= CLOSEST:
         return
     e = int(distances.argmin())
     i, j = int(edges.i[e]), int(edges.j[e])
     system = int(structures.system[i])
     first = int((structures.system < system).sum())
-    name = name or (f"structure {system}" if structures.n_systems > 1 else "the structure")
-    other = "its own periodic image" if i == j else _atom(structures.numbers.cpu().numpy(), j, first)
+    numbers = structures.numbers.cpu().numpy()
+    other = "its own periodic image" if i == j else _atom(numbers, j, first)
     if i != j and bool(edges.shift[e].any()):
         other = f"a periodic image of {other}"
     raise GeometryError(
-        f"{name}: {_atom(structures.numbers.cpu().numpy(), i, first)} and {other} are "
+        f"{_name(structures, system, names)}: {_atom(numbers, i, first)} and {other} are "
         f"{float(distances[e]):.3g} Å apart (closest allowed: {CLOSEST} Å); remove one or check the cell"
     )
+
+
+def _name(structures: Structures, system: int, names: Sequence[str] | None) -> str:
+    """What to call one structure of a batch."""
+    if names is not None:
+        return names[system]
+    return f"structure {system}" if structures.n_systems > 1 else "the structure"
 
 
 def _check_elements(name: str, numbers: np.ndarray, elements: tuple[int, ...]) -> None:
@@ -100,7 +106,7 @@ def _check_positions(name: str, numbers: np.ndarray, positions: np.ndarray) -> N
     if len(bad):
         atom, axis = (int(k) for k in bad[0])
         raise GeometryError(
-            f"{name}: {'xyz'[axis]} of {_atom(numbers, atom)} is {positions[atom, axis]} Å"
+            f"{name}: {'xyz'[axis]} of {_atom(numbers, atom)} is {positions[atom, axis]:g} Å"
             f" (a finite number up to {FARTHEST:g} is needed)"
         )
 
@@ -108,7 +114,9 @@ def _check_positions(name: str, numbers: np.ndarray, positions: np.ndarray) -> N
 def _check_cell(name: str, cell: np.ndarray, pbc: np.ndarray) -> None:
     """Refuse NaN and infinity, and periodic directions that do not span their dimension."""
     if not (np.abs(cell) <= FARTHEST).all():
-        raise GeometryError(f"{name}: the cell {cell.tolist()} has entries that are not finite or beyond {FARTHEST:g} Å")
+        raise GeometryError(
+            f"{name}: the cell {cell.tolist()} has entries that are not finite or beyond {FARTHEST:g} Å"
+        )
     for axis in np.nonzero(pbc)[0]:
         if not cell[axis].any():
             raise GeometryError(

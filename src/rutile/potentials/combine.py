@@ -18,7 +18,9 @@ class Mean(torch.nn.Module):
     def __init__(self, members: Sequence[torch.nn.Module]) -> None:
         super().__init__()
         self.members = torch.nn.ModuleList(members)
-        self.cutoff: float = max(float(m.cutoff) for m in members)  # type: ignore[arg-type]
+        if len({float(m.cutoff) for m in members}) != 1:  # type: ignore[arg-type]
+            raise ValueError("a committee is of potentials of one cutoff")
+        self.cutoff = float(members[0].cutoff)  # type: ignore[arg-type]
         self.elements = common_elements(members)  # type: ignore[arg-type]
 
     def forward(self, graph: Graph) -> Tensor:

@@ -6,7 +6,7 @@ F = -dE/dR and stress = (1/V) dE/dstrain, with the symmetric strain e applied as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -38,7 +38,11 @@ def evaluate(
 
 
 def evaluate_members(
-    potentials: Sequence[Potential], structures: Structures, *, edges: Edges | None = None
+    potentials: Sequence[Potential],
+    structures: Structures,
+    *,
+    edges: Edges | None = None,
+    watch: Callable[[DescriptorPotential, Tensor], None] | None = None,
 ) -> list[Prediction]:
     """`evaluate` for each member of a committee; members with the same descriptors compute them once.
 
@@ -46,6 +50,7 @@ def evaluate_members(
         potentials: members of one cutoff.
         structures: the batch.
         edges: neighbours at the members' cutoff; found here when None.
+        watch: called with each potential that has descriptors and those (detached, [N, K]).
 
     Raises:
         ValueError: the members have different cutoffs.
@@ -61,7 +66,10 @@ def evaluate_members(
             if isinstance(potential, DescriptorPotential):
                 if potential.descriptor_key not in known:
                     known[potential.descriptor_key] = potential.describe(graph)
-                atom_energy = potential.energies(known[potential.descriptor_key], graph.numbers)
+                descriptors = known[potential.descriptor_key]
+                if watch is not None:
+                    watch(potential, descriptors.detach())
+                atom_energy = potential.energies(descriptors, graph.numbers)
             else:
                 atom_energy = potential(graph)
             predictions.append(_detached(_differentiate(atom_energy, structures, inputs, False, keep=True)))

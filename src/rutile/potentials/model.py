@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from ase import Atoms
 from pydantic import Field, JsonValue
 
 from rutile import __version__
+from rutile.core.errors import SettingsError
 from rutile.core.settings import Result
-from rutile.potentials.combine import Mean
-from rutile.potentials.potential import Potential
+from rutile.graph.neighbors import find_edges
+from rutile.potentials.checks import check_distances, check_structures
+from rutile.potentials.combine import Mean, common_elements, mean
+from rutile.potentials.evaluate import evaluate_members
+from rutile.potentials.placement import placement
+from rutile.potentials.potential import Potential, Prediction
+from rutile.structures.structures import Structures, concatenate
+
+if TYPE_CHECKING:
+    from rutile.potentials.calculator import RutileCalculator
 
 if TYPE_CHECKING:
     pass
@@ -38,7 +48,8 @@ class Model:
     """Potentials (float32 or float64 modules of the catalogue) with their description."""
 
     def __init__(self, potentials: Sequence[torch.nn.Module], info: ModelInfo) -> None:
-        assert potentials, "a model without potentials"
+        if len({float(p.cutoff) for p in potentials}) != 1:  # type: ignore[arg-type]
+            raise ValueError("a model is one potential, or several of one cutoff")
         self.potentials = list(potentials)
         self.info = info
 
@@ -62,7 +73,97 @@ class Model:
 
         save_model(Path(path), self)
 
-    def members(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> list[Potential]:
+    def calculator(self, dtype: Literal["float32", "float64"] | None = None, device: str = "cpu") -> RutileCalculator:
+        """An ASE calculator with its own frozen copy of the potentials.
+
+        Args:
+            dtype: precision (default: as trained).
+            device: "cpu", "cuda", "cuda:1"...
+
+        Raises:
+            SettingsError: the device is not there.
+        """
+        from rutile.potentials.calculator import RutileCalculator
+
+        return RutileCalculator(self._copies(dtype, device))
+
+    def evaluate(
+        self,
+        structures: Structures | Sequence[Atoms],
+        *,
+        atoms_per_batch: int = 512,
+        dtype: Literal["float32", "float64"] | None = None,
+        device: str = "cpu",
+    ) -> Prediction:
+        """Energy, forces and stress of many structures, the mean over a committee; see `evaluate_members`."""
+        return mean(self.evaluate_members(structures, atoms_per_batch=atoms_per_batch, dtype=dtype, device=device))
+
+    def evaluate_members(
+        self,
+        structures: Structures | Sequence[Atoms],
+        *,
+        atoms_per_batch: int = 512,
+        dtype: Literal["float32", "float64"] | None = None,
+        device: str = "cpu",
+    ) -> list[Prediction]:
+        """Each member's prediction for many structures, on the CPU.
+
+        Args:
+            structures: any number of them, in any order of size.
+            atoms_per_batch: structures are evaluated together up to this many atoms (a larger one alone).
+            dtype: precision (default: as trained).
+            device: "cpu", "cuda", "cuda:1"...
+
+        Raises:
+            GeometryError: a structure cannot be evaluated; the message has its number.
+            ElementError: a structure holds an element that the model was not trained on.
+            SettingsError: the device is not there.
+        """
+        whole = structures if isinstance(structures, Structures) else Structures.from_ase(list(structures))
+        potentials = self._copies(dtype, device)
+        names = [f"structure {s}" for s in range(whole.n_systems)]
+        check_structures(whole, common_elements(potentials), names)
+        parts: list[list[Prediction]] = [[] for _ in potentials]
+        done_systems = 0
+        for batch in _batches(whole, atoms_per_batch):
+            edges = find_edges(batch, potentials[0].cutoff)
+            check_distances(batch, edges, names[done_systems:])
+            done_systems += batch.n_systems
+            placed = batch.to(dtype=placement(potentials[0])[0], device=device)
+            predictions = evaluate_members(potentials, placed, edges=edges.to(device))
+            for done, prediction in zip(parts, predictions, strict=True):
+                done.append(prediction)
+        return [_join(done) for done in parts]
+
+    def _copies(self, dtype: Literal["float32", "float64"] | None, device: str) -> list[Potential]:
         """Frozen copies of the potentials for evaluation, in a precision (default: as trained) and on a device."""
-        copies = [copy.deepcopy(p).to(device=device, dtype=dtype).eval().requires_grad_(False) for p in self.potentials]
+        wanted = None if dtype is None else {"float32": torch.float32, "float64": torch.float64}[dtype]
+        try:
+            copies = [copy.deepcopy(p).to(device, wanted).eval().requires_grad_(False) for p in self.potentials]
+        except (RuntimeError, AssertionError) as error:
+            raise SettingsError(
+                f"device {device!r} cannot be used: {str(error).splitlines()[0]}; use device='cpu'"
+            ) from None
         return copies  # type: ignore[return-value]
+
+
+def _batches(structures: Structures, atoms: int) -> Iterator[Structures]:
+    """Consecutive structures together, up to so many atoms."""
+    waiting: list[Structures] = []
+    for one in structures.split():
+        if waiting and sum(w.n_atoms for w in waiting) + one.n_atoms > atoms:
+            yield concatenate(waiting)
+            waiting = []
+        waiting.append(one)
+    if waiting:
+        yield concatenate(waiting)
+
+
+def _join(parts: Sequence[Prediction]) -> Prediction:
+    """One prediction, on the CPU, from those of consecutive batches."""
+    return Prediction(
+        torch.cat([p.energy for p in parts]).cpu(),
+        torch.cat([p.forces for p in parts]).cpu(),
+        torch.cat([p.stress for p in parts]).cpu(),
+        torch.cat([p.atom_energy for p in parts]).cpu(),
+    )

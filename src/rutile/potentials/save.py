@@ -30,6 +30,7 @@ from torch import Tensor
 from rutile.core.errors import ModelFileError
 from rutile.core.files import write_atomically
 from rutile.core.settings import Settings
+from rutile.potentials import catalogue, settings
 from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.potential import Potential
 
@@ -172,9 +173,6 @@ def _upgrade(
 
 def _rebuild(path: Path, m: int, member: dict[str, Any], tensors: dict[str, Tensor]) -> torch.nn.Module:
     """Member m of a model from its description and tensors."""
-    from rutile.potentials import catalogue
-    from rutile.potentials.settings import PotentialSettings
-
     name = member.get("potential")
     if name not in catalogue.POTENTIALS:
         known = ", ".join(sorted(catalogue.POTENTIALS))
@@ -182,14 +180,14 @@ def _rebuild(path: Path, m: int, member: dict[str, Any], tensors: dict[str, Tens
             f"{path}: unknown potential {name!r} (known: {known}): install its plug-in or upgrade rutile"
         )
     try:
-        settings = TypeAdapter(PotentialSettings).validate_python(member["settings"])
+        parsed = TypeAdapter(settings.PotentialSettings).validate_python(member["settings"])
         elements = tuple(int(z) for z in member["elements"])
         dtype = DTYPES[member["dtype"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{path}: the description of member {m} is damaged ({_one_line(error)}); copy the file again"
         ) from None
-    potential = catalogue.make(settings, elements, 0).to(dtype)
+    potential: torch.nn.Module = catalogue.make(parsed, elements, 0).to(dtype)
     state = {k.removeprefix(f"{m}."): v for k, v in tensors.items() if k.startswith(f"{m}.")}
     if problem := next(_mismatches(potential.state_dict(), state), None):
         raise ModelFileError(f"{path}: member {m} ({name}): {problem}; the file is damaged or was edited")
