@@ -25,7 +25,7 @@ from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.reference import ElementIndex, ReferenceEnergies
 from rutile.potentials.parts.scaling import DescriptorScaling
 from rutile.potentials.parts.symmetry import SymmetryTable
-from rutile.potentials.parts.symmetry_eager import symmetry_functions, symmetry_jacobian
+from rutile.potentials.parts.symmetry_native import symmetry_functions, symmetry_jacobian
 from rutile.potentials.parts.tables import expand, table_key
 from rutile.potentials.settings import BehlerSettings
 

@@ -145,6 +145,11 @@ static int read_plan(Plan *p, const int64_t *ints, int64_t n_ints, const double 
     return 1;
 }
 
+/* Entry of an atomic number; -1 also for what is none. */
+static inline int64_t look_up(const int64_t *table, int64_t number) {
+    return number >= 0 && number < 119 ? table[number] : -1;
+}
+
 #define GLUE2(a, b) a##b
 #define GLUE(a, b) GLUE2(a, b)
 #define NAME(x) GLUE(x, SUFFIX)
@@ -308,6 +313,11 @@ INLINE void NAME(power)(vec x, int64_t whole, double zeta, vec *p, vec *dp) {
         *dp = (REAL)whole * result;
         return;
     }
+    if (zeta == 0) {
+        *p = NAME(splat)(1);
+        *dp = (vec){0};
+        return;
+    }
     for (int l = 0; l < VL; l++) {
         double low = x[l] == 0 ? 0 : pow((double)x[l], zeta - 1);
         (*p)[l] = (REAL)(low * (double)x[l]);
@@ -369,7 +379,7 @@ INLINE void NAME(fill)(int mode, Work *w, const Plan *plan, const Shell *shell, 
     for (int s = 0; s < plan->n_species; s++) w->stop[s] = 0;
     for (int64_t e = first; e < last; e++) {
         const REAL *v = vectors + 3 * e;
-        int64_t s = plan->species_of[numbers[neighbor[e]]];
+        int64_t s = look_up(plan->species_of, numbers[neighbor[e]]);
         if (s >= 0 && !(v[0] * v[0] + v[1] * v[1] + v[2] * v[2] >= square)) w->stop[s]++;
     }
     int at = 0;
@@ -386,7 +396,7 @@ INLINE void NAME(fill)(int mode, Work *w, const Plan *plan, const Shell *shell, 
     w->length = at;
     for (int64_t e = first; e < last; e++) {
         const REAL *v = vectors + 3 * e;
-        int64_t s = plan->species_of[numbers[neighbor[e]]];
+        int64_t s = look_up(plan->species_of, numbers[neighbor[e]]);
         if (s < 0 || v[0] * v[0] + v[1] * v[1] + v[2] * v[2] >= square) continue;
         int m = w->stop[s]++;
         w->edge[m] = e;
@@ -649,6 +659,7 @@ static int NAME(all)(int mode, NAME(Routine) routine, GRAPH, const REAL *in, REA
         return 1;
     }
     int failed = 0;
+    int64_t next = 0;
     for (int64_t a = 0, e = 0; a <= n_atoms; a++) {
         while (e < n_edges && i[e] < a) e++;
         first[a] = e;
@@ -665,14 +676,19 @@ static int NAME(all)(int mode, NAME(Routine) routine, GRAPH, const REAL *in, REA
 #endif
             failed = 1;
         } else {
+            for (;;) { /* a few centres at a time, whoever is free */
+                int64_t begin;
 #ifdef _OPENMP
-#pragma omp for schedule(dynamic, 4) nowait
+#pragma omp atomic capture
 #endif
-            for (int64_t a = 0; a < n_atoms; a++) {
-                const int64_t c = plan.centre_of[numbers[a]];
-                if (c < 0) continue;
-                routine(&work, &plan, &plan.centre[c], first[a], first[a + 1], j, numbers, vectors,
-                        mode == VJP ? in + a * columns : in, values ? values + a * columns : NULL, to_edges, columns);
+                { begin = next; next += 4; }
+                for (int64_t a = begin; a < begin + 4 && a < n_atoms; a++) {
+                    const int64_t c = look_up(plan.centre_of, numbers[a]);
+                    if (c < 0) continue;
+                    routine(&work, &plan, &plan.centre[c], first[a], first[a + 1], j, numbers, vectors,
+                            mode == VJP ? in + a * columns : in, values ? values + a * columns : NULL, to_edges, columns);
+                }
+                if (begin + 4 >= n_atoms) break;
             }
             free(work.memory);
         }
