@@ -50,8 +50,6 @@ def test_a_compiler_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path
     broken.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && { echo broken 1.0; exit 0; }\necho "x.c:1: error: no" >&2\nexit 1\n'
     )
-        "#!/bin/sh\n[ \"$1\" = --version ] && { echo broken 1.0; exit 0; }\necho 'x.c:1: error: no' >&2\nexit 1\n"
-    )
     broken.chmod(0o755)
     monkeypatch.setenv("CC", str(broken))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -45,6 +45,11 @@ def library() -> ctypes.CDLL | None:
     return kernels().library
 
 
+def reason() -> str:
+    """One line for people: what is used, or why nothing is."""
+    return kernels().reason
+
+
 @functools.cache
 def kernels() -> Kernels:
     """The kernels with the reason for their state (asked once for each process)."""
