@@ -212,7 +212,9 @@ def build(cls: type[S], tree: Tree, origins: Origins | None = None) -> S:
             key, text = _explain(cls, error)
             origin = next((o for k, o in (origins or {}).items() if k == key), "")
             problems.setdefault(key, origin + text)
-        raise SettingsError("\n".join(problems.values())) from None
+        # where a group was given for `str | Group`, the problem lies inside it, not in its being no text
+        outer = {k for k in problems if any(other.startswith(f"{k}.") for other in problems)}
+        raise SettingsError("\n".join(t for k, t in problems.items() if k not in outer)) from None
 
 
 def _complete(annotation: Any, value: Any, default: Any = None) -> Any:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from rutile.core.settings import Settings
-from rutile.core.units import ElectronVolt
+from rutile.core.units import Angstrom, ElectronVolt
 
 EnergyUnit = Literal["eV", "meV", "Hartree", "Ry", "kcal/mol", "kJ/mol"]
 LengthUnit = Literal["Angstrom", "Bohr", "nm"]
