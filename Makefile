@@ -2,7 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --quiet
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 TORCH := torch==2.13.0
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -19,11 +19,12 @@ setup: .venv/ready ## create .venv with exact versions and install rutile into i
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rutile needs Python 3.11 or newer, found: $$($(PYTHON) -V)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "setup 1/3: PyTorch (the largest download)"
-	@$(PIP) setuptools '$(TORCH)'
+	@$(PIP) --quiet setuptools
+	@$(PIP) '$(TORCH)'
 	@echo "setup 2/3: the other packages of constraints.txt"
-	@$(PIP) $$($(BIN)/python scripts/requirements.py)
+	@$(PIP) --quiet $$($(BIN)/python scripts/requirements.py)
 	@echo "setup 3/3: rutile itself"
-	@$(PIP) --no-build-isolation --no-deps --editable .
+	@$(PIP) --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 	@echo "ready: $$($(BIN)/rutile --version) in $(BIN)"
 

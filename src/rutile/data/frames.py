@@ -75,8 +75,12 @@ class Labelled:
         """A copy in another precision or on another device."""
         return Labelled(
             self.structures.to(dtype=dtype, device=device),
-            *(x.to(dtype=dtype, device=device) for x in (self.energy, self.forces, self.stress)),
-            *(x.to(device=device) for x in (self.has_energy, self.has_forces, self.has_stress)),
+            self.energy.to(dtype=dtype, device=device),
+            self.forces.to(dtype=dtype, device=device),
+            self.stress.to(dtype=dtype, device=device),
+            self.has_energy.to(device=device),
+            self.has_forces.to(device=device),
+            self.has_stress.to(device=device),
             self.weight.to(dtype=dtype, device=device),
             self.index.to(device=device),
         )

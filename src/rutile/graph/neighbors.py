@@ -62,6 +62,6 @@ def find_edges_brute_force(structures: Structures, cutoff: float) -> Edges:
                 if a != b or any(shift):
                     found.append((int(a), int(b), shift))
         found.sort()
-        table = np.array([(a, b, *s) for a, b, s in found], dtype=np.int64).reshape(-1, 5)
-        edges.append(Edges(*(torch.from_numpy(x.copy()) for x in (table[:, 0], table[:, 1], table[:, 2:])), cutoff))
+        table = torch.tensor([(a, b, *s) for a, b, s in found], dtype=torch.long).reshape(-1, 5)
+        edges.append(Edges(table[:, 0].clone(), table[:, 1].clone(), table[:, 2:].clone(), cutoff))
     return join_edges(edges, [p.n_atoms for p in parts])

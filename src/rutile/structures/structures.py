@@ -49,7 +49,8 @@ class Structures:
     @property
     def volume(self) -> Tensor:
         """Cell volume (Angstrom^3), [S]; 0 where the cell does not span three dimensions."""
-        return torch.linalg.det(self.cell).abs()
+        volume: Tensor = torch.linalg.det(self.cell).abs()
+        return volume
 
     def replace(self, **changes: Tensor) -> Structures:
         """A copy with some tensors replaced."""
