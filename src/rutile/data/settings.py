@@ -57,7 +57,7 @@ class ReadSettings(Settings):
     """What to do with a frame that cannot be used (NaN, overlapping atoms, no cell, unknown element): stop, or leave it
     out and list it."""
 
-    closest: float = Field(default=0.3, ge=0, json_schema_extra={"unit": "Å"})
+    closest: Angstrom = Field(default=0.3, ge=0)
     """Two atoms nearer than this make a frame unusable."""
 
 
