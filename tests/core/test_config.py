@@ -42,6 +42,13 @@ class Loss(Settings):
     """Prefactor."""
 
 
+class Deep(Settings):
+    """A group in a group."""
+
+    loss: Loss = Loss(energy=3.0)
+    """Loss."""
+
+
 class Job(Settings):
     """A job."""
 
@@ -63,6 +70,10 @@ class Job(Settings):
     """Many."""
     elements: list[str] = []
     """Symbols."""
+    widths: tuple[int, ...] | None = (5,)
+    """Widths."""
+    deep: Deep = Deep(loss=Loss(energy=7.0))
+    """Two floors."""
     by_element: dict[str, float] = {}
     """Numbers."""
 
@@ -93,6 +104,7 @@ def test_words_override_the_file_and_merge_into_groups(tmp_path):
 
 def test_keys_of_a_group_keep_the_rest_of_its_default():
     assert load("loss.energy=3").loss == Loss(forces=5.0, energy=3)
+    assert load("deep.loss.forces=2").deep == Deep(loss=Loss(energy=7.0, forces=2))
     assert load("optimizer.amsgrad=true").optimizer == Adam(rate=0.01, amsgrad=True)
 
 
@@ -118,6 +130,11 @@ def test_another_variant_replaces_that_of_the_file(tmp_path):
         ("pressure=auto", "pressure", "auto"),
         ("pressure=2.5", "pressure", 2.5),
         ("elements=[No, Y, On]", "elements", ["No", "Y", "On"]),
+        ("data=a.xyz", "data", [Path("a.xyz")]),
+        ("data=a.xyz, b.xyz", "data", [Path("a.xyz"), Path("b.xyz")]),
+        ("widths=20", "widths", (20,)),
+        ("widths=20,10", "widths", (20, 10)),
+        ("widths=null", "widths", None),
         ("by_element={O: 1.5}", "by_element", {"O": 1.5}),
         ("by_element.O=1.5", "by_element", {"O": 1.5}),
     ],
@@ -209,5 +226,9 @@ def test_settings_are_frozen_and_described():
     assert described["cutoff"].kind == "number > 0"
     assert described["cutoff"].default == "6.0"
     assert described["data"].default is None
-    assert "optimizer.history" in described
+    assert described["optimizer.history"].default == "10"
+    assert described["optimizer.rate"].default == "0.01"
+    assert described["loss.forces"].default == "5.0"
+    assert described["loss.energy"].default == "1.0"
+    assert described["deep.loss.energy"].default == "7.0"
     assert all(e.meaning for e in described.values())

@@ -3,8 +3,6 @@
 import shutil
 import textwrap
 
-from pydantic import BaseModel
-
 import rutile
 from rutile.core.describe import Entry, entries
 from rutile.tasks.catalogue import all_tasks
@@ -40,17 +38,18 @@ def task_help(task: Task) -> str:
     if task.positional:
         lines += [f"       a bare word is the setting `{task.positional}`"]
     lines += ["", "settings:"]
-    lines += settings_lines(task.settings, "", 1, width)
+    lines += settings_lines(entries(task.settings), 1, width)
+    lines += ["", "a list may be written a,b or [a, b]; null means: not set; a group in a .yaml file is indented"]
     if task.examples:
         lines += ["", "examples:", *(f"  {e}" for e in task.examples)]
     return "\n".join(lines)
 
 
-def settings_lines(model: type[BaseModel], prefix: str, depth: int, width: int) -> list[str]:
+def settings_lines(fields: list[Entry], depth: int, width: int) -> list[str]:
     """Two or more lines for each setting: key, type, unit and default, then its meaning."""
     pad = "  " * depth
     lines: list[str] = []
-    for entry in entries(model, prefix):
+    for entry in fields:
         lines.append(pad + headline(entry))
         lines += textwrap.wrap(
             " ".join(entry.meaning.split()), width, initial_indent=pad + "    ", subsequent_indent=pad + "    "
@@ -59,7 +58,8 @@ def settings_lines(model: type[BaseModel], prefix: str, depth: int, width: int) 
             if tag:
                 summary = (nested.__doc__ or "").strip().split("\n")[0]
                 lines.append(f"{pad}  {entry.key}={tag}: {summary}")
-            lines += settings_lines(nested, entry.key + ".", depth + (2 if tag else 1), width)
+            inner = [e for e in entry.inside(nested) if not tag or e.default != tag]
+            lines += settings_lines(inner, depth + (2 if tag else 1), width)
     return lines
 
 

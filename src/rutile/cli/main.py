@@ -135,7 +135,7 @@ def _positional(task: Task, bare: list[str]) -> list[str]:
         return []
     if task.positional is None:
         raise SettingsError(f"{bare[0]!r}: expected key=value or a .yaml file")
-    if config.takes_list(task.settings, task.positional):
+    if config.is_list(task.settings.model_fields[task.positional].annotation):
         return [f"{task.positional}={json.dumps(bare)}"]
     if len(bare) > 1:
         raise SettingsError(f"{bare[1]!r}: only one {task.positional} can be given")

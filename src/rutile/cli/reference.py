@@ -116,7 +116,7 @@ def _nested_tables(fields: list[Entry]) -> list[str]:
     for e in fields:
         for tag, group in e.groups.items():
             title = f"`{e.key}={tag}`" if tag else f"`{e.key}`"
-            inner = entries(group, e.key + ".")
+            inner = e.inside(group)
             summary = textwrap.shorten((group.__doc__ or "").strip().split("\n\n")[0], 300)
             lines += [f"### {title}", "", summary, "", *_rows(inner), "", *_nested_tables(inner)]
     return lines

@@ -108,10 +108,10 @@ def read_yaml(path: Path, origins: Origins | None = None) -> Tree:
     return {str(key): value for key, value in tree.items()}
 
 
-def takes_list(cls: type[BaseModel], key: str) -> bool:
-    """Whether a setting of the class is a list."""
-    annotation = strip(full_annotation(cls.model_fields[key]))
-    return any(get_origin(strip(a)) in LISTS for a in (annotation, *get_args(annotation)))
+def is_list(annotation: Any) -> bool:
+    """Whether a type is a list, or a list or null."""
+    kinds = {get_origin(strip(a)) for a in get_args(strip(annotation)) if a is not type(None)}
+    return get_origin(strip(annotation)) in LISTS or (len(kinds) == 1 and kinds <= set(LISTS))
 
 
 def _collect_lines(node: yaml.Node | None, path: Path, prefix: str, origins: Origins) -> None:
@@ -219,35 +219,50 @@ def build(cls: type[S], tree: Tree, origins: Origins | None = None) -> S:
 
 def _complete(annotation: Any, value: Any, default: Any = None) -> Any:
     """Give groups the variant and the values of their default where the user changed only some keys."""
+    if is_list(annotation) and isinstance(value, str | int | float | bool):
+        value = [v.strip() for v in value.split(",")] if isinstance(value, str) else [value]
     if isinstance(value, list):
-        inner = [a for a in get_args(strip(annotation)) if a is not Ellipsis] or [None]
-        return [_complete(inner[0], v) for v in value]
+        return [_complete(_item(annotation), v) for v in value]
     variants = groups(annotation)
     if not isinstance(value, dict) or not variants or get_origin(strip(annotation)) is dict:
         return value
-    if isinstance(default, BaseModel):
-        field = tag_field(type(default))
-        if field is None or value.get(field, tag_of(type(default))) == tag_of(type(default)):
-            value = {
-                **default.model_dump(exclude_unset=True),
-                **({field: tag_of(type(default))} if field else {}),
-                **value,
-            }
-    model = variants.get("") or next((m for t, m in variants.items() if value.get(tag_field(m) or "") == t), None)
-    if model is None and len(variants) == 1:
-        model = next(iter(variants.values()))
-    if model is None:
+    usual = default if isinstance(default, BaseModel) and _chosen(type(default), value) else None
+    if usual is not None:
+        field = tag_field(type(usual))
+        value = ({field: tag_of(type(usual))} if field else {}) | value
+        value = {name: getattr(usual, name) for name in usual.model_fields_set} | value
+    matching = [m for m in variants.values() if _chosen(m, value)]
+    if len(matching) != 1:
         return value
-    out = dict(value)
-    for name, field_info in model.model_fields.items():
-        if name in out:
-            usual = (
-                None
-                if field_info.is_required()
-                else field_info.get_default(call_default_factory=True, validated_data={})
-            )
-            out[name] = _complete(full_annotation(field_info), out[name], usual)
-    return out
+    model = matching[0]
+    return {name: _complete(_type_of(model, name), v, _usual(model, name, usual)) for name, v in value.items()}
+
+
+def _item(annotation: Any) -> Any:
+    """Type of the items of a list."""
+    args = [a for a in get_args(strip(annotation)) if a not in (type(None), Ellipsis)]
+    if get_origin(strip(annotation)) in LISTS or not args:
+        return args[0] if args else None
+    return _item(args[0])
+
+
+def _chosen(model: type[BaseModel], value: Tree) -> bool:
+    """Whether a mapping means this variant: it has its tag, or no tag at all."""
+    field = tag_field(model)
+    return field is None or value.get(field, tag_of(model)) == tag_of(model)
+
+
+def _type_of(model: type[BaseModel], name: str) -> Any:
+    return full_annotation(model.model_fields[name]) if name in model.model_fields else None
+
+
+def _usual(model: type[BaseModel], name: str, instance: BaseModel | None) -> Any:
+    """Default of a field: of the instance that is the group's default, else of the class."""
+    if name not in model.model_fields or (instance is None and model.model_fields[name].is_required()):
+        return None
+    if instance is not None:
+        return getattr(instance, name)
+    return model.model_fields[name].get_default(call_default_factory=True, validated_data={})
 
 
 def _explain(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
@@ -265,21 +280,18 @@ def _explain(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
     if kind in ("value_error", "assertion_error"):
         text = error["msg"].split(", ", 1)[-1]
         return (key, f"{key} = {_short(value)}: {text}") if key else (key, text)
-    if field is None:
+    name = key.rsplit(".", 1)[-1]
+    if field is None or name not in model.model_fields:  # an item of a list or of a mapping
         return key, f"{key or 'settings'} = {_short(value)}: {error['msg']}"
-    entry = describe(key, model.model_fields[key.rsplit(".", 1)[-1]]) if _is_field(model, key) else None
-    expected = f"{entry.kind}{f' ({entry.unit})' if entry.unit else ''}" if entry else error["msg"]
+    entry = describe(key, model.model_fields[name])
+    expected = f"{entry.kind} ({entry.unit})" if entry.unit else entry.kind
     if kind == "missing":
-        return key, f"{key}: missing, please give it: {expected}" + (f" - {entry.meaning}" if entry else "")
+        return key, f"{key}: missing, please give it: {expected} - {' '.join(entry.meaning.split())}"
     if kind == "finite_number":
         expected = f"a finite {expected}"
-    if entry and entry.kind == "group":
+    if entry.kind == "group":
         expected = f"a group of settings ({', '.join(k for m in entry.groups.values() for k in m.model_fields)})"
-    return key, f"{key} = {_short(value)}: expected {' '.join(expected.split())}"
-
-
-def _is_field(model: type[BaseModel], key: str) -> bool:
-    return key.rsplit(".", 1)[-1] in model.model_fields
+    return key, f"{key} = {_short(value)}: expected {expected}"
 
 
 def _locate(cls: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], Any]:

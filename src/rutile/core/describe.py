@@ -38,32 +38,50 @@ class Entry:
     """Docstring of the field."""
     groups: dict[str, type[BaseModel]]
     """Nested settings classes: {"": class} for a plain group, {tag: class} for a tagged union."""
+    value: Any = None
+    """Default as a value; the defaults inside a nested group are those of this value."""
+
+    def inside(self, group: type[BaseModel]) -> list[Entry]:
+        """Settings of one of the nested classes, with the defaults that hold here."""
+        return entries(group, self.key + ".", self.value if type(self.value) is group else None)
 
 
-def entries(model: type[BaseModel], prefix: str = "") -> list[Entry]:
-    """Describe the fields of one settings class; nested classes are named in `groups`, not expanded."""
-    return [describe(prefix + name, field) for name, field in model.model_fields.items()]
+def entries(model: type[BaseModel], prefix: str = "", usual: BaseModel | None = None) -> list[Entry]:
+    """Describe the fields of one settings class; nested classes are named in `groups`, not expanded.
+
+    Args:
+        model: the class.
+        prefix: begins every key, for example "loss.".
+        usual: an instance whose values stand as defaults instead of those of the class.
+    """
+    set_here = usual.model_fields_set if usual is not None else set()
+    return [
+        describe(prefix + name, field, *([getattr(usual, name)] if name in set_here else []))
+        for name, field in model.model_fields.items()
+    ]
 
 
-def describe(key: str, field: FieldInfo) -> Entry:
-    """Describe one field."""
+def describe(key: str, field: FieldInfo, *usual: Any) -> Entry:
+    """Describe one field; `usual` is its default where it is not that of the class."""
     annotation = full_annotation(field)
-    return Entry(
-        key,
-        kind(annotation),
-        unit(annotation),
-        default_text(field),
-        (field.description or "").strip(),
-        groups(annotation),
-    )
+    required = field.is_required() and not usual
+    value = None if required else usual[0] if usual else field.get_default(call_default_factory=True, validated_data={})
+    tag = get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+    meaning = (field.description or "").strip() or ("Chooses this variant." if tag else "")
+    default = None if required else default_text(value)
+    return Entry(key, kind(annotation), unit(annotation), default, meaning, groups(annotation), value)
 
 
-def every_entry(model: type[BaseModel], prefix: str = "") -> Iterator[Entry]:
+def every_entry(model: type[BaseModel]) -> Iterator[Entry]:
     """All settings of a class, nested groups and all variants of tagged unions included, depth first."""
-    for entry in entries(model, prefix):
+    yield from _depth_first(entries(model))
+
+
+def _depth_first(fields: list[Entry]) -> Iterator[Entry]:
+    for entry in fields:
         yield entry
         for nested in entry.groups.values():
-            yield from every_entry(nested, entry.key + ".")
+            yield from _depth_first(entry.inside(nested))
 
 
 def full_annotation(field: FieldInfo) -> Any:
@@ -130,11 +148,8 @@ def bounds(marks: tuple[Any, ...]) -> str:
     return ", ".join(words)
 
 
-def default_text(field: FieldInfo) -> str | None:
-    """Default as a user would write it; None when the setting is required."""
-    if field.is_required():
-        return None
-    value = field.get_default(call_default_factory=True, validated_data={})
+def default_text(value: Any) -> str:
+    """A default as a user would write it; of a group, the name of its variant."""
     if isinstance(value, BaseModel):
         return tag_of(type(value)) or ""
     return yaml_text(value)
