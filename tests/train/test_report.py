@@ -1,0 +1,151 @@
+"""The report page: escaping, numbers, figures that fit any page, and sections from an assessment."""
+
+import dataclasses
+import re
+import xml.etree.ElementTree as ET
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from rutile.core.errors import ElementError
+from rutile.data.frames import Frame
+from rutile.testing.toys import make_toy
+from rutile.train import figures, report, sections
+from rutile.train.assess import MOST_VALUES, Assessment, Pairs, compare
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=300)
+Y = X + 0.1 * RNG.normal(size=300)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-1.5, "−1.5"),
+        (123456.78, "123456.8"),
+        (1e-7, "1.000e-07"),
+        (float("nan"), "nan"),
+        (0.123456, "0.1235"),
+    ],
+)
+def test_numbers_are_short(value, text):
+    assert report.format_number(value) == text
+
+
+def test_values_are_escaped():
+    assert report.format_value("<script>") == "&lt;script&gt;"
+    assert report.format_value(["<a>", 1, None, True]) == "&lt;a&gt;, 1, –, yes"
+    assert report.format_value([{"a": 1}]) == "(1 entries)"
+    hostile = "</title><script>alert(1)</script>"
+    page = report.render(
+        hostile,
+        hostile,
+        [report.Card(hostile, hostile, hostile)],
+        [
+            report.Section(
+                hostile,
+                [
+                    report.Text(hostile),
+                    report.Table([hostile], [[hostile]], hostile),
+                    report.Facts({hostile: {hostile: hostile}}, folded=hostile),
+                    report.Figures([(figures.parity(hostile, hostile, X, Y), hostile)]),
+                ],
+            )
+        ],
+    )
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 10
+
+
+FIGURES = {
+    "parity": lambda: figures.parity("Force", "eV/Å", X, Y),
+    "parity of nothing": lambda: figures.parity("Force", "eV/Å", X[:0], Y[:0]),
+    "parity of one point": lambda: figures.parity("Force", "eV/Å", X[:1], X[:1]),
+    "histogram": lambda: figures.histogram("Force", "eV/Å", Y - X),
+    "histogram of exact": lambda: figures.histogram("Force", "eV/Å", np.zeros(5)),
+    "spread": lambda: figures.error_against_std("Force", "eV/Å", np.abs(X), Y - X),
+    "spread of nothing": lambda: figures.error_against_std("Force", "eV/Å", np.zeros(3), np.zeros(3)),
+    "curve": lambda: figures.learning_curve("Loss", "", [figures.Curve("a", [0, 1, 2], [1.0, float("nan"), 0.5])]),
+    "order": lambda: figures.energy_order(["a", "b"], np.array([0, 0.1]), np.array([0.1, np.nan]), "eV"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_well_formed_and_take_the_colours_of_the_page(name):
+    before = dict(mpl.rcParams)
+    svg = FIGURES[name]()
+    assert dict(mpl.rcParams) == before
+    ET.fromstring(svg)
+    assert svg == FIGURES[name](), "the same numbers give the same text"
+    assert "currentColor" in svg
+    assert figures.INK not in svg
+    assert "DejaVu" not in svg
+    assert not re.search(r"<svg[^>]*height=", svg)
+
+
+def test_error_text_says_the_errors():
+    assert figures.error_text(np.array([3.0, -4.0]), "eV") == "n = 2\nMAE 3.5 eV\nRMSE 3.536 eV\nmax 4 eV"
+
+
+def test_pairs_stay_small():
+    pairs = Pairs()
+    block = np.arange(200_000.0)[None].repeat(2, 0)
+    for k in range(40):
+        pairs.add(block + k)
+    assert pairs.values.shape[1] <= MOST_VALUES
+    assert pairs.values.shape[1] >= MOST_VALUES // 4
+    firsts = pairs.values[0, ::200_000]
+    assert np.ptp(np.diff(firsts)) == 0, "evenly thinned"
+
+
+def frame(k: int, n: int = 4) -> Frame:
+    rng = np.random.default_rng(k)
+    numbers = np.array([22, 8, 8, 8][:n])
+    forces, stress = rng.normal(size=(n, 3)), np.eye(3) * 0.01
+    positions = rng.uniform(0, 5, (n, 3))
+    return Frame(numbers, positions, 6 * np.eye(3), np.ones(3, bool), -5.0 * n, forces, stress, "ab"[k % 2], "", 1.0,
+                 f"file.extxyz#{k}")  # fmt: skip
+
+
+@pytest.mark.parametrize("atoms_per_batch", [1, 9, 1000])
+def test_batches_do_not_change_the_assessment(atoms_per_batch):
+    toys, frames = [make_toy(0), make_toy(1)], [frame(k) for k in range(7)]
+    whole, parts = Assessment(worst=3, force_limit=2.5), Assessment(worst=3, force_limit=2.5)
+    for compared in compare(toys, frames, atoms_per_batch=10_000):
+        whole.add(compared)
+    for compared in compare(toys, iter(frames), atoms_per_batch=atoms_per_batch):
+        parts.add(compared)
+    assert parts.n_frames == 7
+    assert [e.frame for e in parts.worst] == [e.frame for e in whole.worst]
+    assert len(whole.worst) == 3
+    for a, b in zip(parts.errors.rows(), whole.errors.rows(), strict=True):
+        assert a == pytest.approx(b)
+    for name in ("energy", "force", "stress"):
+        np.testing.assert_allclose(parts.pairs[name].values, whole.pairs[name].values)
+
+
+def test_sections_of_an_assessment():
+    assessment = Assessment(force_limit=2.5)
+    for compared in compare([make_toy()], [frame(k) for k in range(5)], atoms_per_batch=100):
+        assessment.add(compared)
+    rows = assessment.errors.rows()
+    page = report.render("t", "s", sections.cards(rows), [
+        sections.parity_section(assessment), sections.errors_section(rows), sections.worst_section(assessment.worst),
+        sections.curves_section([{"epoch": "0", "valid_force_rmse": "0.5", "train_loss": ""}]),
+        sections.settings_section({"Training": {"epochs": 7}}),
+    ])  # fmt: skip
+    force = next(r for r in rows if (r["quantity"], r["subset"]) == ("force", "all"))
+    assert report.format_number(force["rmse"]) in page
+    energy = next(r for r in rows if (r["quantity"], r["subset"]) == ("energy", "all"))
+    assert report.format_number(1000 * energy["mae"]) in page
+    for text in ("Ti", "group", "max |F| &lt; 2.5", "file.extxyz#0", "epochs"):
+        assert text in page
+    assert page.count("<figure>") == 7
+
+
+def test_unknown_element_names_the_frame():
+    copper = dataclasses.replace(frame(0), numbers=np.array([22, 8, 8, 29]))
+    with pytest.raises(ElementError, match=r"file.extxyz#0.*not trained on Cu"):
+        list(compare([make_toy()], [copper], atoms_per_batch=10))
