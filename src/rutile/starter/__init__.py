@@ -1,9 +1,9 @@
 """The TiO2 starter set: a few hundred small frames that rutile labelled itself with PBE density functional theory.
 
 Made by `scripts/tio2_starter.py`, which anyone can run again: relaxed, strained, rattled and heated frames of eight
-polymorphs, and random packings, 6 to 24 atoms. Energies (eV, relative to GPAW's atomic references), forces (eV/Angstrom)
-and stress (eV/Angstrom^3, positive under tension) are under REF_energy, REF_forces, REF_stress; `config_type` is the
-kind of frame and `parent` the polymorph it comes from.
+polymorphs, and random packings, 6 to 24 atoms. Energies (eV, relative to GPAW's atomic references), forces
+(eV/Angstrom) and stress (eV/Angstrom^3, positive under tension) are under REF_energy, REF_forces, REF_stress;
+`config_type` is the kind of frame and `parent` the polymorph it comes from.
 """
 
 from __future__ import annotations
