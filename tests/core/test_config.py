@@ -1,9 +1,12 @@
 """YAML files and key=value words become settings; every problem becomes one clear line."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Literal
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from rutile.core import config
@@ -191,6 +194,9 @@ def test_a_problem_in_a_file_names_its_line(tmp_path):
     [
         ("a: [1, 2", "line 1: not valid YAML"),
         ("a: 1\n\tb: 2", "line 2: not valid YAML"),
+        ("a: &x 1\nb: *x", "line 2: not valid YAML: aliases"),
+        ("[" * 5000, "not a YAML file"),
+        ("a: " + "9" * 5000, "not a YAML file"),
         ("a: 1\na: 2", "line 2: a is given twice"),
         ("- 1\n- 2", "expected `key: value` lines"),
         ("just text", "expected `key: value` lines"),
@@ -206,6 +212,14 @@ def test_a_broken_file_is_one_line(tmp_path, text, expected):
     assert expected in str(info.value)
     assert str(job) in str(info.value)
     assert "\n" not in str(info.value)
+
+
+@hypothesis.settings(derandomize=True, database=None, max_examples=300)
+@hypothesis.given(st.text(st.sampled_from("adflnot:.-[]{}&*!\"'#|>%@ \n\t019e,?="), max_size=40))
+def test_no_text_whatever_makes_another_kind_of_error(text):
+    for read in (lambda: config.build(Job, config.parse_pair("optimizer=" + text)[1] or {}), lambda: load(text)):
+        with contextlib.suppress(SettingsError):
+            read()
 
 
 def test_missing_and_binary_files(tmp_path):

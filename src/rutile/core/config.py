@@ -42,7 +42,15 @@ PAIR = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: `1e-3` is a number, `no` and `2026-01-01` are text."""
+    """YAML 1.2 scalars: `1e-3` is a number, `no` and `2026-01-01` are text. No aliases: they can blow up."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """As the parent class, but an alias is an error."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) cannot be used", problem_mark=self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {}
