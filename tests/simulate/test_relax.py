@@ -1,0 +1,232 @@
+"""Relaxation: the minima of ASE's optimisers, batches like singles, and failures that are told."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+
+from rutile.core.errors import ElementError, GeometryError
+from rutile.core.reporting import SilentReporter
+from rutile.core.units import GPA
+from rutile.potentials.calculator import RutileCalculator
+from rutile.potentials.evaluate import evaluate
+from rutile.simulate.relax import relax
+from rutile.simulate.settings import RelaxSettings
+from rutile.structures.structures import Structures
+from rutile.testing.toys import LennardJones, make_toy
+
+LJ = LennardJones(sigma=2.6, epsilon=0.15, cutoff=5.5)
+TIGHT = RelaxSettings(fmax=1e-4, smax=1e-3, max_steps=3000)
+
+
+def rattled(seed, repeat=1, strain=0.03):
+    atoms = bulk("Cu", "fcc", a=4.0, cubic=True).repeat((repeat, 1, 1))
+    random = np.random.default_rng(seed)
+    e = random.uniform(-strain, strain, (3, 3))
+    atoms.set_cell(atoms.cell @ (np.eye(3) + e + e.T), scale_atoms=True)
+    atoms.positions += random.normal(0, 0.08, atoms.positions.shape)
+    return atoms
+
+
+def run(atoms, potential=LJ, **changes):
+    settings = RelaxSettings(**{**TIGHT.model_dump(), **changes})
+    return relax(Structures.from_ase(atoms), potential, settings, SilentReporter())
+
+
+@pytest.mark.parametrize("pressure", [0.0, 5.0])
+def test_the_same_minimum_as_ases_frechet_filter(pressure):
+    atoms = rattled(0)
+    ours = run(atoms, cell="full", pressure=pressure)
+    atoms.calc = RutileCalculator([LJ])
+    BFGS(FrechetCellFilter(atoms, scalar_pressure=pressure * GPA), logfile=None).run(fmax=1e-5, steps=500)
+    assert ours.converged.all()
+    enthalpy = ours.energy.item() + pressure * GPA * ours.structures.volume.item()
+    theirs = atoms.get_potential_energy() + pressure * GPA * atoms.get_volume()
+    assert enthalpy == pytest.approx(theirs, abs=1e-6)
+    assert ours.structures.volume.item() == pytest.approx(atoms.get_volume(), rel=1e-4)
+    assert ours.stress[0].diagonal().numpy() == pytest.approx([-pressure * GPA] * 3, abs=2e-3 * GPA)
+    assert ours.start_energy.item() > ours.energy.item()
+
+
+def test_atoms_alone_as_with_bfgs():
+    atoms = rattled(1)
+    ours = run(atoms)
+    assert torch.equal(ours.structures.cell[0], torch.tensor(atoms.cell.array))
+    atoms.calc = RutileCalculator([LJ])
+    BFGS(atoms, logfile=None).run(fmax=1e-5)
+    assert ours.converged.all()
+    assert ours.energy.item() == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
+
+
+def test_a_cluster():
+    atoms = Atoms("Cu4", [[0, 0, 0], [2.5, 0, 0], [0.9, 2.7, 0.1], [1.0, 0.9, 2.6]])
+    ours = run(atoms)
+    assert ours.converged.all()
+    d = np.linalg.norm(ours.structures.positions.numpy()[:, None] - ours.structures.positions.numpy(), axis=-1)
+    assert np.ptp(d[np.triu_indices(4, 1)]) < 1e-3  # the tetrahedron
+    assert (ours.stress == 0).all()
+
+
+def test_isotropic_keeps_the_shape_and_volume_keeps_the_volume():
+    atoms = rattled(2)
+    before = atoms.cell.cellpar()
+    iso = run(atoms, cell="isotropic")
+    after = iso.structures.to_ase()[0].cell.cellpar()
+    assert iso.converged.all()
+    np.testing.assert_allclose(after[3:], before[3:], rtol=1e-9)
+    np.testing.assert_allclose(after[:3] / before[:3], after[0] / before[0], rtol=1e-9)
+    assert abs(after[0] / before[0] - 1) > 1e-3
+    assert iso.stress[0].trace().abs() < 3e-3 * GPA * 3
+    assert iso.stress[0].abs().max() > 0.01 * GPA
+    shape = run(atoms, cell="volume")
+    assert shape.converged.all()
+    assert shape.structures.volume.item() == pytest.approx(atoms.get_volume(), rel=1e-9)
+    hydrostatic = shape.stress[0].trace() / 3 * torch.eye(3)
+    assert (shape.stress[0] - hydrostatic).abs().max() < 2e-3 * GPA
+    assert hydrostatic[0, 0].abs() > 0.01 * GPA
+
+
+def test_batch_equals_singles_and_order_is_kept():
+    batch = [rattled(3), bulk("Cu", a=3.9), rattled(4, repeat=2), rattled(5)]
+    together = run(batch, cell="full", atoms_at_once=9)
+    start = 0
+    for s, atoms in enumerate(batch):
+        alone = run(atoms, cell="full")
+        assert together.steps[s] == alone.steps[0]
+        torch.testing.assert_close(together.energy[s], alone.energy[0], rtol=0, atol=1e-9)
+        torch.testing.assert_close(together.structures.cell[s], alone.structures.cell[0], rtol=0, atol=1e-7)
+        atoms_here = slice(start, start + len(atoms))
+        torch.testing.assert_close(together.forces[atoms_here], alone.forces, rtol=0, atol=1e-8)
+        torch.testing.assert_close(together.structures.positions[atoms_here], alone.structures.positions)
+        start += len(atoms)
+    assert len(set(together.steps.tolist())) > 1
+
+
+def test_what_is_reported_belongs_to_the_final_structures():
+    result = run([rattled(6), rattled(7)], cell="full")
+    again = evaluate(LJ, result.structures)
+    torch.testing.assert_close(result.energy, again.energy)
+    torch.testing.assert_close(result.forces, again.forces, rtol=0, atol=1e-9)
+    torch.testing.assert_close(result.stress, again.stress, rtol=0, atol=1e-9)
+    assert (result.fmax <= 1e-4).all()
+    torch.testing.assert_close(result.fmax[0], result.forces[:4].norm(dim=1).max())
+
+
+def test_a_relaxed_structure_stays():
+    once = run(rattled(8), cell="full")
+    twice = relax(once.structures, LJ, RelaxSettings(**{**TIGHT.model_dump(), "cell": "full"}), SilentReporter())
+    assert twice.steps.item() == 0
+    assert torch.equal(twice.structures.positions, once.structures.positions)
+
+
+def test_a_turned_start_relaxes_alike():
+    atoms = rattled(9)
+    turned = atoms.copy()
+    turned.rotate(37, (1, 2, 3), rotate_cell=True)
+    turned.translate([0.4, 5.0, -3.0])
+    a, b = run(atoms, cell="full"), run(turned, cell="full")
+    assert a.energy.item() == pytest.approx(b.energy.item(), abs=1e-8)
+
+
+def test_out_of_steps_is_not_converged_and_not_failed():
+    result = run(rattled(10), cell="full", max_steps=3)
+    assert not result.converged.any()
+    assert result.failure == ("",)
+    assert result.steps.item() == 3
+    single = run(rattled(10), max_steps=0)
+    assert single.steps.item() == 0
+    assert single.energy.item() == pytest.approx(single.start_energy.item())
+
+
+def test_input_is_not_changed():
+    given = Structures.from_ase(rattled(11))
+    before = dataclasses.replace(given, positions=given.positions.clone(), cell=given.cell.clone())
+    relax(given, LJ, RelaxSettings(cell="full", max_steps=5), SilentReporter())
+    assert torch.equal(given.positions, before.positions)
+    assert torch.equal(given.cell, before.cell)
+
+
+class Hole(torch.nn.Module):
+    """Attracts without limit: E_i = -sum exp(3 - r), switched off at the cutoff."""
+
+    cutoff, elements = 4.0, ()
+
+    def forward(self, graph):
+        r = graph.vectors.norm(dim=1)
+        pair = -torch.exp(3 - r) * (1 - (r / 4) ** 2).clamp(min=0) ** 3
+        return torch.zeros(graph.n_atoms, dtype=r.dtype).index_add(0, graph.i, pair)
+
+
+class Broken(torch.nn.Module):
+    """Lennard-Jones until two atoms come nearer than 2.3 Å; then NaN for that structure."""
+
+    cutoff, elements = LJ.cutoff, ()
+
+    def forward(self, graph):
+        r = graph.vectors.norm(dim=1)
+        near = torch.zeros(graph.n_systems, dtype=r.dtype).index_add(0, graph.system[graph.i], (r < 2.3).to(r.dtype))
+        return LJ(graph) + torch.where(near > 0, torch.nan, 0.0)[graph.system]
+
+
+def test_a_hole_in_the_potential_is_a_failure_of_that_structure_alone():
+    dimer, far = Atoms("Cu2", [[0, 0, 0], [2.0, 0, 0]]), Atoms("Cu2", [[0, 0, 0], [5.0, 0, 0]])
+    result = run([dimer, far], Hole())
+    assert "apart" in result.failure[0]
+    assert not result.converged[0]
+    assert result.converged[1]
+    assert not result.failure[1]
+    d = (result.structures.positions[1] - result.structures.positions[0]).norm().item()
+    assert 0.5 <= d < 2.0  # where it was last sound
+
+
+def test_a_collapsing_cell_is_a_failure():
+    result = run(bulk("Cu", a=4.0), Hole(), cell="full", closest=1e-6)
+    assert result.failure[0]
+    assert not result.converged.any()
+
+
+def test_a_bursting_cell_is_a_failure():
+    result = run(bulk("Cu", a=4.0), cell="full", pressure=-50.0)
+    assert "volume" in result.failure[0]
+    assert not result.converged.any()
+
+
+def test_nan_is_a_failure_of_that_structure_alone():
+    squeezed, fine = bulk("Cu", a=3.1), bulk("Cu", a=3.9)
+    result = run([squeezed, fine], Broken(), cell="full")
+    assert "not finite at step 0" in result.failure[0]
+    assert torch.isnan(result.energy[0])
+    assert result.converged.tolist() == [False, True]
+    alone = run(fine, Broken(), cell="full")
+    assert result.energy[1].item() == pytest.approx(alone.energy.item(), abs=1e-12)
+
+
+def test_refused_at_the_door():
+    nan = rattled(0)
+    nan.positions[0, 0] = np.nan
+    with pytest.raises(GeometryError, match="structure 1: x of atom 0"):
+        run([rattled(0), nan])
+    with pytest.raises(GeometryError, match="structure 0 is not periodic"):
+        run([Atoms("Cu2", [[0, 0, 0], [2.5, 0, 0]]), rattled(0)], cell="full")
+    with pytest.raises(ElementError, match="Cu"):
+        run(rattled(0), make_toy())
+
+
+def test_nothing_to_do():
+    result = relax(Structures.from_ase([]), LJ, RelaxSettings(), SilentReporter())
+    assert len(result.energy) == 0
+
+
+def test_single_precision_potential():
+    """The path is kept in float64 around a float32 potential."""
+    toy = make_toy().float()
+    from rutile.testing.strategies import random_crystal
+
+    result = relax(random_crystal(0), toy, RelaxSettings(fmax=0.05), SilentReporter())
+    assert result.structures.positions.dtype == torch.float64
+    assert result.energy.dtype == torch.float64
