@@ -1,0 +1,117 @@
+"""The Verlet list equals a fresh search at every step, and saves searches."""
+
+import numpy as np
+import pytest
+import torch
+from graph_cases import EXACT, structures
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rutile.core.errors import GeometryError
+from rutile.graph.neighbors import find_edges
+from rutile.graph.skin import SkinList
+from rutile.structures.structures import Structures, concatenate
+
+
+def assert_same(a, b):
+    assert torch.equal(a.i, b.i)
+    assert torch.equal(a.j, b.j)
+    assert torch.equal(a.shift, b.shift)
+    assert a.cutoff == b.cutoff
+
+
+@EXACT
+@given(
+    st.lists(structures(), min_size=1, max_size=3),
+    st.sampled_from([0.0, 0.3, 1.0]),
+    st.sampled_from([0.01, 0.1, 0.6]),
+    st.sampled_from([0.0, 0.003, 0.05]),
+    st.integers(0, 99),
+)
+def test_random_walk_of_atoms_and_cells(parts, skin, step, strain, seed):
+    batch = concatenate(parts)
+    rng = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+    skinned = SkinList(4.0, skin)
+    for _ in range(6):
+        assert_same(skinned.edges(batch), find_edges(batch, 4.0))
+        deform = torch.eye(3, dtype=torch.float64) + strain * random(batch.n_systems, 3, 3)
+        batch = batch.replace(
+            positions=torch.einsum("na,nab->nb", batch.positions, deform[batch.system])
+            + step * random(batch.n_atoms, 3)
+            + 0.3 * random(batch.n_systems, 3)[batch.system],
+            cell=batch.cell @ deform,
+        )
+
+
+def crystal(n=3, a=3.6):
+    grid = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), -1).reshape(-1, 3) * a
+    return Structures.from_arrays([29] * n**3, grid, np.eye(3) * n * a, np.ones(3, bool))
+
+
+def test_searches_only_when_needed():
+    batch = concatenate([crystal(), crystal()])
+    skinned = SkinList(5.0, 1.0)
+    skinned.edges(batch)
+    assert skinned.searches == 2
+    moved = batch.positions.clone()
+    moved[0] += torch.tensor([0.49, 0, 0])
+    skinned.edges(batch.replace(positions=moved))
+    assert skinned.searches == 2
+    moved[0] += torch.tensor([0.1, 0, 0])  # beyond half the skin: the first structure alone is searched again
+    skinned.edges(batch.replace(positions=moved))
+    assert skinned.searches == 3
+    skinned.edges(batch.replace(positions=moved))
+    assert skinned.searches == 3
+    moved[27:] += torch.tensor([7.0, -2.0, 1.0])  # all atoms of the second together: nothing changes
+    skinned.edges(batch.replace(positions=moved))
+    assert skinned.searches == 3
+
+
+def test_uniform_compression_counts_by_its_strain():
+    one = crystal()
+    skinned = SkinList(5.0, 1.0)
+    skinned.edges(one)
+    for factor, searches in ((1.2, 1), (0.9, 1), (5 / 6 + 1e-6, 1), (0.8, 2)):
+        scaled = one.replace(positions=one.positions * factor, cell=one.cell * factor)
+        assert_same(skinned.edges(scaled), find_edges(scaled, 5.0))
+        assert skinned.searches == searches
+
+
+def test_other_atoms_elements_or_periodicity():
+    one = crystal()
+    skinned = SkinList(5.0, 1.0)
+    numbers = one.numbers.clone()
+    numbers[0] = 28
+    slab = one.replace(pbc=torch.tensor([[True, True, False]]))
+    for k, other in enumerate([one, slab, one.replace(numbers=numbers), crystal(2), concatenate([one, one])]):
+        assert_same(skinned.edges(other), find_edges(other, 5.0))
+        assert skinned.searches == (1, 2, 3, 4, 6)[k]
+
+
+def test_moving_the_input_in_place_is_noticed():
+    one = crystal()
+    skinned = SkinList(5.0, 1.0)
+    skinned.edges(one)
+    one.positions[0] += 1.5
+    assert_same(skinned.edges(one), find_edges(one, 5.0))
+
+
+def test_nan_is_refused_at_any_step():
+    one = crystal()
+    skinned = SkinList(5.0, 1.0)
+    skinned.edges(one)
+    bad = one.positions.clone()
+    bad[3, 1] = float("nan")
+    with pytest.raises(GeometryError, match=r"atom 3"):
+        skinned.edges(one.replace(positions=bad))
+    assert_same(skinned.edges(one), find_edges(one, 5.0))
+
+
+def test_empty_batch_and_negative_skin():
+    assert SkinList(5.0, 1.0).edges(concatenate([])).i.shape == (0,)
+    with pytest.raises(ValueError, match="negative"):
+        SkinList(5.0, -0.1)
