@@ -8,6 +8,7 @@ from rutile.tasks.task import Task
 
 TASKS: dict[str, str] = {
     "evaluate": "rutile.tasks.evaluate:TASK",
+    "inspect": "rutile.tasks.inspect:TASK",
     "doctor": "rutile.tasks.doctor:TASK",
 }
 
