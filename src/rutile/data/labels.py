@@ -66,6 +66,18 @@ def scale_of(settings: ReadSettings, format: str) -> Scale:
     return Scale(energy, length, sign * units[settings.stress_unit])
 
 
+def writing_scale(energy_unit: str | None, length_unit: str | None, format: str) -> Scale:
+    """Factors from eV and Angstrom to what a format's writer takes, so that its file is in the units asked for.
+
+    Writers take eV and Angstrom and write by the convention of their format: for other units, the numbers handed to
+    them are scaled by the inverse of what reading would do.
+    """
+    convention = CONVENTIONS.get(format, ("eV", "Angstrom"))
+    energy = ENERGY_UNITS[convention[0]] / ENERGY_UNITS[energy_unit or convention[0]]
+    length = LENGTH_UNITS[convention[1]] / LENGTH_UNITS[length_unit or convention[1]]
+    return Scale(energy, length, energy / length**3)
+
+
 def find_labels(atoms: Atoms, settings: ReadSettings, scale: Scale) -> Labels:
     """Labels of a frame; the positions and cell of `atoms` are already in Angstrom.
 
@@ -212,6 +224,13 @@ def _stress(place: str, value: Any, atoms: Atoms, scale: Scale) -> np.ndarray:
     if volume < 1e-6:
         raise LabelError(f"stress under {place!r}: a virial needs a cell with a volume, and there is none")
     return -matrix * scale.energy / volume
+
+
+def label_names(settings: ReadSettings) -> set[str]:
+    """All names under which a frame may hold labels."""
+    plain = (*ENERGY_NAMES, *FORCES_NAMES, *STRESS_NAMES, *VIRIAL_NAMES, "free_energy")
+    named = {k for k in (settings.energy_key, settings.forces_key, settings.stress_key) if k not in (None, "none")}
+    return {*plain, *(prefix + name for prefix in PREFIXES for name in plain), *map(str, named)}
 
 
 def label_like_keys(atoms: Atoms) -> set[str]:

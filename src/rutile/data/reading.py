@@ -13,7 +13,7 @@ from rutile.core.errors import DataError, FileError, LabelError, RutileError
 from rutile.core.reporting import Reporter
 from rutile.data.checks import check_geometry, check_labels
 from rutile.data.frames import Frame
-from rutile.data.labels import Labels, Scale, find_labels, label_like_keys, scale_of, suggestion
+from rutile.data.labels import Labels, Scale, find_labels, label_like_keys, label_names, scale_of, suggestion
 from rutile.data.settings import ReadSettings
 from rutile.structures import io
 from rutile.structures.formats.common import BadFrame
@@ -27,6 +27,8 @@ class Reading:
     number: int
     """0-based frame in its file."""
     frame: Frame | None = None
+    atoms: Atoms | None = None
+    """The frame as the file has it, with everything besides the labels, in the file's units."""
     labels: Labels | None = None
     keys: frozenset[str] = frozenset()
     """Names of all numbers the frame holds besides its geometry."""
@@ -102,7 +104,7 @@ def _read_one(path: Path, number: int, entry: Atoms | BadFrame, settings: ReadSe
         frame, labels = to_frame(entry, settings, scale, source=f"{path}#{number}")
     except DataError as error:
         return Reading(path, number, problem=type(error)(f"{place}: {error}"))
-    return Reading(path, number, frame, labels, frozenset(label_like_keys(entry)))
+    return Reading(path, number, frame, entry, labels, frozenset(label_like_keys(entry)))
 
 
 def to_frame(atoms: Atoms, settings: ReadSettings, scale: Scale, source: str = "") -> tuple[Frame, Labels]:
@@ -134,6 +136,35 @@ def _copy_with_results(atoms: Atoms) -> Atoms:
     copy: Atoms = atoms.copy()
     copy.calc = atoms.calc
     return copy
+
+
+def relabelled(reading: Reading, settings: ReadSettings) -> Atoms:
+    """A usable frame with labels under REF_energy, REF_forces, REF_stress and all else that the file says about it."""
+    assert reading.frame is not None
+    assert reading.atoms is not None
+    atoms, original, drop = to_atoms(reading.frame), reading.atoms, label_names(settings)
+    for key, value in original.info.items():
+        if key not in drop:
+            atoms.info.setdefault(key, value)
+    for key, value in original.arrays.items():
+        if key not in drop and key not in atoms.arrays:
+            atoms.new_array(key, value)
+    return atoms
+
+
+def scaled(atoms: Atoms, scale: Scale) -> Atoms:
+    """Atoms whose geometry and REF_* labels are multiplied by the factors of `scale`; changes them in place."""
+    if scale == Scale(1.0, 1.0, 1.0):
+        return atoms
+    atoms.set_cell(atoms.cell.array * scale.length, scale_atoms=False)
+    atoms.positions *= scale.length
+    if "REF_energy" in atoms.info:
+        atoms.info["REF_energy"] *= scale.energy
+    if "REF_forces" in atoms.arrays:
+        atoms.arrays["REF_forces"] *= scale.force
+    if "REF_stress" in atoms.info:
+        atoms.info["REF_stress"] *= scale.stress
+    return atoms
 
 
 def _weight(atoms: Atoms, key: str) -> float:

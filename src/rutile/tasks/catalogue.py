@@ -9,6 +9,7 @@ from rutile.tasks.task import Task
 TASKS: dict[str, str] = {
     "evaluate": "rutile.tasks.evaluate:TASK",
     "inspect": "rutile.tasks.inspect:TASK",
+    "convert": "rutile.tasks.convert:TASK",
     "doctor": "rutile.tasks.doctor:TASK",
 }
 

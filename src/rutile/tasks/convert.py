@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class ConvertSettings(Settings):
     """What to convert to what."""
 
-    files: list[Path] = Field(min_length=1, alias="in", validation_alias="in")
+    files: list[Path] = Field(min_length=1)
     """Files, folders or patterns to read."""
     out: Path
     """File (or folder) to write. Extended XYZ keeps labels as REF_energy, REF_forces and REF_stress, which rutile finds
@@ -77,8 +77,8 @@ def run(settings: ConvertSettings, reporter: Reporter) -> ConvertResult:
     if any(path.resolve() == settings.out.resolve() for path in io.expand(settings.files)):
         raise FileError(f"{settings.out} is one of the files to read: choose another name")
     tally = _Tally()
-    frames = _frames(settings, format, tally, reporter)
-    count = io.write_frames(settings.out, reporter.track(frames, f"writing {settings.out.name}"), format)
+    frames = reporter.track(_frames(settings, format, tally, reporter), f"converting to {settings.out.name}")
+    count = io.write_frames(settings.out, frames, format)
     holds = io.FORMATS[format].holds
     lost = {label: n for label, n in tally.labels.items() if label not in holds}
     for label, n in lost.items():
@@ -118,7 +118,7 @@ def _frames(settings: ConvertSettings, format: str, tally: _Tally, reporter: Rep
             tally.names.setdefault(label, set()).add(name)
         good += 1
         keys |= reading.keys
-        yield scaled(relabelled(reading), scale)
+        yield scaled(relabelled(reading, settings.read), scale)
     where = ", ".join(map(str, settings.files))
     if good == 0:
         raise DataError(f"{where}: no usable frame" + (f" ({tally.skipped} skipped)" if tally.skipped else ""))
@@ -130,6 +130,6 @@ TASK = Task(
     settings=ConvertSettings,
     result=ConvertResult,
     run=run,
-    positional="in",
-    examples=("rutile convert in=OUT/*.xsf out=data.extxyz", "rutile convert in=data.extxyz out=deepmd format=deepmd"),
+    positional="files",
+    examples=("rutile convert xsf/*.xsf out=data.extxyz", "rutile convert data.extxyz out=systems format=deepmd"),
 )
