@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     pass
 
 
+Precision = Literal["float32", "float64"]
+PRECISIONS: dict[Precision | None, torch.dtype | None] = {
+    None: None,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+
+
 class ModelInfo(Result):
     """What a model file says about the model besides its numbers."""
 
@@ -73,7 +81,7 @@ class Model:
 
         save_model(Path(path), self)
 
-    def calculator(self, dtype: Literal["float32", "float64"] | None = None, device: str = "cpu") -> RutileCalculator:
+    def calculator(self, dtype: Precision | None = None, device: str = "cpu") -> RutileCalculator:
         """An ASE calculator with its own frozen copy of the potentials.
 
         Args:
@@ -85,14 +93,14 @@ class Model:
         """
         from rutile.potentials.calculator import RutileCalculator
 
-        return RutileCalculator(self._copies(dtype, device))
+        return RutileCalculator(self.members(PRECISIONS[dtype], device))
 
     def evaluate(
         self,
         structures: Structures | Sequence[Atoms],
         *,
         atoms_per_batch: int = 512,
-        dtype: Literal["float32", "float64"] | None = None,
+        dtype: Precision | None = None,
         device: str = "cpu",
     ) -> Prediction:
         """Energy, forces and stress of many structures, the mean over a committee; see `evaluate_members`."""
@@ -103,7 +111,7 @@ class Model:
         structures: Structures | Sequence[Atoms],
         *,
         atoms_per_batch: int = 512,
-        dtype: Literal["float32", "float64"] | None = None,
+        dtype: Precision | None = None,
         device: str = "cpu",
     ) -> list[Prediction]:
         """Each member's prediction for many structures, on the CPU.
@@ -120,7 +128,7 @@ class Model:
             SettingsError: the device is not there.
         """
         whole = structures if isinstance(structures, Structures) else Structures.from_ase(list(structures))
-        potentials = self._copies(dtype, device)
+        potentials = self.members(PRECISIONS[dtype], device)
         names = [f"structure {s}" for s in range(whole.n_systems)]
         check_structures(whole, common_elements(potentials), names)
         parts: list[list[Prediction]] = [[] for _ in potentials]
@@ -135,16 +143,19 @@ class Model:
                 done.append(prediction)
         return [_join(done) for done in parts]
 
-    def _copies(self, dtype: Literal["float32", "float64"] | None, device: str) -> list[Potential]:
-        """Frozen copies of the potentials for evaluation, in a precision (default: as trained) and on a device."""
-        wanted = None if dtype is None else {"float32": torch.float32, "float64": torch.float64}[dtype]
+    def members(self, dtype: torch.dtype | None = None, device: str = "cpu") -> list[Potential]:
+        """Frozen copies of the potentials for evaluation, in a precision (default: as trained) and on a device.
+
+        Raises:
+            SettingsError: the device is not there.
+        """
         try:
-            copies = [copy.deepcopy(p).to(device, wanted).eval().requires_grad_(False) for p in self.potentials]
+            copies = [copy.deepcopy(p).to(device=device, dtype=dtype) for p in self.potentials]
         except (RuntimeError, AssertionError) as error:
             raise SettingsError(
-                f"device {device!r} cannot be used: {str(error).splitlines()[0]}; use device='cpu'"
+                f"device {device!r} cannot be used: {str(error).splitlines()[0]}; use device=cpu"
             ) from None
-        return copies  # type: ignore[return-value]
+        return [p.eval().requires_grad_(False) for p in copies]  # type: ignore[misc]
 
 
 def _batches(structures: Structures, atoms: int) -> Iterator[Structures]:
