@@ -7,6 +7,7 @@ from rutile.core.errors import SettingsError
 from rutile.tasks.task import Task
 
 TASKS: dict[str, str] = {
+    "train": "rutile.tasks.train:TASK",
     "evaluate": "rutile.tasks.evaluate:TASK",
     "inspect": "rutile.tasks.inspect:TASK",
     "convert": "rutile.tasks.convert:TASK",

@@ -221,7 +221,7 @@ class _Run:
         if not np.isfinite(value):
             raise TrainingError(self._blame(ids[~torch.isfinite(losses.detach()).numpy()], "loss"))
         if loss.requires_grad:
-            loss.backward(inputs=self.parameters)  # type: ignore[no-untyped-call]
+            loss.backward(inputs=self.parameters)
         if count:
             self.running.add(e, labelled, losses)
             self.reweighter.observe(index, losses.detach())
