@@ -175,7 +175,7 @@ def test_each_problem_is_one_line_that_names_key_and_value(word, expected):
 
 
 def test_a_required_setting_says_what_it_is():
-    with pytest.raises(SettingsError, match="data: missing, please give it: list of path - Files"):
+    with pytest.raises(SettingsError, match="data: missing, please give it: list of paths - Files"):
         config.load(Job)
 
 

@@ -38,11 +38,16 @@ def task_help(task: Task) -> str:
     if task.positional:
         lines += [f"       a bare word is the setting `{task.positional}`"]
     lines += ["", "settings:"]
-    lines += settings_lines(entries(task.settings), 1, width)
+    lines += settings_lines(required_first(entries(task.settings)), 1, width)
     lines += ["", "a list may be written a,b or [a, b]; null means: not set; a group in a .yaml file is indented"]
     if task.examples:
         lines += ["", "examples:", *(f"  {e}" for e in task.examples)]
     return "\n".join(lines)
+
+
+def required_first(fields: list[Entry]) -> list[Entry]:
+    """What must be given comes first, groups last."""
+    return sorted(fields, key=lambda e: (e.default is not None, bool(e.groups)))
 
 
 def settings_lines(fields: list[Entry], depth: int, width: int) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import rutile
+from rutile.cli.help import required_first
 from rutile.core.describe import Entry, entries
 from rutile.core.settings import Settings
 from rutile.tasks.catalogue import all_tasks
@@ -77,7 +78,7 @@ def task_page(task: Task) -> str:
     ]
     if task.positional:
         lines += [f"A bare word is the setting `{task.positional}`.", ""]
-    lines += ["## Settings", "", *table(task.settings), "## Result", "", *table(task.result)]
+    lines += ["## Settings", "", *_tables(required_first(entries(task.settings))), "## Result", "", *table(task.result)]
     lines += ["## Examples", "", *(f"    {e}" for e in task.examples)]
     return HEAD + "\n".join(lines).rstrip() + "\n"
 
@@ -92,7 +93,11 @@ def settings_page(room: str, classes: list[type[Settings]]) -> str:
 
 def table(model: type[BaseModel], *, expand: bool = True) -> list[str]:
     """A Markdown table of the fields of a class; nested classes follow as further tables."""
-    return [*_rows(entries(model)), "", *(_nested_tables(entries(model)) if expand else [])]
+    return _tables(entries(model)) if expand else [*_rows(entries(model)), ""]
+
+
+def _tables(fields: list[Entry]) -> list[str]:
+    return [*_rows(fields), "", *_nested_tables(fields)]
 
 
 def _rows(fields: list[Entry]) -> list[str]:

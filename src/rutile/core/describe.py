@@ -131,7 +131,9 @@ def _collection_kind(origin: Any, args: tuple[Any, ...]) -> str:
         return f"mapping of {kind(args[0])} to {kind(args[1])}"
     if origin is tuple and Ellipsis not in args:
         return "list (" + ", ".join(map(kind, args)) + ")"
-    return f"list of {kind(args[0])}"
+    return f"list of {kind(args[0])}" + (
+        "s" if strip(args[0]) in (int, float, Path) and kind(args[0]).isalpha() else ""
+    )
 
 
 def bounds(marks: tuple[Any, ...]) -> str:
@@ -142,7 +144,7 @@ def bounds(marks: tuple[Any, ...]) -> str:
         parts = [p for part in parts for p in (part if isinstance(part, at.GroupedMetadata) else [part])]
         for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
             words += [f"{sign} {getattr(p, name)}" for p in parts if getattr(p, name, None) is not None]
-        for name, text in (("min_length", "at least {} long"), ("max_length", "at most {} long")):
+        for name, text in (("min_length", "at least {} of them"), ("max_length", "at most {} of them")):
             words += [text.format(getattr(p, name)) for p in parts if getattr(p, name, None)]
         words += [f"like {p.pattern}" for p in parts if isinstance(getattr(p, "pattern", None), str)]
     return ", ".join(words)
