@@ -81,7 +81,7 @@ def test_training_on_cached_forces_differentiates_the_weights():
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("scaling", ["standard", "minmax", "none"])
+@pytest.mark.parametrize("scaling", ["whitened", "standard", "minmax", "none"])
 def test_isolated_atom_is_exactly_its_reference(scaling):
     potential = ready(scaling=scaling)
     for symbol, energy in (("O", -4.0), ("Ti", -7.5)):
@@ -91,7 +91,7 @@ def test_isolated_atom_is_exactly_its_reference(scaling):
 
 
 def test_energy_of_an_atom_by_hand():
-    potential = ready(hidden=(3,), activation="tanh")
+    potential = ready(hidden=(3,), activation="tanh", scaling="standard")
     lin = linearise(potential, batch())
     k = 1  # an oxygen or titanium atom: its own network must be used
     z = int(lin.numbers[k])
@@ -114,11 +114,22 @@ def test_scaling_in_one_pass_equals_scaling_at_once():
     whole, parts = (make(BehlerSettings(table=TABLE), (8, 22)) for _ in range(2))
     whole.fit_scaling([(lin.descriptors, lin.numbers)])
     parts.fit_scaling((lin.descriptors[k : k + 2], lin.numbers[k : k + 2]) for k in range(0, len(lin.numbers), 2))
-    for name in ("shift", "factor", "minimum", "maximum"):
-        torch.testing.assert_close(getattr(parts.scaling, name), getattr(whole.scaling, name), rtol=1e-9, atol=1e-12)
+    for name in ("shift", "factor", "minimum", "maximum", "whitening"):
+        torch.testing.assert_close(getattr(parts.scaling, name), getattr(whole.scaling, name), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("scaling", ["standard", "minmax"])
+def test_whitened_functions_are_uncorrelated():
+    """Of few atoms only some combinations vary: those have variance 1, the others next to none."""
+    potential = ready(scaling="whitened")
+    lin = linearise(potential, batch())
+    scaled = potential.scaling(0, lin.descriptors[lin.numbers == 8])
+    variances = torch.linalg.eigvalsh(torch.cov(scaled.T, correction=0))
+    torch.testing.assert_close(scaled.mean(0), torch.zeros_like(scaled[0]), rtol=0, atol=1e-6)
+    assert 0.99 < variances[-4] <= variances[-1] < 1.0
+    assert variances[0] < 1e-6
+
+
+@pytest.mark.parametrize("scaling", ["whitened", "standard", "minmax"])
 def test_constant_functions_are_switched_off(scaling):
     """A single dimer: every function is constant over its atoms, or absent (no O-O pair)."""
     potential = make(BehlerSettings(table=TABLE, scaling=scaling), (8, 22))

@@ -88,10 +88,10 @@ class Behler(nn.Module):
         for e, (z, network) in enumerate(zip(self.elements, self.networks, strict=True)):
             mine = (position == e).nonzero().squeeze(1)
             if len(mine):
-                width = len(self.table.functions[z])
-                shift, factor = self.scaling.shift[e, :width], self.scaling.factor[e, :width]
-                g = torch.cat([descriptors[mine, :width] - shift, -shift[None]]) * factor  # last row: no neighbours
-                out = network(g).squeeze(1)
+                g = torch.cat(
+                    [descriptors[mine], descriptors.new_zeros(1, self.table.width)]
+                )  # last row: no neighbours
+                out = network(self.scaling(e, g)[:, : len(self.table.functions[z])]).squeeze(1)
                 rows.append(mine)
                 energy.append(out[:-1] - out[-1])
         if not rows:

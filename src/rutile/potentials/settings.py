@@ -26,8 +26,9 @@ class BehlerSettings(Settings):
     """Widths of the hidden layers; empty: a linear model."""
     activation: ActivationName = "tanh"
     """Activation of the hidden layers."""
-    scaling: ScalingMode = "standard"
-    """Scaling of the symmetry functions: by mean and standard deviation, by minimum and maximum, or none."""
+    scaling: ScalingMode = "whitened"
+    """Scaling of the symmetry functions by the training set: to mean 0 and uncorrelated with variance 1 ("whitened"),
+    to mean 0 and variance 1 ("standard", as in aenet), to 0..1 ("minmax"), or none."""
 
     def resolve_table(self, elements: tuple[int, ...]) -> TableSettings:
         """The table itself, read or generated.

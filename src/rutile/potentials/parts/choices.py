@@ -3,4 +3,4 @@
 from typing import Literal
 
 ActivationName = Literal["tanh", "sigmoid", "silu", "softplus", "gelu", "modified_tanh", "twist"]
-ScalingMode = Literal["standard", "minmax", "none"]
+ScalingMode = Literal["whitened", "standard", "minmax", "none"]
