@@ -5,10 +5,11 @@
    and calls the functions at the end.
 
    How it is fast. The neighbours of a centre are laid out by species, each block padded to whole vectors of VL lanes.
-   A triplet (j, k) is a row j against a vector of k. With z = r^2 / rc^2 and c = cos(theta),
-       G4 = sum_{jk} sum_e A_e(j) A_e(k) exp(-eta_e r_jk^2) fc(r_jk) . P_p(c),   P_p = (1 + lambda c)^zeta,
+   For each neighbour j, a vector of neighbours k at a time, those triplets (j, k) that count are squeezed into a buffer
+   (`gather`); a full buffer is worked on in whole vectors (`sweep`). With c = cos(theta),
+       G4 = sum_{jk} sum_e A_e(j) A_e(k) exp(-eta_e r_jk^2) fc(r_jk) . P_p(c),   P_p = 2 ((1 + lambda c) / 2)^zeta,
    so that each triplet needs one exponential for each distinct eta, one power for each distinct (lambda, zeta), and one
-   multiply-add for each function. Padded lanes have A_e = 0. Derivatives use the invariants r_j, r_k and d = r_j . r_k:
+   multiply-add for each pair of them. Derivatives use the invariants r_j, r_k and d = r_j . r_k:
        dE/dr_j = U_j r_j + D r_k,  U_j = (dE/dr_j) / r_j,  D = dE/dd.
 
    This file includes itself twice, for double and for float. Lengths in Angstrom. Letters: N centres, E edges sorted by
@@ -25,6 +26,7 @@
 #endif
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
+#include <immintrin.h>
 #define BYTES 64
 #elif defined(__AVX__)
 #define BYTES 32
@@ -32,7 +34,6 @@
 #define BYTES 16
 #endif
 #define INLINE static inline __attribute__((always_inline))
-#define ALIGNED(n) (((size_t)(n) + 63) / 64 * 64)
 
 enum { VALUES, VJP, JVP, JACOBIAN };              /* what an entry point computes */
 enum { COSINE, TANH3, POLYNOMIAL, EXPONENTIAL };  /* cutoff functions */
@@ -45,15 +46,14 @@ typedef struct {
 } Radial;
 
 typedef struct {
-    int a, b, has_rjk, n_eta, n_power, n;
+    int a, b, has_rjk, n_eta, n_power, tame; /* n_power is even; tame: eta r_jk^2 is never large */
     double shift;
-    const int64_t *factor;   /* [n_eta] row of the shell's factors */
-    const double *eta;       /* [n_eta] */
-    const int64_t *end;      /* [n_eta] functions of eta e: end[e-1] .. end[e] */
+    const int64_t *factor;       /* [n_eta] row of the shell's factors */
+    const double *eta;           /* [n_eta] */
+    const int64_t *square_of;    /* [n_power] an earlier power whose zeta is half, or -1 */
+    const int64_t *whole;        /* [n_power] zeta where it is a positive integer, else 0 */
     const double *lambda, *zeta; /* [n_power] */
-    const int64_t *whole;    /* [n_power] zeta where it is a positive integer, else 0 */
-    const int64_t *power, *column; /* [n] */
-    const double *scale;     /* [n] 2^(1 - zeta) */
+    const int64_t *column;       /* [n_eta][n_power] -1: no such function */
 } Angular;
 
 typedef struct {
@@ -70,7 +70,7 @@ typedef struct {
 } Centre;
 
 typedef struct {
-    int n_centre, n_species, max_factor, max_eta, max_power, max_n;
+    int n_centre, n_species, max_factor, max_eta, max_power;
     const int64_t *centre_of, *species_of; /* [119] of an atomic number, -1: none */
     int kind;
     double a, b, norm; /* of the cutoff function */
@@ -95,7 +95,7 @@ static int read_plan(Plan *p, const int64_t *ints, int64_t n_ints, const double 
     p->centre_of = i, i += 119;
     p->species_of = i, i += 119;
     p->n_centre = (int)*i++;
-    p->max_factor = p->max_eta = p->max_power = p->max_n = 0;
+    p->max_factor = p->max_eta = p->max_power = 0;
     p->centre = TAKE(Centre, p->n_centre);
     for (int c = 0; c < p->n_centre; c++) {
         Centre *centre = &p->centre[c];
@@ -115,7 +115,6 @@ static int read_plan(Plan *p, const int64_t *ints, int64_t n_ints, const double 
                 radial->column = i, i += radial->n;
                 radial->eta = r, r += radial->n;
                 radial->shift = r, r += radial->n;
-                if (radial->n > p->max_n) p->max_n = radial->n;
             }
             shell->eta = r, r += shell->n_factor;
             shell->shift = r, r += shell->n_factor;
@@ -124,26 +123,32 @@ static int read_plan(Plan *p, const int64_t *ints, int64_t n_ints, const double 
             for (int g = 0; g < shell->n_angular; g++) {
                 Angular *angular = &shell->angular[g];
                 angular->a = (int)*i++, angular->b = (int)*i++, angular->has_rjk = (int)*i++;
-                angular->n_eta = (int)*i++, angular->n_power = (int)*i++, angular->n = (int)*i++;
+                angular->n_eta = (int)*i++, angular->n_power = (int)*i++, angular->tame = (int)*i++;
                 angular->shift = *r++;
                 angular->factor = i, i += angular->n_eta;
-                angular->end = i, i += angular->n_eta;
                 angular->eta = r, r += angular->n_eta;
+                angular->square_of = i, i += angular->n_power;
                 angular->whole = i, i += angular->n_power;
                 angular->lambda = r, r += angular->n_power;
                 angular->zeta = r, r += angular->n_power;
-                angular->power = i, i += angular->n;
-                angular->column = i, i += angular->n;
-                angular->scale = r, r += angular->n;
+                angular->column = i, i += angular->n_eta * angular->n_power;
                 if (angular->n_eta > p->max_eta) p->max_eta = angular->n_eta;
                 if (angular->n_power > p->max_power) p->max_power = angular->n_power;
-                if (angular->n > p->max_n) p->max_n = angular->n;
             }
         }
     }
 #undef TAKE
     return 1;
 }
+
+/* tanh(y) / y in powers of y^2, minimax on [0, 1]: for double, and for float. */
+static const double TANH[16] = {
+    0.9999999999999999883, -0.3333333333333273312, 0.1333333333328211196, -0.05396825395091773006,
+    0.02186948822693083932, -0.008863232181130273887, 0.003592104115230281012, -0.001455715590779280104,
+    0.0005896028950856165463, -0.0002380123632347990508, 0.00009472256075732065375, -0.00003603918536997381763,
+    0.00001230680529534998287, -3.402993826979274008e-6, 6.496857637862530933e-7, -6.206753305453650019e-8};
+static const double TANH_SHORT[8] = {0.9999999956, -0.3333327738, 0.1333213931, -0.05386970672,
+                                     0.02146141016, -0.007912485059, 0.002278647665, -0.0003523280944};
 
 /* Entry of an atomic number; -1 also for what is none. */
 static inline int64_t look_up(const int64_t *table, int64_t number) {
@@ -162,7 +167,15 @@ static inline int64_t look_up(const int64_t *table, int64_t number) {
 #define LOWEST -708.0
 #define HIGHEST 709.0
 #define TINY 1e-300
+#ifdef __AVX512F__
+#define X86(name) _mm512_##name##_pd
+#define X86_MASK __mmask8
+#define X86_UNLESS_GE(a, b) _mm512_cmp_pd_mask(a, b, _CMP_NGE_UQ)
+#endif
 #include "symmetry.c"
+#undef X86
+#undef X86_MASK
+#undef X86_UNLESS_GE
 #undef REAL
 #undef INT
 #undef SUFFIX
@@ -180,6 +193,11 @@ static inline int64_t look_up(const int64_t *table, int64_t number) {
 #define LOWEST -87.0f
 #define HIGHEST 88.0f
 #define TINY 1e-36f
+#ifdef __AVX512F__
+#define X86(name) _mm512_##name##_ps
+#define X86_MASK __mmask16
+#define X86_UNLESS_GE(a, b) _mm512_cmp_ps_mask(a, b, _CMP_NGE_UQ)
+#endif
 #include "symmetry.c"
 
 #else /* ------------------------------------------------------------- the template, for one REAL */
@@ -196,16 +214,22 @@ INLINE vec NAME(load)(const REAL *p) { return *(const vec *)p; }
 INLINE void NAME(store)(REAL *p, vec v) { *(vec *)p = v; }
 INLINE vec NAME(keep)(ivec mask, vec v) { return (vec)(mask & (ivec)v); }
 INLINE vec NAME(choose)(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+#ifdef X86
+INLINE REAL NAME(sum)(vec v) { return X86(reduce_add)(v); }
+INLINE vec NAME(root)(vec v) { return (vec)X86(sqrt)(v); }
+INLINE vec NAME(at_least)(vec v, REAL low) { return (vec)X86(max)(NAME(splat)(low), v); } /* NaN stays */
+INLINE uint32_t NAME(unless_ge)(vec a, vec b) { return (uint32_t)X86_UNLESS_GE(a, b); }
+/* The lanes of v whose bits are set go to to[0], to[1], ...; what follows them is overwritten. */
+INLINE void NAME(squeeze)(REAL *to, uint32_t bits, vec v) { X86(storeu)(to, X86(maskz_compress)((X86_MASK)bits, v)); }
+/* The inverse; the other lanes are 0. */
+INLINE vec NAME(spread)(uint32_t bits, const REAL *from) {
+    return (vec)X86(maskz_expand)((X86_MASK)bits, X86(loadu)(from));
+}
+#else
 INLINE REAL NAME(sum)(vec v) {
     REAL s = 0;
     for (int l = 0; l < VL; l++) s += v[l];
     return s;
-}
-INLINE int NAME(any)(ivec mask) {
-    uint64_t word[BYTES / 8], s = 0;
-    memcpy(word, &mask, BYTES);
-    for (int l = 0; l < BYTES / 8; l++) s |= word[l];
-    return s != 0;
 }
 INLINE vec NAME(root)(vec v) {
     REAL x[VL] __attribute__((aligned(BYTES)));
@@ -213,11 +237,33 @@ INLINE vec NAME(root)(vec v) {
     for (int l = 0; l < VL; l++) x[l] = sizeof(REAL) == 8 ? (REAL)sqrt(x[l]) : (REAL)sqrtf((float)x[l]);
     return *(vec *)x;
 }
+INLINE vec NAME(at_least)(vec v, REAL low) { return NAME(choose)(v < low, NAME(splat)(low), v); }
+INLINE uint32_t NAME(unless_ge)(vec a, vec b) {
+    ivec mask = a >= b;
+    uint32_t bits = 0;
+    for (int l = 0; l < VL; l++) bits |= (uint32_t)(mask[l] == 0) << l;
+    return bits;
+}
+INLINE void NAME(squeeze)(REAL *to, uint32_t bits, vec v) {
+    for (int l = 0, n = 0; l < VL; l++) {
+        to[n] = v[l];
+        n += bits >> l & 1;
+    }
+}
+INLINE vec NAME(spread)(uint32_t bits, const REAL *from) {
+    vec v = {0};
+    for (int l = 0, n = 0; l < VL; l++)
+        if (bits >> l & 1) v[l] = from[n++];
+    return v;
+}
+#endif
 
-/* e^x to about 1 ulp; NaN stays NaN; below LOWEST a number that is as good as 0. */
-INLINE vec NAME(exponential)(vec x) {
-    x = NAME(choose)(x < (REAL)LOWEST, NAME(splat)((REAL)LOWEST), x);
-    x = NAME(choose)(x > (REAL)HIGHEST, NAME(splat)((REAL)HIGHEST), x);
+/* e^x to about 1 ulp; NaN stays NaN. Below LOWEST it is a number as good as 0; tame promises that x is not there. */
+INLINE vec NAME(exponential)(vec x, int tame) {
+    if (!tame) {
+        x = NAME(at_least)(x, (REAL)LOWEST);
+        x = NAME(choose)(x > (REAL)HIGHEST, NAME(splat)((REAL)HIGHEST), x);
+    }
     vec shifted = x * (REAL)1.4426950408889634 + (REAL)MAGIC;
     vec n = shifted - (REAL)MAGIC, p;
     if (sizeof(REAL) == 8) {
@@ -272,19 +318,20 @@ INLINE void NAME(cutoff)(const Plan *plan, double cutoff, vec r2, vec *f, vec *d
     }
     vec r = NAME(root)(r2), y = ((REAL)cutoff - r) * (REAL)(1 / cutoff), x = (REAL)1 - y;
     vec slope = (REAL)(0.5 / cutoff) / r; /* d/d(r^2) = slope d/dx */
-    if (plan->kind == TANH3) {            /* norm tanh^3(y); tanh by its continued fraction */
-        vec y2 = y * y, up = NAME(splat)(19), down = NAME(splat)(1);
-        for (int m = 17; m >= 1; m -= 2) {
-            vec next = (REAL)m * up + y2 * down;
-            down = up;
-            up = next;
+    if (plan->kind == TANH3) {            /* norm tanh^3(y) */
+        const int top = sizeof(REAL) == 8 ? 14 : 6;
+        const double *of = sizeof(REAL) == 8 ? TANH : TANH_SHORT;
+        vec w = y * y, w2 = w * w, even = NAME(splat)((REAL)of[top]), odd = NAME(splat)((REAL)of[top + 1]);
+        for (int m = top - 2; m >= 0; m -= 2) {
+            even = even * w2 + (REAL)of[m];
+            odd = odd * w2 + (REAL)of[m + 1];
         }
-        vec t = y * down / up;
+        vec t = y * (even + w * odd);
         *f = (REAL)plan->norm * t * t * t;
         *df = (REAL)(-3 * plan->norm) * t * t * ((REAL)1 - t * t) * slope;
     } else if (plan->kind == EXPONENTIAL) { /* exp(-x^2 / (1 - x^2)) */
         vec q = (REAL)1 / (y * ((REAL)1 + x));
-        *f = NAME(exponential)(-x * x * q);
+        *f = NAME(exponential)(-x * x * q, 0);
         *df = (REAL)-2 * x * q * q * *f * slope;
     } else { /* y^a sum_{m<b} C(m+a-1, m) x^m, whose derivative in x is -norm x^(b-1) y^(a-1) */
         const int a = (int)plan->a, b = (int)plan->b;
@@ -301,74 +348,96 @@ INLINE void NAME(cutoff)(const Plan *plan, double cutoff, vec r2, vec *f, vec *d
     }
 }
 
-/* x^n and its derivative n x^(n-1), for lanes of x >= 0. */
-INLINE void NAME(power)(vec x, int64_t whole, double zeta, vec *p, vec *dp) {
-    if (whole) {
-        vec result = NAME(splat)(1), square = x; /* x^(whole - 1) by squaring */
-        for (int64_t n = whole - 1; n; n >>= 1) {
-            if (n & 1) result *= square;
+/* P_p(c) = 2 x^zeta with x = (1 + lambda c) / 2, and its derivative lambda zeta x^(zeta - 1). */
+INLINE void NAME(powers)(const Angular *g, int n_power, vec c, vec *power, vec *slope) {
+    for (int p = 0; p < n_power; p++) {
+        const int64_t half = g->square_of[p], whole = g->whole[p];
+        if (half >= 0) {
+            slope[p] = power[half] * slope[half];
+            power[p] = (REAL)0.5 * power[half] * power[half];
+            continue;
+        }
+        const REAL lambda = (REAL)g->lambda[p];
+        vec x = NAME(at_least)((REAL)0.5 + (REAL)0.5 * lambda * c, 0), lower = NAME(splat)(1), square = x;
+        if (whole == 1) {
+            power[p] = (REAL)2 * x;
+            slope[p] = NAME(splat)(lambda);
+            continue;
+        }
+        for (int64_t n = whole - 1; n > 0; n >>= 1) {
+            if (n & 1) lower *= square;
             if (n > 1) square *= square;
         }
-        *p = result * x;
-        *dp = (REAL)whole * result;
-        return;
-    }
-    if (zeta == 0) {
-        *p = NAME(splat)(1);
-        *dp = (vec){0};
-        return;
-    }
-    for (int l = 0; l < VL; l++) {
-        double low = x[l] == 0 ? 0 : pow((double)x[l], zeta - 1);
-        (*p)[l] = (REAL)(low * (double)x[l]);
-        (*dp)[l] = (REAL)(zeta * low);
+        for (int l = 0; l < VL && !whole; l++) lower[l] = x[l] == 0 ? 0 : (REAL)pow((double)x[l], g->zeta[p] - 1);
+        power[p] = (REAL)2 * lower * x;
+        slope[p] = lambda * (REAL)g->zeta[p] * lower;
     }
 }
 
-/* The neighbours of one centre inside one shell, by species, and what is summed for them. */
+#define FULL 128 /* triplets after which the buffer is worked on */
+
+/* The neighbours of one centre inside one shell, by species; the buffer of triplets; and what is summed. */
 typedef struct {
-    size_t room;       /* length of each array of neighbours */
-    int *start, *stop; /* [species] block; padded to whole vectors */
-    int length;        /* padded length in use */
-    int64_t *edge;     /* [room] edge of each neighbour; -1: padding */
-    REAL *x, *y, *z, *inverse, *f, *slope; /* r_ij, 1/r, fc(r), (dfc/dr) / (r fc) */
-    REAL *factor;      /* [max_factor][room] */
-    REAL *ux, *uy, *uz, *along; /* JVP: tangent u of r_ij, and u . r_ij */
-    REAL *sum_u, *sum_x, *sum_y, *sum_z; /* VJP: of this shell; the gradient is sum_u r_ij + (sum_x, sum_y, sum_z) */
-    REAL *jacobian;    /* JACOBIAN: [max columns][4][room] of the same */
-    vec *value, *power, *d_power, *row; /* scratch of one group */
-    REAL *weight;      /* [max_n] dE/dG times scale of each function of a group */
+    int *start, *stop;                                /* [species] block; each begins at a whole vector */
+    int length;                                       /* of the arrays of neighbours, whole vectors */
+    int64_t *edge;                                    /* edge of each neighbour; -1: padding */
+    REAL *x, *y, *z, *inverse, *f, *slope;            /* r_ij, 1/r, fc(r), (dfc/dr) / (r fc) */
+    REAL *factor;                                     /* [max_factor][room] */
+    REAL *ux, *uy, *uz, *along;                       /* JVP: tangent u of r_ij, and u . r_ij */
+    REAL *sum_u, *sum_x, *sum_y, *sum_z;              /* VJP: the gradient is sum_u r_ij + (sum_x, sum_y, sum_z) */
+    int n, n_span;                                    /* of the buffer: triplets, and the vectors they came from */
+    int *span_j, *span_k, *span_first;                /* neighbour j, first neighbour k, first triplet */
+    uint32_t *span_bits;                              /* which k */
+    REAL *c, *rjk2, *amplitude;                       /* triplets: cos, r_jk^2, A_e(j) A_e(k) [max_eta] */
+    REAL *alpha, *beta, *gamma, *delta;               /* JVP: see `gather` */
+    REAL *s0, *s1, *sc, *st;                          /* VJP: see `sweep` */
+    REAL *xk, *yk, *zk, *inverse_k;                   /* JACOBIAN */
+    REAL *power, *d_power, *cut, *d_cut, *m;          /* powers [max_power]; of `opposite` */
+    vec *value;                                       /* [max_eta][max_power] */
+    vec *local;                                       /* [2][max_power] */
+    REAL *weight;                                     /* [max_eta][max_power] dE/dG */
+    size_t room, line;                                /* lengths of an array of neighbours, of triplets */
     void *memory;
 } Work;
 
-/* 0 when out of memory. */
-static int NAME(new_work)(Work *w, const Plan *p, int64_t max_degree, int mode, int64_t columns) {
-    size_t room = (size_t)max_degree + (size_t)(p->n_species + 1) * (size_t)VL;
-    room = (room + (size_t)VL - 1) / (size_t)VL * (size_t)VL;
-    size_t line = ALIGNED(room * sizeof(REAL)), n = (size_t)(p->max_n + p->max_power + p->max_eta + 1);
-    size_t size = 2 * ALIGNED((size_t)(p->n_species + 1) * sizeof(int)) + ALIGNED(room * sizeof(int64_t)) + 14 * line
-                  + (size_t)p->max_factor * line + 8 * ALIGNED(n * sizeof(vec))
-                  + (mode == JACOBIAN ? (size_t)columns * 4 * line : 0);
-    char *at = w->memory = aligned_alloc(64, ALIGNED(size));
-    if (!at) return 0;
-    memset(at, 0, size);
-    w->room = room;
-#define TAKE(type, bytes) (type *)at; at += ALIGNED(bytes)
-    w->start = TAKE(int, (size_t)(p->n_species + 1) * sizeof(int));
-    w->stop = TAKE(int, (size_t)(p->n_species + 1) * sizeof(int));
-    w->edge = TAKE(int64_t, room * sizeof(int64_t));
-    REAL **lines[14] = {&w->x, &w->y, &w->z, &w->inverse, &w->f, &w->slope, &w->ux, &w->uy, &w->uz, &w->along,
-                        &w->sum_u, &w->sum_x, &w->sum_y, &w->sum_z};
-    for (int l = 0; l < 14; l++) { *lines[l] = TAKE(REAL, line); }
-    w->factor = TAKE(REAL, (size_t)p->max_factor * line);
-    w->value = TAKE(vec, n * sizeof(vec));
-    w->power = TAKE(vec, n * sizeof(vec));
-    w->d_power = TAKE(vec, n * sizeof(vec));
-    w->row = TAKE(vec, 4 * n * sizeof(vec));
-    w->weight = TAKE(REAL, n * sizeof(vec));
-    w->jacobian = (REAL *)at;
+/* Hands out pieces of one block of memory; with no block it only counts. */
+static void *NAME(take)(char *memory, size_t *used, size_t n, size_t size) {
+    void *at = memory ? memory + *used : NULL;
+    *used += (n * size + 63) / 64 * 64;
+    return at;
+}
+
+static void NAME(lay_out)(Work *w, const Plan *p, char *memory, size_t *used) {
+    const size_t spans = FULL + w->room, products = (size_t)p->max_eta * (size_t)p->max_power + 1;
+    const size_t powers = (size_t)p->max_power + 1;
+#define TAKE(field, n) w->field = NAME(take)(memory, used, n, sizeof(*w->field))
+    TAKE(start, (size_t)p->n_species + 1), TAKE(stop, (size_t)p->n_species + 1), TAKE(edge, w->room);
+    TAKE(x, w->room), TAKE(y, w->room), TAKE(z, w->room), TAKE(inverse, w->room), TAKE(f, w->room);
+    TAKE(slope, w->room), TAKE(factor, w->room * ((size_t)p->max_factor + 1));
+    TAKE(ux, w->room), TAKE(uy, w->room), TAKE(uz, w->room), TAKE(along, w->room);
+    TAKE(sum_u, w->room), TAKE(sum_x, w->room), TAKE(sum_y, w->room), TAKE(sum_z, w->room);
+    TAKE(span_j, spans), TAKE(span_k, spans), TAKE(span_first, spans), TAKE(span_bits, spans);
+    TAKE(c, w->line), TAKE(rjk2, w->line), TAKE(amplitude, w->line * ((size_t)p->max_eta + 1));
+    TAKE(alpha, w->line), TAKE(beta, w->line), TAKE(gamma, w->line), TAKE(delta, w->line);
+    TAKE(s0, w->line), TAKE(s1, w->line), TAKE(sc, w->line), TAKE(st, w->line);
+    TAKE(xk, w->line), TAKE(yk, w->line), TAKE(zk, w->line), TAKE(inverse_k, w->line);
+    TAKE(power, w->line * powers), TAKE(d_power, w->line * powers), TAKE(cut, w->line), TAKE(d_cut, w->line);
+    TAKE(m, w->line);
+    TAKE(value, products), TAKE(local, 2 * powers), TAKE(weight, products);
 #undef TAKE
-    w->room = line / sizeof(REAL);
+}
+
+/* 0 when out of memory. */
+static int NAME(new_work)(Work *w, const Plan *p, int64_t max_degree) {
+    size_t size = 0, used = 0;
+    w->room = ((size_t)max_degree + (size_t)(p->n_species + 1) * (size_t)VL + (size_t)VL - 1) / (size_t)VL * (size_t)VL;
+    w->line = FULL + w->room + 2 * (size_t)VL;
+    w->line = (w->line + (size_t)VL - 1) / (size_t)VL * (size_t)VL;
+    NAME(lay_out)(w, p, NULL, &size);
+    w->memory = aligned_alloc(64, size);
+    if (!w->memory) return 0;
+    memset(w->memory, 0, size);
+    NAME(lay_out)(w, p, w->memory, &used);
     return 1;
 }
 
@@ -418,7 +487,7 @@ INLINE void NAME(fill)(int mode, Work *w, const Plan *plan, const Shell *shell, 
         NAME(store)(w->slope + m, slope);
         for (int q = 0; q < shell->n_factor; q++) {
             vec t = r - (REAL)shell->shift[q];
-            NAME(store)(w->factor + (size_t)q * w->room + m, f * NAME(exponential)((REAL)-shell->eta[q] * t * t));
+            NAME(store)(w->factor + (size_t)q * w->room + m, f * NAME(exponential)((REAL)-shell->eta[q] * t * t, 0));
         }
         if (mode == JVP)
             NAME(store)(w->along + m, x * NAME(load)(w->ux + m) + y * NAME(load)(w->uy + m) + z * NAME(load)(w->uz + m));
@@ -431,160 +500,340 @@ INLINE void NAME(fill)(int mode, Work *w, const Plan *plan, const Shell *shell, 
     }
 }
 
-/* A group of G2. In JACOBIAN mode function n of the group is column first + n of w->jacobian. */
-INLINE void NAME(radial)(int mode, Work *w, const Radial *g, const REAL *cotangent, REAL *out, int first) {
+/* A group of G2. */
+INLINE void NAME(radial)(int mode, Work *w, const Radial *g, const REAL *cotangent, REAL *out, REAL *jacobian,
+                         int64_t columns) {
     for (int n = 0; n < g->n; n++) {
         const REAL eta = (REAL)g->eta[n], shift = (REAL)g->shift[n];
         const REAL weight = mode == VJP ? cotangent[g->column[n]] : 0;
         vec total = {0};
-        const int stop = (w->stop[g->species] + VL - 1) / VL * VL;
-        for (int m = w->start[g->species]; m < stop; m += VL) {
+        for (int m = w->start[g->species]; m < w->stop[g->species]; m += VL) {
             vec inverse = NAME(load)(w->inverse + m), t = (REAL)1 / inverse - shift;
-            vec value = NAME(load)(w->f + m) * NAME(exponential)(-eta * t * t);
+            vec value = NAME(load)(w->f + m) * NAME(exponential)(-eta * t * t, 0);
             vec u = value * (NAME(load)(w->slope + m) - (REAL)2 * eta * t * inverse);
             if (mode == VALUES || mode == JACOBIAN) total += value;
             if (mode == VJP) NAME(store)(w->sum_u + m, NAME(load)(w->sum_u + m) + weight * u);
             if (mode == JVP) total += u * NAME(load)(w->along + m);
-            if (mode == JACOBIAN) NAME(store)(w->jacobian + (size_t)(first + n) * 4 * w->room + m, u);
+            for (int l = 0; l < VL && m + l < w->stop[g->species] && mode == JACOBIAN; l++) {
+                REAL *to = jacobian + 3 * (columns * w->edge[m + l] + g->column[n]);
+                to[0] = u[l] * w->x[m + l];
+                to[1] = u[l] * w->y[m + l];
+                to[2] = u[l] * w->z[m + l];
+            }
         }
         if (mode != VJP) out[g->column[n]] += NAME(sum)(total);
     }
 }
 
-/* A group of G4 (four = 1) or G5 of one pair of species, cutoff and shift. */
-INLINE void NAME(angular)(int mode, int four, Work *w, const Plan *plan, const Shell *shell, const Angular *g,
-                          const REAL *cotangent, REAL *out, int first) {
-    const int same = g->a == g->b, shifted = g->shift != 0;
-    const REAL square = (REAL)(shell->cutoff * shell->cutoff), shift = (REAL)g->shift;
-    const size_t room = w->room;
-    ivec lane;
-    for (int l = 0; l < VL; l++) lane[l] = l;
-    for (int n = 0; n < g->n; n++) {
-        w->value[n] = (vec){0};
-        if (mode == VJP) w->weight[n] = cotangent[g->column[n]] * (REAL)g->scale[n];
+/* fc(r_jk) and its derivative by r_jk^2, and (r_jk - shift) / r_jk; 1, 0 and 0 for G5. */
+INLINE void NAME(opposite)(int four, const Plan *plan, const Shell *shell, REAL shift, vec rjk2, vec *f, vec *df,
+                           vec *m) {
+    *f = NAME(splat)(1);
+    *df = *m = (vec){0};
+    if (!four) return;
+    NAME(cutoff)(plan, shell->cutoff, rjk2, f, df);
+    *m = shift != 0 ? (REAL)1 - shift / NAME(root)(rjk2) : NAME(splat)(1);
+}
+
+/* exp(-eta (r_jk - shift)^2); 1 for G5. */
+INLINE vec NAME(gauss)(int four, REAL eta, REAL shift, int tame, vec rjk2) {
+    if (!four) return NAME(splat)(1);
+    if (shift != 0) {
+        vec t = NAME(root)(rjk2) - shift;
+        rjk2 = t * t;
     }
-    const int stop_b = (w->stop[g->b] + VL - 1) / VL * VL;
-    for (int j = w->start[g->a]; j < w->stop[g->a]; j++) {
-        const REAL xj = w->x[j], yj = w->y[j], zj = w->z[j], inverse_j = w->inverse[j];
-        const REAL slope_j = w->slope[j], m_j = 2 * (1 - shift * inverse_j);
-        vec sum_u = {0}, sum_x = {0}, sum_y = {0}, sum_z = {0};
-        if (mode == JACOBIAN) for (int n = 0; n < 4 * g->n; n++) w->row[n] = (vec){0};
-        for (int k = same ? j / VL * VL : w->start[g->b]; k < stop_b; k += VL) {
-            vec xk = NAME(load)(w->x + k), yk = NAME(load)(w->y + k), zk = NAME(load)(w->z + k);
-            vec dx = xk - xj, dy = yk - yj, dz = zk - zj;
-            vec rjk2 = dx * dx + dy * dy + dz * dz;
-            ivec mask = four ? rjk2 < square : (ivec){0} == 0;
-            if (same) mask &= lane + (INT)k > (INT)j;
-            if (!NAME(any)(mask)) continue;
-            vec inverse_k = NAME(load)(w->inverse + k);
-            vec c = (xk * xj + yk * yj + zk * zj) * (inverse_k * inverse_j);
-            vec f, df, tjk = {0}, mjk = NAME(splat)(1); /* (r_jk - shift), and its ratio to r_jk */
-            if (four) {
-                NAME(cutoff)(plan, shell->cutoff, rjk2, &f, &df);
-                f = NAME(keep)(mask, f);
-                df = NAME(keep)(mask, df);
-                if (shifted) {
-                    vec rjk = NAME(choose)(mask, NAME(root)(rjk2), NAME(splat)(1));
-                    tjk = rjk - shift;
-                    mjk = tjk / rjk;
+    return NAME(exponential)(-eta * rjk2, tame);
+}
+
+/* Fill up the last vector of the buffer with triplets that add nothing; its length in whole vectors. */
+INLINE int NAME(pad)(Work *w, const Shell *shell, const Angular *g) {
+    const REAL harmless = (REAL)(0.25 * shell->cutoff * shell->cutoff);
+    const int stop = (w->n + VL - 1) / VL * VL;
+    for (int t = w->n; t < stop; t++) {
+        w->c[t] = w->alpha[t] = w->beta[t] = w->gamma[t] = w->delta[t] = 0;
+        w->xk[t] = w->yk[t] = w->zk[t] = w->inverse_k[t] = 0;
+        w->rjk2[t] = harmless;
+        for (int e = 0; e < g->n_eta; e++) w->amplitude[(size_t)e * w->line + (size_t)t] = 0;
+    }
+    return stop;
+}
+
+/* Powers and cutoffs of the triplets of the buffer, into the buffer. */
+INLINE void NAME(prepare)(int n_power, Work *w, int stop, const Plan *plan, const Shell *shell, const Angular *g) {
+    vec power[8], slope[8], *p = n_power <= 8 ? power : w->local, *dp = n_power <= 8 ? slope : w->local + n_power, m;
+    for (int t = 0; t < stop; t += VL) {
+        vec f, df;
+        NAME(opposite)(g->has_rjk, plan, shell, (REAL)g->shift, NAME(load)(w->rjk2 + t), &f, &df, &m);
+        NAME(store)(w->cut + t, f);
+        NAME(store)(w->d_cut + t, df);
+        NAME(store)(w->m + t, m);
+        NAME(powers)(g, n_power, NAME(load)(w->c + t), p, dp);
+        for (int q = 0; q < n_power; q++) {
+            NAME(store)(w->power + (size_t)q * w->line + t, p[q]);
+            NAME(store)(w->d_power + (size_t)q * w->line + t, dp[q]);
+        }
+    }
+}
+
+/* VALUES of the buffer: value[e][p] += sum of the triplets. */
+INLINE void NAME(sweep_values)(int n_power, Work *w, const Plan *plan, const Shell *shell, const Angular *g) {
+    const int stop = NAME(pad)(w, shell, g);
+    const REAL shift = (REAL)g->shift;
+    NAME(prepare)(n_power, w, stop, plan, shell, g);
+    for (int e = 0; e < g->n_eta; e++) {
+        const REAL *amplitude = w->amplitude + (size_t)e * w->line;
+        for (int q = 0; q < n_power; q += 8) { /* as many sums as there are registers to spare */
+            const int many = n_power - q < 8 ? n_power - q : 8;
+            vec total[8];
+            for (int s = 0; s < many; s++) total[s] = w->value[e * n_power + q + s];
+            for (int t = 0; t < stop; t += VL) {
+                vec a = NAME(load)(amplitude + t);
+                if (g->has_rjk)
+                    a *= NAME(load)(w->cut + t) * NAME(gauss)(1, (REAL)g->eta[e], shift, g->tame, NAME(load)(w->rjk2 + t));
+                for (int s = 0; s < many; s++) total[s] += a * NAME(load)(w->power + (size_t)(q + s) * w->line + t);
+            }
+            for (int s = 0; s < many; s++) w->value[e * n_power + q + s] = total[s];
+        }
+    }
+}
+
+/* VJP of the buffer, for each triplet with E = sum_ep weight_ep A_e P_p: s0 = E, s1 = sum_e eta_e E_e, sc = dE/dc and
+   st = 2 dE/d(r_jk^2). */
+INLINE void NAME(sweep_vjp)(int n_power, Work *w, const Plan *plan, const Shell *shell, const Angular *g) {
+    const int stop = NAME(pad)(w, shell, g);
+    const REAL shift = (REAL)g->shift;
+    vec power[8], slope[8], *p = n_power <= 8 ? power : w->local, *dp = n_power <= 8 ? slope : w->local + n_power;
+    for (int t = 0; t < stop; t += VL) {
+        vec rjk2 = NAME(load)(w->rjk2 + t), f, df, m, level = {0}, level_eta = {0}, bend = {0};
+        NAME(opposite)(g->has_rjk, plan, shell, shift, rjk2, &f, &df, &m);
+        NAME(powers)(g, n_power, NAME(load)(w->c + t), p, dp);
+        for (int e = 0; e < g->n_eta; e++) {
+            const REAL *weight = w->weight + e * n_power, eta = (REAL)g->eta[e];
+            vec a = NAME(load)(w->amplitude + (size_t)e * w->line + t);
+            a *= NAME(gauss)(g->has_rjk, eta, shift, g->tame, rjk2);
+            vec of_p = {0}, of_dp = {0};
+            for (int q = 0; q < n_power; q++) {
+                of_p += weight[q] * p[q];
+                of_dp += weight[q] * dp[q];
+            }
+            of_p *= a;
+            level += of_p;
+            level_eta += eta * of_p;
+            bend += a * of_dp;
+        }
+        NAME(store)(w->s0 + t, f * level);
+        NAME(store)(w->s1 + t, f * level_eta);
+        NAME(store)(w->sc + t, f * bend);
+        NAME(store)(w->st + t, (REAL)2 * (df * level - m * f * level_eta));
+    }
+}
+
+/* JVP of the buffer: value[e][p] += sum of the changes of the triplets. */
+INLINE void NAME(sweep_jvp)(int n_power, Work *w, const Plan *plan, const Shell *shell, const Angular *g) {
+    const int stop = NAME(pad)(w, shell, g);
+    const REAL shift = (REAL)g->shift;
+    NAME(prepare)(n_power, w, stop, plan, shell, g);
+    for (int t = 0; t < stop; t += VL) {
+        vec rjk2 = NAME(load)(w->rjk2 + t), f = NAME(load)(w->cut + t), df = NAME(load)(w->d_cut + t);
+        vec m = NAME(load)(w->m + t);
+        vec alpha = NAME(load)(w->alpha + t), beta = NAME(load)(w->beta + t), gamma = NAME(load)(w->gamma + t);
+        vec delta = NAME(load)(w->delta + t);
+        for (int e = 0; e < g->n_eta; e++) {
+            const REAL eta = (REAL)g->eta[e];
+            vec bare = NAME(load)(w->amplitude + (size_t)e * w->line + t);
+            bare *= NAME(gauss)(g->has_rjk, eta, shift, g->tame, rjk2);
+            vec change = bare * (f * (alpha - eta * (beta + (REAL)2 * gamma * m)) + (REAL)2 * df * gamma);
+            vec turn = bare * f * delta;
+            for (int q = 0; q < n_power; q++)
+                w->value[e * n_power + q] += change * NAME(load)(w->power + (size_t)q * w->line + t)
+                                             + turn * NAME(load)(w->d_power + (size_t)q * w->line + t);
+        }
+    }
+}
+
+/* JACOBIAN of the buffer, which holds the triplets of one j: adds to the row of j; value[e][p] gets the values. */
+INLINE void NAME(sweep_jacobian)(Work *w, const Plan *plan, const Shell *shell, const Angular *g, int j, REAL *row) {
+    const int stop = NAME(pad)(w, shell, g), n_power = g->n_power;
+    const REAL shift = (REAL)g->shift, inverse_j = w->inverse[j], slope_j = w->slope[j];
+    const REAL m_j = 2 * (1 - shift * inverse_j), at[3] = {w->x[j], w->y[j], w->z[j]};
+    NAME(prepare)(n_power, w, stop, plan, shell, g);
+    for (int e = 0; e < g->n_eta; e++) {
+        const REAL eta = (REAL)g->eta[e];
+        for (int t = 0; t < stop; t += VL) { /* U_j = s0 P + s1 dP, D = sc dP - st P, value = alpha P */
+            vec rjk2 = NAME(load)(w->rjk2 + t), f = NAME(load)(w->cut + t), df = NAME(load)(w->d_cut + t);
+            vec m = NAME(load)(w->m + t);
+            vec bare = NAME(load)(w->amplitude + (size_t)e * w->line + t);
+            bare *= NAME(gauss)(g->has_rjk, eta, shift, g->tame, rjk2);
+            vec a = bare * f, st = (REAL)2 * (df * bare - eta * m * a);
+            NAME(store)(w->s0 + t, a * (slope_j - eta * m_j) + st);
+            NAME(store)(w->s1 + t, -a * NAME(load)(w->c + t) * (inverse_j * inverse_j));
+            NAME(store)(w->sc + t, a * NAME(load)(w->inverse_k + t) * inverse_j);
+            NAME(store)(w->st + t, st);
+            NAME(store)(w->alpha + t, a);
+        }
+        for (int q = 0; q < n_power; q += 2) {
+            vec sum[2][5] = {0};
+            for (int t = 0; t < stop; t += VL) {
+                vec s0 = NAME(load)(w->s0 + t), s1 = NAME(load)(w->s1 + t);
+                vec sc = NAME(load)(w->sc + t), st = NAME(load)(w->st + t);
+                for (int h = 0; h < 2; h++) {
+                    vec p = NAME(load)(w->power + (size_t)(q + h) * w->line + t);
+                    vec dp = NAME(load)(w->d_power + (size_t)(q + h) * w->line + t);
+                    vec d = sc * dp - st * p;
+                    sum[h][0] += d * NAME(load)(w->xk + t);
+                    sum[h][1] += d * NAME(load)(w->yk + t);
+                    sum[h][2] += d * NAME(load)(w->zk + t);
+                    sum[h][3] += s0 * p + s1 * dp;
+                    sum[h][4] += NAME(load)(w->alpha + t) * p;
                 }
-            } else {
-                f = NAME(keep)(mask, NAME(splat)(1));
-                df = (vec){0};
             }
-            for (int p = 0; p < g->n_power; p++) {
-                vec x = (REAL)1 + (REAL)g->lambda[p] * c;
-                x = NAME(choose)(x < (REAL)0, (vec){0}, x);
-                NAME(power)(x, g->whole[p], g->zeta[p], &w->power[p], &w->d_power[p]);
-                w->d_power[p] *= (REAL)g->lambda[p];
-            }
-            vec slope_k = NAME(load)(w->slope + k), m_k = (REAL)2 * ((REAL)1 - shift * inverse_k);
-            vec alpha, gamma, beta, delta; /* JVP: d(triplet) = f alpha - eta f (beta + 2 gamma mjk) + 2 df gamma; dc = delta */
-            if (mode == JVP) {
-                vec along_k = NAME(load)(w->along + k);
-                vec ux = NAME(load)(w->ux + k), uy = NAME(load)(w->uy + k), uz = NAME(load)(w->uz + k);
-                vec both = xk * w->ux[j] + yk * w->uy[j] + zk * w->uz[j] + xj * ux + yj * uy + zj * uz;
-                alpha = slope_j * w->along[j] + slope_k * along_k;
-                beta = m_j * w->along[j] + m_k * along_k;
-                gamma = w->along[j] + along_k - both;
-                delta = inverse_j * inverse_k * both
-                        - c * (inverse_j * inverse_j * w->along[j] + inverse_k * inverse_k * along_k);
-            }
-            vec s0 = {0}, s1 = {0}, sc = {0}, t = {0};
-            for (int e = 0, n = 0; e < g->n_eta; e++) {
-                const REAL *factor = w->factor + (size_t)g->factor[e] * room, eta = (REAL)g->eta[e];
-                vec bare = factor[j] * NAME(load)(factor + k);
-                if (four) bare *= NAME(exponential)(-eta * (shifted ? tjk * tjk : rjk2));
-                vec amplitude = bare * f;
-                if (mode == VALUES) {
-                    for (; n < g->end[e]; n++) w->value[n] += amplitude * w->power[g->power[n]];
-                } else if (mode == VJP) {
-                    vec p = {0}, dp = {0};
-                    for (; n < g->end[e]; n++) {
-                        p += w->weight[n] * w->power[g->power[n]];
-                        dp += w->weight[n] * w->d_power[g->power[n]];
-                    }
-                    vec level = amplitude * p;
-                    s0 += level;
-                    s1 += eta * level;
-                    sc += amplitude * dp;
-                    t += bare * p;
-                } else if (mode == JVP) {
-                    vec change = amplitude * (alpha - eta * (beta + (REAL)(four ? 2 : 0) * gamma * mjk))
-                                 + (REAL)2 * bare * df * gamma;
-                    for (; n < g->end[e]; n++)
-                        w->value[n] += change * w->power[g->power[n]] + amplitude * delta * w->d_power[g->power[n]];
-                } else {
-                    const REAL of_j = slope_j - eta * m_j;
-                    vec of_k = slope_k - eta * m_k;
-                    vec of_t = df * bare - (four ? eta * mjk * amplitude : (vec){0});
-                    for (; n < g->end[e]; n++) {
-                        const REAL scale = (REAL)g->scale[n];
-                        vec p = scale * w->power[g->power[n]], dp = scale * w->d_power[g->power[n]];
-                        vec level = amplitude * p, bend = amplitude * dp, tt = (REAL)2 * of_t * p;
-                        vec d = bend * inverse_j * inverse_k - tt;
-                        vec uk = level * of_k - bend * c * inverse_k * inverse_k + tt;
-                        vec uj = level * of_j - bend * c * inverse_j * inverse_j + tt;
-                        w->value[n] += amplitude * w->power[g->power[n]];
-                        REAL *to = w->jacobian + (size_t)(first + n) * 4 * room + k;
-                        NAME(store)(to, NAME(load)(to) + uk);
-                        NAME(store)(to + room, NAME(load)(to + room) + d * xj);
-                        NAME(store)(to + 2 * room, NAME(load)(to + 2 * room) + d * yj);
-                        NAME(store)(to + 3 * room, NAME(load)(to + 3 * room) + d * zj);
-                        w->row[4 * n] += uj;
-                        w->row[4 * n + 1] += d * xk;
-                        w->row[4 * n + 2] += d * yk;
-                        w->row[4 * n + 3] += d * zk;
-                    }
-                }
-            }
-            if (mode == VJP) {
-                vec tt = (REAL)2 * (df * t - (four ? s1 * mjk : (vec){0})), scc = sc * c;
-                vec d = sc * inverse_j * inverse_k - tt;
-                vec uk = s0 * slope_k - s1 * m_k - scc * inverse_k * inverse_k + tt;
-                sum_u += s0 * slope_j - s1 * m_j - scc * (inverse_j * inverse_j) + tt;
-                NAME(store)(w->sum_u + k, NAME(load)(w->sum_u + k) + uk);
-                NAME(store)(w->sum_x + k, NAME(load)(w->sum_x + k) + d * xj);
-                NAME(store)(w->sum_y + k, NAME(load)(w->sum_y + k) + d * yj);
-                NAME(store)(w->sum_z + k, NAME(load)(w->sum_z + k) + d * zj);
-                sum_x += d * xk;
-                sum_y += d * yk;
-                sum_z += d * zk;
+            for (int h = 0; h < 2; h++) {
+                const int64_t column = g->column[e * n_power + q + h];
+                if (column < 0) continue;
+                const REAL u = NAME(sum)(sum[h][3]);
+                for (int x = 0; x < 3; x++) row[3 * column + x] += u * at[x] + NAME(sum)(sum[h][x]);
+                w->value[e * n_power + q + h] += sum[h][4];
             }
         }
-        if (mode == VJP) {
+    }
+}
+
+#define SWEEP(what, n_power)                                                                                            \
+    static __attribute__((noinline)) void NAME(what##_##n_power)(Work * w, const Plan *p, const Shell *s,               \
+                                                                 const Angular *g) {                                    \
+        NAME(what)(n_power, w, p, s, g);                                                                                \
+    }
+#define SWEEPS(what)                                                                                                    \
+    SWEEP(what, 2)                                                                                                      \
+    SWEEP(what, 4)                                                                                                      \
+    SWEEP(what, 6)                                                                                                      \
+    SWEEP(what, 8)                                                                                                      \
+    static __attribute__((noinline)) void NAME(what##_any)(Work * w, const Plan *p, const Shell *s, const Angular *g) { \
+        if (g->n_power == 2) NAME(what##_2)(w, p, s, g);                                                                \
+        else if (g->n_power == 4) NAME(what##_4)(w, p, s, g);                                                           \
+        else if (g->n_power == 6) NAME(what##_6)(w, p, s, g);                                                           \
+        else if (g->n_power == 8) NAME(what##_8)(w, p, s, g);                                                           \
+        else NAME(what)(g->n_power, w, p, s, g);                                                                        \
+    }
+SWEEPS(sweep_values)
+SWEEPS(sweep_vjp)
+
+/* Give what `sweep_vjp` found to the neighbours j and k, and empty the buffer. */
+INLINE void NAME(give)(Work *w, REAL shift) {
+    vec sum_u = {0}, sum_x = {0}, sum_y = {0}, sum_z = {0};
+    for (int s = 0; s < w->n_span; s++) {
+        const int j = w->span_j[s], k = w->span_k[s], first = w->span_first[s];
+        const uint32_t bits = w->span_bits[s];
+        const REAL xj = w->x[j], yj = w->y[j], zj = w->z[j], inverse_j = w->inverse[j];
+        vec s0 = NAME(spread)(bits, w->s0 + first), s1 = NAME(spread)(bits, w->s1 + first);
+        vec sc = NAME(spread)(bits, w->sc + first), st = NAME(spread)(bits, w->st + first);
+        vec xk = NAME(load)(w->x + k), yk = NAME(load)(w->y + k), zk = NAME(load)(w->z + k);
+        vec inverse_k = NAME(load)(w->inverse + k), both = inverse_k * inverse_j;
+        vec scc = sc * (xk * xj + yk * yj + zk * zj) * both, d = sc * both - st;
+        vec u = s0 * NAME(load)(w->slope + k) - (REAL)2 * s1 * ((REAL)1 - shift * inverse_k) - scc * inverse_k * inverse_k;
+        NAME(store)(w->sum_u + k, NAME(load)(w->sum_u + k) + u + st);
+        NAME(store)(w->sum_x + k, NAME(load)(w->sum_x + k) + d * xj);
+        NAME(store)(w->sum_y + k, NAME(load)(w->sum_y + k) + d * yj);
+        NAME(store)(w->sum_z + k, NAME(load)(w->sum_z + k) + d * zj);
+        sum_u += s0 * w->slope[j] - s1 * (2 * (1 - shift * inverse_j)) - scc * (inverse_j * inverse_j) + st;
+        sum_x += d * xk;
+        sum_y += d * yk;
+        sum_z += d * zk;
+        if (s + 1 == w->n_span || w->span_j[s + 1] != j) {
             w->sum_u[j] += NAME(sum)(sum_u);
             w->sum_x[j] += NAME(sum)(sum_x);
             w->sum_y[j] += NAME(sum)(sum_y);
             w->sum_z[j] += NAME(sum)(sum_z);
+            sum_u = sum_x = sum_y = sum_z = (vec){0};
         }
-        if (mode == JACOBIAN)
-            for (int n = 0; n < g->n; n++)
-                for (int q = 0; q < 4; q++)
-                    w->jacobian[((size_t)(first + n) * 4 + (size_t)q) * room + j] += NAME(sum)(w->row[4 * n + q]);
     }
-    if (mode != VJP)
-        for (int n = 0; n < g->n; n++) out[g->column[n]] += (REAL)g->scale[n] * NAME(sum)(w->value[n]);
+}
+
+INLINE void NAME(flush)(int mode, Work *w, const Plan *plan, const Shell *shell, const Angular *g) {
+    if (mode == VALUES) NAME(sweep_values_any)(w, plan, shell, g);
+    if (mode == JVP) NAME(sweep_jvp)(g->n_power, w, plan, shell, g);
+    if (mode == VJP) {
+        NAME(sweep_vjp_any)(w, plan, shell, g);
+        NAME(give)(w, (REAL)g->shift);
+    }
+    w->n = w->n_span = 0;
+}
+
+/* Append the triplets of neighbour j with the neighbours first <= k < stop, k != j, to the buffer. */
+INLINE void NAME(gather)(int mode, Work *w, const Shell *shell, const Angular *g, int j, int first, int stop) {
+    const vec square = NAME(splat)((REAL)(shell->cutoff * shell->cutoff));
+    const REAL xj = w->x[j], yj = w->y[j], zj = w->z[j], inverse_j = w->inverse[j], shift = (REAL)g->shift;
+    const uint32_t all = VL == 32 ? ~0u : (1u << VL) - 1;
+    for (int k = first / VL * VL; k < stop; k += VL) {
+        vec xk = NAME(load)(w->x + k), yk = NAME(load)(w->y + k), zk = NAME(load)(w->z + k);
+        vec dx = xk - xj, dy = yk - yj, dz = zk - zj, rjk2 = dx * dx + dy * dy + dz * dz;
+        uint32_t bits = g->has_rjk ? NAME(unless_ge)(rjk2, square) : all;
+        if (k < first) bits &= all << (first - k);
+        if (k + VL > stop) bits &= all >> (k + VL - stop);
+        if (j >= k && j < k + VL) bits &= ~(1u << (j - k));
+        if (!bits) continue;
+        const int n = w->n;
+        vec inverse_k = NAME(load)(w->inverse + k), both = inverse_k * inverse_j;
+        vec c = (xk * xj + yk * yj + zk * zj) * both;
+        NAME(squeeze)(w->c + n, bits, c);
+        NAME(squeeze)(w->rjk2 + n, bits, rjk2);
+        for (int e = 0; e < g->n_eta; e++) {
+            const REAL *factor = w->factor + (size_t)g->factor[e] * w->room;
+            NAME(squeeze)(w->amplitude + (size_t)e * w->line + n, bits, factor[j] * NAME(load)(factor + k));
+        }
+        if (mode == JVP) { /* dE = s0 (alpha - eta (beta + 2 gamma)) + 2 gamma dE/d(r_jk^2) of the cutoff + sc delta */
+            vec along_k = NAME(load)(w->along + k), ux = NAME(load)(w->ux + k), uy = NAME(load)(w->uy + k);
+            vec uz = NAME(load)(w->uz + k);
+            const REAL along_j = w->along[j];
+            vec dot = xk * w->ux[j] + yk * w->uy[j] + zk * w->uz[j] + xj * ux + yj * uy + zj * uz; /* d(r_j . r_k) */
+            NAME(squeeze)(w->alpha + n, bits, w->slope[j] * along_j + NAME(load)(w->slope + k) * along_k);
+            NAME(squeeze)(w->beta + n, bits,
+                          2 * (1 - shift * inverse_j) * along_j + (REAL)2 * ((REAL)1 - shift * inverse_k) * along_k);
+            NAME(squeeze)(w->gamma + n, bits, along_j + along_k - dot);
+            NAME(squeeze)(w->delta + n, bits,
+                          both * dot - c * (inverse_j * inverse_j * along_j + inverse_k * inverse_k * along_k));
+        }
+        if (mode == JACOBIAN) {
+            NAME(squeeze)(w->xk + n, bits, xk);
+            NAME(squeeze)(w->yk + n, bits, yk);
+            NAME(squeeze)(w->zk + n, bits, zk);
+            NAME(squeeze)(w->inverse_k + n, bits, inverse_k);
+        }
+        w->span_j[w->n_span] = j;
+        w->span_k[w->n_span] = k;
+        w->span_first[w->n_span] = n;
+        w->span_bits[w->n_span++] = bits;
+        w->n += __builtin_popcount(bits);
+    }
+}
+
+/* A group of G4 or G5 of one pair of species, cutoff and shift. */
+INLINE void NAME(angular)(int mode, Work *w, const Plan *plan, const Shell *shell, const Angular *g,
+                          const REAL *cotangent, REAL *out, REAL *jacobian, int64_t columns) {
+    const int n = g->n_eta * g->n_power, same = g->a == g->b;
+    w->n = w->n_span = 0;
+    for (int q = 0; q < n; q++) {
+        w->value[q] = (vec){0};
+        if (mode == VJP) w->weight[q] = g->column[q] >= 0 ? cotangent[g->column[q]] : 0;
+    }
+    if (mode == JACOBIAN) { /* each j with all k, so that only rows of j are written; values are counted twice */
+        for (int side = 0; side < (same ? 1 : 2); side++) {
+            const int a = side ? g->b : g->a, b = side ? g->a : g->b;
+            for (int j = w->start[a]; j < w->stop[a]; j++) {
+                NAME(gather)(mode, w, shell, g, j, w->start[b], w->stop[b]);
+                NAME(sweep_jacobian)(w, plan, shell, g, j, jacobian + 3 * columns * w->edge[j]);
+                w->n = w->n_span = 0;
+            }
+        }
+    } else {
+        for (int j = w->start[g->a]; j < w->stop[g->a]; j++) {
+            NAME(gather)(mode, w, shell, g, j, same ? j + 1 : w->start[g->b], w->stop[g->b]);
+            if (w->n >= FULL || w->n_span >= FULL) NAME(flush)(mode, w, plan, shell, g);
+        }
+        NAME(flush)(mode, w, plan, shell, g);
+    }
+    for (int q = 0; q < n && mode != VJP; q++)
+        if (g->column[q] >= 0) out[g->column[q]] += (mode == JACOBIAN ? (REAL)0.5 : 1) * NAME(sum)(w->value[q]);
 }
 
 /* One centre. `values` is its row of G (VALUES, JACOBIAN) or of dG (JVP); `cotangent` its row of dE/dG. */
@@ -594,41 +843,16 @@ INLINE void NAME(centre)(int mode, Work *w, const Plan *plan, const Centre *cent
     for (int s = 0; s < centre->n_shell; s++) {
         const Shell *shell = &centre->shell[s];
         NAME(fill)(mode, w, plan, shell, first, last, neighbor, numbers, vectors, in);
-        int column = 0;
-        if (mode == JACOBIAN) memset(w->jacobian, 0, sizeof(REAL) * (size_t)columns * 4 * w->room);
-        for (int g = 0; g < shell->n_radial; g++) {
-            NAME(radial)(mode, w, &shell->radial[g], in, values, column);
-            column += shell->radial[g].n;
-        }
-        for (int g = 0; g < shell->n_angular; g++) {
-            const Angular *angular = &shell->angular[g];
-            if (angular->has_rjk) NAME(angular)(mode, 1, w, plan, shell, angular, in, values, column);
-            else NAME(angular)(mode, 0, w, plan, shell, angular, in, values, column);
-            column += angular->n;
-        }
+        for (int g = 0; g < shell->n_radial; g++)
+            NAME(radial)(mode, w, &shell->radial[g], in, values, to_edges, columns);
+        for (int g = 0; g < shell->n_angular; g++)
+            NAME(angular)(mode, w, plan, shell, &shell->angular[g], in, values, to_edges, columns);
         for (int m = 0; m < w->length && mode == VJP; m++) {
             if (w->edge[m] < 0) continue;
             REAL *to = to_edges + 3 * w->edge[m];
             to[0] += w->sum_u[m] * w->x[m] + w->sum_x[m];
             to[1] += w->sum_u[m] * w->y[m] + w->sum_y[m];
             to[2] += w->sum_u[m] * w->z[m] + w->sum_z[m];
-        }
-        if (mode != JACOBIAN) continue;
-        for (int m = 0; m < w->length; m++) {
-            if (w->edge[m] < 0) continue;
-            const REAL *from = w->jacobian + m;
-            REAL *row = to_edges + 3 * columns * w->edge[m];
-            for (int g = 0; g < shell->n_radial + shell->n_angular; g++) {
-                const int is_radial = g < shell->n_radial;
-                const int n = is_radial ? shell->radial[g].n : shell->angular[g - shell->n_radial].n;
-                const int64_t *at = is_radial ? shell->radial[g].column : shell->angular[g - shell->n_radial].column;
-                for (int q = 0; q < n; q++, from += 4 * w->room) {
-                    REAL *to = row + 3 * at[q];
-                    to[0] = from[0] * w->x[m] + from[w->room];
-                    to[1] = from[0] * w->y[m] + from[2 * w->room];
-                    to[2] = from[0] * w->z[m] + from[3 * w->room];
-                }
-            }
         }
     }
 }
@@ -670,7 +894,7 @@ static int NAME(all)(int mode, NAME(Routine) routine, GRAPH, const REAL *in, REA
 #endif
     {
         Work work;
-        if (!NAME(new_work)(&work, &plan, longest, mode, columns)) {
+        if (!NAME(new_work)(&work, &plan, longest)) {
 #ifdef _OPENMP
 #pragma omp atomic write
 #endif
@@ -721,6 +945,9 @@ int NAME(symmetry_jacobian)(GRAPH, REAL *values, REAL *jacobian) {
 }
 
 #undef ROUTINE
+#undef SWEEP
+#undef SWEEPS
+#undef FULL
 #undef VL
 #undef vec
 #undef ivec

@@ -39,6 +39,9 @@ CUTOFF_CODES: dict[CutoffName, tuple[int, float, float, float]] = {
 """Name -> (kind, a, b, norm) as `cutoff` in symmetry.c reads them. Polynomials are y^a sum_{m<b} C(m+a-1, m) x^m with
 y = 1 - x, whose derivative is -norm x^(b-1) y^(a-1)."""
 
+TAME = 80.0
+"""Exponents -x with x below this need no care in either precision."""
+
 FEW_EDGES = 400
 """Below this the work is done before a second thread has started."""
 
@@ -258,26 +261,32 @@ def _add_angular(
     factors: list[tuple[float, float]],
 ) -> None:
     """Angular functions of one kind, pair of neighbours, cutoff and shift, sorted by eta."""
-    group = sorted(group, key=lambda column: column[1].eta)
     first = group[0][1]
     etas = sorted({f.eta for _, f in group})
     powers = sorted({(f.lambda_, f.zeta) for _, f in group})
+    powers += powers[: len(powers) % 2]  # an even number
+    column = {(f.eta, f.lambda_, f.zeta): k for k, f in group}
     low, high = (species.index(z) for z in first.neighbors)
-    ints += [low, high, int(first.kind == "G4"), len(etas), len(powers), len(group)]
+    tame = first.r_s == 0.0 and etas[0] >= 0.0 and etas[-1] * first.r_c**2 < TAME
+    ints += [low, high, int(first.kind == "G4"), len(etas), len(powers), int(tame)]
     reals.append(first.r_s)
     ints += [factors.index((eta, first.r_s)) for eta in etas]
-    ints += [sum(f.eta <= eta for _, f in group) for eta in etas]
     reals += etas
+    ints += [_place(powers[:p], (lambda_, zeta / 2.0)) for p, (lambda_, zeta) in enumerate(powers)]
     ints += [int(zeta) if zeta == int(zeta) else 0 for _, zeta in powers]
     reals += [lambda_ for lambda_, _ in powers] + [zeta for _, zeta in powers]
-    ints += [powers.index((f.lambda_, f.zeta)) for _, f in group] + [k for k, _ in group]
-    reals += [2.0 ** (1.0 - f.zeta) for _, f in group]
+    ints += [column.pop((eta, *power), -1) for eta in etas for power in powers]
+
+
+def _place(powers: list[tuple[float, float]], power: tuple[float, float]) -> int:
+    return powers.index(power) if power in powers else -1
 
 
 def _grouped(columns: list[Column], key: Any, *, angular: bool) -> list[list[Column]]:
-    """Functions with the same key, in order of first appearance."""
+    """Different functions with the same key, in order of first appearance."""
     groups: dict[Any, list[Column]] = {}
     for k, f in columns:
         if (f.kind != "G2") == angular:
-            groups.setdefault(key(f), []).append((k, f))
+            again = sum(f == other for _, other in columns[: columns.index((k, f))])  # the same function once more
+            groups.setdefault((key(f), again), []).append((k, f))
     return list(groups.values())
