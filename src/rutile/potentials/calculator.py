@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, InputError, all_changes
 from torch import Tensor
 
 from rutile.core.elements import symbol
 from rutile.core.errors import ElementError, GeometryError
-from rutile.graph.neighbors import find_edges
+from rutile.graph.skin import SkinList
 from rutile.potentials.checks import check_distances, check_structures
 from rutile.potentials.combine import common_elements, mean, spread
 from rutile.potentials.evaluate import VOIGT, evaluate_members
+from rutile.potentials.extrapolate import RangeWatch
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
 from rutile.structures.structures import Structures
@@ -46,11 +45,12 @@ class RefusedElementError(ElementError, InputError):
 class RutileCalculator(Calculator):
     """ASE calculator of one potential or of a committee."""
 
-    def __init__(self, potentials: Sequence[Potential]) -> None:
+    def __init__(self, potentials: Sequence[Potential], skin: float = 0.5) -> None:
         """Evaluate these potentials; usually called as `Model.calculator`.
 
         Args:
             potentials: members of one cutoff, one precision, on one device; not copied, not trained here.
+            skin: extra radius of the neighbour list (Angstrom), which is kept until an atom moved half as far.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.potentials = list(potentials)
@@ -61,6 +61,7 @@ class RutileCalculator(Calculator):
         self.extrapolation: dict[str, int] = {"calculations": 0, "extrapolating": 0, "atoms": 0, "most": 0}
         """Calculations so far; those with descriptors outside the training range; and in the last calculation: atoms
         with such descriptors, and the most such descriptors of one atom."""
+        self._neighbors = SkinList(self.potentials[0].cutoff, skin)
         self._warned = False
 
     def calculate(
@@ -78,7 +79,7 @@ class RutileCalculator(Calculator):
         structures = Structures.from_ase(atoms)
         try:
             check_structures(structures, self.elements)
-            edges = find_edges(structures, self.potentials[0].cutoff)
+            edges = self._neighbors.edges(structures)
             check_distances(structures, edges)
         except ElementError as error:
             raise RefusedElementError(str(error)) from None
@@ -86,12 +87,7 @@ class RutileCalculator(Calculator):
             raise RefusedGeometryError(str(error)) from None
         dtype, device = placement(self.potentials[0])
         placed = structures.to(dtype=dtype, device=device)
-        outside = torch.zeros_like(placed.numbers)
-
-        def watch(potential: Any, descriptors: Tensor) -> None:
-            if hasattr(potential, "extrapolation"):
-                outside.copy_(torch.maximum(outside, potential.extrapolation(descriptors, placed.numbers)))
-
+        watch = RangeWatch(placed.numbers)
         members = evaluate_members(self.potentials, placed, edges=edges.to(device), watch=watch)
         prediction = mean(members)
         self.results = {
@@ -107,7 +103,7 @@ class RutileCalculator(Calculator):
             disagreement = spread(members)
             self.results["energy_std"] = float(disagreement.energy[0])
             self.results["forces_std"] = _numpy(disagreement.forces)
-        self._note_extrapolation(structures, outside.cpu())
+        self._note_extrapolation(structures, watch.outside.cpu())
 
     def _note_extrapolation(self, structures: Structures, outside: Tensor) -> None:
         """Count, and warn the first time."""

@@ -15,13 +15,13 @@ from rutile.potentials.potential import Potential, Prediction
 class Mean(torch.nn.Module):
     """The mean of several potentials, itself a potential."""
 
-    def __init__(self, members: Sequence[torch.nn.Module]) -> None:
+    def __init__(self, members: Sequence[Potential]) -> None:
         super().__init__()
-        self.members = torch.nn.ModuleList(members)
-        if len({float(m.cutoff) for m in members}) != 1:  # type: ignore[arg-type]
+        if len({m.cutoff for m in members}) != 1:
             raise ValueError("a committee is of potentials of one cutoff")
-        self.cutoff = float(members[0].cutoff)  # type: ignore[arg-type]
-        self.elements = common_elements(members)  # type: ignore[arg-type]
+        self.members = torch.nn.ModuleList(members)  # type: ignore[arg-type]
+        self.cutoff = members[0].cutoff
+        self.elements = common_elements(members)
 
     def forward(self, graph: Graph) -> Tensor:
         """Mean energy of each atom (eV), [N]."""

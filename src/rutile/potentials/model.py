@@ -69,7 +69,7 @@ class Model:
     @property
     def potential(self) -> Potential:
         """The energy function: the only member, or the mean of the committee."""
-        return self.potentials[0] if len(self.potentials) == 1 else Mean(self.potentials)  # type: ignore[return-value]
+        return self.potentials[0] if len(self.potentials) == 1 else Mean(self.potentials)  # type: ignore
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file, atomically.

@@ -30,7 +30,7 @@ from rutile.core.errors import GeometryError
 from rutile.core.reporting import Reporter
 from rutile.core.units import GPA
 from rutile.graph.graph import build_graph
-from rutile.graph.neighbors import find_edges
+from rutile.graph.skin import SkinList
 from rutile.potentials.checks import check_structures
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.placement import placement
@@ -44,6 +44,8 @@ MIXING = 0.25
 """First value of a."""
 PATIENCE = 20
 """Downhill steps before the time step grows."""
+SKIN = 0.3
+"""Extra radius of the neighbour list (Angstrom)."""
 LARGEST_STRAIN = 0.05
 """Largest strain component of one step."""
 BURST = 8.0
@@ -169,12 +171,13 @@ def relax(structures: Structures, potential: Potential, settings: RelaxSettings,
 
 def _relax_all(ledger: _Ledger, potential: Potential, settings: RelaxSettings) -> Iterator[int]:
     """The loop; yields the number of each structure that leaves."""
+    neighbors = SkinList(potential.cutoff, SKIN)
     waiting = deque(_fresh(ledger.given))
     moving = waiting.popleft() if waiting else None
     while moving is not None:
         while waiting and moving.structures.n_atoms + waiting[0].structures.n_atoms <= settings.atoms_at_once:
             moving = _together(moving, waiting.popleft())
-        now, closest = _look(moving.structures, potential)
+        now, closest = _look(moving.structures, potential, neighbors)
         reasons = _failures(moving, now, closest, ledger, settings)
         push, unbalanced = _cell_push(now.stress, moving.structures, settings)
         fmax = _largest(now.forces.norm(dim=1), moving.structures)
@@ -195,9 +198,9 @@ def _relax_all(ledger: _Ledger, potential: Potential, settings: RelaxSettings) -
             moving = waiting.popleft() if waiting else None
 
 
-def _look(structures: Structures, potential: Potential) -> tuple[Prediction, Tensor]:
+def _look(structures: Structures, potential: Potential, neighbors: SkinList) -> tuple[Prediction, Tensor]:
     """Prediction in float64 on the CPU, and the shortest distance in each structure (Angstrom), [S]."""
-    edges = find_edges(structures, potential.cutoff)
+    edges = neighbors.edges(structures)
     distances = build_graph(structures, edges).vectors.norm(dim=1)
     closest = torch.full((structures.n_systems,), torch.inf, dtype=distances.dtype)
     closest = closest.scatter_reduce(0, structures.system[edges.i], distances, "amin")

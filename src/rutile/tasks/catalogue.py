@@ -9,6 +9,8 @@ from rutile.tasks.task import Task
 TASKS: dict[str, str] = {
     "train": "rutile.tasks.train:TASK",
     "evaluate": "rutile.tasks.evaluate:TASK",
+    "predict": "rutile.tasks.predict:TASK",
+    "relax": "rutile.tasks.relax:TASK",
     "inspect": "rutile.tasks.inspect:TASK",
     "convert": "rutile.tasks.convert:TASK",
     "doctor": "rutile.tasks.doctor:TASK",

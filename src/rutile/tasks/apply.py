@@ -1,0 +1,176 @@
+"""What tasks that apply a model to structures have in common: where both come from, and refusing what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from rutile.core.elements import symbol
+from rutile.core.errors import ElementError
+from rutile.core.reporting import Reporter
+from rutile.core.settings import Settings
+from rutile.data.settings import Format, ReadSettings
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from torch import Tensor
+
+    from rutile.data.frames import Frame
+    from rutile.potentials.combine import Spread
+    from rutile.potentials.potential import Potential, Prediction
+
+
+class GivenStructures(Settings):
+    """A model and the structures to apply it to."""
+
+    model: Path
+    """Model file, or the folder of a training run."""
+    structures: list[Path] = Field(min_length=1)
+    """Files, folders or patterns of structures; labels in them are ignored."""
+    format: Format | None = None
+    """Format of the files; without it the name of each file (and its first bytes) decide."""
+    on_bad: Literal["error", "skip"] = "error"
+    """What to do with a structure that cannot be used (NaN, overlapping atoms, no cell, an element that the model was
+    not trained on): stop, or leave it out and list it."""
+    precision: Literal["float32", "float64"] = "float64"
+    """Precision of the arithmetic."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:1."""
+
+
+def read_given(settings: GivenStructures, elements: tuple[int, ...], reporter: Reporter) -> Iterator[Frame]:
+    """The usable structures, one at a time.
+
+    Raises:
+        FileError: a file is missing or cannot be understood.
+        DataError: a structure cannot be used (with on_bad=error), or none is left.
+        ElementError: one holds an element that the model was not trained on (with on_bad=error), or all do.
+    """
+    from rutile.data.reading import read_frames
+
+    read = ReadSettings(
+        energy_key="none", forces_key="none", stress_key="none", format=settings.format, on_bad=settings.on_bad
+    )
+    usable, problem = 0, ""
+    for frame in read_frames(settings.structures, read, reporter):
+        unknown = sorted(set(frame.numbers.tolist()) - set(elements))
+        if unknown and elements:
+            problem = (
+                f"{frame.source}: holds {', '.join(symbol(z) for z in unknown)}, which the model was not trained on "
+                f"(trained on: {', '.join(symbol(z) for z in elements)})"
+            )
+            if settings.on_bad == "error":
+                raise ElementError(problem)
+            reporter.warn(f"skipped: {problem}")
+            continue
+        usable += 1
+        yield frame
+    if not usable:
+        raise ElementError(f"no usable structure; the last: {problem}")
+
+
+def members_of(settings: GivenStructures) -> list[Potential]:
+    """The model's potentials, placed for evaluation.
+
+    Raises:
+        ModelFileError: the model cannot be read.
+        SettingsError: the device is not there.
+    """
+    import torch
+
+    from rutile.potentials.save import load_model
+
+    dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
+    return load_model(settings.model).members(dtype, settings.device)
+
+
+def predicted(members: Sequence[Potential], frames: Iterable[Frame], atoms_per_batch: int) -> Iterator[Atoms]:
+    """The structures as ASE atoms with what a model says about them, one at a time.
+
+    Energy (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3; only of structures periodic in three directions) lie in
+    the calculator slot; energies of the atoms, `extrapolating` (descriptors of each atom outside the training range)
+    and the standard deviations of a committee in `arrays` and `info`.
+
+    Args:
+        members: of a committee, or a single potential.
+        frames: the structures; labels are ignored.
+        atoms_per_batch: structures are evaluated together up to so many atoms.
+
+    Raises:
+        GeometryError: two atoms at one place; names the frame.
+    """
+    from rutile.graph.neighbors import find_edges
+    from rutile.potentials.checks import check_distances
+    from rutile.potentials.combine import mean, spread
+    from rutile.potentials.evaluate import evaluate_members
+    from rutile.potentials.extrapolate import RangeWatch
+    from rutile.potentials.placement import placement
+    from rutile.structures.structures import concatenate
+
+    dtype, device = placement(members[0])
+    for batch in _batches(frames, atoms_per_batch):
+        structures = concatenate(f.structures() for f in batch)
+        edges = find_edges(structures, members[0].cutoff)
+        check_distances(structures, edges, [f.source for f in batch])
+        placed = structures.to(dtype=dtype, device=device)
+        watch = RangeWatch(placed.numbers)
+        predictions = evaluate_members(members, placed, edges=edges.to(device), watch=watch)
+        disagreement = spread(predictions) if len(members) > 1 else None
+        yield from _with_results(batch, mean(predictions), disagreement, watch.outside)
+
+
+def _batches(frames: Iterable[Frame], atoms: int) -> Iterator[list[Frame]]:
+    """Consecutive frames together, up to so many atoms."""
+    batch: list[Frame] = []
+    for frame in frames:
+        if batch and sum(len(f.numbers) for f in batch) + len(frame.numbers) > atoms:
+            yield batch
+            batch = []
+        batch.append(frame)
+    if batch:
+        yield batch
+
+
+def _with_results(
+    frames: Sequence[Frame], prediction: Prediction, spread: Spread | None, outside: Tensor
+) -> Iterator[Atoms]:
+    """The structures of a batch with their results."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from rutile.potentials.evaluate import VOIGT
+
+    end = 0
+    for k, frame in enumerate(frames):
+        part = slice(end, end := end + len(frame.numbers))
+        atoms = plain(frame)
+        atoms.arrays["energies"] = _numbers(prediction.atom_energy[part])
+        atoms.arrays["extrapolating"] = outside[part].cpu().numpy()
+        results = {"energy": float(prediction.energy[k]), "forces": _numbers(prediction.forces[part])}
+        if frame.pbc.all():
+            stress = _numbers(prediction.stress[k])
+            results["stress"] = np.array([stress[v] for v in VOIGT])
+        if spread is not None:
+            atoms.info["energy_std"] = float(spread.energy[k])
+            atoms.arrays["forces_std"] = _numbers(spread.forces[part])
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        yield atoms
+
+
+def plain(frame: Frame) -> Atoms:
+    """ASE atoms without labels; `source` and `config_type` in `info`."""
+    from ase import Atoms
+
+    atoms = Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+    atoms.info["source"] = frame.source
+    if frame.group:
+        atoms.info["config_type"] = frame.group
+    return atoms
+
+
+def _numbers(tensor: Tensor) -> np.ndarray:
+    """A float64 NumPy copy on the host."""
+    return np.array(tensor.detach().cpu().double().numpy())

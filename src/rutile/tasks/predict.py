@@ -1,0 +1,88 @@
+"""`rutile predict`: energies, forces and stresses of structures, written beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from rutile.core.reporting import Reporter
+from rutile.core.settings import Result
+from rutile.tasks.apply import GivenStructures, members_of, predicted, read_given
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+class PredictSettings(GivenStructures):
+    """What to predict for which structures."""
+
+    out: Path = Path("predicted.extxyz")
+    """File for the structures with energy (eV), forces (eV/Å) and stress (eV/Å³, positive under tension; only of
+    structures that are periodic in three directions) where ASE looks for them. Besides: energies (eV) of the atoms,
+    extrapolating (descriptors of each atom outside the training range), energy_std and forces_std of a committee."""
+    batch_atoms: int = Field(default=512, ge=1)
+    """Evaluate structures together up to so many atoms; more needs more memory."""
+
+
+class PredictResult(Result):
+    """What was predicted, and where it is."""
+
+    structures: int
+    """Number of structures."""
+    extrapolating: int
+    """Structures with descriptors outside the range of the training data."""
+    lowest: float
+    """Lowest energy (eV/atom)."""
+    largest_force: float
+    """Largest force on an atom (eV/Å)."""
+    out: Path
+    """The structures with the predictions."""
+
+
+def run(settings: PredictSettings, reporter: Reporter) -> PredictResult:
+    """Predict energies, forces and stresses of structures."""
+    import numpy as np
+
+    from rutile.potentials.combine import common_elements
+    from rutile.structures.io import write_frames
+
+    members = members_of(settings)
+    frames = reporter.track(read_given(settings, common_elements(members), reporter), "Predicting")
+    energies, forces, extrapolating = [], [0.0], 0
+
+    def images() -> Iterator[Atoms]:
+        nonlocal extrapolating
+        for atoms in predicted(members, frames, settings.batch_atoms):
+            energies.append(atoms.calc.results["energy"] / len(atoms))
+            forces.append(float(np.linalg.norm(atoms.calc.results["forces"], axis=1).max()))
+            extrapolating += bool(atoms.arrays["extrapolating"].any())
+            yield atoms
+
+    write_frames(settings.out, images())
+    if extrapolating:
+        reporter.warn(
+            f"{extrapolating} of {len(energies)} structures have atoms outside the range of the training data"
+        )
+    return PredictResult(
+        structures=len(energies),
+        extrapolating=extrapolating,
+        lowest=min(energies),
+        largest_force=max(forces),
+        out=settings.out,
+    )
+
+
+TASK = Task(
+    "predict",
+    PredictSettings,
+    PredictResult,
+    run,
+    examples=(
+        "rutile predict model=run structures=candidates.extxyz out=predicted.extxyz",
+        "rutile predict model=model.rutile structures=cifs/*.cif on_bad=skip",
+    ),
+)
