@@ -1,0 +1,317 @@
+"""`rutile demo`: the main job on real data, from reference calculations to relaxed crystals, in one command.
+
+Made of the other tasks: the TiO2 starter set -> inspect -> train a Behler-Parrinello potential with the published table
+of 70 symmetry functions -> evaluate on held-out structures -> relax the polymorphs -> one HTML page.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from rutile.core.files import write_atomically
+from rutile.core.reporting import Reporter
+from rutile.core.settings import Result, Settings
+from rutile.core.units import Second
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from rutile.starter import Polymorph
+    from rutile.tasks.evaluate import EvaluateSettings
+    from rutile.tasks.train import TrainTaskSettings
+    from rutile.train.report import Section
+
+TABLE = "tio2_artrith_urban_2016"
+PARTS = {"train": 0.8, "valid": 0.1, "test": 0.1}
+"""Share of each part; steps of a DFT relaxation resemble each other and all go to the training part."""
+NUDGE = 0.03
+"""Before relaxing with the potential, every coordinate of the DFT's minimum is moved by about this (Angstrom)."""
+
+
+class DemoSettings(Settings):
+    """What of the demo can be changed."""
+
+    out: Path = Path("demo")
+    """Folder for everything: data, training run, report.html. Run again with the same folder to train further."""
+    starter: Path | None = None
+    """Folder with another set made by scripts/tio2_starter.py collect. Default: the set that ships with rutile."""
+    epochs: int = Field(default=300, ge=1)
+    """Passes over the training structures."""
+    seconds: Second = Field(default=270.0, gt=0)
+    """Stop training after this long, whatever the epochs."""
+    hidden: tuple[int, ...] = (20, 20)
+    """Widths of the hidden layers of each element's network."""
+    seed: int = 0
+    """Seed of weights, batches and the choice of held-out structures."""
+
+
+class RelaxedPolymorph(Result):
+    """A polymorph relaxed with the potential beside the DFT's own relaxation."""
+
+    name: str
+    """Such as "anatase"."""
+    energy_dft: float
+    """Energy above the DFT's lowest polymorph (meV per formula unit)."""
+    energy: float | None
+    """The same by the potential, above the potential's lowest polymorph (meV per formula unit)."""
+    a_dft: float
+    """Lattice constants of the conventional cell by DFT (Å)."""
+    a: float | None
+    """The same by the potential (Å)."""
+    b_dft: float
+    """As a_dft."""
+    b: float | None
+    """As a."""
+    c_dft: float
+    """As a_dft."""
+    c: float | None
+    """As a."""
+    volume_error: float | None
+    """Difference of the volume (%)."""
+    spacegroup: str
+    """Found after the relaxation with the potential; "" where that failed."""
+
+
+class DemoResult(Result):
+    """How good the potential is, and where the page is."""
+
+    energy_rmse: float
+    """On held-out structures (meV/atom)."""
+    force_rmse: float
+    """On held-out structures, of components (eV/Å)."""
+    stress_rmse: float
+    """On held-out structures, of components (GPa)."""
+    polymorphs: list[RelaxedPolymorph]
+    """Lowest DFT energy first."""
+    model: Path
+    """The potential."""
+    report: Path
+    """Open this page."""
+
+
+def run(settings: DemoSettings, reporter: Reporter) -> DemoResult:
+    """Train a TiO2 potential on real DFT data, check it, relax the polymorphs with it, and write one report."""
+    from rutile import starter
+    from rutile.tasks import evaluate, inspect, train
+
+    evaluate.make_folder(settings.out)
+    reporter.info(f"1/5 the starter set: {starter.path(settings.starter)}")
+    files = write_parts(settings)
+    census = inspect.run(inspect.InspectSettings(files=[starter.path(settings.starter)]), reporter)
+    reporter.info(f"2/5 training a Behler-Parrinello potential, at most {settings.seconds:g} s")
+    trained = train.run(train_settings(settings, files), reporter)
+    reporter.info("3/5 evaluating it on structures that it has not seen")
+    assessed = evaluate_settings(settings, files)
+    assessment = evaluate.assess(assessed, reporter)
+    reporter.info("4/5 relaxing the polymorphs with it")
+    references = starter.dft_polymorphs(settings.starter)
+    found = relax_polymorphs(references, trained.model, settings.seed, reporter)
+    polymorphs = beside(references, found)
+    reporter.info("5/5 writing the report")
+    rows = {(r["quantity"], r["unit"]): r for r in assessment.errors.rows() if r["subset"] == "all"}
+    result = DemoResult(
+        energy_rmse=1000 * rows["energy", "eV/atom"]["rmse"],
+        force_rmse=rows["force", "eV/Å"]["rmse"],
+        stress_rmse=rows["stress", "GPa"]["rmse"],
+        polymorphs=polymorphs,
+        model=trained.model,
+        report=settings.out / "report.html",
+    )
+    sections = [
+        polymorph_section(polymorphs),
+        *evaluate.model_sections(trained.model.parent),
+        *evaluate.assessment_sections(assessment),
+        data_section(starter.provenance(settings.starter), census.model_dump(mode="json"), files),
+        settings_section(train_settings(settings, files)),
+    ]
+    write_atomically(result.report, page(assessment.n_frames, trained.epochs, trained.seconds, rows, sections).encode())
+    reporter.info(f"report: {result.report.resolve()}")
+    return result
+
+
+def write_parts(settings: DemoSettings) -> dict[str, Path]:
+    """The starter set divided into files for training, validation and test; deterministic in the seed."""
+    import numpy as np
+
+    from rutile import starter
+    from rutile.core.seeds import stream
+    from rutile.data.split import divide
+    from rutile.structures.io import write_frames
+
+    frames = starter.frames(settings.starter)
+    kinds = np.array([str(a.info["config_type"]) for a in frames])
+    free = np.flatnonzero(kinds != starter.TRAJECTORY)
+    _, strata = np.unique(kinds[free], return_inverse=True)
+    side = np.zeros(len(frames), dtype=np.int64)
+    side[free] = divide(free, strata, np.array(list(PARTS.values())), stream(settings.seed, "demo"))
+    out = {name: settings.out / f"{name}.extxyz" for name in PARTS}
+    for k, path in enumerate(out.values()):
+        write_frames(path, [frames[i] for i in np.flatnonzero(side == k)], "extxyz")
+    return out
+
+
+def train_settings(settings: DemoSettings, files: dict[str, Path]) -> TrainTaskSettings:
+    """The training job of the demo."""
+    from rutile.tasks.train import TrainTaskSettings
+
+    job: dict[str, Any] = {
+        "data": [files["train"], files["valid"]],
+        "split": {"valid_files": [files["valid"]]},
+        "out": settings.out / "run",
+        "potential": {"name": "behler", "table": TABLE, "hidden": settings.hidden},
+        "loss": {
+            "energy": {"start": 1.0, "limit": 100.0},
+            "force": {"start": 10.0, "limit": 1.0},
+            "virial": {"start": 1.0, "limit": 10.0},
+        },
+        "optimizer": {"name": "adam", "learning_rate": 0.003},
+        "epochs": settings.epochs,
+        "max_seconds": settings.seconds,
+        "batch_size": 8,
+        "precision": "float32",
+        "ema": 0.99,
+        "seed": settings.seed,
+    }
+    return TrainTaskSettings.model_validate(job)
+
+
+def evaluate_settings(settings: DemoSettings, files: dict[str, Path]) -> EvaluateSettings:
+    """The evaluation job of the demo."""
+    from rutile.tasks.evaluate import EvaluateSettings
+
+    return EvaluateSettings(model=settings.out / "run", data=[files["test"]], out=settings.out)
+
+
+def relax_polymorphs(
+    references: list[Polymorph], model: Path, seed: int, reporter: Reporter
+) -> dict[str, Polymorph | None]:
+    """Polymorphs relaxed with the potential, atoms and cell, from nudged DFT minima; None where that failed."""
+    from rutile import starter
+    from rutile.core.seeds import stream
+    from rutile.potentials.save import load_model
+    from rutile.simulate.relax import relax
+    from rutile.simulate.settings import RelaxSettings
+    from rutile.structures.structures import Structures
+
+    rng = stream(seed, "nudge")
+    starts = [p.atoms.copy() for p in references]
+    for atoms in starts:
+        atoms.positions += rng.normal(0, NUDGE, atoms.positions.shape)
+    settings = RelaxSettings(cell="full", fmax=0.01, smax=0.05)
+    relaxed = relax(Structures.from_ase(starts), load_model(model).potential, settings, reporter)
+    ends: list[Atoms] = relaxed.structures.to_ase()
+    return {
+        p.name: starter.polymorph(p.name, atoms, float(energy)) if bool(good) else None
+        for p, atoms, energy, good in zip(references, ends, relaxed.energy, relaxed.converged, strict=True)
+    }
+
+
+def beside(references: list[Polymorph], found: dict[str, Polymorph | None]) -> list[RelaxedPolymorph]:
+    """Each polymorph by DFT and by the potential, energies above the lowest of each."""
+    zero_dft = min(p.energy for p in references)
+    zero = min((p.energy for p in found.values() if p is not None), default=0.0)
+    out = []
+    for p in references:
+        q = found[p.name]
+        lengths = q.crystal.lengths if q is not None else (None, None, None)
+        out.append(
+            RelaxedPolymorph(
+                name=p.name,
+                energy_dft=1000 * (p.energy - zero_dft),
+                energy=None if q is None else 1000 * (q.energy - zero),
+                a_dft=p.crystal.lengths[0],
+                a=lengths[0],
+                b_dft=p.crystal.lengths[1],
+                b=lengths[1],
+                c_dft=p.crystal.lengths[2],
+                c=lengths[2],
+                volume_error=None if q is None else 100 * (q.volume / p.volume - 1),
+                spacegroup="" if q is None else q.crystal.spacegroup,
+            )
+        )
+    return out
+
+
+def polymorph_section(polymorphs: list[RelaxedPolymorph]) -> Section:
+    """Energy order and lattice constants beside the DFT's own."""
+    import numpy as np
+
+    from rutile.train.figures import energy_order
+    from rutile.train.report import Figures, Section, Table, Text
+
+    names = [p.name for p in polymorphs]
+    dft = np.array([p.energy_dft for p in polymorphs])
+    ours = np.array([np.nan if p.energy is None else p.energy for p in polymorphs])
+    intro = (
+        "Every polymorph was relaxed, atoms and cell, once by DFT and once by the trained potential, which started from "
+        f"the DFT's structure with all atoms displaced at random by about {NUDGE:g} Å. Energies are those of one formula "
+        "unit above the lowest polymorph of the same method."
+    )
+    energies = Table(
+        ("polymorph", "DFT (meV)", "potential (meV)", "volume (%)", "space group after"),
+        [(p.name, p.energy_dft, p.energy, p.volume_error, p.spacegroup or "did not relax") for p in polymorphs],
+        "Energy above the lowest polymorph, and difference of the volume to the DFT's.",
+    )
+    lattice = Table(
+        ("polymorph", "a DFT (Å)", "a", "b DFT (Å)", "b", "c DFT (Å)", "c"),
+        [(p.name, p.a_dft, p.a, p.b_dft, p.b, p.c_dft, p.c) for p in polymorphs],
+        "Lattice constants of the conventional cell by DFT and by the potential.",
+    )
+    figure = energy_order(names, dft, ours, "energy above the lowest (meV per TiO₂)")
+    return Section("Polymorphs", [Text(intro), Figures([(figure, "")]), energies, lattice])
+
+
+def data_section(provenance: dict[str, Any], census: dict[str, Any], files: dict[str, Path]) -> Section:
+    """Where the labels come from, what is in them, and how they were divided."""
+    from rutile.structures.io import iterate
+    from rutile.train.report import Facts, Section, Table, Text
+
+    counts: dict[str, dict[str, int]] = {}
+    for part, path in files.items():
+        for atoms in iterate(path, "extxyz"):
+            kind = counts.setdefault(str(atoms.info["config_type"]), dict.fromkeys(files, 0))
+            kind[part] += 1
+    total = sum(sum(kind.values()) for kind in counts.values())
+    intro = (
+        f"{total} frames of TiO₂ that rutile labelled itself with density functional theory, by a script that anyone can "
+        "run again (scripts/tio2_starter.py). The parts were chosen at random, in equal proportion for each kind; the "
+        "steps of the DFT relaxations are all in the training part. The test part was never seen in training."
+    )
+    table = Table(("kind of frame", *files), [(kind, *(n[part] for part in files)) for kind, n in sorted(counts.items())])
+    labels = {k: provenance[k] for k in ("calc_mode", "code", "paw_datasets", "settings", "units", "settings_hash")}
+    return Section(
+        "Data",
+        [Text(intro), table, Facts(labels, folded="How the labels were made"), Facts(census, folded="Census")],
+    )
+
+
+def settings_section(job: TrainTaskSettings) -> Section:
+    """Settings of the training run."""
+    from rutile.train import sections
+
+    return sections.settings_section({"Training": job.model_dump(mode="json")})
+
+
+def page(n_frames: int, epochs: int, seconds: float, rows: dict[tuple[str, str], Any], sections: list[Section]) -> str:
+    """The whole page."""
+    from rutile.train.report import render
+    from rutile.train.sections import cards
+
+    subtitle = (
+        f"A Behler-Parrinello potential with 70 symmetry functions per element, trained on PBE labels for {epochs} epochs "
+        f"in {seconds:.0f} s. The numbers below are errors on {n_frames} structures it has not seen."
+    )
+    return render("TiO₂: from DFT to a checked potential", subtitle, cards(rows.values()), sections)
+
+
+TASK = Task(
+    "demo",
+    DemoSettings,
+    DemoResult,
+    run,
+    examples=("rutile demo", "rutile demo seconds=60 out=quick"),
+)
