@@ -1,0 +1,98 @@
+"""Train with the normal task, evaluate with the normal task, and write the errors beside published ones.
+
+Shared by accuracy_tio2_aenet.py and accuracy_mlearn.py; does nothing when run itself.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rutile.cli.terminal import RichReporter
+from rutile.core.config import load
+from rutile.tasks import evaluate, train
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+EXAMPLES = HERE.parent / "examples"
+SHARED = HERE.parent.parent / "shared" / "data"
+
+
+def train_and_evaluate(
+    job: Path, pairs: Sequence[str], test: Path, out: Path, force_limit: float | None = None
+) -> dict[str, Any]:
+    """Errors of the job's potential on `test`, with the time that training took.
+
+    Args:
+        job: YAML file of the train task.
+        pairs: changes, `key=value`.
+        test: labelled structures.
+        out: folder of the run.
+        force_limit: report frames with all |F| below this (eV/Angstrom) apart.
+    """
+    began, used = time.monotonic(), _cpu_seconds()
+    with RichReporter() as reporter:
+        settings = load(train.TrainTaskSettings, [job], [*pairs, f"out={out}"])
+        trained = train.run(settings, reporter)
+        wall, cpu = time.monotonic() - began, _cpu_seconds() - used
+        found = evaluate.run(
+            evaluate.EvaluateSettings(
+                model=trained.model, data=[test], read=settings.read, out=out / "evaluation", force_limit=force_limit
+            ),
+            reporter,
+        )
+    return {
+        "errors": [row.model_dump() for row in found.errors if row.subset in ("all", "limit")],
+        "frames": found.frames,
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "stopped": trained.stopped,
+        "training_wall_seconds": round(wall, 1),
+        "training_cpu_seconds": round(cpu, 1),
+        "settings": settings.model_dump(mode="json", exclude={"data", "out", "split"}),
+    }
+
+
+def error(result: dict[str, Any], quantity: str, kind: str, unit: str, frames: str = "all") -> float:
+    """One error of a result."""
+    return next(
+        float(row[kind])
+        for row in result["errors"]
+        if (row["quantity"], row["unit"], row["name"]) == (quantity, unit, frames)
+    )
+
+
+def write(name: str, results: dict[str, Any], table: str) -> None:
+    """results/NAME.json and results/NAME.md, with the version of the code and the machine."""
+    machine = f"{platform.machine()}, {_threads()} threads"
+    about = {"code": _version(), "machine": machine, "python": platform.python_version()}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(about | results, indent=1, ensure_ascii=False) + "\n")
+    note = f"\nrutile {about['code']}, {about['machine']}. Written by benchmarks/{name}.py.\n"
+    (RESULTS / f"{name}.md").write_text(table + note)
+    with RichReporter() as reporter:
+        reporter.info(table)
+
+
+def _version() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--tags"], cwd=HERE, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _cpu_seconds() -> float:
+    use = resource.getrusage(resource.RUSAGE_SELF)
+    return use.ru_utime + use.ru_stime
