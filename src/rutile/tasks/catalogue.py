@@ -13,6 +13,7 @@ TASKS: dict[str, str] = {
     "relax": "rutile.tasks.relax:TASK",
     "inspect": "rutile.tasks.inspect:TASK",
     "convert": "rutile.tasks.convert:TASK",
+    "demo": "rutile.tasks.demo:TASK",
     "doctor": "rutile.tasks.doctor:TASK",
 }
 

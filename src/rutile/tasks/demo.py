@@ -54,26 +54,18 @@ class RelaxedPolymorph(Result):
 
     name: str
     """Such as "anatase"."""
-    energy_dft: float
+    dft: float
     """Energy above the DFT's lowest polymorph (meV per formula unit)."""
-    energy: float | None
+    ours: float | None
     """The same by the potential, above the potential's lowest polymorph (meV per formula unit)."""
-    a_dft: float
+    abc_dft: tuple[float, float, float]
     """Lattice constants of the conventional cell by DFT (Å)."""
-    a: float | None
+    abc: tuple[float, float, float] | None
     """The same by the potential (Å)."""
-    b_dft: float
-    """As a_dft."""
-    b: float | None
-    """As a."""
-    c_dft: float
-    """As a_dft."""
-    c: float | None
-    """As a."""
-    volume_error: float | None
+    volume: float | None
     """Difference of the volume (%)."""
-    spacegroup: str
-    """Found after the relaxation with the potential; "" where that failed."""
+    group: str
+    """Space group after the relaxation with the potential; "" where that failed."""
 
 
 class DemoResult(Result):
@@ -217,20 +209,15 @@ def beside(references: list[Polymorph], found: dict[str, Polymorph | None]) -> l
     out = []
     for p in references:
         q = found[p.name]
-        lengths = q.crystal.lengths if q is not None else (None, None, None)
         out.append(
             RelaxedPolymorph(
                 name=p.name,
-                energy_dft=1000 * (p.energy - zero_dft),
-                energy=None if q is None else 1000 * (q.energy - zero),
-                a_dft=p.crystal.lengths[0],
-                a=lengths[0],
-                b_dft=p.crystal.lengths[1],
-                b=lengths[1],
-                c_dft=p.crystal.lengths[2],
-                c=lengths[2],
-                volume_error=None if q is None else 100 * (q.volume / p.volume - 1),
-                spacegroup="" if q is None else q.crystal.spacegroup,
+                dft=1000 * (p.energy - zero_dft),
+                ours=None if q is None else 1000 * (q.energy - zero),
+                abc_dft=p.crystal.lengths,
+                abc=None if q is None else q.crystal.lengths,
+                volume=None if q is None else 100 * (q.volume / p.volume - 1),
+                group="" if q is None else q.crystal.spacegroup,
             )
         )
     return out
@@ -244,8 +231,8 @@ def polymorph_section(polymorphs: list[RelaxedPolymorph]) -> Section:
     from rutile.train.report import Figures, Section, Table, Text
 
     names = [p.name for p in polymorphs]
-    dft = np.array([p.energy_dft for p in polymorphs])
-    ours = np.array([np.nan if p.energy is None else p.energy for p in polymorphs])
+    dft = np.array([p.dft for p in polymorphs])
+    ours = np.array([np.nan if p.ours is None else p.ours for p in polymorphs])
     intro = (
         "Every polymorph was relaxed, atoms and cell, once by DFT and once by the trained potential, which started from "
         f"the DFT's structure with all atoms displaced at random by about {NUDGE:g} Å. Energies are those of one formula "
@@ -253,12 +240,13 @@ def polymorph_section(polymorphs: list[RelaxedPolymorph]) -> Section:
     )
     energies = Table(
         ("polymorph", "DFT (meV)", "potential (meV)", "volume (%)", "space group after"),
-        [(p.name, p.energy_dft, p.energy, p.volume_error, p.spacegroup or "did not relax") for p in polymorphs],
+        [(p.name, p.dft, p.ours, p.volume, p.group or "did not relax") for p in polymorphs],
         "Energy above the lowest polymorph, and difference of the volume to the DFT's.",
     )
+    none = (None, None, None)
     lattice = Table(
         ("polymorph", "a DFT (Å)", "a", "b DFT (Å)", "b", "c DFT (Å)", "c"),
-        [(p.name, p.a_dft, p.a, p.b_dft, p.b, p.c_dft, p.c) for p in polymorphs],
+        [(p.name, *(x for pair in zip(p.abc_dft, p.abc or none, strict=True) for x in pair)) for p in polymorphs],
         "Lattice constants of the conventional cell by DFT and by the potential.",
     )
     figure = energy_order(names, dft, ours, "energy above the lowest (meV per TiO₂)")
@@ -281,7 +269,9 @@ def data_section(provenance: dict[str, Any], census: dict[str, Any], files: dict
         "run again (scripts/tio2_starter.py). The parts were chosen at random, in equal proportion for each kind; the "
         "steps of the DFT relaxations are all in the training part. The test part was never seen in training."
     )
-    table = Table(("kind of frame", *files), [(kind, *(n[part] for part in files)) for kind, n in sorted(counts.items())])
+    table = Table(
+        ("kind of frame", *files), [(kind, *(n[part] for part in files)) for kind, n in sorted(counts.items())]
+    )
     labels = {k: provenance[k] for k in ("calc_mode", "code", "paw_datasets", "settings", "units", "settings_hash")}
     return Section(
         "Data",

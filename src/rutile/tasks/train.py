@@ -336,7 +336,7 @@ def _finish(
     for potential in potentials:
         potential.set_reference_energies(references)
     model, report = settings.out / MODEL_FILE, settings.out / REPORT_FILE
-    Model(potentials, info).save(model)
+    Model([potential.double() for potential in potentials], info).save(model)
     _write_report(settings, store, assessments, results, report)
     reporter.info(f"model: {model.resolve()}")
     reporter.info(f"report: {report.resolve()}")
