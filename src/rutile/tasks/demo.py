@@ -234,9 +234,9 @@ def polymorph_section(polymorphs: list[RelaxedPolymorph]) -> Section:
     dft = np.array([p.dft for p in polymorphs])
     ours = np.array([np.nan if p.ours is None else p.ours for p in polymorphs])
     intro = (
-        "Every polymorph was relaxed, atoms and cell, once by DFT and once by the trained potential, which started from "
-        f"the DFT's structure with all atoms displaced at random by about {NUDGE:g} Å. Energies are those of one formula "
-        "unit above the lowest polymorph of the same method."
+        "Every polymorph was relaxed, atoms and cell, once by DFT and once by the trained potential, which started "
+        f"from the DFT's structure with all atoms displaced at random by about {NUDGE:g} Å. Energies are those of one "
+        "formula unit above the lowest polymorph of the same method."
     )
     energies = Table(
         ("polymorph", "DFT (meV)", "potential (meV)", "volume (%)", "space group after"),
@@ -265,8 +265,8 @@ def data_section(provenance: dict[str, Any], census: dict[str, Any], files: dict
             kind[part] += 1
     total = sum(sum(kind.values()) for kind in counts.values())
     intro = (
-        f"{total} frames of TiO₂ that rutile labelled itself with density functional theory, by a script that anyone can "
-        "run again (scripts/tio2_starter.py). The parts were chosen at random, in equal proportion for each kind; the "
+        f"{total} frames of TiO₂ that rutile labelled itself with density functional theory, by a script that anyone "
+        "can run again (scripts/tio2_starter.py). The parts were chosen at random, in equal proportion for each kind; the "
         "steps of the DFT relaxations are all in the training part. The test part was never seen in training."
     )
     table = Table(
@@ -292,8 +292,8 @@ def page(n_frames: int, epochs: int, seconds: float, rows: dict[tuple[str, str],
     from rutile.train.sections import cards
 
     subtitle = (
-        f"A Behler-Parrinello potential with 70 symmetry functions per element, trained on PBE labels for {epochs} epochs "
-        f"in {seconds:.0f} s. The numbers below are errors on {n_frames} structures it has not seen."
+        f"A Behler-Parrinello potential with 70 symmetry functions per element, trained on PBE labels for {epochs} "
+        f"epochs in {seconds:.0f} s. The numbers below are errors on {n_frames} structures it has not seen."
     )
     return render("TiO₂: from DFT to a checked potential", subtitle, cards(rows.values()), sections)
 
