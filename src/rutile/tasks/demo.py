@@ -154,7 +154,7 @@ def train_settings(settings: DemoSettings, files: dict[str, Path]) -> TrainTaskS
         "data": [files["train"], files["valid"]],
         "split": {"valid_files": [files["valid"]]},
         "out": settings.out / "run",
-        "potential": {"name": "behler", "table": TABLE, "hidden": settings.hidden},
+        "potential": {"name": "behler", "table": TABLE, "hidden": settings.hidden, "scaling": "whitened"},
         "loss": {
             "energy": {"start": 1.0, "limit": 100.0},
             "force": {"start": 10.0, "limit": 1.0},
@@ -266,8 +266,8 @@ def data_section(provenance: dict[str, Any], census: dict[str, Any], files: dict
     total = sum(sum(kind.values()) for kind in counts.values())
     intro = (
         f"{total} frames of TiO₂ that rutile labelled itself with density functional theory, by a script that anyone "
-        "can run again (scripts/tio2_starter.py). The parts were chosen at random, in equal proportion for each kind; the "
-        "steps of the DFT relaxations are all in the training part. The test part was never seen in training."
+        "can run again (scripts/tio2_starter.py). The parts were chosen at random, in equal proportion for each kind; "
+        "the steps of the DFT relaxations are all in the training part. The test part was never seen in training."
     )
     table = Table(
         ("kind of frame", *files), [(kind, *(n[part] for part in files)) for kind, n in sorted(counts.items())]
