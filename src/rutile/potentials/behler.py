@@ -88,12 +88,13 @@ class Behler(nn.Module):
         for e, (z, network) in enumerate(zip(self.elements, self.networks, strict=True)):
             mine = (position == e).nonzero().squeeze(1)
             if len(mine):
-                g = torch.cat(
-                    [descriptors[mine], descriptors.new_zeros(1, self.table.width)]
-                )  # last row: no neighbours
+                own = descriptors[mine]
+                g = torch.cat([own, own.new_zeros(1, self.table.width)])  # last row: no neighbours
                 out = network(self.scaling(e, g)[:, : len(self.table.functions[z])]).squeeze(1)
+                # Rows of a matrix product round differently; the mask makes an isolated atom E0 to the last bit.
+                has_neighbors = (own != 0).any(1)
                 rows.append(mine)
-                energy.append(out[:-1] - out[-1])
+                energy.append((out[:-1] - out[-1]) * has_neighbors)
         if not rows:
             return reference
         change = torch.empty_like(descriptors[:, 0]).index_copy(0, torch.cat(rows), torch.cat(energy))
