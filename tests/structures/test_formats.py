@@ -20,7 +20,7 @@ NAMES = {
     "deepmd": "system", "traj": "f.traj", "db": "f.db", "aselmdb": "f.aselmdb",
 }  # fmt: skip
 ROUND_TRIP = settings(
-    max_examples=12, deadline=None, derandomize=True, database=None,
+    max_examples=6, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 

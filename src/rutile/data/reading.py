@@ -101,7 +101,8 @@ def _read_one(path: Path, number: int, entry: Atoms | BadFrame, settings: ReadSe
     if isinstance(entry, BadFrame):
         return Reading(path, number, problem=type(entry.problem)(f"{place}: {entry.problem}"))
     try:
-        frame, labels = to_frame(entry, settings, scale, source=f"{path}#{number}")
+        with np.errstate(all="ignore"):  # absurd numbers give infinities, which the checks name
+            frame, labels = to_frame(entry, settings, scale, source=f"{path}#{number}")
     except DataError as error:
         return Reading(path, number, problem=type(error)(f"{place}: {error}"))
     return Reading(path, number, frame, entry, labels, frozenset(label_like_keys(entry)))

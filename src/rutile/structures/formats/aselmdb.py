@@ -52,6 +52,7 @@ def read(path: Path) -> Iterator[Entry]:
     except lmdb.Error as error:
         raise FileError(f"not an LMDB file, or damaged ({str(error)[:100]})") from None
     try:
+        _require_whole(path / "data.mdb" if path.is_dir() else path, environment)
         with environment.begin() as transaction:
             ids = sorted(int(key) for key in transaction.cursor().iternext(values=False) if key.isdigit())
             for number in ids:
@@ -60,6 +61,17 @@ def read(path: Path) -> Iterator[Entry]:
         raise FileError(f"damaged LMDB file ({str(error)[:100]})") from None
     finally:
         environment.close()
+
+
+def _require_whole(path: Path, environment: Any) -> None:
+    """Refuse a truncated file: LMDB maps it into memory, and touching what is not there would kill the process.
+
+    Raises:
+        FileError: the file is shorter than its own table of contents says.
+    """
+    need = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if (size := path.stat().st_size) < need:
+        raise FileError(f"truncated: {size} bytes of {need}")
 
 
 def _row(value: bytes, number: int) -> Entry:

@@ -27,33 +27,49 @@ _NINE = re.compile(r"(^|\s)(stress|virial)(?=\s*=)")
 def read(path: Path) -> Iterator[Entry]:
     """Frames of an extended XYZ file, one at a time.
 
+    A frame followed by something else than the header of another has a wrong number of atoms: it is bad, and reading
+    goes on at the next line that is a number alone.
+
     Raises:
         FileError: from here on the file cannot be understood.
     """
     with path.open("rb") as handle:
         size = os.fstat(handle.fileno()).st_size
-        number = 0
-        while header := handle.readline(MAX_LINE):
+        header, number = handle.readline(MAX_LINE), 0
+        while header:
             if not header.strip():
                 if handle.read().strip():
                     raise FileError(f"line {number + 1} is empty, and text follows: expected the number of atoms")
                 return
             lines = _frame_lines(handle, header, number, size)
+            number += len(lines) + 1
+            header = handle.readline(MAX_LINE)
+            extra = 0
+            while header.strip() and not _is_header(header):
+                decode(header, number)
+                header, number, extra = handle.readline(MAX_LINE), number + 1, extra + 1
+            if extra:
+                yield BadFrame(
+                    DataError(
+                        f"{len(lines) - 1} atoms announced, but {extra} more lines follow: a wrong number of atoms"
+                    )
+                )
+                continue
             try:
                 yield _parse(lines)
             except DataError as error:
                 yield BadFrame(error)
-            number += len(lines) + 1
+
+
+def _is_header(line: bytes) -> bool:
+    return re.fullmatch(rb"\s*\d{1,15}\s*", line) is not None
 
 
 def _frame_lines(handle: BinaryIO, header: bytes, number: int, size: int) -> list[str]:
-    """Comment line and atom lines of the frame whose header was just read."""
+    """Comment line and atom lines of the frame whose header was just read; `number` lines were read before it."""
     text = decode(header, number).strip()
-    if not re.fullmatch(r"\d{1,15}", text):
-        raise FileError(
-            f"line {number + 1} should be a number of atoms, but is {text[:40]!r}: not an extended XYZ file, "
-            "or the frame before has another number of atoms than its header says"
-        )
+    if not _is_header(header):
+        raise FileError(f"line {number + 1} should be a number of atoms, but is {text[:40]!r}: not extended XYZ")
     count = int(text)
     left = size - handle.tell()
     if count * SHORTEST_ATOM > left + 1:

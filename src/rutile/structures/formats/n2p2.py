@@ -75,9 +75,9 @@ def _parse(block: list[tuple[int, str]]) -> Atoms:
         if atomic_numbers.get(symbol, 0) == 0:
             raise DataError(f"atom {k}: unknown element {rows[k][3]!r}")
     table = np.array([floats([*row[:3], row[4], *row[6:]], f"atom {k}") for k, row in enumerate(rows)])
-    cell = np.array([floats(row, "lattice") for row in found["lattice"]])
-    if len(found["lattice"]) not in (0, 3) or (len(cell) and cell.shape != (3, 3)):
+    if [len(row) for row in found["lattice"]] not in ([], [3, 3, 3]):
         raise DataError(f"3 lattice lines of 3 numbers expected, found {found['lattice']}")
+    cell = np.array([floats(row, "lattice") for row in found["lattice"]])
     periodic = len(cell) == 3
     atoms = Atoms(
         symbols,

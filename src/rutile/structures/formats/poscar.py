@@ -35,9 +35,12 @@ def read(path: Path) -> Iterator[Entry]:
     """
     lines = [line.split("!")[0] for line in text_lines(path)]
     try:
-        yield _parse(lines)
+        with np.errstate(all="ignore"):  # absurd numbers give infinities, which the checks of a frame name
+            atoms = _parse(lines)
     except DataError as error:
         yield BadFrame(error)
+        return
+    yield atoms
 
 
 def _parse(lines: list[str]) -> Atoms:

@@ -120,18 +120,19 @@ def read_traj(path: Path) -> Iterator[Entry]:
     Raises:
         FileError: not a trajectory of this kind.
     """
-    try:
-        reader = TrajectoryReader(str(path))
-    except Exception as error:
-        raise FileError(f"not an ASE trajectory, or truncated ({_brief(error)})") from None
-    try:
+    with path.open("rb") as handle:
+        try:
+            reader = TrajectoryReader(handle)
+        except Exception as error:
+            raise FileError(f"not an ASE trajectory, or truncated ({_brief(error)})") from None
         for k in range(len(reader)):
             try:
-                yield reader[k]
+                atoms = reader[k]
+                atoms.set_constraint()
             except Exception as error:
                 yield BadFrame(DataError(f"damaged frame ({_brief(error)})"))
-    finally:
-        reader.close()
+                continue
+            yield atoms
 
 
 def write_traj(path: Path, frames: Iterable[Atoms]) -> int:
