@@ -122,18 +122,19 @@ def test_prefactors_and_learning_rate_reach_the_step(store, tmp_path):
     assert [row["learning_rate"] for row in result.history] == [0.01, 0.005]
 
 
-def test_best_weights_are_kept_not_the_last(store, tmp_path):
-    how = settings(optimizer=s.Sgd(learning_rate=0.01, momentum=0.9), epochs=25, batch_size=1)
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_weights_asked_for_are_kept(store, tmp_path, keep):
+    how = settings(optimizer=s.Sgd(learning_rate=0.01, momentum=0.9), epochs=25, batch_size=1, keep=keep)
     potential, result = run(store, tmp_path, how)
     scores = [row["valid_loss"] for row in result.history]
-    assert result.best_score == min(scores)
+    assert result.best_score == min(scores) < scores[-1], "the case must tell the two apart"
     assert result.best_epoch == scores.index(min(scores))
     _, valid = examples(store, potential)
     from rutile.train.loss import Prefactors, errors, structure_losses
 
     labelled, predict = valid.batch(np.arange(3))
     again = structure_losses(errors(predict(False), labelled), Prefactors(1, 1, 0), LOSS).mean().item()
-    assert again == pytest.approx(result.best_score, rel=1e-10)
+    assert again == pytest.approx(result.best_score if keep == "best" else scores[-1], rel=1e-10)
 
 
 def test_early_stopping_waits_as_long_as_told(store, tmp_path):

@@ -41,7 +41,7 @@ NAMED = 8
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to; the potential holds the best weights."""
+    """What a training came to; the potential holds the weights that `keep` asks for."""
 
     stopped: str
     """Why it ended: "epochs", "patience", "time", or the name of a signal."""
@@ -52,9 +52,9 @@ class FitResult:
     seconds: float
     """Time of the loop, earlier parts of a resumed run included."""
     best_epoch: int
-    """Epoch whose weights were kept."""
+    """Epoch of the best validation."""
     best_score: float
-    """Their validation loss with the limit prefactors."""
+    """Its validation loss with the limit prefactors."""
     history: list[Row]
     """Rows of metrics.csv."""
 
@@ -72,10 +72,10 @@ def fit(
     reweighter: Reweighter | None = None,
     stop: Callable[[], str | None] | None = None,
 ) -> FitResult:
-    """Train until the epochs, the patience or the time are over, or `stop` says so; leaves the best weights.
+    """Train until the epochs, the patience or the time are over, or `stop` says so.
 
     Args:
-        potential: is changed in place and ends with the best validated weights (averaged ones with `ema`).
+        potential: is changed in place and ends with the weights that `settings.keep` names (averaged ones with `ema`).
         train: structures to learn from.
         valid: structures that choose the best weights; if empty, the training structures do.
         settings: how.
@@ -163,7 +163,7 @@ class _Run:
                 reason = self._finished()
         self.save()
         self.log.close()
-        self._keep_best()
+        self._keep()
         return FitResult(
             reason, self.epoch, self.step, self.seconds, self.best.epoch, self.best.score, list(self.history)
         )
@@ -273,9 +273,9 @@ class _Run:
         self.schedule.observe(row["valid_loss"])
         return dict(row)
 
-    def _keep_best(self) -> None:
-        """Give the potential the best weights."""
-        if self.best.weights:
+    def _keep(self) -> None:
+        """Give the potential the best weights, or the last ones."""
+        if self.best.weights and self.settings.keep == "best":
             _copy(self.parameters, self.best.weights)
         elif self.average is not None:
             _copy(self.parameters, self.average.average)

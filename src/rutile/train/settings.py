@@ -275,6 +275,9 @@ class TrainSettings(Settings):
     """Decay of a running average of the weights, which is then validated and saved; 0.99 to 0.999 are usual."""
     validate_every: int = Field(default=1, ge=1)
     """Epochs between two validations."""
+    keep: Literal["best", "last"] = "best"
+    """Weights the model gets: those of the best validation, or those at the end (the average with ema). With `last` the
+    validation structures choose nothing, and a few extreme ones cannot."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after this many validations without a better score."""
     force_limit: EVPerAngstrom | None = Field(default=None, gt=0)
