@@ -11,7 +11,7 @@ from rutile.core.reporting import SilentReporter
 from rutile.data import statistics as room
 from rutile.data.frames import Frame
 from rutile.data.settings import ReferenceSettings
-from rutile.data.statistics import reference_energies, statistics
+from rutile.data.statistics import reference_energies, reference_sums, statistics
 from rutile.data.store import build_store
 
 E0 = {8: -432.1, 22: -1604.7}
@@ -30,7 +30,7 @@ def additive(compositions, noise=0.0):
     return [frame(c, sum(E0[z] for z in c) + len(c) * noise * rng.normal()) for c in compositions]
 
 
-@pytest.fixture(params=[2, 1024])
+@pytest.fixture(params=[3, 100_000])
 def block(request, monkeypatch):
     monkeypatch.setattr(room, "BLOCK", request.param)
 
@@ -146,3 +146,13 @@ def test_statistics_without_labels(tmp_path):
     got = statistics(build_store([frame([8], None)], tmp_path / "s"), [0], {8: 0.0})
     assert (got.n_energy, got.n_forces, got.n_stress) == (0, 0, 0)
     assert np.isnan([got.energy_mean, got.energy_std, got.force_rms, got.force_max, got.stress_rms]).all()
+
+
+@pytest.mark.usefixtures("block")
+def test_reference_sums(tmp_path):
+    frames = some_frames(20)
+    got = reference_sums(build_store(frames, tmp_path / "s"), E0)
+    assert got == pytest.approx([sum(E0[z] for z in f.numbers) for f in frames], rel=1e-14)
+    assert reference_sums(build_store(frames, tmp_path / "t"), {8: 1.0}).tolist() == [
+        (f.numbers == 8).sum() for f in frames
+    ]

@@ -6,7 +6,7 @@ E ~ sum_Z n_Z E0_Z by least squares over energies per atom. Labels are read in b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,13 @@ import numpy as np
 from rutile.core.elements import number, symbol
 from rutile.core.errors import LabelError
 from rutile.core.reporting import Reporter, SilentReporter
+from rutile.data.arrays import gather
+from rutile.data.batches import BatchSampler
 from rutile.data.settings import ReferenceSettings
 from rutile.data.store import Store
 
-BLOCK = 1024
-"""Frames read at a time."""
+BLOCK = 100_000
+"""Atoms read at a time (at least one frame)."""
 ALONE = 8.0
 """A single atom whose images are at least this far away (Angstrom) is an isolated atom."""
 
@@ -132,6 +134,12 @@ def least_squares(
     return dict(zip(elements[free].tolist(), solution.tolist(), strict=True))
 
 
+def reference_sums(store: Store, references: Mapping[int, float]) -> np.ndarray:
+    """Sum of the reference energies of each frame's atoms (eV), [F]; elements without a reference count 0."""
+    known = np.array([references.get(z, 0.0) for z in store.elements])
+    return np.concatenate([counts @ known for _, counts in _compositions(store, np.arange(len(store)))])
+
+
 def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: dict[int, float]) -> Statistics:
     """Counts and spreads of the labels of some frames, in one pass.
 
@@ -199,12 +207,11 @@ def _compositions(store: Store, ids: Sequence[int] | np.ndarray) -> Iterator[tup
     """Blocks of frame numbers [B] with the atoms of each element of the store, [B, n elements]."""
     column = np.zeros(256, np.int64)
     column[list(store.elements)] = np.arange(len(store.elements))
-    ids = np.asarray(ids, dtype=np.int64)
-    width = len(store.elements)
-    for start in range(0, len(ids), BLOCK):
-        frames = ids[start : start + BLOCK]
-        numbers = store.batch(frames).structures
-        slot = numbers.system.numpy() * width + column[numbers.numbers.numpy()]
+    ids, width = np.asarray(ids, dtype=np.int64), len(store.elements)
+    for block in BatchSampler(store.sizes[ids], edges=BLOCK).in_order():
+        frames = ids[block]
+        numbers = gather(store.array("numbers"), store.array("offsets"), frames)
+        slot = np.repeat(np.arange(len(frames)), store.sizes[frames]) * width + column[numbers]
         yield frames, np.bincount(slot, minlength=len(frames) * width).reshape(len(frames), width)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.data.frames import Labelled
 from rutile.data.ragged import RaggedStore, open_or_build
+from rutile.data.statistics import reference_sums
 from rutile.data.store import Store
 from rutile.graph.graph import Edges
 from rutile.graph.neighbors import find_edges
@@ -60,7 +61,7 @@ class _Labels:
     def __init__(self, store: Store, ids: np.ndarray, dtype: torch.dtype, references: Mapping[int, float]) -> None:
         self.store, self.ids, self.dtype = store, np.asarray(ids, dtype=np.int64), dtype
         self.weights = torch.from_numpy(np.asarray(store.array("weight"))[self.ids].astype(np.float64))
-        self._shift = _reference_sums(store, references)
+        self._shift = torch.from_numpy(reference_sums(store, references))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,18 +75,6 @@ class _Labels:
         batch = self.store.batch(ids)
         batch.energy.sub_(self._shift[torch.from_numpy(ids)])
         return batch.to(dtype=self.dtype)
-
-
-def _reference_sums(store: Store, references: Mapping[int, float]) -> Tensor:
-    """Sum of the reference energies of each frame's atoms (eV), [frames]."""
-    table = np.zeros(256)
-    for number, energy in references.items():
-        table[number] = energy
-    per_atom = table[np.asarray(store.array("numbers"))]
-    total = np.concatenate([[0.0], np.cumsum(per_atom)])
-    ends = np.asarray(store.array("offsets"))
-    sums = np.add.reduceat(per_atom, ends[:-1]) if len(per_atom) else total[:0]
-    return torch.from_numpy(sums)
 
 
 class GraphExamples(_Labels):
