@@ -31,7 +31,7 @@ ROOM = 96 * 2**20
 TIMES = 3.2
 """Size of the store in units of the whole limit."""
 ATOMS = 5000
-SIDE = 140.0
+SIDE = 100.0
 
 
 def used():
@@ -70,8 +70,10 @@ def gas(n, sums):
 
 def main(folder):
     """Everything under the limit."""
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports the rest of torch
     limit = used() + ROOM
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    controls = [refused(lambda: np.ones(size, np.uint8)) for size in (ROOM // 2, ROOM + 2**20)]
     n = int(TIMES * limit / (ATOMS * 49))
     sums = np.zeros(2)
     store = build_store(gas(n, sums), folder / "store")
@@ -114,7 +116,7 @@ def main(folder):
         "energy_std": spread.energy_std,
         "steps": result.steps,
         "cache_files": [p.name for p in (folder / "cache").glob("*/*.bin")],
-        "too_much_is_refused": refused(lambda: np.ones(limit - used() + 2**20, np.uint8)),
+        "half_and_more_than_the_room_refused": controls,
         "whole_store_is_refused": refused(lambda: np.array(Store.open(store.folder).array("positions"))),
     }
     sys.stdout.write(json.dumps(out))
