@@ -7,6 +7,7 @@ the kernel reclaims their pages when it needs memory. Prints one JSON object.
 import json
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def main(folder):
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports the rest of torch
     limit = used() + ROOM
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    controls = [refused(lambda: np.ones(size, np.uint8)) for size in (ROOM // 2, ROOM + 2**20)]
+    controls = [refused(partial(np.ones, size, np.uint8)) for size in (ROOM // 2, ROOM + 2**20)]
     n = int(TIMES * limit / (ATOMS * 49))
     sums = np.zeros(2)
     store = build_store(gas(n, sums), folder / "store")
