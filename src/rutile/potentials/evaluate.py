@@ -1,18 +1,25 @@
 """The only place where energies become forces and stress.
 
 F = -dE/dR and stress = (1/V) dE/dstrain, with the symmetric strain e applied as R -> R (1 + e), cell -> cell (1 + e).
-`evaluate` differentiates through the geometry; `evaluate_linearised` uses cached descriptor derivatives.
+Energies depend on the geometry through r_e, the vectors of the edges, alone; with p_e = dE/dr_e
+
+    dE/dR_a = sum_{e to a} p_e - sum_{e from a} p_e,   dE/dstrain = sum_e (r_e p_e^T + p_e r_e^T) / 2.
+
+`evaluate` differentiates with respect to the vectors; `evaluate_linearised` uses cached descriptor derivatives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
+from rutile.potentials.parts.contract import contract, sum_edges, sum_images
+from rutile.potentials.parts.native import library
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
 
@@ -28,13 +35,18 @@ def evaluate(
         potential: any potential; its parameters set the precision together with `structures`.
         structures: the batch.
         edges: neighbours at `potential.cutoff`; found here when None.
-        training: keep the graph, so that a loss of forces and stress can be differentiated.
+        training: keep the graph, so that a loss of forces and stress can be differentiated. Without it a large batch
+            is worked on in parts, see `evaluate_members`.
     """
+    if not training:
+        return evaluate_members([potential], structures, edges=edges)[0]
     edges = find_edges(structures, potential.cutoff) if edges is None else edges
     with torch.enable_grad():
-        graph, inputs = _strained_graph(structures, edges)
-        prediction = _differentiate(potential(graph), structures, inputs, training)
-    return prediction if training else _detached(prediction)
+        graph = _with_open_vectors(build_graph(structures, edges))
+        atom_energy = potential(graph)
+        (push,) = _gradients(atom_energy, [graph.vectors], training=True)
+        d_positions, d_strain = sum_edges(push, graph)
+    return _prediction(structures, atom_energy, d_positions, d_strain)
 
 
 def evaluate_members(
@@ -43,14 +55,19 @@ def evaluate_members(
     *,
     edges: Edges | None = None,
     watch: Callable[[DescriptorPotential, Tensor], None] | None = None,
+    edges_at_once: int | None = None,
 ) -> list[Prediction]:
     """`evaluate` for each member of a committee; members with the same descriptors compute them once.
+
+    Where all members have descriptors, so that an atom's energy depends on its own edges alone, many edges are worked
+    on in parts of whole centres: memory beyond the edge list does not grow with the size of the batch.
 
     Args:
         potentials: members of one cutoff.
         structures: the batch.
         edges: neighbours at the members' cutoff; found here when None.
         watch: called with each potential that has descriptors and those (detached, [N, K]).
+        edges_at_once: largest part (a part has at least one centre); by default what suits the memory of a desk.
 
     Raises:
         ValueError: the members have different cutoffs.
@@ -58,22 +75,16 @@ def evaluate_members(
     if len({p.cutoff for p in potentials}) != 1:
         raise ValueError(f"members of different cutoffs: {sorted({p.cutoff for p in potentials})}")
     edges = find_edges(structures, potentials[0].cutoff) if edges is None else edges
-    known: dict[str, Tensor] = {}
-    predictions = []
-    with torch.enable_grad():
-        graph, inputs = _strained_graph(structures, edges)
-        for potential in potentials:
+    local = all(isinstance(p, DescriptorPotential) for p in potentials)
+    limit = edges_at_once or (200_000 if library() is not None else 20_000)
+    sums = [_Sums(structures) for _ in potentials]
+    for part in _parts(structures, edges, limit) if local else [_whole(structures, edges)]:
+        _add_part(sums, potentials, part, keep_descriptors=watch is not None)
+    if watch is not None:
+        for potential, total in zip(potentials, sums, strict=True):
             if isinstance(potential, DescriptorPotential):
-                if potential.descriptor_key not in known:
-                    known[potential.descriptor_key] = potential.describe(graph)
-                descriptors = known[potential.descriptor_key]
-                if watch is not None:
-                    watch(potential, descriptors.detach())
-                atom_energy = potential.energies(descriptors, graph.numbers)
-            else:
-                atom_energy = potential(graph)
-            predictions.append(_detached(_differentiate(atom_energy, structures, inputs, False, keep=True)))
-    return predictions
+                watch(potential, torch.cat(total.descriptors))
+    return [_prediction(structures, torch.cat(s.atom_energy), s.d_positions, s.d_strain) for s in sums]
 
 
 def linearise(potential: DescriptorPotential, structures: Structures, edges: Edges | None = None) -> Linearised:
@@ -81,18 +92,12 @@ def linearise(potential: DescriptorPotential, structures: Structures, edges: Edg
     edges = find_edges(structures, potential.cutoff) if edges is None else edges
     graph = build_graph(structures, edges)
     descriptors, jacobian = potential.describe_with_jacobian(graph)  # [N, K], [E, K, 3]
-    jacobian = jacobian.mT  # [E, 3, K]
     n = structures.n_atoms
     # One pair for each neighbour atom, images summed, and one for the centre itself (minus the sum of all).
     centre = torch.arange(n, device=edges.i.device)
     keys, slot = torch.unique(torch.cat([edges.i * n + edges.j, centre * (n + 1)]), return_inverse=True)
-    d_pair = jacobian.new_zeros(len(keys), 3, jacobian.shape[2])
-    d_pair.index_add_(0, slot[: len(edges.i)], jacobian)
-    d_pair.index_add_(0, slot[len(edges.i) :][edges.i], jacobian, alpha=-1)
-    d_strain = jacobian.new_zeros(n, 6, jacobian.shape[2])
-    for v, (a, b) in enumerate(VOIGT):
-        term = 0.5 * (jacobian[:, a] * graph.vectors[:, b, None] + jacobian[:, b] * graph.vectors[:, a, None])
-        d_strain[:, v].index_add_(0, edges.i, term)
+    n_edges = len(edges.i)
+    d_pair, d_strain = sum_images(jacobian, graph.vectors, edges.i, slot[:n_edges], slot[n_edges:], len(keys))
     return Linearised(
         structures.numbers,
         structures.system,
@@ -112,10 +117,10 @@ def evaluate_linearised(potential: DescriptorPotential, batch: Linearised, *, tr
         descriptors = batch.descriptors.detach().requires_grad_()
         atom_energy = potential.energies(descriptors, batch.numbers)
         energy = sum_by_system(atom_energy, batch.system, n_systems)
-        (slope,) = _gradients(energy, [descriptors], training)  # dE/dG, [N, K]
-        pushes = torch.matmul(batch.d_pair, slope[batch.pair_i].unsqueeze(2)).squeeze(2)  # [P, 3]
+        (slope,) = _gradients(atom_energy, [descriptors], training)  # dE/dG, [N, K]
+        pushes = contract(batch.d_pair, slope, batch.pair_i)  # [P, 3]
         forces = -torch.zeros_like(pushes[:1]).expand(len(slope), 3).index_add(0, batch.pair_j, pushes)
-        per_atom = torch.matmul(batch.d_strain, slope.unsqueeze(2)).squeeze(2)  # [N, 6]
+        per_atom = contract(batch.d_strain, slope, torch.arange(len(slope), device=slope.device))  # [N, 6]
         voigt = per_atom.new_zeros(n_systems, 6).index_add(0, batch.system, per_atom)
     d_strain = voigt[:, [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(-1, 3, 3)
     prediction = Prediction(energy, forces, _stress(d_strain, batch.volume), atom_energy)
@@ -132,34 +137,107 @@ def periodic_volume(structures: Structures) -> Tensor:
     return torch.where(structures.pbc.all(1), structures.volume, torch.zeros_like(structures.volume))
 
 
-def _strained_graph(structures: Structures, edges: Edges) -> tuple[Graph, list[Tensor]]:
-    """The graph as a function of fresh positions [N, 3] and strain [S, 3, 3] (zero), and those two."""
-    positions = structures.positions.detach().requires_grad_()
-    strain = torch.zeros_like(structures.cell, requires_grad=True)
-    deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.mT)
-    strained = structures.replace(
-        positions=torch.einsum("na,nab->nb", positions, deform[structures.system]), cell=structures.cell @ deform
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Some centres of a batch with all their edges."""
+
+    graph: Graph
+    """Its atoms are the centres, then those of their neighbours that are not centres (without edges)."""
+    atoms: Tensor | None
+    """Number in the batch of each atom of the graph; None: the whole batch."""
+    n_centres: int
+
+
+class _Sums:
+    """What the parts of a batch add up to, for one potential."""
+
+    def __init__(self, structures: Structures) -> None:
+        self.d_positions = torch.zeros_like(structures.positions)
+        self.d_strain = torch.zeros_like(structures.cell)
+        self.atom_energy: list[Tensor] = []
+        self.descriptors: list[Tensor] = []
+
+
+def _add_part(sums: Sequence[_Sums], potentials: Sequence[Potential], part: _Part, *, keep_descriptors: bool) -> None:
+    """Energies and derivatives of one part."""
+    n = part.n_centres
+    known: dict[str, Tensor] = {}
+    with torch.enable_grad():
+        graph = _with_open_vectors(part.graph)
+        for total, potential in zip(sums, potentials, strict=True):
+            if isinstance(potential, DescriptorPotential):
+                if potential.descriptor_key not in known:
+                    known[potential.descriptor_key] = potential.describe(graph)
+                descriptors = known[potential.descriptor_key][:n]
+                atom_energy = potential.energies(descriptors, graph.numbers[:n])
+                if keep_descriptors:
+                    total.descriptors.append(descriptors.detach())
+            else:
+                atom_energy = potential(graph)
+            (push,) = _gradients(atom_energy, [graph.vectors], training=False, keep=len(potentials) > 1)
+            d_positions, d_strain = sum_edges(push, graph)
+            total.d_strain += d_strain
+            if part.atoms is None:
+                total.d_positions += d_positions
+            else:
+                total.d_positions.index_add_(0, part.atoms, d_positions)
+            total.atom_energy.append(atom_energy.detach())
+
+
+def _whole(structures: Structures, edges: Edges) -> _Part:
+    return _Part(build_graph(structures, edges), None, structures.n_atoms)
+
+
+def _parts(structures: Structures, edges: Edges, edges_at_once: int) -> Iterator[_Part]:
+    """The batch in parts of whole centres with at most `edges_at_once` edges, or one centre."""
+    if len(edges.i) <= edges_at_once:
+        yield _whole(structures, edges)
+        return
+    n = structures.n_atoms
+    last_edge = torch.bincount(edges.i, minlength=n).cumsum(0)
+    start = done = 0
+    while start < n:
+        stop = max(start + 1, int(torch.searchsorted(last_edge, done + edges_at_once, right=True)))
+        end = int(last_edge[stop - 1])
+        yield _part(structures, edges, slice(start, stop), slice(done, end))
+        start, done = stop, end
+
+
+def _part(structures: Structures, edges: Edges, centres: slice, chosen: slice) -> _Part:
+    """The part of a batch that consists of some centres and their edges, with atoms renumbered."""
+    n, n_centres = structures.n_atoms, centres.stop - centres.start
+    j = edges.j[chosen]
+    is_other = torch.zeros(n, dtype=torch.bool, device=j.device)
+    is_other[j] = True
+    is_other[centres] = False
+    atoms = torch.cat([torch.arange(centres.start, centres.stop, device=j.device), is_other.nonzero().squeeze(1)])
+    place = torch.empty(n, dtype=torch.long, device=j.device)
+    place[atoms] = torch.arange(len(atoms), device=j.device)
+    mine = structures.replace(
+        numbers=structures.numbers[atoms], positions=structures.positions[atoms], system=structures.system[atoms]
     )
-    return build_graph(strained, edges), [positions, strain]
+    renumbered = Edges(edges.i[chosen] - centres.start, place[j], edges.shift[chosen], edges.cutoff)
+    return _Part(build_graph(mine, renumbered), atoms, n_centres)
 
 
-def _differentiate(
-    atom_energy: Tensor, structures: Structures, inputs: list[Tensor], training: bool, keep: bool = False
-) -> Prediction:
-    """Sums and derivatives of atom energies made from `_strained_graph`; `keep` allows another call on its graph."""
-    energy = sum_by_system(atom_energy, structures.system, structures.n_systems)
-    d_positions, d_strain = _gradients(energy, inputs, training, keep)
-    return Prediction(energy, -d_positions, _stress(d_strain, periodic_volume(structures)), atom_energy)
+def _with_open_vectors(graph: Graph) -> Graph:
+    """The graph with vectors that gradients can be asked for."""
+    return dataclasses.replace(graph, vectors=graph.vectors.detach().requires_grad_())
 
 
-def _gradients(energy: Tensor, inputs: list[Tensor], training: bool, keep: bool = False) -> list[Tensor]:
-    """dE/dinput for each input; zeros where the energy does not depend on it."""
-    if not energy.requires_grad:
+def _gradients(atom_energy: Tensor, inputs: list[Tensor], training: bool, keep: bool = False) -> list[Tensor]:
+    """dE/dinput for each input; zeros where the energy does not depend on it. `keep` allows another call."""
+    if not atom_energy.requires_grad:
         return [torch.zeros_like(x) for x in inputs]
     grads = torch.autograd.grad(
-        energy.sum(), inputs, create_graph=training, retain_graph=training or keep, allow_unused=True
+        atom_energy.sum(), inputs, create_graph=training, retain_graph=training or keep, allow_unused=True
     )
     return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, inputs, strict=True)]
+
+
+def _prediction(structures: Structures, atom_energy: Tensor, d_positions: Tensor, d_strain: Tensor) -> Prediction:
+    energy = sum_by_system(atom_energy, structures.system, structures.n_systems)
+    return Prediction(energy, -d_positions, _stress(d_strain, periodic_volume(structures)), atom_energy)
 
 
 def _stress(d_strain: Tensor, volume: Tensor) -> Tensor:

@@ -49,7 +49,8 @@ class Structures:
     @property
     def volume(self) -> Tensor:
         """Cell volume (Angstrom^3), [S]; 0 where the cell does not span three dimensions."""
-        volume: Tensor = torch.linalg.det(self.cell).abs()
+        a, b, c = self.cell.unbind(1)
+        volume: Tensor = (a * torch.linalg.cross(b, c)).sum(1).abs()
         return volume
 
     def replace(self, **changes: Tensor) -> Structures:

@@ -150,7 +150,7 @@ class _Gradient(Function):
         to_cotangent = to_vectors = None
         if ctx.needs_input_grad[0]:
             to_cotangent = _Change.apply(tangents[0], vectors, ctx.work)  # type: ignore[no-untyped-call]
-        if ctx.needs_input_grad[1]:
+        if _wanted(ctx, 1):
             to_vectors = _curvature(ctx.work, cotangent, vectors, tangents[0])
         return to_cotangent, to_vectors, None
 
@@ -172,9 +172,20 @@ class _Change(Function):
         to_tangent = to_vectors = None
         if ctx.needs_input_grad[0]:
             to_tangent = _Gradient.apply(cotangents[0], vectors, ctx.work)  # type: ignore[no-untyped-call]
-        if ctx.needs_input_grad[1]:
+        if _wanted(ctx, 1):
             to_vectors = _curvature(ctx.work, cotangents[0], vectors, tangent)
         return to_tangent, to_vectors, None
+
+
+def _wanted(ctx: Any, n: int) -> bool:
+    """Whether the running backward pass will use the gradient of input n; not so if `inputs=` asks for others only."""
+    if not ctx.needs_input_grad[n]:
+        return False
+    node = ctx.next_functions[n][0]
+    try:
+        return node is not None and bool(torch._C._will_engine_execute_node(node))
+    except (AttributeError, RuntimeError):  # a leaf in autograd.grad, or another version of PyTorch: be safe
+        return True
 
 
 def _curvature(work: _Work, cotangent: Tensor, vectors: Tensor, tangent: Tensor) -> Tensor:
