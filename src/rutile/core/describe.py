@@ -144,7 +144,7 @@ def bounds(marks: tuple[Any, ...]) -> str:
         parts = [p for part in parts for p in (part if isinstance(part, at.GroupedMetadata) else [part])]
         for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<=")):
             words += [f"{sign} {getattr(p, name)}" for p in parts if getattr(p, name, None) is not None]
-        for name, text in (("min_length", "at least {} of them"), ("max_length", "at most {} of them")):
+        for name, text in (("min_length", "(at least {})"), ("max_length", "(at most {})")):
             words += [text.format(getattr(p, name)) for p in parts if getattr(p, name, None)]
         words += [f"like {p.pattern}" for p in parts if isinstance(getattr(p, "pattern", None), str)]
     return ", ".join(words)
