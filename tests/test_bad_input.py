@@ -1,4 +1,4 @@
-"""Bad files, bad settings, bad disks: one clear line, exit code 2 (130 after Ctrl-C), no traceback, nothing half-written."""
+"""Bad files, settings, disks: one clear line, exit code 2 (130 after Ctrl-C), no traceback, nothing half-written."""
 
 from __future__ import annotations
 
@@ -121,6 +121,8 @@ def header_of_model(place: Place, change: Callable[[dict], None]) -> bytes:
     return struct.pack("<Q", len(text)) + text + raw[8 + size :]
 
 
+HEAD = 'Properties=species:S:1:pos:R:3 pbc="T T T"'
+CUBE = f'Lattice="3 0 0 0 3 0 0 0 3" {HEAD}'
 ATOM = "Cu 0.0 0.0 0.0 0.0 0.0 0.0"
 
 DATA_CASES: dict[str, tuple[Callable[[Place], str], tuple[str, ...]]] = {
@@ -135,37 +137,33 @@ DATA_CASES: dict[str, tuple[Callable[[Place], str], tuple[str, ...]]] = {
     "negative atom count": (lambda p: p.data("x.extxyz", set_line(6, "-4")), ("x.extxyz",)),
     "zero atoms": (lambda p: p.file("x.extxyz", '0\nenergy=1.0 pbc="F F F"\n'), ("x.extxyz",)),
     "too few columns": (lambda p: p.data("x.extxyz", set_line(3, "Cu 0.0 0.1")), ("x.extxyz",)),
-    "text where a number belongs": (lambda p: p.data("x.extxyz", set_line(3, ATOM.replace("0.0", "abc", 1))), ("x.extxyz",)),
+    "text where a number belongs": (
+        lambda p: p.data("x.extxyz", set_line(3, ATOM.replace("0.0", "abc", 1))),
+        ("x.extxyz",),
+    ),
     "NaN position": (lambda p: p.data("x.extxyz", set_line(8, ATOM.replace("0.0", "nan", 1))), ("x.extxyz", "1")),
     "NaN force": (lambda p: p.data("x.extxyz", set_line(8, "Cu 0.0 0.0 0.0 0.0 0.0 nan")), ("x.extxyz", "1")),
     "NaN energy": (
-        lambda p: p.file("x.extxyz", p.text.replace("energy=", "energy=nan old=", 1)), ("x.extxyz", "energy")
+        lambda p: p.file("x.extxyz", p.text.replace("energy=", "energy=nan old=", 1)),
+        ("x.extxyz", "energy"),
     ),
     "NaN cell": (lambda p: p.data("x.extxyz", swap(1, 'Lattice="', 'Lattice="nan ')), ("x.extxyz",)),
     "unknown element": (lambda p: p.data("x.extxyz", set_line(8, ATOM.replace("Cu", "Qq"))), ("x.extxyz", "Qq")),
-    "two atoms at one place": (
-        lambda p: p.data("x.extxyz", lambda ls: ls.__setitem__(9, ls[8])), ("x.extxyz", "0.3")
-    ),
-    "no cell under pbc": (
-        lambda p: p.file("x.extxyz", '1\nProperties=species:S:1:pos:R:3 energy=1.0 pbc="T T T"\nCu 0 0 0\n'), ("x.extxyz",)
-    ),
+    "two atoms at one place": (lambda p: p.data("x.extxyz", lambda ls: ls.__setitem__(9, ls[8])), ("x.extxyz", "0.3")),
+    "no cell under pbc": (lambda p: p.file("x.extxyz", f"1\n{HEAD} energy=1.0\nCu 0 0 0\n"), ("x.extxyz",)),
     "flat cell": (
         lambda p: p.file(
             "x.extxyz",
-            '1\nLattice="3 0 0 0 3 0 0 0 0" Properties=species:S:1:pos:R:3 energy=1.0 pbc="T T T"\nCu 0 0 0\n',
+            f'1\nLattice="3 0 0 0 3 0 0 0 0" {HEAD} energy=1.0\nCu 0 0 0\n',
         ),
         ("x.extxyz",),
     ),
     "no labels": (
-        lambda p: p.file(
-            "x.extxyz", '1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3 pbc="T T T"\nCu 0 0 0\n'
-        ),
+        lambda p: p.file("x.extxyz", f"1\n{CUBE}\nCu 0 0 0\n"),
         ("energ",),
     ),
     "energies without forces": (
-        lambda p: p.file(
-            "x.extxyz", '1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3 energy=1 pbc="T T T"\nCu 0 0 0\n' * 9
-        ),
+        lambda p: p.file("x.extxyz", f"1\n{CUBE} energy=1\nCu 0 0 0\n" * 9),
         ("force",),
     ),
     "broken XSF": (lambda p: p.file("x.xsf", "CRYSTAL\nPRIMVEC\n1 2\n"), ("x.xsf",)),
@@ -174,7 +172,7 @@ DATA_CASES: dict[str, tuple[Callable[[Place], str], tuple[str, ...]]] = {
     "broken n2p2": (lambda p: p.file("input.data", "begin\natom 1 2\nend\n"), ("input.data",)),
     "broken traj": (lambda p: p.file("x.traj", b"- of Ulm" + bytes(100)), ("x.traj",)),
     "broken db": (lambda p: p.file("x.db", b"SQLite format 3\0" + bytes(200)), ("x.db",)),
-}  # fmt: skip
+}
 
 WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "unknown task": (lambda p: ["trian"], "did you mean train"),
@@ -194,7 +192,10 @@ WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "job file is no YAML": (lambda p: ["train", p.file("j.yaml", "a: [1\n")], "j.yaml line"),
     "job file is a list": (lambda p: ["train", p.file("j.yaml", "- 1\n")], "j.yaml"),
     "job file is binary": (lambda p: ["train", p.file("j.yaml", b"\x80\xff\x00")], "j.yaml"),
-    "unknown key in a job file": (lambda p: ["train", p.file("j.yaml", f"data: {p.good}\nepoch: 3\n")], "j.yaml line 2"),
+    "unknown key in a job file": (
+        lambda p: ["train", p.file("j.yaml", f"data: {p.good}\nepoch: 3\n")],
+        "j.yaml line 2",
+    ),
     "nothing to validate on": (lambda p: train(p, p.good, "split.valid=0.99"), ""),
     "no training frames": (lambda p: train(p, p.good, "split.valid=0.6", "split.test=0.6"), "leaves nothing"),
     "table that does not exist": (lambda p: train(p, p.good, "potential.table=nosuch"), "nosuch"),
@@ -205,21 +206,26 @@ WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "convert to an unknown format": (lambda p: ["convert", p.good, "out=x.qqq"], "x.qqq"),
     "convert onto itself": (lambda p: ["convert", p.good, f"out={p.good}"], "good.extxyz"),
     "convert onto a file that exists": (
-        lambda p: ["convert", p.good, f"out={p.file('there.extxyz', 'x')}"], "there.extxyz exists"
+        lambda p: ["convert", p.good, f"out={p.file('there.extxyz', 'x')}"],
+        "there.extxyz exists",
     ),
     "convert into a folder that cannot be made": (
-        lambda p: ["convert", p.good, f"out={p.file('taken', 'x')}/x.extxyz"], "taken"
+        lambda p: ["convert", p.good, f"out={p.file('taken', 'x')}/x.extxyz"],
+        "taken",
     ),
     "model file missing": (lambda p: ["evaluate", "model=none.rutile", f"data={p.good}"], "none.rutile"),
     "model file empty": (lambda p: ["evaluate", f"model={p.file('m.rutile', '')}", f"data={p.good}"], "m.rutile"),
     "model file garbage": (
-        lambda p: ["evaluate", f"model={p.file('m.rutile', os.urandom(500))}", f"data={p.good}"], "m.rutile"
+        lambda p: ["evaluate", f"model={p.file('m.rutile', os.urandom(500))}", f"data={p.good}"],
+        "m.rutile",
     ),
     "model file truncated": (
-        lambda p: ["evaluate", f"model={p.file('m.rutile', p.model.read_bytes()[:-50])}", f"data={p.good}"], "m.rutile"
+        lambda p: ["evaluate", f"model={p.file('m.rutile', p.model.read_bytes()[:-50])}", f"data={p.good}"],
+        "m.rutile",
     ),
     "model header of another kind": (
-        lambda p: ["evaluate", f"model={p.file('m.rutile', '{}')}", f"data={p.good}"], "m.rutile"
+        lambda p: ["evaluate", f"model={p.file('m.rutile', '{}')}", f"data={p.good}"],
+        "m.rutile",
     ),
     "model of a newer rutile": (
         lambda p: [
@@ -232,8 +238,9 @@ WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
     "model with a wrong setting": (
         lambda p: [
             "evaluate",
-            f"model={p.file('m.rutile', header_of_model(p, lambda d: d['members'][0]['settings'].update(hidden=[-3])))}",
-            f"data={p.good}",
+            p.good,
+            "model="
+            + p.file("m.rutile", header_of_model(p, lambda d: d["members"][0]["settings"].update(hidden=[-3]))),
         ],
         "m.rutile",
     ),
@@ -245,6 +252,32 @@ WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         ],
         "m.rutile",
     ),
+    "predict a NaN": (
+        lambda p: ["predict", p.data("x.extxyz", set_line(8, ATOM.replace("0.0", "nan", 1))), f"model={p.model}"],
+        "frame 1: atom 0",
+    ),
+    "predict an element that the model does not know": (
+        lambda p: ["predict", p.file("x.extxyz", p.text.replace("Cu ", "Ag ")), f"model={p.model}"],
+        "Ag",
+    ),
+    "predict without a model": (lambda p: ["predict", p.good], "model: missing"),
+    "predict into a folder that cannot be made": (
+        lambda p: ["predict", p.good, f"model={p.model}", f"out={p.file('taken', 'x')}/x.extxyz"],
+        "taken",
+    ),
+    "relax two atoms at one place": (
+        lambda p: ["relax", p.data("x.extxyz", lambda ls: ls.__setitem__(9, ls[8])), f"model={p.model}"],
+        "frame 1: atoms 0 and 1",
+    ),
+    "relax an unknown kind of cell": (lambda p: ["relax", p.good, f"model={p.model}", "cell=all"], "cell = 'all'"),
+    "relax on a device that is not there": (
+        lambda p: ["relax", p.good, f"model={p.model}", "device=cuda:99"],
+        "cuda:99",
+    ),
+    "evaluate without labels": (
+        lambda p: ["evaluate", p.file("x.extxyz", f"1\n{CUBE}\nCu 0 0 0\n"), f"model={p.model}"],
+        "x.extxyz",
+    ),
     "element that the model does not know": (
         lambda p: [
             "evaluate",
@@ -253,7 +286,7 @@ WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         ],
         "Ag",
     ),
-}  # fmt: skip
+}
 
 
 def one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -373,6 +406,7 @@ def command(*argv: str) -> list[str]:
     return [sys.executable, "-m", "rutile", *argv]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["reading", "training"])
 def test_ctrl_c_ends_with_one_line_and_what_is_saved_can_be_used(when, place):
     """SIGINT to a training that runs."""

@@ -268,8 +268,9 @@ TASK = Task(
     EvaluateSettings,
     EvaluateResult,
     run,
+    positional="data",
     examples=(
-        "rutile evaluate model=run data=test.extxyz",
-        "rutile evaluate model=model.rutile data=a.extxyz,b.extxyz out=errors force_limit=3 predictions=true",
+        "rutile evaluate test.extxyz model=run",
+        "rutile evaluate a.extxyz b.extxyz model=model.rutile out=errors force_limit=3 predictions=true",
     ),
 )

@@ -81,8 +81,9 @@ TASK = Task(
     PredictSettings,
     PredictResult,
     run,
+    positional="structures",
     examples=(
-        "rutile predict model=run structures=candidates.extxyz out=predicted.extxyz",
-        "rutile predict model=model.rutile structures=cifs/*.cif on_bad=skip",
+        "rutile predict candidates.extxyz model=run out=predicted.extxyz",
+        "rutile predict cifs/*.cif model=model.rutile on_bad=skip",
     ),
 )

@@ -185,8 +185,9 @@ TASK = Task(
     RelaxTaskSettings,
     RelaxTaskResult,
     run,
+    positional="structures",
     examples=(
-        "rutile relax model=run structures=tio2.cif cell=full fmax=0.01",
-        "rutile relax model=model.rutile structures=candidates.extxyz cell=full pressure=10 out=at10GPa.extxyz",
+        "rutile relax tio2.cif model=run cell=full fmax=0.01",
+        "rutile relax candidates.extxyz model=model.rutile cell=full pressure=10 out=at10GPa.extxyz",
     ),
 )
