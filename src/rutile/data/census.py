@@ -2,10 +2,12 @@
 
 Nothing is refused here: frames that cannot be used are listed. Judgements that need more than one frame:
 
-Duplicates. Each frame has three sums over its pairs of atoms up to 4 Angstrom, which do not change with rotation,
-translation, wrapping, order of atoms or choice of cell: sum c, sum c^2 d, sum (w_i + w_j) c^3 with c = (1 - (d/4)^2)^3
-and w = sqrt(Z). Frames of one composition whose sums agree have the same geometry (or are mirror images); with the same
-energy they are duplicates, with different energies at least one label is wrong.
+Duplicates. Each frame has four sums that do not change with rotation, reflection, translation, wrapping, order of atoms
+or choice of cell: with c_ij = (1 - (d_ij/4)^2)^3 up to 4 Angstrom (in molecules 1/(1 + d_ij^2) without cutoff),
+w = sqrt(Z) and rho_i = sum_j w_j c_ij, they are sum c^2 d over pairs, and sum w rho, sum w rho^2, sum w rho^3 over
+atoms. Frames of one composition whose sums agree to 5e-6 and whose energies agree are duplicates. Frames whose sums
+agree to 2e-8 have, but for rare coincidences, the same geometry: with energies that differ, one label is wrong, or the reference
+method depends on more than the geometry (magnetic states).
 
 Stress sign. A solid resists expansion: within one composition, tr(stress)/3 (positive under tension) grows with volume,
 and dE/dV = tr(stress)/3 between frames that differ by volume.
@@ -39,11 +41,15 @@ REMEMBERED = 300_000
 """Frames remembered to find duplicates and energy outliers; more are counted but not compared."""
 SAMPLES = 200
 """Frames remembered for each composition to judge the stress."""
+LARGEST_MOLECULE = 300
+"""Atoms up to which all pairs of a structure without periodicity are looked at."""
 LISTED = 20
 PROBLEMS_LISTED = 50
 SAME_ENERGY = 2e-5
-"""Two energies of the same frame differ by no more than this (eV)."""
-CONTRADICTION = 1e-3
+"""Two energies of the same frame differ by no more than this (eV), or by 1e-6 eV/atom."""
+LIKE, SAME = 5e-6, 2e-8
+"""Relative differences of the sums of two frames that are alike, and the same."""
+CONTRADICTION = 5e-3
 """Two energies of the same geometry that differ by more (eV/atom) contradict each other."""
 NET_FORCE = 0.05
 """A total force of a cell beyond this (eV/Angstrom) is worth a word."""
@@ -98,7 +104,7 @@ class _Extreme:
 class _Seen:
     """What is remembered of a frame to recognise it."""
 
-    sums: tuple[float, float, float]
+    sums: tuple[float, ...]
     energy: float | None
     where: str
 
@@ -137,6 +143,7 @@ class _Counter:
         self.n_seen = 0
         self.duplicates: list[str] = []
         self.contradictions: list[str] = []
+        self.shared: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
         self.compositions: dict[str, _Composition] = {}
 
     def begin(self, file: str, format: str) -> None:
@@ -224,29 +231,40 @@ class _Counter:
 
     def _recognise(self, frame: Frame, pairs: tuple[np.ndarray, np.ndarray, np.ndarray], where: str) -> None:
         """Look for an earlier frame with the same geometry, and remember this one."""
-        sums, n = _sums(frame.numbers, pairs), len(frame.numbers)
-        tolerance = 1e-5 * np.sqrt(n) + 1e-9 * abs(sums[0])
+        n = len(frame.numbers)
+        if n > 1 and frame.pbc.any() and not len(pairs[2]):
+            return  # too dilute to be told apart
+        sums = _sums(frame, pairs)
         formula = elements.formula(frame.numbers) + ("" if frame.pbc.any() else " molecule")
-        width = 10 * tolerance
-        cell = int(np.floor(sums[0] / width))
-        for near in (cell - 1, cell, cell + 1):
+        key = (formula, int(np.floor(np.log(max(abs(sums[0]), 1e-3)) / (10 * LIKE))))
+        for near in (key[1] - 1, key[1], key[1] + 1):
             for other in self.seen.get((formula, near), ()):
-                if all(abs(a - b) <= 4 * tolerance for a, b in zip(sums, other.sums, strict=True)):
-                    self._compare(frame, other, where)
+                difference = max(abs(a - b) / max(abs(a), 1e-3) for a, b in zip(sums, other.sums, strict=True))
+                if difference <= LIKE and self._repeats(frame, other, difference, where):
                     return
         if self.n_seen < REMEMBERED:
-            self.seen.setdefault((formula, cell), []).append(_Seen(sums, frame.energy, where))
+            self.seen.setdefault(key, []).append(_Seen(sums, frame.energy, where))
             self.n_seen += 1
 
-    def _compare(self, frame: Frame, other: _Seen, where: str) -> None:
+    def _repeats(self, frame: Frame, other: _Seen, difference: float, where: str) -> bool:
+        """Whether a frame with nearly the sums of an earlier one repeats it; notes contradictions."""
         if frame.energy is None or other.energy is None:
-            self.duplicates.append(f"{where} = {other.where} (no energies to compare)")
-            return
-        difference = abs(frame.energy - other.energy)
-        if difference <= SAME_ENERGY + 1e-9 * abs(frame.energy):
+            if difference <= SAME:
+                self.duplicates.append(f"{where} = {other.where} (no energies to compare)")
+            return difference <= SAME
+        size = len(frame.numbers)
+        apart = abs(frame.energy - other.energy)
+        if apart <= max(SAME_ENERGY, 1e-6 * size):
             self.duplicates.append(f"{where} = {other.where}")
-        elif difference > CONTRADICTION * len(frame.numbers):
-            self.contradictions.append(f"{where} and {other.where} ({difference / len(frame.numbers):.3g} eV/atom)")
+            files = other.where.rsplit(" frame ")[0], where.rsplit(" frame ")[0]
+            if files[0] != files[1]:
+                earlier, later = self.shared.setdefault(files, (set(), set()))
+                earlier.add(other.where)
+                later.add(where)
+            return True
+        if difference <= SAME and apart > CONTRADICTION * size:
+            self.contradictions.append(f"{where} and {other.where} ({apart / size:.3g} eV/atom)")
+        return False
 
     def census(self, settings: ReadSettings) -> Census:
         """The result."""
@@ -312,9 +330,12 @@ class _Counter:
             out.append("no frame has an energy")
         if self.duplicates:
             out.append(f"{len(self.duplicates)} frames repeat an earlier one: keep them out of validation and test")
+        for (a, b), (of_a, of_b) in self.shared.items():
+            out.append(f"{min(len(of_a), len(of_b))} different frames are both in {a} and in {b}")
         if self.contradictions:
+            most = f"{1000 * CONTRADICTION:g} meV/atom"
             pairs = "; ".join(self.contradictions[:5])
-            out.append(f"{len(self.contradictions)} pairs of the same geometry have different energies: {pairs}")
+            out.append(f"{len(self.contradictions)} pairs of one geometry differ by more than {most}: {pairs}")
         return [*out, *self._force_warnings(), *self._set_warnings()]
 
     def _force_warnings(self) -> list[str]:
@@ -385,13 +406,10 @@ class _Counter:
         k = int(steps.argmax())
         if steps[k] < ENERGY_GAP:
             return ""
-        below, above = k + 1, len(many) - k - 1
-        odd = order[: k + 1] if below <= above else order[k + 1 :]
-        example = many[int(odd[0])][2]
-        return (
-            f"energies fall into groups {steps[k]:.4g} eV/atom apart ({below} frames below, {above} above the gap; "
-            f"for example {example}): different reference energies or methods were mixed"
-        )
+        odd = order[: k + 1] if 2 * (k + 1) <= len(many) else order[k + 1 :]
+        text = f"the energies of {len(odd)} of {len(many)} frames are {steps[k]:.4g} eV/atom away from all others"
+        example = f"(for example {many[int(odd[0])][2]})"
+        return f"{text} {example}: strongly compressed, or of another method or reference energy"
 
 
 @dataclass(frozen=True)
@@ -458,12 +476,18 @@ def _pairs(frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return i.astype(np.int64), j.astype(np.int64), d
 
 
-def _sums(numbers: np.ndarray, pairs: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, float, float]:
-    """Three sums that do not change with symmetry operations; see the module's docstring."""
+def _sums(frame: Frame, pairs: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, ...]:
+    """Four sums that do not change with symmetry operations; see the module's docstring."""
     i, j, d = pairs
-    c = np.maximum(1 - (d / CUTOFF) ** 2, 0) ** 3
-    w = np.sqrt(numbers)
-    return float(c.sum()), float((c**2 * d).sum()), float(((w[i] + w[j]) * c**3).sum())
+    n, w = len(frame.numbers), np.sqrt(frame.numbers)
+    if not frame.pbc.any() and n <= LARGEST_MOLECULE:
+        i, j = np.triu_indices(n, 1)
+        d = np.linalg.norm(frame.positions[i] - frame.positions[j], axis=1)
+        c = 1 / (1 + d**2)
+    else:
+        c = np.maximum(1 - (d / CUTOFF) ** 2, 0) ** 3
+    rho = np.bincount(i, w[j] * c, n) + np.bincount(j, w[i] * c, n)
+    return (float((w * rho).sum()), float((c**2 * d).sum()), float((w * rho**2).sum()), float((w * rho**3).sum()))
 
 
 def _rows(counter: Counter[str]) -> list[CountRow]:

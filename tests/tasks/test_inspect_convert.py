@@ -1,0 +1,121 @@
+"""`rutile inspect` and `rutile convert` through their tasks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from rutile.core.errors import FileError, LabelError, RutileError, SettingsError
+from rutile.core.reporting import SilentReporter
+from rutile.structures import io
+from rutile.tasks.catalogue import load_task
+
+
+def run(name: str, reporter: SilentReporter | None = None, **settings):
+    task = load_task(name)
+    return task.run(task.settings.model_validate(settings), reporter or SilentReporter())
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    frames = []
+    for k in range(3):
+        atoms = Atoms("TiO2", positions=rng.normal(0, 0.1, (3, 3)) + 2 * np.eye(3), cell=[5, 6, 7], pbc=True)
+        atoms.info |= {
+            "dft_energy": -10.0 - k,
+            "dft_virial": -np.eye(3) * 210 / 7,
+            "config_type": "bulk",
+            "made_by": "hand",
+        }
+        atoms.arrays["dft_forces"] = rng.normal(0, 1, (3, 3))
+        frames.append(atoms)
+    io.write_frames(tmp_path / "in.extxyz", frames)
+    return tmp_path / "in.extxyz"
+
+
+def test_inspect_data(data):
+    result = run("inspect", files=[data])
+    assert result.models == []
+    assert result.census.frames == 3
+    assert [r.found_as for r in result.census.labels] == ["dft_energy", "dft_forces", "dft_virial"]
+    again = type(result).model_validate_json(result.model_dump_json())
+    assert again == result
+
+
+def test_inspect_a_model(tmp_path):
+    import torch
+
+    from rutile.potentials.save import write_tensors
+
+    write_tensors(tmp_path / "m.rutile", {"w": torch.zeros(3, 4)}, {"kind": "model", "info": {"elements": [8, 22]}})
+    result = run("inspect", files=[tmp_path / "m.rutile"])
+    assert result.census is None
+    assert result.models[0].endswith("12 numbers in 1 tensors")
+    assert "    elements: 8, 22" in result.models
+    with pytest.raises(SettingsError, match="not both"):
+        run("inspect", files=[tmp_path / "m.rutile", tmp_path / "x.xyz"])
+
+
+def test_convert_gives_clean_names_and_keeps_the_rest(data, tmp_path):
+    result = run("convert", files=[data], out=tmp_path / "out.extxyz")
+    assert (result.frames, result.format, result.labels) == (3, "extxyz", {"energy": 3, "forces": 3, "stress": 3})
+    assert result.names == {"energy": "dft_energy", "forces": "dft_forces", "stress": "dft_virial"}
+    first = next(io.iterate(tmp_path / "out.extxyz"))
+    assert first.info["REF_energy"] == -10
+    assert np.reshape(first.info["REF_stress"], (3, 3)) == pytest.approx(np.eye(3) / 7)
+    assert first.info["made_by"] == "hand"
+    assert not {"dft_energy", "dft_virial", "dft_forces"} & (set(first.info) | set(first.arrays))
+
+
+def test_convert_says_what_is_lost(data, tmp_path):
+    reporter = SilentReporter()
+    result = run("convert", reporter, files=[data], out=tmp_path / "input.data")
+    assert result.lost == {"stress": 3}
+    assert reporter.warnings == ["n2p2 (RuNNer) input.data cannot hold stress: lost in 3 frames"]
+
+
+def test_convert_to_units_that_the_user_names(data, tmp_path):
+    run("convert", files=[data], out=tmp_path / "ev.data", energy_unit="eV", length_unit="Angstrom")
+    text = (tmp_path / "ev.data").read_text()
+    assert float(text[text.index("energy ") :].split()[1]) == pytest.approx(-10)
+    assert [float(x) for x in text[text.index("lattice ") :].split()[1:4]] == pytest.approx([5, 0, 0])
+    run("convert", files=[data], out=tmp_path / "ha.data")
+    back = run("convert", files=[tmp_path / "ha.data"], out=tmp_path / "back.extxyz")
+    assert back.frames == 3
+    first, original = next(io.iterate(tmp_path / "back.extxyz")), next(io.iterate(data))
+    assert first.info["REF_energy"] == pytest.approx(-10, rel=1e-14)
+    assert first.arrays["REF_forces"] == pytest.approx(original.arrays["dft_forces"], rel=1e-13)
+
+
+def test_convert_never_overwrites_by_itself_and_leaves_nothing_behind(data, tmp_path):
+    (tmp_path / "old.extxyz").write_text("precious")
+    with pytest.raises(FileError, match="overwrite=true"):
+        run("convert", files=[data], out=tmp_path / "old.extxyz")
+    with pytest.raises(FileError, match="one of the files to read"):
+        run("convert", files=[data], out=data, overwrite=True)
+    data.write_text(data.read_text()[:-30])
+    before = sorted(p.name for p in tmp_path.iterdir())
+    with pytest.raises(RutileError, match="frame 2"):
+        run("convert", files=[data], out=tmp_path / "old.extxyz", overwrite=True)
+    assert (tmp_path / "old.extxyz").read_text() == "precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+    result = run("convert", files=[data], out=tmp_path / "old.extxyz", overwrite=True, read={"on_bad": "skip"})
+    assert (result.frames, result.skipped) == (2, 1)
+
+
+def test_convert_refuses_a_key_that_is_not_there(data, tmp_path):
+    with pytest.raises(LabelError, match="did you mean dft_energy"):
+        run("convert", files=[data], out=tmp_path / "out.extxyz", read={"energy_key": "energie"})
+    assert not (tmp_path / "out.extxyz").exists()
+
+
+def test_settings_of_these_tasks_need_no_torch():
+    code = (
+        "import sys; from rutile.tasks.catalogue import load_task; "
+        "load_task('inspect'); load_task('convert'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
