@@ -28,7 +28,6 @@ def data(tmp_path) -> Path:
         atoms.info |= {
             "dft_energy": -10.0 - k,
             "dft_virial": -np.eye(3) * 210 / 7,
-            "config_type": "bulk",
             "made_by": "hand",
         }
         atoms.arrays["dft_forces"] = rng.normal(0, 1, (3, 3))

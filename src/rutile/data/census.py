@@ -6,8 +6,8 @@ Duplicates. Each frame has four sums that do not change with rotation, reflectio
 or choice of cell: with c_ij = (1 - (d_ij/4)^2)^3 up to 4 Angstrom (in molecules 1/(1 + d_ij^2) without cutoff),
 w = sqrt(Z) and rho_i = sum_j w_j c_ij, they are sum c^2 d over pairs, and sum w rho, sum w rho^2, sum w rho^3 over
 atoms. Frames of one composition whose sums agree to 5e-6 and whose energies agree are duplicates. Frames whose sums
-agree to 2e-8 have, but for rare coincidences, the same geometry: with energies that differ, one label is wrong, or the reference
-method depends on more than the geometry (magnetic states).
+agree to 2e-8 have, but for rare coincidences, the same geometry: with energies that differ, one label is wrong, or the
+reference method depends on more than the geometry (magnetic states).
 
 Stress sign. A solid resists expansion: within one composition, tr(stress)/3 (positive under tension) grows with volume,
 and dE/dV = tr(stress)/3 between frames that differ by volume.
