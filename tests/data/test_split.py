@@ -1,6 +1,9 @@
 """Splits: a partition, whole groups, right shares, the same for the same seed."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -154,3 +157,22 @@ def test_connected_is_the_finest_common_union(pair):
     same = (a[:, None] == a) | (b[:, None] == b)
     reach = np.linalg.matrix_power(same.astype(float), len(a)) > 0
     assert np.array_equal(got[:, None] == got, reach)
+
+
+def test_same_in_another_process(store):
+    code = (
+        "import sys; from pathlib import Path; from rutile.data.store import Store;"
+        "from rutile.data.split import split; from rutile.data.settings import SplitSettings;"
+        "store = Store.open(Path(sys.argv[1]));"
+        "print({k: v.tolist() for k, v in split(store, SplitSettings(by=sys.argv[2], test=0.2), 7).items()})"
+    )
+    for by, hash_seed in (("groups", "1"), ("stratified", "2")):
+        out = subprocess.run(
+            [sys.executable, "-c", code, str(store.folder), by],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        )
+        here = split(store, SplitSettings(by=by, test=0.2), 7)
+        assert out.stdout.strip() == str({k: v.tolist() for k, v in here.items()})

@@ -2,10 +2,16 @@
 
 import json
 import os
+import re
+import resource
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from store_frames import some_frames
 
 from rutile.core.errors import DataError, FileError, LabelError
@@ -209,4 +215,71 @@ GOOD = {
 def test_bad_frames_are_named(tmp_path, change, error, message):
     with pytest.raises(error, match=rf"frame 1 \(a\.extxyz#3\).*{message}"):
         build_store([Frame(**GOOD), Frame(**(GOOD | change))], tmp_path / "store")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_format_is_documented(store):
+    """The table of docs/store.md has every array with its dtype, in a form that other programs can rely on."""
+    page = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| `")]
+    rows = [[cell.strip(" `").replace("\\", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    entries = json.loads((store.folder / "manifest.json").read_text())["arrays"]
+    sizes = {"F": len(store), "F + 1": len(store) + 1, "N": store.n_atoms, "3": 3, "bytes": len(store.array("source"))}
+    assert {name: (dtype, [sizes[s] for s in shape.split(", ")]) for name, dtype, shape, _ in rows} == {
+        name: (e["dtype"], e["shape"]) for name, e in entries.items()
+    }
+
+
+LABELS = st.floats(-1e6, 1e6)
+FRAMES = st.lists(
+    st.builds(
+        lambda numbers, energy, group, source, weight, scale: Frame(
+            numbers=np.array(numbers),
+            positions=np.arange(3.0 * len(numbers)).reshape(-1, 3) * scale,
+            cell=np.zeros((3, 3)),
+            pbc=np.zeros(3, bool),
+            energy=energy,
+            forces=None if energy is None else np.full((len(numbers), 3), energy),
+            group=group,
+            weight=weight,
+            source=source,
+        ),
+        st.lists(st.integers(1, 118), min_size=1, max_size=5),
+        st.none() | LABELS,
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+        LABELS,
+        LABELS,
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=40)
+@given(FRAMES, st.data())
+def test_any_frames_come_back(frames, data):
+    with tempfile.TemporaryDirectory() as folder:
+        store = build_store(frames, Path(folder) / "store")
+        for got, put in zip(store, frames, strict=True):
+            assert all(same(getattr(got, name), getattr(put, name)) for name in FIELDS)
+        ids = data.draw(st.lists(st.integers(0, len(frames) - 1), max_size=6))
+        batch = store.batch(ids)
+        assert batch.structures.counts.tolist() == [len(frames[k].numbers) for k in ids]
+        assert batch.structures.numbers.tolist() == [z for k in ids for z in frames[k].numbers]
+
+
+@pytest.fixture
+def small_files():
+    """Files may not grow beyond 4 kB: stands for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_full_disk_leaves_nothing(tmp_path):
+    with pytest.raises(FileError, match=r"store: cannot be written: File too large"):
+        build_store(some_frames(300), tmp_path / "store")
     assert list(tmp_path.iterdir()) == []

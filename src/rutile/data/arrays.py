@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -91,9 +91,9 @@ class ArrayWriters:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with ExitStack() as files:  # closes all, also where the disk is full and closing one fails
-            for writer in self._writers.values():
-                files.callback(writer.close)
+        for writer in self._writers.values():
+            with suppress(OSError):  # what counts was written by `finish`; on a full disk closing fails once more
+                writer.close()
 
     def finish(self, head: Mapping[str, Any]) -> str:
         """Write the manifest: `head`, the arrays, and the SHA-256 of the whole content, which is returned."""

@@ -282,7 +282,7 @@ def cache_edges(
         for k in range(len(store)):
             edges = find_edges(store.structures([k]), cutoff)
             ij = torch.stack([edges.i, edges.j], 1).numpy().astype(np.int32)
-            yield {"ij": ij, "shift": edges.shift.numpy().astype(np.int16)}
+            yield {"ij": ij, "shift": edges.shift.numpy().astype(np.int32)}
 
     key = _key(store.hash, "edges", cutoff)
     return _keep(rows, len(store), key, folder, memory, reporter or SilentReporter(), "neighbour lists")
