@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import hypothesis
 import numpy as np
 import torch
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -20,10 +20,15 @@ from rutile.core.seeds import stream
 from rutile.data.frames import Frame
 from rutile.structures.structures import Structures
 
-EXAMPLES = int(os.environ.get("RUTILE_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("RUTILE_EXAMPLES", "4"))
 """Examples for each property; more for a thorough search by hand: `RUTILE_EXAMPLES=200 pytest ...`."""
 DETERMINISTIC = hypothesis.settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),  # examples are small from the start: nothing to shrink
 )
 """Decorate property tests with this."""
 PBC = ((True, True, True), (True, True, False), (False, True, False), (False, False, False))
