@@ -150,7 +150,7 @@ def test_a_bad_frame_is_named_or_skipped(text, message, tmp_path):
         (frame_text(count="999999999999999"), "announces 999999999999999 atoms, but only"),
         (frame_text()[:-40], "truncated"),
         ("2\n", "announces 2 atoms"),
-        ("\n\n3\n", "is empty, and text follows"),
+        ("\n\n3\n", "line 7 announces 3 atoms"),
     ],
 )
 def test_a_damaged_rest_is_named(text, message, tmp_path):
@@ -172,6 +172,19 @@ def test_a_header_that_is_no_number_of_atoms(count, tmp_path):
     with pytest.raises(DataError, match="frame 0: 2 atoms announced, but 4 more lines follow"):
         read(path)
     assert [f.energy for f in read(path, on_bad="skip")] == [-3]
+
+
+def test_blank_lines_and_line_ends_of_windows(tmp_path):
+    text = frame_text() + "\n\n" + frame_text("energy=-3") + "\n  \n"
+    (tmp_path / "a.xyz").write_bytes(text.replace("\n", "\r\n").encode())
+    assert [f.energy for f in read(tmp_path / "a.xyz")] == [-1.5, -3]
+
+
+def test_plain_xyz_without_labels(tmp_path):
+    path = write(tmp_path / "a.xyz", "2\n\nH 0 0 0\nH 0 0 0.74\n2\nit's a \"comment\nH 0 0 0\nH 0 0 0.75\n")
+    first, second = read(path)
+    assert first.energy is first.forces is first.stress is None
+    assert second.positions[1, 2] == 0.75
 
 
 def test_truncated_numbers_in_the_last_line_are_seen(tmp_path):

@@ -38,9 +38,8 @@ def read(path: Path) -> Iterator[Entry]:
         header, number = handle.readline(MAX_LINE), 0
         while header:
             if not header.strip():
-                if handle.read().strip():
-                    raise FileError(f"line {number + 1} is empty, and text follows: expected the number of atoms")
-                return
+                header, number = handle.readline(MAX_LINE), number + 1
+                continue
             lines = _frame_lines(handle, header, number, size)
             number += len(lines) + 1
             header = handle.readline(MAX_LINE)

@@ -1,0 +1,136 @@
+"""Finding frames that repeat an earlier one, whatever symmetry operation lies between them.
+
+Each frame has four sums that do not change with rotation, reflection, translation, wrapping, order of atoms or choice
+of cell: with c_ij = (1 - (d_ij/4)^2)^3 up to 4 Angstrom (in molecules 1/(1 + d_ij^2) without cutoff), w = sqrt(Z) and
+rho_i = sum_j w_j c_ij, they are sum c^2 d over pairs, and sum w rho, sum w rho^2, sum w rho^3 over atoms. Frames of one
+composition whose sums agree to 5e-6 and whose energies agree are duplicates. Frames whose sums agree to 2e-8 have, but
+for rare coincidences, the same geometry: with energies that differ, one label is wrong, or the reference method depends
+on more than the geometry (magnetic states).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import vesin
+
+from rutile.core import elements
+from rutile.data.frames import Frame
+
+CUTOFF = 4.0
+"""Radius of the pairs that are looked at (Angstrom)."""
+REMEMBERED = 300_000
+"""Frames remembered; later ones are compared with them, not with each other."""
+MOST_ALIKE = 100
+"""Frames with nearly the same sums that are remembered."""
+LISTED = 20
+"""Pairs that are listed; all are counted."""
+LARGEST_MOLECULE = 300
+"""Atoms up to which all pairs of a structure without periodicity are looked at."""
+SAME_ENERGY = 2e-5
+"""Two energies of the same frame differ by no more than this (eV), or by 1e-6 eV/atom."""
+LIKE, SAME = 5e-6, 2e-8
+"""Relative differences of the sums of two frames that are alike, and the same."""
+CONTRADICTION = 5e-3
+"""Two energies of the same geometry that differ by more (eV/atom) contradict each other."""
+
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Both atoms and the distance (Angstrom) of every pair, each pair once."""
+
+
+def close_pairs(frame: Frame) -> Pairs:
+    """Every pair of atoms (or of an atom and an image) nearer than CUTOFF."""
+    i, j, d = vesin.NeighborList(cutoff=CUTOFF, full_list=False, n_threads=1).compute(
+        points=frame.positions, box=frame.cell, periodic=frame.pbc, quantities="ijd"
+    )
+    return i.astype(np.int64), j.astype(np.int64), d
+
+
+def geometry_sums(frame: Frame, pairs: Pairs) -> tuple[float, ...]:
+    """Four sums that do not change with symmetry operations; see the module's docstring."""
+    i, j, d = pairs
+    n, w = len(frame.numbers), np.sqrt(frame.numbers)
+    if not frame.pbc.any() and n <= LARGEST_MOLECULE:
+        i, j = np.triu_indices(n, 1)
+        d = np.linalg.norm(frame.positions[i] - frame.positions[j], axis=1)
+        c = 1 / (1 + d**2)
+    else:
+        c = np.maximum(1 - (d / CUTOFF) ** 2, 0) ** 3
+    rho = np.bincount(i, w[j] * c, n) + np.bincount(j, w[i] * c, n)
+    return (float((w * rho).sum()), float((c**2 * d).sum()), float((w * rho**2).sum()), float((w * rho**3).sum()))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is remembered of a frame to recognise it."""
+
+    sums: tuple[float, ...]
+    energy: float | None
+    where: str
+
+
+class Recogniser:
+    """Takes frames one by one and says which of them repeat an earlier one; memory is bounded."""
+
+    def __init__(self) -> None:
+        self.duplicates: list[str] = []
+        """The first pairs of frames that are the same."""
+        self.n_duplicates = 0
+        self.contradictions: list[str] = []
+        """The first pairs of the same geometry with different energies."""
+        self.n_contradictions = 0
+        self.shared: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
+        """Two files -> frames of the first, and of the second, that are in both."""
+        self._seen: dict[tuple[str, int], list[_Seen]] = {}
+        self._count = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no further frames are remembered."""
+        return self._count >= REMEMBERED
+
+    def add(self, frame: Frame, pairs: Pairs, where: str) -> None:
+        """Look for an earlier frame with the same geometry, and remember this one."""
+        n = len(frame.numbers)
+        if n > 1 and frame.pbc.any() and not len(pairs[2]):
+            return  # too dilute to be told apart
+        sums = geometry_sums(frame, pairs)
+        formula = elements.formula(frame.numbers) + ("" if frame.pbc.any() else " molecule")
+        key = (formula, int(np.floor(np.log(max(abs(sums[0]), 1e-3)) / (10 * LIKE))))
+        for near in (key[1] - 1, key[1], key[1] + 1):
+            for other in self._seen.get((formula, near), ()):
+                difference = max(abs(a - b) / max(abs(a), 1e-3) for a, b in zip(sums, other.sums, strict=True))
+                if difference <= LIKE and self._repeats(frame, other, difference, where):
+                    return
+        alike = self._seen.setdefault(key, [])
+        if len(alike) < MOST_ALIKE and self._count < REMEMBERED:
+            alike.append(_Seen(sums, frame.energy, where))
+            self._count += 1
+
+    def _repeats(self, frame: Frame, other: _Seen, difference: float, where: str) -> bool:
+        """Whether a frame with nearly the sums of an earlier one repeats it; notes contradictions."""
+        if frame.energy is None or other.energy is None:
+            if difference <= SAME:
+                self._note(f"{where} = {other.where} (no energies to compare)")
+            return difference <= SAME
+        size = len(frame.numbers)
+        apart = abs(frame.energy - other.energy)
+        if apart <= max(SAME_ENERGY, 1e-6 * size):
+            self._note(f"{where} = {other.where}")
+            files = other.where.rsplit(" frame ")[0], where.rsplit(" frame ")[0]
+            if files[0] != files[1]:
+                earlier, later = self.shared.setdefault(files, (set(), set()))
+                earlier.add(other.where)
+                later.add(where)
+            return True
+        if difference <= SAME and apart > CONTRADICTION * size:
+            self.n_contradictions += 1
+            if len(self.contradictions) < LISTED:
+                self.contradictions.append(f"{where} and {other.where} ({apart / size:.3g} eV/atom)")
+        return False
+
+    def _note(self, pair: str) -> None:
+        self.n_duplicates += 1
+        if len(self.duplicates) < LISTED:
+            self.duplicates.append(pair)
