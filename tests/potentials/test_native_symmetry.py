@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -159,6 +161,43 @@ def test_single_precision_is_as_good_as_single_precision() -> None:
     for a, b in zip(rough, exact, strict=True):
         assert a.dtype == torch.float32
         assert close(a.double(), b, 3e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])
+def test_older_cpus_get_the_same_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cpu: str) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("flags of x86")
+    compiler = native.find_compiler()
+    assert compiler is not None
+    flags = tuple(f"-march={cpu}" if f.startswith("-march") else f for f in native.FLAGS)
+    table, graph, _ = small_case()
+    rows = tuple(
+        SymmetryFunction("G4", pair, 0.05, 0.0, 4.5, s, z) for pair in PAIRS for s in (-1, 1) for z in (1, 2.5)
+    )
+    cases = [(table, graph), (SymmetryTable("all", dict.fromkeys(ELEMENTS, rows), "tanh3"), random_graph(1, 9))]
+
+    def results(dtype: torch.dtype) -> list[torch.Tensor]:
+        found = []
+        for table, graph in cases:
+            vectors = graph.vectors.to(dtype).requires_grad_()
+            values = symmetry_native.symmetry_functions(table, with_vectors(graph, vectors))
+            found += [values, *torch.autograd.grad((values**2).sum(), vectors, create_graph=True)]
+            found += torch.autograd.grad((found[-1] ** 2).sum(), values)
+            found += symmetry_native.symmetry_jacobian(table, with_vectors(graph, vectors))
+        return [f.detach() for f in found]
+
+    expected = [results(dtype) for dtype in (torch.float64, torch.float32)]
+    old = native.build(compiler, tmp_path, flags).library
+    assert old is not None
+    monkeypatch.setattr(symmetry_native, "library", lambda: old)
+    symmetry_native._function.cache_clear()
+    try:
+        for dtype, values, tolerance in zip((torch.float64, torch.float32), expected, (1e-12, 1e-5), strict=True):
+            for a, b in zip(results(dtype), values, strict=True):
+                assert close(a, b, tolerance)
+    finally:
+        symmetry_native._function.cache_clear()
 
 
 def test_threads_change_nothing() -> None:

@@ -65,12 +65,13 @@ def kernels() -> Kernels:
         return Kernels(None, None, f"cannot be built: {_last_line(error)}")
 
 
-def build(compiler: str, folder: Path) -> Kernels:
+def build(compiler: str, folder: Path, flags: tuple[str, ...] = FLAGS) -> Kernels:
     """Compile into `folder` unless it is there already, and load.
 
     Args:
         compiler: command of a C compiler that takes gcc's options.
         folder: where the library goes; must exist.
+        flags: how to compile.
 
     Raises:
         OSError: the folder cannot be written, or the library cannot be loaded.
@@ -79,13 +80,13 @@ def build(compiler: str, folder: Path) -> Kernels:
     sources = [Path(__file__).parent / name for name in SOURCES]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     seal = hashlib.sha256()
-    for part in (*(s.read_bytes() for s in sources), " ".join(FLAGS + OPENMP).encode(), version.encode(), _cpu()):
+    for part in (*(s.read_bytes() for s in sources), " ".join(flags + OPENMP).encode(), version.encode(), _cpu()):
         seal.update(part + b"\0")
     path = folder / f"kernels-{seal.hexdigest()[:24]}.so"
     with (folder / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second finds the library made
         if not path.exists():
-            _compile(compiler, sources, path)
+            _compile(compiler, flags, sources, path)
     return Kernels(ctypes.CDLL(str(path)), path, f"compiled by {version.splitlines()[0]}")
 
 
@@ -111,11 +112,11 @@ def find_compiler() -> str | None:
     return shutil.which(named) if named else next(filter(None, map(shutil.which, ("gcc", "cc", "clang"))), None)
 
 
-def _compile(compiler: str, sources: list[Path], path: Path) -> None:
+def _compile(compiler: str, flags: tuple[str, ...], sources: list[Path], path: Path) -> None:
     """Write the library under another name first: only a whole file appears at `path`."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as work:
         made = Path(work) / path.name
-        command = [compiler, *FLAGS, "-shared", "-fPIC", "-o", str(made), *map(str, sources)]
+        command = [compiler, *flags, "-shared", "-fPIC", "-o", str(made), *map(str, sources)]
         wide = _wide(compiler)
         try:
             _run([*command, *wide, *OPENMP, "-lm"])
