@@ -32,9 +32,7 @@ def water_table() -> SymmetryTable:
     functions: dict[int, tuple[SymmetryFunction, ...]] = {}
     for centre in (H, O):
         radial = [
-            SymmetryFunction(
-                "G2", (other,), eta * unit, RADIAL_SHIFT[centre, other] * BOHR if place >= 4 else 0.0, r_c
-            )
+            SymmetryFunction("G2", (other,), eta * unit, RADIAL_SHIFT[centre, other] * BOHR if place >= 4 else 0.0, r_c)
             for other in (H, O)
             for place, eta in enumerate(RADIAL_ETA)
         ]
