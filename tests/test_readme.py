@@ -58,7 +58,7 @@ def test_every_block_runs(tmp_path):
         (programs / name).chmod(0o755)
     source = str(ROOT / "src")
     done = subprocess.run(
-        ["bash", "-c", shell(BLOCKS)], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+        ["bash", "-c", shell(BLOCKS)], cwd=tmp_path, capture_output=True, text=True, timeout=850, check=False,
         env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
