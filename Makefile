@@ -48,8 +48,8 @@ format: setup ## sort imports and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## every benchmark; results as JSON beside the scripts
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: setup ## every benchmark (hours of training in all); results in benchmarks/results
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 docs: setup ## write docs/reference from the settings models
 	$(BIN)/python scripts/make_reference.py

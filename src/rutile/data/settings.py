@@ -68,10 +68,10 @@ class SplitSettings(Settings):
     """frames: at random. groups: at random, frames of one group (see group_key) all on one side, as for snapshots of
     one trajectory. stratified: every group is divided in the same proportion."""
 
-    valid: float = Field(0.1, ge=0, lt=1)
+    valid: float = Field(default=0.1, ge=0, lt=1)
     """Fraction of the frames used for validation. Not used with valid_files."""
 
-    test: float = Field(0.0, ge=0, lt=1)
+    test: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of the frames kept for the final test. Not used with test_files."""
 
     valid_files: tuple[Path, ...] = ()
