@@ -193,7 +193,7 @@ def relax_polymorphs(
     starts = [p.atoms.copy() for p in references]
     for atoms in starts:
         atoms.positions += rng.normal(0, NUDGE, atoms.positions.shape)
-    settings = RelaxSettings(cell="full", fmax=0.01, smax=0.05)
+    settings = RelaxSettings(cell="full", fmax=0.01, smax=0.05, max_steps=400)
     relaxed = relax(Structures.from_ase(starts), load_model(model).potential, settings, reporter)
     ends: list[Atoms] = relaxed.structures.to_ase()
     return {
