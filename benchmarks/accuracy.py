@@ -48,6 +48,8 @@ def train_and_evaluate(
             reporter,
         )
     return {
+        "code": _version(),
+        "machine": f"{platform.machine()}, {_threads()} threads",
         "errors": [row.model_dump() for row in found.errors if row.subset in ("all", "limit")],
         "frames": found.frames,
         "epochs": trained.epochs,
@@ -69,13 +71,10 @@ def error(result: dict[str, Any], quantity: str, kind: str, unit: str, frames: s
 
 
 def write(name: str, results: dict[str, Any], table: str) -> None:
-    """results/NAME.json and results/NAME.md, with the version of the code and the machine."""
-    machine = f"{platform.machine()}, {_threads()} threads"
-    about = {"code": _version(), "machine": machine, "python": platform.python_version()}
+    """results/NAME.json and results/NAME.md."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(about | results, indent=1, ensure_ascii=False) + "\n")
-    note = f"\nrutile {about['code']}, {about['machine']}. Written by benchmarks/{name}.py.\n"
-    (RESULTS / f"{name}.md").write_text(table + note)
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / f"{name}.md").write_text(f"{table}\nWritten by benchmarks/{name}.py.\n")
     with RichReporter() as reporter:
         reporter.info(table)
 
