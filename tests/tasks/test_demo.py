@@ -23,9 +23,8 @@ SECTIONS = ("Polymorphs", "Learning curves", "Parity", "Errors", "Worst frames",
 
 def parents() -> dict[str, Atoms]:
     rutile = crystal(["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.6, 4.6, 2.96, 90, 90, 90])
-    anatase = crystal(
-        ["Ti", "O"], [(0, 0, 0), (0, 0, 0.208)], spacegroup=141, cellpar=[3.8, 3.8, 9.6, 90, 90, 90], primitive_cell=True
-    )
+    places, cell = [(0, 0, 0), (0, 0, 0.208)], [3.8, 3.8, 9.6, 90, 90, 90]
+    anatase = crystal(["Ti", "O"], places, spacegroup=141, cellpar=cell, primitive_cell=True)
     return {"rutile": rutile, "anatase": anatase}
 
 
