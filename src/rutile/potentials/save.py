@@ -32,6 +32,7 @@ from rutile.core.files import write_atomically
 from rutile.core.settings import Settings
 from rutile.potentials import catalogue, settings
 from rutile.potentials.model import Model, ModelInfo
+from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
 
 FORMAT = 1
@@ -61,7 +62,7 @@ def save_model(path: Path, model: Model) -> None:
                 "potential": potential.name,
                 "settings": cast(Settings, potential.settings).model_dump(mode="json"),
                 "elements": list(cast(Potential, potential).elements),
-                "dtype": _dtype_name(state),
+                "dtype": str(placement(cast(Potential, potential))[0]).removeprefix("torch."),
             }
         )
     description = {
@@ -215,13 +216,6 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(repr((name, str(tensor.dtype), list(tensor.shape))).encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()
-
-
-def _dtype_name(state: Mapping[str, Tensor]) -> str:
-    """float32 or float64: the precision of a potential's floating tensors."""
-    names = {str(t.dtype).removeprefix("torch.") for t in state.values() if t.is_floating_point()}
-    assert len(names) <= 1, f"a potential of mixed precision: {names}"
-    return names.pop() if names else "float64"
 
 
 def _finite(value: Any) -> Any:

@@ -188,8 +188,9 @@ class PotentialContract:
         state = copy.deepcopy(potential.state_dict())
         together = evaluate(potential, whole, edges=edges)
         assert_same(together, singles(potential, parts))
-        (member,) = evaluate_members([potential], whole)
-        assert_same(member, together)
+        for edges_at_once in (None, 100):
+            (member,) = evaluate_members([potential], whole, edges_at_once=edges_at_once)
+            assert_same(member, together)
         for old, new in zip(before, (whole, edges), strict=True):
             for name, value in vars(old).items():
                 now = getattr(new, name)
