@@ -1,5 +1,7 @@
 """Every format gives back what was written: hypothesis round trips, and files written by hand."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -339,6 +341,37 @@ def test_the_writer_leaves_nothing_half_written(tmp_path):
         with pytest.raises(DataError, match="stop"):
             io.write_frames(tmp_path / name, failing(), format)
         assert list(tmp_path.iterdir()) == [], format
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from ase.build import bulk
+from rutile.core.errors import FileError
+from rutile.structures import io
+atoms = bulk("Cu", cubic=True) * (3, 3, 3)
+atoms.info["REF_energy"], atoms.arrays["REF_forces"] = 1.0, atoms.positions
+names = dict(word.split("=") for word in sys.argv[2:])
+for format, name in names.items():
+    io.write_frames(Path(sys.argv[1], "good", name), atoms, format)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+for format, name in names.items():
+    path = Path(sys.argv[1], "full", name)
+    try:
+        io.write_frames(path, atoms, format)
+    except FileError as error:
+        assert str(path) in str(error), error
+        print(format)
+"""
+
+
+def test_a_disk_that_takes_no_more(tmp_path):
+    """Files may grow to 1500 bytes only: one error that names the file, and no file, in every format."""
+    words = [sys.executable, "-c", FULL_DISK, str(tmp_path), *(f"{k}={v}" for k, v in NAMES.items())]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, list(NAMES)), done.stderr
+    assert len(list((tmp_path / "good").iterdir())) == len(NAMES)
+    assert list((tmp_path / "full").iterdir()) == []
 
 
 def test_a_second_frame_for_a_format_of_one_is_refused(tmp_path):

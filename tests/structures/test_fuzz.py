@@ -111,6 +111,19 @@ def test_damage_never_surprises(format, data, originals, tmp_path):
     assert_only_valid_or_error(path, format)
 
 
+@settings(FUZZ, max_examples=25)
+@given(data=st.data())
+def test_damage_of_a_deepmd_folder(data, tmp_path):
+    path = tmp_path / "system"
+    if not path.exists():
+        io.write_frames(path, some_frames(3), "deepmd")
+    file = data.draw(st.sampled_from(sorted(p for p in path.rglob("*") if p.is_file())))
+    original = file.read_bytes()
+    file.write_bytes(damage(data.draw, original))
+    assert_only_valid_or_error(path, "deepmd")
+    file.write_bytes(original)
+
+
 def test_every_truncation_of_a_text_file(originals, tmp_path):
     """A cut in front of the last line loses frames with an error, never quietly within a frame."""
     data = originals["extxyz"]

@@ -97,18 +97,18 @@ def write(path: Path, frames: Iterable[Atoms]) -> int:
     """
     lmdb = _lmdb()
     count = 0
-    environment = lmdb.open(str(path), subdir=False, map_size=MAP_SIZE, meminit=False, lock=False)
     try:
-        with environment.begin(write=True) as transaction:
+        with (
+            lmdb.open(str(path), subdir=False, map_size=MAP_SIZE, meminit=False, lock=False) as environment,
+            environment.begin(write=True) as transaction,
+        ):
             for atoms in frames:
                 count += 1
                 transaction.put(str(count).encode(), _pack(_content(atoms)))
             transaction.put(b"nextid", _pack(count + 1))
             transaction.put(b"metadata", _pack({"format": "aselmdb written by rutile"}))
     except lmdb.Error as error:
-        raise FileError(f"LMDB cannot write ({str(error)[:100]})") from None
-    finally:
-        environment.close()
+        raise FileError(f"cannot be written: {str(error)[:100]}") from None
     return count
 
 

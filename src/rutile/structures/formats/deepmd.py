@@ -45,7 +45,7 @@ def read(path: Path) -> Iterator[Entry]:
 
 def _read_system(system: Path) -> Iterator[Entry]:
     types = _words(system / "type.raw")
-    if not all(t.isdigit() for t in types) or not types:
+    if not all(t.isdecimal() for t in types) or not types:
         raise FileError(f"{system / 'type.raw'}: numbers into type_map.raw expected, found {types[:5]}")
     if not (system / "type_map.raw").is_file():
         raise FileError(f"{system}: no type_map.raw, so the elements are unknown: write their symbols into this file")
@@ -130,22 +130,20 @@ class _System:
         for name, values in arrays.items():
             self.columns[name] = values.size
             with (self.folder / f"{name}.part").open("ab") as handle:
-                handle.write(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+                handle.write(np.ascontiguousarray(values, dtype="<f8").tobytes())
         self.frames += 1
 
     def finish(self, elements: list[int]) -> None:
-        """Turn the raw numbers into .npy files, in pieces."""
+        """Put headers before the raw numbers; through files, as a full disk kills who writes through a memory map."""
         target = self.folder / "set.000"
         target.mkdir()
         for name, columns in self.columns.items():
             part = self.folder / f"{name}.part"
-            raw = np.memmap(part, dtype=np.float64, mode="r", shape=(self.frames, columns))
             shape = (self.frames,) if name == "energy" else (self.frames, columns)
-            out = np.lib.format.open_memmap(target / f"{name}.npy", mode="w+", dtype=np.float64, shape=shape)
-            for start in range(0, self.frames, 1024):
-                out[start : start + 1024] = raw[start : start + 1024].reshape(-1, *shape[1:])
-            out.flush()
-            del raw, out
+            header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+            with (target / f"{name}.npy").open("wb") as out, part.open("rb") as raw:
+                np.lib.format.write_array_header_1_0(out, header)
+                shutil.copyfileobj(raw, out)
             part.unlink()
         kinds = [elements.index(int(z)) for z in self.numbers]
         (self.folder / "type.raw").write_text("\n".join(map(str, kinds)) + "\n")

@@ -85,7 +85,7 @@ def _elements(lines: list[str]) -> tuple[list[str], int]:
     """One symbol for each atom, and the number of the line behind the counts."""
     at = 5
     words = lines[at].split()
-    if words and words[0].isdigit():
+    if words and words[0].isdecimal():
         names = [w for w in lines[0].split() if w in atomic_numbers][: len(words)]
         if len(names) < len(words):
             raise DataError("no line of element symbols (VASP 4): add one above the numbers of atoms")

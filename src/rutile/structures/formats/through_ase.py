@@ -6,6 +6,7 @@ are JSON and arrays, database rows JSON in SQLite.
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -207,11 +208,14 @@ def _is_pair(key: str, value: Any) -> bool:
 def write_db(path: Path, frames: Iterable[Atoms]) -> int:
     """Write rows with labels in their calculator fields."""
     count = 0
-    with connect(str(path), type="db", use_lock_file=False, append=False) as database:
-        for atoms in frames:
-            labelled = calculated(atoms)
-            pairs, data = split_info(labelled)
-            labelled.info = {}
-            database.write(labelled, pairs, data=data)
-            count += 1
+    try:
+        with connect(str(path), type="db", use_lock_file=False, append=False) as database:
+            for atoms in frames:
+                labelled = calculated(atoms)
+                pairs, data = split_info(labelled)
+                labelled.info = {}
+                database.write(labelled, pairs, data=data)
+                count += 1
+    except sqlite3.Error as error:
+        raise FileError(f"cannot be written: {error}") from None
     return count

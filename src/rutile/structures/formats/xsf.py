@@ -88,7 +88,7 @@ def _atom_rows(lines: list[str], count: int | None) -> tuple[list[int], np.ndarr
     numbers, columns = [], []
     for k, row in enumerate(rows):
         symbol, *rest = row.split()
-        number = int(symbol) if symbol.isdigit() else atomic_numbers.get(symbol.capitalize(), 0)
+        number = int(symbol) if symbol.isdecimal() else atomic_numbers.get(symbol.capitalize(), 0)
         if number == 0:
             raise DataError(f"atom {k}: unknown element {symbol!r}")
         if len(rest) not in (3, 6):
