@@ -125,7 +125,7 @@ def test_whitened_functions_are_uncorrelated():
     scaled = potential.scaling(0, lin.descriptors[lin.numbers == 8])
     variances = torch.linalg.eigvalsh(torch.cov(scaled.T, correction=0))
     torch.testing.assert_close(scaled.mean(0), torch.zeros_like(scaled[0]), rtol=0, atol=1e-6)
-    assert 0.99 < variances[-4] <= variances[-1] < 1.0
+    assert 0.9 < variances[-4] <= variances[-1] < 1.0
     assert variances[0] < 1e-6
 
 
