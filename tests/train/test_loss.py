@@ -25,6 +25,7 @@ def three_atoms(dtype=torch.float64):
         forces=torch.tensor([[0.1, 0, 0], [0, -0.2, 0], [0, 0, 0.05]], dtype=dtype),
         virial=torch.tensor([SYMMETRIC], dtype=dtype) / 3,
         counts=torch.tensor([3.0], dtype=dtype),
+        n_virial=1,
         system=torch.tensor([0, 0, 0]),
     )
 
@@ -77,6 +78,7 @@ def test_reference_vectors():
         torch.tensor(prl["dF"], dtype=torch.float64),
         torch.tensor([prl["dW_total_eV"]], dtype=torch.float64) / prl["N"],
         torch.tensor([float(prl["N"])], dtype=torch.float64),
+        1,
         torch.zeros(prl["N"], dtype=torch.long),
     )
     assert structure_losses(e, Prefactors(*prl["p"]), PAPER).item() == pytest.approx(prl["L"], rel=1e-12)

@@ -277,7 +277,6 @@ def _fit_all(
 
     fields = {name: getattr(settings, name) for name in TrainSettings.model_fields}
     own = settings.model_dump(mode="json", include={"potential", "split", "references", "start_from"})
-    write_atomically(settings.out / SETTINGS_FILE, _yaml(settings).encode())
     results: list[FitResult] = []
     for m, (potential, seed) in enumerate(zip(potentials, seeds, strict=True)):
         folder = settings.out / f"member-{m + 1}" if len(potentials) > 1 else settings.out
@@ -285,6 +284,8 @@ def _fit_all(
         resume = settings.resume and (folder / CHECKPOINT_FILE).exists()
         if resume:
             reporter.info(f"going on from {folder / CHECKPOINT_FILE}")
+        elif m == 0:
+            write_atomically(settings.out / SETTINGS_FILE, _yaml(settings).encode())
         for side in examples.values():
             side.potential = potential
         train = examples["train"]
@@ -338,6 +339,11 @@ def _finish(
     model, report = settings.out / MODEL_FILE, settings.out / REPORT_FILE
     Model([potential.double() for potential in potentials], info).save(model)
     _write_report(settings, store, assessments, results, report)
+    if results[-1].stopped == "time":
+        reporter.warn(
+            f"time was up after {results[-1].epochs} of {settings.epochs} epochs, before the learning rate had fallen: "
+            "run the same command again to go on, or set fewer epochs"
+        )
     reporter.info(f"model: {model.resolve()}")
     reporter.info(f"report: {report.resolve()}")
     last = results[-1]

@@ -26,11 +26,14 @@ from rutile.data.statistics import reference_sums
 from rutile.data.store import Store
 from rutile.graph.graph import Edges
 from rutile.graph.neighbors import find_edges
-from rutile.potentials.evaluate import evaluate, evaluate_linearised, linearise
+from rutile.potentials.evaluate import evaluate, evaluate_linearised, linearise, periodic_volume
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
+from rutile.structures.structures import Structures
 
 Predict = Callable[[bool], Prediction]
 """(training) -> prediction of one batch."""
+BYTES_PER_ATOM, TABLE_BYTES = 64, 64e6
+"""Labels that need less than this are kept in memory, ready to be put together; others are read when needed."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -61,7 +64,11 @@ class _Labels:
     def __init__(self, store: Store, ids: np.ndarray, dtype: torch.dtype, references: Mapping[int, float]) -> None:
         self.store, self.ids, self.dtype = store, np.asarray(ids, dtype=np.int64), dtype
         self.weights = torch.from_numpy(np.asarray(store.array("weight"))[self.ids].astype(np.float64))
-        self._shift = torch.from_numpy(reference_sums(store, references))
+        self.sizes = store.sizes[self.ids]
+        self._shift = torch.from_numpy(reference_sums(store, references)[self.ids])
+        self._starts = np.concatenate([[0], np.cumsum(self.sizes)])
+        small = BYTES_PER_ATOM * self._starts[-1] < TABLE_BYTES
+        self._table = self._read(np.arange(len(self.ids))) if small else None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,11 +77,38 @@ class _Labels:
         """Where structure i came from."""
         return self.store.source(int(self.ids[i])) or f"frame {int(self.ids[i])}"
 
-    def _labelled(self, ids: np.ndarray) -> Labelled:
-        """Labels of some structures; energies without the references of their atoms."""
-        batch = self.store.batch(ids)
+    def _read(self, ids: np.ndarray) -> Labelled:
+        """Labels of some structures from the store; energies without the references of their atoms."""
+        batch = self.store.batch(self.ids[ids])
         batch.energy.sub_(self._shift[torch.from_numpy(ids)])
         return batch.to(dtype=self.dtype)
+
+    def _labelled(self, ids: np.ndarray) -> Labelled:
+        """Labels of some structures, from memory if they are there."""
+        if self._table is None:
+            return self._read(ids)
+        t, sizes = self._table, self.sizes[ids]
+        ends = np.cumsum(sizes)
+        atoms = torch.from_numpy(np.repeat(self._starts[ids] - ends + sizes, sizes) + np.arange(sizes.sum()))
+        i = torch.from_numpy(ids)
+        structures = Structures(
+            numbers=t.structures.numbers[atoms],
+            positions=t.structures.positions[atoms],
+            cell=t.structures.cell[i],
+            pbc=t.structures.pbc[i],
+            system=torch.from_numpy(np.repeat(np.arange(len(ids)), sizes)),
+        )
+        return Labelled(
+            structures,
+            energy=t.energy[i],
+            forces=t.forces[atoms],
+            stress=t.stress[i],
+            has_energy=t.has_energy[i],
+            has_forces=t.has_forces[i],
+            has_stress=t.has_stress[i],
+            weight=t.weight[i],
+            index=t.index[i],
+        )
 
 
 class GraphExamples(_Labels):
@@ -107,7 +141,7 @@ class GraphExamples(_Labels):
     def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
         """Labels, and a prediction through the graph."""
         frames = self.ids[ids]
-        labelled = self._labelled(frames)
+        labelled = self._labelled(ids)
         rows, sizes = self.edges.get("ij", frames)
         shift, _ = self.edges.get("shift", frames)
         starts = np.concatenate([[0], np.cumsum(self.store.sizes[frames])[:-1]])
@@ -155,7 +189,7 @@ class LinearisedExamples(_Labels):
     def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
         """Labels, and a prediction from the cached descriptors."""
         frames = self.ids[ids]
-        labelled = self._labelled(frames)
+        labelled = self._labelled(ids)
         linearised = self._linearised(frames, labelled)
 
         def predict(training: bool) -> Prediction:
@@ -182,7 +216,7 @@ class LinearisedExamples(_Labels):
         return Linearised(
             numbers=structures.numbers,
             system=structures.system,
-            volume=torch.where(structures.pbc.all(1), structures.volume, 0.0),
+            volume=periodic_volume(structures),
             descriptors=get["descriptors"],
             pair_i=torch.from_numpy(np.ascontiguousarray(pairs[:, 0])),
             pair_j=torch.from_numpy(np.ascontiguousarray(pairs[:, 1])),

@@ -33,6 +33,8 @@ class Errors:
     """[S, 3, 3] (eV/atom)."""
     counts: Tensor
     """Atoms of each structure, [S]."""
+    n_virial: int
+    """Structures with a virial."""
     system: Tensor
     """[N] int64."""
 
@@ -41,14 +43,16 @@ def errors(prediction: Prediction, labelled: Labelled) -> Errors:
     """Errors of a prediction; virials only of structures that are periodic in three directions."""
     structures = labelled.structures
     counts = structures.counts.to(prediction.energy.dtype)
-    volume = periodic_volume(structures)
     energy = torch.where(labelled.has_energy, (prediction.energy - labelled.energy) / counts, 0.0)
     has_forces = labelled.has_forces[structures.system][:, None]
     forces = torch.where(has_forces, prediction.forces - labelled.forces, 0.0)
-    has_virial = (labelled.has_stress & (volume > 0))[:, None, None]
+    if not bool(labelled.has_stress.any()):
+        return Errors(energy, forces, torch.zeros_like(prediction.stress), counts, 0, structures.system)
+    volume = periodic_volume(structures)
+    has_virial = labelled.has_stress & (volume > 0)
     scale = (-volume / counts)[:, None, None]
-    virial = torch.where(has_virial, (prediction.stress - labelled.stress) * scale, 0.0)
-    return Errors(energy, forces, virial, counts, structures.system)
+    virial = torch.where(has_virial[:, None, None], (prediction.stress - labelled.stress) * scale, 0.0)
+    return Errors(energy, forces, virial, counts, int(has_virial.sum()), structures.system)
 
 
 @dataclass(frozen=True)
@@ -110,15 +114,11 @@ class RunningErrors:
 
     def add(self, e: Errors, labelled: Labelled, losses: Tensor) -> None:
         """Add a batch; `losses` are those of its structures."""
-        parts = (e.energy, e.forces, e.virial)
-        squares = torch.stack([*(x.detach().double().square().sum() for x in parts), losses.detach().double().sum()])
-        periodic = periodic_volume(labelled.structures) > 0
-        n_force = 3 * (labelled.has_forces * e.counts).sum()
-        n_virial = 9 * (labelled.has_stress & periodic).sum()
-        counts = torch.stack([labelled.has_energy.sum().double(), n_force.double(), n_virial.double()])
-        self.sums += squares
-        self.counts[:3] += counts
-        self.counts[3] += len(losses)
+        with torch.no_grad():
+            parts = (e.energy, e.forces, e.virial)
+            self.sums += torch.stack([*(x.double().square().sum() for x in parts), losses.sum().double()])
+            n_force = 3 * torch.dot(labelled.has_forces.to(e.counts.dtype), e.counts)
+            self.counts += torch.tensor([int(labelled.has_energy.sum()), float(n_force), 9 * e.n_virial, len(losses)])
 
     def row(self, prefix: str) -> dict[str, float]:
         """Loss (mean of the structures) and RMSE of energy (eV/atom), force (eV/Angstrom), virial (eV/atom)."""
