@@ -87,7 +87,7 @@ def main(folder):
         read += [batch.energy.sum().item(), batch.forces.abs().sum().item()]
         visited += len(ids)
 
-    parts = split(store, SplitSettings(valid=0.002), seed=0)
+    parts = split(store, SplitSettings(valid=0.002, duplicates="ignore"), seed=0)
     references = reference_energies(store, parts["train"], ReferenceSettings())
     spread = statistics(store, parts["train"][::50], references)
     edges = cache_edges(store, 4.0, folder=folder / "cache", memory=8.0)

@@ -5,12 +5,12 @@ import numpy as np
 from rutile.data.frames import Frame
 
 
-def some_frames(n=12, seed=0, elements=(8, 22)):
-    """n different frames of 1 to 7 atoms; every third lacks forces, every fourth stress, every fifth the energy."""
+def some_frames(n=12, seed=0, elements=(8, 22), smallest=1):
+    """n different frames of `smallest` to 7 atoms; every third lacks forces, fourth stress, fifth the energy."""
     rng = np.random.default_rng(seed)
     out = []
     for k in range(n):
-        size = int(rng.integers(1, 8))
+        size = int(rng.integers(smallest, 8))
         stress = rng.normal(size=(3, 3))
         out.append(
             Frame(

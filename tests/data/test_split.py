@@ -13,6 +13,7 @@ from store_frames import some_frames
 
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import SilentReporter
+from rutile.data.frames import Frame
 from rutile.data.settings import SplitSettings
 from rutile.data.split import connected, divide, duplicate_classes, split
 from rutile.data.store import build_store
@@ -21,7 +22,7 @@ EXACT = settings(derandomize=True, database=None, deadline=None)
 
 
 def frames_in_groups(sizes):
-    frames = some_frames(sum(sizes), seed=1)
+    frames = some_frames(sum(sizes), seed=1, smallest=3)
     names = [f"group {g}" for g, n in enumerate(sizes) for _ in range(n)]
     return [dataclasses.replace(f, group=name) for f, name in zip(frames, names, strict=True)]
 
@@ -68,7 +69,7 @@ def test_stratified_divides_each_group_alike(store):
 
 
 def test_duplicates_stay_together(tmp_path):
-    frames = some_frames(30, seed=2)
+    frames = some_frames(30, seed=2, smallest=3)
     copies = [
         dataclasses.replace(f, positions=f.positions + 1e-9, energy=-1.0, group="copy", source="") for f in frames
     ]
@@ -87,19 +88,67 @@ def test_duplicates_stay_together(tmp_path):
         split(store, SplitSettings(by="groups", valid=0.3), seed=1)  # every group is tied to "copy"
 
 
-def test_mirror_image_and_other_element_are_not_duplicates(tmp_path):
-    one = some_frames(2, seed=3)[1]
+def copies_of(f, rng):
+    """The same structure rotated and mirrored, shifted, reordered, unwrapped, and in another cell."""
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    order = rng.permutation(len(f.numbers))
+    lattice = np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]]) if f.pbc.all() else np.eye(3)
+    shift = rng.integers(-2, 3, size=(len(order), 3)) * f.pbc @ f.cell
+    turned = dataclasses.replace(f, positions=f.positions @ turn, cell=f.cell @ turn)
+    moved = dataclasses.replace(f, positions=f.positions + rng.normal(size=3) + shift)
+    return [
+        turned,
+        moved,
+        dataclasses.replace(f, positions=-f.positions),
+        dataclasses.replace(f, positions=f.positions[order], numbers=f.numbers[order]),
+        dataclasses.replace(f, cell=lattice @ f.cell),
+    ]
+
+
+def test_copies_under_every_symmetry_operation(tmp_path):
+    rng = np.random.default_rng(0)
+    different = some_frames(20, seed=6, smallest=3)
+    frames = different + [c for f in different for c in copies_of(f, rng)]
+    n = len(different)
+    want = [*range(n), *(k for k in range(n) for _ in range(5))]
+    assert duplicate_classes(build_store(frames, tmp_path / "a")).tolist() == want
+    without = [dataclasses.replace(f, energy=None) for f in frames]
+    assert duplicate_classes(build_store(without, tmp_path / "b")).tolist() == want
+
+
+def test_single_atoms(tmp_path):
+    """Isolated atoms of one element are one structure; lone atoms in wide cells only if the cells are equal."""
+    free = Frame(np.array([8]), np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, bool), -1.0)
+    wide = dataclasses.replace(free, cell=np.eye(3) * 6, pbc=np.ones(3, bool))
+    frames = [
+        free,
+        dataclasses.replace(free, positions=np.ones((1, 3))),
+        dataclasses.replace(free, numbers=np.array([22])),
+        wide,
+        dataclasses.replace(wide, cell=np.eye(3) * 6.1),
+        wide,
+    ]
+    assert duplicate_classes(build_store(frames, tmp_path / "store")).tolist() == [0, 0, 2, 3, 4, 3]
+
+
+def test_small_changes_are_not_copies(tmp_path):
+    one = dataclasses.replace(some_frames(40, seed=3, smallest=3)[13], energy=-3.0)
+    assert one.pbc.all()
+    nudge = np.zeros_like(one.positions)
+    nudge[0, 0] = 0.01
     others = [
-        dataclasses.replace(one, positions=-one.positions),
+        dataclasses.replace(one, positions=one.positions + nudge),
         dataclasses.replace(one, numbers=30 - one.numbers),
-        dataclasses.replace(one, cell=one.cell * 1.001),
+        dataclasses.replace(one, cell=one.cell * 1.001, positions=one.positions * 1.001),
         dataclasses.replace(one, pbc=np.array([True, True, False])),
     ]
     assert duplicate_classes(build_store([one, *others], tmp_path / "store")).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_by_file(tmp_path):
-    frames = [dataclasses.replace(f, source=f"{'abc'[k % 3]}.extxyz#{k}") for k, f in enumerate(some_frames(30))]
+    frames = [
+        dataclasses.replace(f, source=f"{'abc'[k % 3]}.extxyz#{k}") for k, f in enumerate(some_frames(30, smallest=3))
+    ]
     frames[1] = dataclasses.replace(frames[0], source="b.extxyz#1")
     store = build_store(frames, tmp_path / "store")
     reporter = SilentReporter()

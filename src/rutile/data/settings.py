@@ -81,8 +81,8 @@ class SplitSettings(Settings):
     """Frames read from these files are the test set, whatever `by` says."""
 
     duplicates: Literal["together", "ignore"] = "together"
-    """together: frames with the same geometry (to 0.0001 Å) are never divided between sides; between files they are
-    reported. ignore: no comparison is made."""
+    """together: frames of the same geometry, also if rotated, mirrored, shifted or reordered, are never divided between
+    sides; between given files they are reported. ignore: no comparison is made."""
 
     @model_validator(mode="after")
     def _some_training(self) -> Self:

@@ -11,15 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
+from rutile.core.elements import formula
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.seeds import stream
+from rutile.data.duplicates import LIKE, SAME, SAME_ENERGY, close_pairs, geometry_sums
+from rutile.data.frames import Frame
 from rutile.data.settings import SplitSettings
 from rutile.data.store import Store
 
 SIDES = ("train", "valid", "test")
 ROUNDING = 1e-4
-"""Geometries equal after rounding to this (Angstrom) are duplicates."""
+"""Geometries equal after rounding to this (Angstrom) are exact copies."""
+COMPARED = 50
+"""Frames of nearly the same first sum that one is compared with at most."""
 ORDERS = 64
 """Random orders that are tried at most."""
 
@@ -35,7 +40,7 @@ def split(store: Store, settings: SplitSettings, seed: int, reporter: Reporter |
     valid = 0.0 if settings.valid_files else settings.valid
     test = 0.0 if settings.test_files else settings.test
     fractions = np.array([1 - valid - test, valid, test])
-    copies = duplicate_classes(store) if settings.duplicates == "together" else np.arange(len(store))
+    copies = duplicate_classes(store, reporter) if settings.duplicates == "together" else np.arange(len(store))
     free = np.flatnonzero(side < 0)
     groups = store.array("group")[free].astype(np.int64)
     units = copies[free] if settings.by != "groups" else connected([groups, copies[free]])
@@ -93,8 +98,41 @@ def _deal(sizes: list[int], fractions: list[float]) -> tuple[list[int], float]:
     return out, max(abs(x) for x in lack)
 
 
-def duplicate_classes(store: Store) -> np.ndarray:
-    """Label of each frame, [F] int64: the first frame of the same geometry (numbers in order, positions, cell, pbc)."""
+def duplicate_classes(store: Store, reporter: Reporter | None = None) -> np.ndarray:
+    """Label of each frame, [F] int64: the first frame of the same geometry, whatever symmetry operation lies between.
+
+    Exact copies are found first; `data.duplicates` says how the others are recognised.
+    """
+    exact = _exact_copies(store)
+    labels = exact.copy()
+    ids = np.flatnonzero(exact == np.arange(len(store)))
+    track = (reporter or SilentReporter()).track(ids.tolist(), "comparing frames", len(ids))
+    sums = np.array([_sums(store[k]) for k in track]).reshape(-1, 4)
+    composition = np.array([formula(np.sort(store[k].numbers)) for k in ids.tolist()], dtype=np.str_)
+    energy = store.array("energy")
+    order = np.lexsort((sums[:, 0], composition))
+    for place, a in enumerate(order.tolist()):
+        for b in order[place + 1 : place + 1 + COMPARED].tolist():
+            apart = np.abs(sums[a] - sums[b]) / np.maximum(np.abs(sums[a]), 1e-3)
+            if composition[a] != composition[b] or not apart[0] <= LIKE:
+                break
+            same_energy = abs(energy[ids[a]] - energy[ids[b]]) <= SAME_ENERGY  # not where one is absent (NaN)
+            if apart.max() <= (LIKE if same_energy else SAME):
+                labels[ids[b]] = labels[ids[a]]
+                break
+    return connected([exact, labels])
+
+
+def _sums(frame: Frame) -> tuple[float, ...]:
+    """Four sums that symmetry operations do not change, [4]; NaN, unlike any other, where atoms are too far apart."""
+    pairs = close_pairs(frame)
+    if frame.pbc.any() and not len(pairs[2]):
+        return (np.nan,) * 4
+    return geometry_sums(frame, pairs)
+
+
+def _exact_copies(store: Store) -> np.ndarray:
+    """First frame with the same numbers in order, positions, cell and pbc, of each frame, [F] int64."""
     seen: dict[bytes, int] = {}
     labels = np.empty(len(store), np.int64)
     offsets = store.array("offsets")
