@@ -69,9 +69,9 @@ POLYMORPHS = {
     "pyrite": (205, [4.90, 4.90, 4.90, 90, 90, 90], ["Ti", "O"], [(0, 0, 0), (0.34, 0.34, 0.34)], False),
     "fluorite": (225, [4.82, 4.82, 4.82, 90, 90, 90], ["Ti", "O"], [(0, 0, 0), (0.25, 0.25, 0.25)], True),
 }  # fmt: skip
-# How many frames of each kind a parent gets: (strained, rattled, heated).
-COUNTS = {"rutile": (12, 30, 20), "anatase": (12, 30, 20), "columbite": (4, 6, 5), "pyrite": (2, 3, 2),
-          "fluorite": (6, 8, 6), "brookite": (1, 2, 2)}  # fmt: skip
+# How many frames of each kind a parent gets: (strained, rattled, heated, distorted within its symmetry).
+COUNTS = {"rutile": (12, 30, 20, 16), "anatase": (12, 30, 20, 16), "columbite": (4, 6, 5, 6),
+          "pyrite": (2, 3, 2, 10), "fluorite": (6, 8, 6, 10), "brookite": (1, 2, 2, 1)}  # fmt: skip
 RANDOM = {2: 30, 4: 2}  # formula units -> frames
 KAPPA = 10.5  # Angstrom
 
@@ -185,8 +185,10 @@ def plan(relaxed: dict[str, Atoms]) -> list[tuple[str, Callable[[], Atoms]]]:
 
         frames.append(((k + 0.5) / of, frame_id, maker))
 
-    for name, (n_strain, n_rattle, n_heat) in COUNTS.items():
+    for name, (n_strain, n_rattle, n_heat, n_symmetric) in COUNTS.items():
         base, tag = relaxed[name], sum(map(ord, name))
+        for k in range(n_symmetric):  # cheap, so they come first
+            add(name, "symmetric", k, 2 * n_symmetric, partial(make_symmetric, base, k, [k, tag, 5]))
         for k in range(n_strain):
             add(name, "strained", k, n_strain, partial(make_strained, base, k, [k, tag, 1]))
         for k in range(n_rattle):
@@ -203,6 +205,20 @@ def make_strained(base: Atoms, k: int, seed: list[int]) -> tuple[Atoms, str]:
     """The k-th strained child of a polymorph."""
     size = (0.02, 0.04, 0.06)[k % 3]
     return strained(base, size, np.random.default_rng(seed)), f"strain {size}"
+
+
+def make_symmetric(base: Atoms, k: int, seed: list[int]) -> tuple[Atoms, str]:
+    """The k-th child that keeps the space group: random volume, axes and free coordinates."""
+    from ase.constraints import FixSymmetry
+
+    rng, size = np.random.default_rng(seed), (0.01, 0.025, 0.04)[k % 3]
+    atoms = Atoms(base.numbers, positions=base.positions, cell=base.cell, pbc=True)
+    atoms.set_constraint(FixSymmetry(atoms))
+    e = rng.normal(0, size / 2, (3, 3)) + np.eye(3) * rng.normal(0, size)
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + (e + e.T) / 2), scale_atoms=True)
+    atoms.set_positions(atoms.positions + rng.normal(0, 3 * size, atoms.positions.shape))
+    atoms.set_constraint()
+    return atoms, f"symmetry kept, strain {size}, displacements {3 * size:.2f} A"
 
 
 def make_rattled(base: Atoms, k: int, seed: list[int]) -> tuple[Atoms, str]:
