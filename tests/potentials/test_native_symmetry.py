@@ -76,7 +76,7 @@ def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-12) -> bool:
     return a.shape == b.shape and bool(((a - b).abs() <= tolerance * scale).all())
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(table=TABLES, seed=st.integers(0, 1000), n_atoms=st.integers(1, 9), periodic=st.booleans())
 def test_values_gradients_and_jacobian_equal_the_eager_ones(
     table: SymmetryTable, seed: int, n_atoms: int, periodic: bool
@@ -104,6 +104,9 @@ def test_every_cutoff_function_has_a_code(cutoff_function: str) -> None:
     value = symmetry_native.symmetry_functions(table, graph)
     assert float(value.abs().max()) > 1e-3
     assert close(value, symmetry_eager.symmetry_functions(table, graph))
+    single = symmetry_native.symmetry_jacobian(table, random_graph(3, 8, torch.float32))
+    for a, b in zip(single, symmetry_eager.symmetry_jacobian(table, graph), strict=True):
+        assert close(a.double(), b, 1e-5)
 
 
 def small_case() -> tuple[SymmetryTable, Graph, torch.Tensor]:
@@ -170,7 +173,7 @@ def test_older_cpus_get_the_same_numbers(monkeypatch: pytest.MonkeyPatch, tmp_pa
         pytest.skip("flags of x86")
     compiler = native.find_compiler()
     assert compiler is not None
-    flags = tuple(f"-march={cpu}" if f.startswith("-march") else f for f in native.FLAGS)
+    flags = tuple({"-march=native": f"-march={cpu}", "-O3": "-O1"}.get(f, f) for f in native.FLAGS)
     table, graph, _ = small_case()
     rows = tuple(
         SymmetryFunction("G4", pair, 0.05, 0.0, 4.5, s, z) for pair in PAIRS for s in (-1, 1) for z in (1, 2.5)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -99,3 +103,32 @@ def test_a_part_never_sees_more_edges_than_allowed(monkeypatch: pytest.MonkeyPat
     assert len(seen) > 2
     assert max(seen) <= 200
     assert sum(seen) == len(edges.i)
+
+
+BIG = """
+import resource
+from ase.build import bulk
+from rutile.potentials.behler import Behler
+from rutile.potentials.evaluate import evaluate
+from rutile.potentials.settings import BehlerSettings
+from rutile.structures.structures import Structures
+atoms = bulk("TiO", "rocksalt", a=4.3, cubic=True) * (14, 14, 16)
+atoms.rattle(0.05, seed=0)
+model = Behler(BehlerSettings(table="tio2_artrith_urban_2016"), (8, 22))
+forces = evaluate(model, Structures.from_ase(atoms)).forces
+assert len(atoms) > 24000 and bool(forces.isfinite().all())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(native.library() is None, reason="no kernels")
+def test_memory_of_25_000_atoms_stays_small() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BIG],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert int(done.stdout) < 1500  # MB, the interpreter and its libraries included

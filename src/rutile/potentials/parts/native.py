@@ -10,7 +10,6 @@ cannot be written, a private temporary folder is used. Several processes may sta
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import functools
 import hashlib
 import os
@@ -55,6 +54,8 @@ def kernels() -> Kernels:
     """The kernels with the reason for their state (asked once for each process)."""
     if os.environ.get("RUTILE_KERNELS", "").lower() in ("off", "0", "no", "false"):
         return Kernels(None, None, "turned off by RUTILE_KERNELS")
+    if os.name != "posix":
+        return Kernels(None, None, "built on Linux and macOS only")
     compiler = find_compiler()
     if compiler is None:
         return Kernels(None, None, "no C compiler found (install gcc, or name one in CC)")
@@ -83,11 +84,20 @@ def build(compiler: str, folder: Path, flags: tuple[str, ...] = FLAGS) -> Kernel
     for part in (*(s.read_bytes() for s in sources), " ".join(flags + OPENMP).encode(), version.encode(), _cpu()):
         seal.update(part + b"\0")
     path = folder / f"kernels-{seal.hexdigest()[:24]}.so"
-    with (folder / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second finds the library made
+    with _locked(folder):  # whoever comes second finds the library made
         if not path.exists():
             _compile(compiler, flags, sources, path)
     return Kernels(ctypes.CDLL(str(path)), path, f"compiled by {version.splitlines()[0]}")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Alone among the processes that build in this folder."""
+    import fcntl
+
+    with (folder / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
