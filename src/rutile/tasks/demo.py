@@ -154,7 +154,13 @@ def train_settings(settings: DemoSettings, files: dict[str, Path]) -> TrainTaskS
         "data": [files["train"], files["valid"]],
         "split": {"valid_files": [files["valid"]]},
         "out": settings.out / "run",
-        "potential": {"name": "behler", "table": TABLE, "hidden": settings.hidden, "scaling": "whitened"},
+        "potential": {
+            "name": "behler",
+            "table": TABLE,
+            "hidden": settings.hidden,
+            "activation": "silu",
+            "scaling": "whitened",
+        },
         "loss": {
             "energy": {"start": 1.0, "limit": 100.0},
             "force": {"start": 10.0, "limit": 1.0},
