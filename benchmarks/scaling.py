@@ -1,7 +1,7 @@
 """Cost and memory of energy, forces and stress of one TiO2 crystal against its size, 1 500 to 24 000 atoms.
 
-Each size runs in a process of its own, so that its peak memory is its own. The exponent is the slope of
-log(time) against log(atoms); 1 is linear.
+On one thread: with several, a busy machine makes them wait for one another. Each size runs in a process of its own, so
+that its peak memory is its own. The exponent is the slope of log(time) against log(atoms); 1 is linear.
 
     python benchmarks/scaling.py
 """
@@ -42,6 +42,7 @@ def main() -> None:
 
 def measure(repeats: tuple[int, int, int]) -> dict[str, Any]:
     """Fastest of a few calls, and the peak memory of this process (interpreter and libraries included)."""
+    import torch
     from workloads import moves, rutile_tio2
 
     from rutile.potentials.behler import Behler
@@ -49,6 +50,7 @@ def measure(repeats: tuple[int, int, int]) -> dict[str, Any]:
     from rutile.potentials.settings import BehlerSettings
     from rutile.structures.structures import Structures
 
+    torch.set_num_threads(1)
     atoms = rutile_tio2(repeats)
     model = Behler(BehlerSettings(table="tio2_artrith_urban_2016"), (8, 22))
     times = []
