@@ -78,7 +78,8 @@ def task_page(task: Task) -> str:
     ]
     if task.positional:
         lines += [f"A bare word is the setting `{task.positional}`.", ""]
-    lines += ["## Settings", "", *_tables(required_first(entries(task.settings))), "## Result", "", *table(task.result)]
+    lines += ["## Settings", "", *_tables(required_first(entries(task.settings)))]
+    lines += ["## Result", "", *_result_rows(entries(task.result)), ""]
     lines += ["## Examples", "", *(f"    {e}" for e in task.examples)]
     return HEAD + "\n".join(lines).rstrip() + "\n"
 
@@ -87,25 +88,39 @@ def settings_page(room: str, classes: list[type[Settings]]) -> str:
     """The page of one room's settings classes."""
     lines = [f"# rutile.{room}.settings", ""]
     for cls in classes:
-        lines += [f"## {cls.__name__}", "", inspect.cleandoc(cls.__doc__ or ""), "", *table(cls, expand=False)]
+        lines += [f"## {cls.__name__}", "", inspect.cleandoc(cls.__doc__ or ""), "", *table(cls)]
     return HEAD + "\n".join(lines).rstrip() + "\n"
 
 
-def table(model: type[BaseModel], *, expand: bool = True) -> list[str]:
-    """A Markdown table of the fields of a class; nested classes follow as further tables."""
-    return _tables(entries(model)) if expand else [*_rows(entries(model)), ""]
+def table(model: type[BaseModel]) -> list[str]:
+    """A Markdown table of the fields of a class."""
+    return [*_rows(entries(model)), ""]
 
 
 def _tables(fields: list[Entry]) -> list[str]:
     return [*_rows(fields), "", *_nested_tables(fields)]
 
 
+def _result_rows(fields: list[Entry]) -> list[str]:
+    lines = ["| key | type | meaning |", "|---|---|---|"]
+    for e in fields:
+        lines.append("| " + " | ".join(_cell(c) for c in (f"`{e.key}`", e.kind, e.meaning)) + " |")
+        for group in e.groups.values():
+            lines += _result_rows(e.inside(group))[2:]
+    return lines
+
+
+def _cell(text: str) -> str:
+    """Text in one cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def _rows(fields: list[Entry]) -> list[str]:
     lines = ["| key | type | unit | default | meaning |", "|---|---|---|---|---|"]
     for e in fields:
         default = "required" if e.default is None else f"`{e.default}`" if e.default else ""
-        cells = [f"`{e.key}`", kind_text(e), e.unit or "", default, " ".join(e.meaning.split())]
-        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+        cells = [f"`{e.key}`", kind_text(e), e.unit or "", default, e.meaning]
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     return lines
 
 
