@@ -32,6 +32,7 @@ def main(place: str, folder: str, name: str) -> None:
         epochs=12 if name == "lbfgs" else 4,
         batch_size=3,
         ema=0.9,
+        precision="float64",
         tensorboard=False,
         checkpoint_seconds=0,
     )

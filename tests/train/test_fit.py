@@ -38,6 +38,8 @@ def settings(**changes):
         "batch_size": 4,
         "tensorboard": False,
         "checkpoint_seconds": 1e6,
+        "precision": "float64",
+        "ema": None,
     }
     return s.TrainSettings(**(base | changes))
 

@@ -72,7 +72,7 @@ def test_signal_ends_the_run_with_a_checkpoint_and_handlers_come_back(store, tmp
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     potential = ToyDescriptors(seed=1)
     examples = LinearisedExamples(store, np.arange(12), potential)
-    settings = s.TrainSettings(epochs=50, tensorboard=False, checkpoint_seconds=1e6, batch_size=4)
+    settings = s.TrainSettings(epochs=50, tensorboard=False, checkpoint_seconds=1e6, batch_size=4, precision="float64")
     with remember_signals() as stop:
         result = fit(potential, examples, examples, settings, tmp_path, Interrupting(number), stop=stop)
     assert result.stopped == number.name

@@ -34,7 +34,7 @@ def test_rate_follows_from_the_end():
     assert schedule.factor(1000) == pytest.approx(1e-3, rel=1e-10)
     assert schedule.factor(500) == pytest.approx(1e-3**0.5, rel=1e-10)
     assert make_schedule(Exponential(stop=1e-2), 1000).factor(1000) == pytest.approx(1e-2, rel=1e-10)
-    assert make_schedule(Exponential(), 3).factor(3) == pytest.approx(1e-3, rel=1e-10)
+    assert make_schedule(Exponential(), 3).factor(3) == pytest.approx(1e-2, rel=1e-10)
 
 
 def test_cosine():

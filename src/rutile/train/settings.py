@@ -27,9 +27,9 @@ class Prefactor(Settings):
 class LossSettings(Settings):
     """Terms of the loss; `PHYSICS` of the project: DeePMD's loss with prefactors that follow the learning rate."""
 
-    energy: Prefactor = Prefactor(start=1.0, limit=400.0)
-    """Weight of the energy term, errors in eV/atom."""
-    force: Prefactor = Prefactor(start=1000.0, limit=1.0)
+    energy: Prefactor = Prefactor(start=1.0, limit=100.0)
+    """Weight of the energy term, errors in eV/atom. (DeePMD's usual weights: energy 1 to 400, force 1000 to 1.)"""
+    force: Prefactor = Prefactor(start=1.0, limit=1.0)
     """Weight of the force term, errors of components in eV/Å."""
     virial: Prefactor = Prefactor()
     """Weight of the virial term, errors in eV/atom; virial = -dE/dstrain = -V stress. Off by default."""
@@ -217,7 +217,7 @@ class Exponential(Settings):
     """Steps between two decays. Default: a hundredth of the whole training."""
     rate: float | None = Field(default=None, gt=0, le=1)
     """Factor of each decay. Default: what leads to `stop` at the end of the training."""
-    stop: float = Field(default=0.001, gt=0, le=1)
+    stop: float = Field(default=0.01, gt=0, le=1)
     """Learning rate at the end, as a part of the first one; used when `rate` is not given."""
     smooth: bool = False
     """Decay a little at every step instead of in stairs."""
@@ -253,26 +253,27 @@ class TrainSettings(Settings):
 
     loss: LossSettings = LossSettings()
     """Terms of the loss."""
-    optimizer: OptimizerSettings = Adam()
+    optimizer: OptimizerSettings = Adam(learning_rate=0.003)
     """What moves the weights; `name` chooses: adadelta, adam, adamax, asgd, sgd, rprop, rmsprop, adamw, lbfgs, muon."""
     schedule: ScheduleSettings = Exponential()
     """How the learning rate falls; `name` chooses: constant, exponential, cosine, plateau."""
     warmup: int = Field(default=0, ge=0)
     """Steps in which the learning rate rises linearly from 0 to its start."""
-    epochs: int = Field(default=500, ge=1)
+    epochs: int = Field(default=250, ge=1)
     """Passes over the training structures."""
     max_seconds: Second | None = Field(default=None, gt=0)
     """Stop when training has taken this long; the model so far is kept and the run can go on later."""
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=8, ge=1)
     """Structures in a step. Ignored by rprop and lbfgs, whose steps take all structures."""
     batch_edges: int | None = Field(default=None, ge=1)
     """Limit the neighbour pairs of a step instead of its structures; for data of very different sizes."""
-    precision: Literal["float32", "float64"] = "float64"
-    """Precision of weights, descriptors and arithmetic while training."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Precision of weights, descriptors and arithmetic while training. float32 takes half the memory and time; lbfgs
+    converges further in float64."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Shorten the gradient to this norm."""
-    ema: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of a running average of the weights, which is then validated and saved; 0.99 to 0.999 are usual."""
+    ema: float | None = Field(default=0.99, gt=0, lt=1)
+    """Decay of a running average of the weights, which is then validated and saved; null: none."""
     validate_every: int = Field(default=1, ge=1)
     """Epochs between two validations."""
     keep: Literal["best", "last"] = "best"
