@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from rutile.core.errors import FileError, SettingsError
 from rutile.potentials.parts.generate import AutomaticTable, automatic_table
@@ -139,13 +140,30 @@ def test_n2p2_lines(tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(" 3 O", " 12 O"), ("12.00", "far"), ("O 9 H", "Q 9 H"), ("cutoff_type 2 0.0", "cutoff_type 2 0.5")],
+    [
+        (" 3 O", " 12 O"),
+        ("12.00", "far"),
+        ("12.00", "-12.00"),
+        ("12.00", "nan"),
+        ("0.2 -1.0", "0.2 -0.5"),
+        ("-1.0 4.0", "-1.0 0.5"),
+        ("O 9 H", "Q 9 H"),
+        ("cutoff_type 2 0.0", "cutoff_type 2 0.5"),
+    ],
 )
 def test_n2p2_errors_say_the_line(tmp_path, old, new):
     path = tmp_path / "input.nn"
     path.write_text(N2P2.replace(old, new))
     with pytest.raises(SettingsError, match=r"input\.nn, line \d: cannot use"):
         read_n2p2(path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"cutoff": -1}, {"zetas": [0.5]}, {"angular_etas": []}, {"n_radial": 0}, {"rmin": 1}]
+)
+def test_automatic_tables_refuse_wrong_parameters(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        AutomaticTable.model_validate(wrong)
 
 
 @pytest.mark.parametrize("elements", [(29,), (8, 22), (1, 8, 29, 79), (1, 6, 7, 8, 16)])

@@ -7,7 +7,9 @@ out.
 
 Angular part, for each unordered pair of neighbour elements: every combination of the widths, lambda = -1, +1 and zeta.
 
-Number of functions of each centre, with M elements: n_radial M + n_angular M (M + 1) / 2.
+Functions of each centre with M elements: R M + A M (M + 1) / 2, where R = 2n + 1 less the shifts left out, and A is
+twice the number of widths times zetas. By default R = 13 and A = 24: 37, 98, 183 and 425 functions for 1, 2, 3 and 5
+elements.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ class AutomaticTable(Settings):
     """Shifted Gaussians centred closer than this are left out."""
     angular: Literal["G4", "G5"] = "G4"
     """Angular functions: G4 with, G5 without the distance between the two neighbours."""
-    angular_etas: tuple[Annotated[float, Unit("1/Å²")], ...] = (0.0005, 0.03, 0.1)
+    angular_etas: tuple[Annotated[float, Unit("1/Å²"), Field(ge=0)], ...] = Field(
+        default=(0.0005, 0.03, 0.1), min_length=1
+    )
     """Widths of the angular functions."""
-    zetas: tuple[float, ...] = (1.0, 2.0, 4.0, 16.0)
+    zetas: tuple[Annotated[float, Field(ge=1)], ...] = Field(default=(1.0, 2.0, 4.0, 16.0), min_length=1)
     """Angular exponents."""
 
 

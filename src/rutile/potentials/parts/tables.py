@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -240,14 +241,22 @@ def read_n2p2(path: Path, length_unit: Literal["Angstrom", "Bohr"] = "Bohr") -> 
 
 
 def _n2p2_function(words: list[str], unit: float) -> SymmetryFunction:
+    if words[2] not in N2P2_KINDS:
+        raise ValueError(f"type {words[2]} is not supported (supported: 2, 3, 9)")
     kind = N2P2_KINDS[words[2]]
+    lambda_, zeta = 0.0, 0.0
     if kind == "G2":
         eta, r_s, r_c = (float(w) for w in words[4:7])
-        return SymmetryFunction(kind, (number(words[3]),), eta / unit**2, r_s * unit, r_c * unit)
-    eta, lambda_, zeta, r_c = (float(w) for w in words[5:9])
-    r_s = float(words[9]) if len(words) > 9 else 0.0
-    first, second = sorted((number(words[3]), number(words[4])))
-    return SymmetryFunction(kind, (first, second), eta / unit**2, r_s * unit, r_c * unit, lambda_, zeta)
+        neighbors: tuple[int, ...] = (number(words[3]),)
+    else:
+        eta, lambda_, zeta, r_c = (float(w) for w in words[5:9])
+        r_s = float(words[9]) if len(words) > 9 else 0.0
+        neighbors = tuple(sorted((number(words[3]), number(words[4]))))
+        if abs(lambda_) != 1.0 or not zeta >= 1.0:
+            raise ValueError(f"needs lambda = -1 or 1 and zeta >= 1, not {lambda_:g} and {zeta:g}")
+    if not (0.0 < r_c < math.inf and 0.0 <= eta < math.inf and 0.0 <= r_s < math.inf):
+        raise ValueError(f"needs a positive cutoff and eta, r_s >= 0, not {r_c:g}, {eta:g} and {r_s:g}")
+    return SymmetryFunction(kind, neighbors, eta / unit**2, r_s * unit, r_c * unit, lambda_, zeta)
 
 
 def _text(path: Path) -> str:
