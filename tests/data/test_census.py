@@ -72,6 +72,36 @@ def test_the_stress_sign_is_not_guessed_at_one_volume(tmp_path):
     assert census(tmp_path, [solid(k) for k in range(6)]).stress_sign.startswith("cannot be judged")
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("GPa", 160.21766), ("kbar", 1602.1766)])
+def test_stresses_in_another_unit_are_seen_and_the_setting_cures_it(unit, factor, tmp_path):
+    frames = [solid(0, strain, rattle=0.01) for strain in np.linspace(-0.04, 0.04, 12)]
+    assert not [w for w in census(tmp_path, frames).warnings if "stress_unit" in w]
+    for atoms in frames:
+        atoms.info["REF_stress"] *= factor
+    (warning,) = [w for w in census(tmp_path, frames).warnings if "stress_unit" in w]
+    assert warning.endswith(f"say stress_unit={unit}")
+    assert not [w for w in census(tmp_path, frames, stress_unit=unit).warnings if "stress_unit" in w]
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [(1.0, None), (-1.0, "the forces have the wrong sign"), (0.0194469, "forces in Hartree/Bohr?")],
+)
+def test_forces_against_energies(factor, message, tmp_path):
+    frames = [solid(k) for k in range(8)]
+    frames[3].positions += frames[3].cell.array.sum(axis=0)  # the same place
+    for atoms in frames:
+        atoms.arrays["REF_forces"] *= factor
+    found = census(tmp_path, frames)
+    warnings = [w for w in found.warnings if "forces" in w]
+    if message is None:
+        assert found.forces_against_energies.startswith("agree with the energies")
+        assert "slope +1, 7 steps" in found.forces_against_energies
+        assert warnings == []
+    else:
+        assert message in warnings[0]
+
+
 def test_copies_are_found_whatever_was_done_to_them(tmp_path):
     frames = strained()
     rng = np.random.default_rng(3)
@@ -206,6 +236,7 @@ def test_real_tantalum_and_water():
     tantalum = shared("ta-snap/public")
     assert tantalum.frames == 289
     assert tantalum.stress_sign.startswith("as in ASE")
+    assert "slope +0.987" in tantalum.forces_against_energies
     assert {g.name for g in tantalum.groups} >= {"Displaced_A15", "Displaced_BCC"}
     water = shared("water-deepmd/public/valid_data3_a.extxyz")
     assert water.frames == 40

@@ -18,7 +18,7 @@ from rutile.core.reporting import Reporter
 from rutile.data.duplicates import CONTRADICTION, Pairs, Recogniser, close_pairs
 from rutile.data.findings import Census, CountRow, ElementRow, ExtremeRow, FileRow, LabelRow
 from rutile.data.frames import Frame
-from rutile.data.judgements import Composition, energy_scales, stress_sign
+from rutile.data.judgements import Composition, ForceCheck, energy_scales, stress_sign, stress_unit
 from rutile.data.labels import CONVENTIONS, Labels
 from rutile.data.reading import Reading, readings
 from rutile.data.settings import ReadSettings
@@ -100,6 +100,7 @@ class _Counter:
         self.energies: list[tuple[dict[int, int], float, str]] = []
         self.recogniser = Recogniser()
         self.compositions: dict[str, Composition] = {}
+        self.force_check = ForceCheck()
 
     def begin(self, file: str, format: str) -> None:
         self.files.append(FileRow(file=file, format=format, frames=0, unusable=0))
@@ -118,6 +119,7 @@ class _Counter:
         where = f"{reading.path.name} frame {reading.number}"
         self._count(reading.frame, reading.labels, reading.keys)
         self._measure(reading.frame, where)
+        self.force_check.add(reading.frame)
         distances = close_pairs(reading.frame)
         self._shortest(reading.frame, distances, where)
         self.recogniser.add(reading.frame, distances, where)
@@ -189,7 +191,9 @@ class _Counter:
         sign, suspicious = "no stress", ""
         if self.label_names["stress"]:
             sign, suspicious = stress_sign(self.compositions.values())
-        stated = [w for w in [suspicious, *self._warnings(), energy_scales(self.energies)] if w]
+        forces, odd = self.force_check.judge()
+        unit = stress_unit(self.compositions.values())
+        stated = [w for w in [suspicious, unit, odd, *self._warnings(), energy_scales(self.energies)] if w]
         modes = {k: v for k, v in self.modes.items() if k}
         return Census(
             files=self.files,
@@ -213,6 +217,7 @@ class _Counter:
             periodicity=_rows(self.periodicity),
             extremes=[_extreme_row(k, v) for k, v in sorted(self.extremes.items())],
             stress_sign=sign,
+            forces_against_energies=forces,
             duplicates=self.recogniser.n_duplicates,
             duplicate_pairs=self.recogniser.duplicates,
             warnings=stated,

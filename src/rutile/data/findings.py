@@ -97,6 +97,8 @@ class Census(Result):
     """Ends of the ranges."""
     stress_sign: str
     """Whether the stresses have ASE's sign, how that was judged and how sure it is."""
+    forces_against_energies: str
+    """Whether forces and energies fit together in sign and unit, and how that was judged."""
     duplicates: int
     """Frames that repeat an earlier one (same distances, same energy)."""
     duplicate_pairs: list[str]

@@ -1,7 +1,10 @@
-"""Two judgements on a set of frames that no single frame allows.
+"""Judgements on a set of frames that no single frame allows.
 
-Sign of the stress. A solid resists expansion: within one composition, tr(stress)/3 (positive under tension) grows with
-volume, and dE/dV = tr(stress)/3 between frames that differ by volume.
+Sign and unit of the stress. A solid resists expansion: within one composition, tr(stress)/3 (positive under tension)
+grows with volume, and dE/dV = tr(stress)/3 between frames that differ by volume.
+
+Sign and unit of the forces. Between two frames that follow each other with small displacements dr in the same cell, the
+energy changes by -sum (F_1 + F_2)/2 . dr.
 
 Scale of the energies. Energies less a least-squares energy for each element, per atom: a gap of many eV means that
 different references were mixed.
@@ -14,8 +17,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rutile.core.units import BOHR, GPA, HARTREE
+from rutile.data.frames import Frame
+
 ENERGY_GAP = 10.0
 """A gap between energies (eV/atom, less the energy of each element) beyond this means different references."""
+
+
+REMEMBERED = 100_000
+"""Steps between frames that are remembered."""
+LARGEST_STEP = 0.3
+"""Largest displacement of an atom (Angstrom) over which energies and forces of two frames are compared."""
+STRESS_UNITS = {"eV/Angstrom^3": 1.0, "GPa": GPA, "kbar": 0.1 * GPA}
 
 
 @dataclass
@@ -45,6 +58,84 @@ def stress_sign(compositions: Iterable[Composition]) -> tuple[str, str]:
         text = f"looks opposite to ASE's ({basis})"
         return text, f"the sign of the stress {text}: if so, say stress_sign=compression"
     return f"not clear ({basis})", ""
+
+
+def stress_unit(compositions: Iterable[Composition]) -> str:
+    """A warning if energies agree with the stresses in another unit much more often than in the one assumed."""
+    groups = [g for g in map(_varied, compositions) if g is not None]
+    if not groups:
+        return ""
+    gain, work = (np.concatenate(x) for x in zip(*map(_steps, groups), strict=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.abs(gain / work)
+    agree = {unit: int((np.abs(ratio / factor - 1) < 0.3).sum()) for unit, factor in STRESS_UNITS.items()}
+    best = max(agree, key=lambda unit: agree[unit])
+    usual = agree["eV/Angstrom^3"]
+    if best == "eV/Angstrom^3" or agree[best] < 5 or agree[best] < 3 * usual:
+        return ""
+    return (
+        f"the stresses look as if they were in {best}: energies agree with them in {agree[best]} of {len(ratio)} "
+        f"steps of volume, and in {usual} in the unit assumed; if so, say stress_unit={best}"
+    )
+
+
+class ForceCheck:
+    """Compares energy differences between frames that follow each other with the work of their forces."""
+
+    def __init__(self) -> None:
+        self._last: Frame | None = None
+        self._work: list[float] = []
+        self._gain: list[float] = []
+
+    def add(self, frame: Frame) -> None:
+        """The next frame."""
+        last, self._last = self._last, frame
+        if last is None or len(self._work) >= REMEMBERED or not _comparable(last, frame):
+            return
+        assert last.forces is not None
+        assert frame.forces is not None
+        move = _displacement(last, frame)
+        if not 0 < np.abs(move).max() < LARGEST_STEP:
+            return
+        assert last.energy is not None
+        assert frame.energy is not None
+        self._work.append(float(-((last.forces + frame.forces) / 2 * move).sum()))
+        self._gain.append(frame.energy - last.energy)
+
+    def judge(self) -> tuple[str, str]:
+        """A sentence, and a warning if sign or unit look wrong."""
+        x, y = np.array(self._work), np.array(self._gain)
+        if len(x) < 4 or not (x**2).sum() > 0 or not (y**2).sum() > 0:
+            return "cannot be judged: too few frames follow each other in small steps", ""
+        cosine = float((x * y).sum() / np.sqrt((x**2).sum() * (y**2).sum()))
+        slope = float((x * y).sum() / (x**2).sum())
+        basis = f"energy steps against the work of the forces: cosine {cosine:+.2f}, slope {slope:+.3g}, {len(x)} steps"
+        if cosine < -0.7:
+            return f"opposite to the energies ({basis})", f"the forces have the wrong sign ({basis})"
+        if cosine < 0.7:
+            return f"not clear ({basis})", ""
+        if 0.4 < slope < 2.5:
+            return f"agree with the energies ({basis})", ""
+        hint = "; forces in Hartree/Bohr?" if abs(np.log(slope / (HARTREE / BOHR))) < 0.5 else ""
+        return f"of another unit ({basis})", f"energies and forces have different units ({basis}){hint}"
+
+
+def _comparable(a: Frame, b: Frame) -> bool:
+    """Whether two frames have the same atoms, the same cell, energies and forces."""
+    labels = (a.energy, a.forces, b.energy, b.forces)
+    if any(x is None for x in labels) or a.calc_mode != b.calc_mode or not np.array_equal(a.pbc, b.pbc):
+        return False
+    return np.array_equal(a.numbers, b.numbers) and bool(np.allclose(a.cell, b.cell, rtol=0, atol=1e-6))
+
+
+def _displacement(a: Frame, b: Frame) -> np.ndarray:
+    """[N, 3] shortest way (Angstrom) from one frame to the other, across periodic boundaries."""
+    move: np.ndarray = b.positions - a.positions
+    if not a.pbc.all():
+        return move
+    fraction = np.linalg.solve(a.cell.T, move.T).T
+    shortest: np.ndarray = (fraction - np.round(fraction)) @ a.cell
+    return shortest
 
 
 def energy_scales(energies: Sequence[tuple[dict[int, int], float, str]]) -> str:
@@ -106,17 +197,20 @@ def _energy_slope(groups: list[_Varied]) -> float | None:
 
     Steps of a few percent only, and of an energy that the stress explains in size: others differ by more than volume.
     """
-    work, gain = [], []
-    for g in groups:
-        dv, de = np.diff(g.volume), np.diff(g.energy)
-        w = (g.stress[1:] + g.stress[:-1]) / 2 * dv
-        good = np.isfinite(de) & (dv / g.volume[1:] > 0.002) & (dv / g.volume[1:] < 0.1) & (np.abs(de) < 3 * np.abs(w))
-        work.append(w[good])
-        gain.append(de[good])
-    x, y = np.concatenate(work), np.concatenate(gain)
+    y, x = (np.concatenate(part) for part in zip(*map(_steps, groups), strict=True))
+    good = np.abs(y) < 3 * np.abs(x)
+    x, y = x[good], y[good]
     if len(x) < 4 or not (x**2).sum() > 0:
         return None
     return float((x * y).sum() / (x**2).sum())
+
+
+def _steps(group: _Varied) -> tuple[np.ndarray, np.ndarray]:
+    """Energy steps and stress times volume steps (eV/atom) between neighbours in volume, for steps of a few percent."""
+    dv, de = np.diff(group.volume), np.diff(group.energy)
+    work = (group.stress[1:] + group.stress[:-1]) / 2 * dv
+    good = np.isfinite(de) & (dv / group.volume[1:] > 0.002) & (dv / group.volume[1:] < 0.1)
+    return de[good], work[good]
 
 
 def _vote(measure: float) -> int | None:
