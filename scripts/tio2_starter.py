@@ -381,7 +381,7 @@ def run_collect(out: Path, to: Path) -> None:
     frames += [read(p) for p in sorted((out / "frames").glob("*.extxyz"))]
     for f in frames:
         f.calc = None
-        f.info.pop("spacegroup", None)
+        f.info["REF_stress"] = np.array(f.info["REF_stress"], dtype=float)
     to.mkdir(parents=True, exist_ok=True)
     path = to / "tio2.extxyz"
     write(path, frames, format="extxyz", write_results=False)
