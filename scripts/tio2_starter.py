@@ -13,6 +13,7 @@ rattled, heated - and of random structures. Anyone can make it again:
 
 Needs only GPAW, ASE, NumPy and spglib (not rutile), so that it runs in GPAW's own environment.
 Every frame is one file; a stopped run goes on where it was, and several processes share one folder.
+`restore` lays the shipped frames out as such files, so that `label` only computes what the set lacks.
 
 Settings (one calc mode, recorded with a hash in each frame): PBE, plane waves to 800 eV (600 eV is
 enough for forces, not for stress), Fermi-Dirac smearing 0.05 eV, Gamma-centred k-points with
@@ -410,10 +411,25 @@ def run_collect(out: Path, to: Path) -> None:
     print(f"{len(frames)} frames -> {path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 
+def run_restore(out: Path, shipped: Path) -> None:
+    """Lay out the frames of the shipped set as files of a run."""
+    relaxations: dict[str, list[Atoms]] = {}
+    for f in read(shipped / "tio2.extxyz", ":"):
+        f.calc = None
+        if f.info["config_type"] == "relax":
+            relaxations.setdefault(f.info["parent"], []).append(f)
+        else:
+            (out / "frames").mkdir(parents=True, exist_ok=True)
+            save(out / "frames" / f"{f.info['frame_id']}.extxyz", f)
+    for name, steps in relaxations.items():
+        (out / "relaxed").mkdir(parents=True, exist_ok=True)
+        save(out / "relaxed" / f"{name}.extxyz", steps)
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["check", "relax", "label", "collect"])
+    parser.add_argument("step", choices=["check", "relax", "label", "restore", "collect"])
     parser.add_argument("--out", type=Path, default=Path("runs/tio2"))
     parser.add_argument("--to", type=Path, default=Path("src/rutile/starter"))
     parser.add_argument("--polymorphs", nargs="*", default=list(POLYMORPHS), choices=list(POLYMORPHS))
@@ -424,6 +440,8 @@ def main() -> int:
         run_relax(args.out, args.polymorphs)
     elif args.step == "label":
         run_label(args.out)
+    elif args.step == "restore":
+        run_restore(args.out, args.to)
     else:
         run_collect(args.out, args.to)
     return 0
