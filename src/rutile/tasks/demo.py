@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TABLE = "tio2_artrith_urban_2016"
 PARTS = {"train": 0.8, "valid": 0.1, "test": 0.1}
 """Share of each part; steps of a DFT relaxation resemble each other and all go to the training part."""
-NUDGE = 0.03
+NUDGE = 0.02
 """Before relaxing with the potential, every coordinate of the DFT's minimum is moved by about this (Angstrom)."""
 
 
@@ -39,11 +39,11 @@ class DemoSettings(Settings):
     """Folder for everything: data, training run, report.html. Run again with the same folder to train further."""
     starter: Path | None = None
     """Folder with another set made by scripts/tio2_starter.py collect. Default: the set that ships with rutile."""
-    epochs: int = Field(default=300, ge=1)
+    epochs: int = Field(default=800, ge=1)
     """Passes over the training structures."""
     seconds: Second = Field(default=270.0, gt=0)
     """Stop training after this long, whatever the epochs."""
-    hidden: tuple[int, ...] = (20, 20)
+    hidden: tuple[int, ...] = (30, 30)
     """Widths of the hidden layers of each element's network."""
     seed: int = 0
     """Seed of weights, batches and the choice of held-out structures."""
@@ -162,16 +162,19 @@ def train_settings(settings: DemoSettings, files: dict[str, Path]) -> TrainTaskS
             "scaling": "whitened",
         },
         "loss": {
-            "energy": {"start": 1.0, "limit": 100.0},
-            "force": {"start": 10.0, "limit": 1.0},
-            "virial": {"start": 1.0, "limit": 10.0},
+            "energy": {"start": 1.0, "limit": 50.0},
+            "force": {"start": 1.0, "limit": 1.0},
+            "virial": {"start": 0.1, "limit": 10.0},
         },
         "optimizer": {"name": "adam", "learning_rate": 0.003},
+        "schedule": {"name": "exponential", "stop": 0.01},
         "epochs": settings.epochs,
         "max_seconds": settings.seconds,
-        "batch_size": 8,
+        "batch_size": 4,
         "precision": "float32",
-        "ema": 0.99,
+        "ema": 0.999,
+        "keep": "last",
+        "threads": 1,
         "seed": settings.seed,
     }
     return TrainTaskSettings.model_validate(job)
