@@ -101,7 +101,7 @@ def main(folder):
     result = fit(
         examples[0].potential,
         *examples,
-        TrainSettings(batch_size=2, tensorboard=False, epochs=1),
+        TrainSettings(batch_size=2, tensorboard=False, epochs=1, precision="float64"),
         folder / "run",
         SilentReporter(),
         stop=lambda: None if next(steps, None) is not None else "enough",
