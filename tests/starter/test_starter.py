@@ -46,7 +46,7 @@ def test_relaxed_polymorphs_keep_their_symmetry():
 
 
 def test_absent_set_says_what_to_do(tmp_path):
-    with pytest.raises(FileError, match="tio2_starter.py"):
+    with pytest.raises(FileError, match=r"tio2_starter\.py"):
         starter.path(tmp_path)
 
 
