@@ -75,7 +75,8 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(
 @needs_compiler
 @pytest.mark.slow
 def test_processes_that_start_at_once_all_get_the_library(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "XDG_CACHE_HOME": str(tmp_path)}
+    changes = {"PYTHONPATH": os.pathsep.join(sys.path), "XDG_CACHE_HOME": str(tmp_path), "RUTILE_KERNELS": ""}
+    environment = os.environ | changes
     started = [
         subprocess.Popen([sys.executable, "-c", REASON], stdout=subprocess.PIPE, text=True, env=environment)
         for _ in range(3)

@@ -16,7 +16,7 @@ from rutile.graph.graph import Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.behler import Behler
 from rutile.potentials.evaluate import evaluate, evaluate_linearised, evaluate_members, linearise
-from rutile.potentials.parts import native, symmetry_native
+from rutile.potentials.parts import contract, native, symmetry_native
 from rutile.potentials.settings import BehlerSettings
 from rutile.structures.structures import Structures
 
@@ -39,8 +39,13 @@ def oxide() -> Structures:
     return Structures.from_ase(images)
 
 
-@pytest.mark.parametrize("edges_at_once", [1, 100, 300])
-def test_parts_of_a_batch_give_what_the_whole_gives(edges_at_once: int) -> None:
+@pytest.mark.parametrize(("edges_at_once", "kernels"), [(1, True), (100, True), (300, True), (300, False)])
+def test_parts_of_a_batch_give_what_the_whole_gives(
+    monkeypatch: pytest.MonkeyPatch, edges_at_once: int, kernels: bool
+) -> None:
+    if not kernels:
+        monkeypatch.setattr(symmetry_native, "library", lambda: None)
+        monkeypatch.setattr(contract, "library", lambda: None)
     batch, members = oxide(), [potential(0), potential(1)]
     edges = find_edges(batch, members[0].cutoff)
     assert len(edges.i) > 300
@@ -52,6 +57,7 @@ def test_parts_of_a_batch_give_what_the_whole_gives(edges_at_once: int) -> None:
     for a, b in zip(parts, whole, strict=True):
         for name in ("energy", "forces", "stress", "atom_energy"):
             torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-10, atol=1e-10)
+    assert not any(x.requires_grad for p in parts for x in (p.energy, p.forces, p.stress, p.atom_energy))
     assert [g.shape for g in seen] == [(batch.n_atoms, 70)] * 2
     assert float(parts[0].forces.abs().max()) > 1e-3
     assert float((parts[0].forces - parts[1].forces).abs().max()) > 1e-3

@@ -157,6 +157,14 @@ class _Sums:
         self.atom_energy: list[Tensor] = []
         self.descriptors: list[Tensor] = []
 
+    def add(self, part: _Part, d_positions: Tensor, d_strain: Tensor) -> None:
+        """Derivatives of a part, with respect to its atoms [N, 3] and to strain [S, 3, 3]."""
+        self.d_strain += d_strain
+        if part.atoms is None:
+            self.d_positions += d_positions
+        else:
+            self.d_positions.index_add_(0, part.atoms, d_positions)
+
 
 def _add_part(sums: Sequence[_Sums], potentials: Sequence[Potential], part: _Part, *, keep_descriptors: bool) -> None:
     """Energies and derivatives of one part."""
@@ -175,12 +183,8 @@ def _add_part(sums: Sequence[_Sums], potentials: Sequence[Potential], part: _Par
             else:
                 atom_energy = potential(graph)
             (push,) = _gradients(atom_energy, [graph.vectors], training=False, keep=len(potentials) > 1)
-            d_positions, d_strain = sum_edges(push, graph)
-            total.d_strain += d_strain
-            if part.atoms is None:
-                total.d_positions += d_positions
-            else:
-                total.d_positions.index_add_(0, part.atoms, d_positions)
+            with torch.no_grad():
+                total.add(part, *sum_edges(push, graph))
             total.atom_energy.append(atom_energy.detach())
 
 
