@@ -13,6 +13,7 @@ from rutile.graph.neighbors import find_edges
 from rutile.potentials.behler import Behler
 from rutile.potentials.catalogue import POTENTIALS, make
 from rutile.potentials.evaluate import evaluate, evaluate_linearised, linearise
+from rutile.potentials.parts import contract
 from rutile.potentials.parts.mlp import ACTIVATIONS
 from rutile.potentials.potential import DescriptorPotential
 from rutile.potentials.settings import BehlerSettings
@@ -224,3 +225,13 @@ def test_edges_of_a_batch_do_not_leak():
     torch.testing.assert_close(evaluate(potential, one).energy, alone, rtol=1e-12, atol=1e-12)
     graph = build_graph(one, find_edges(one, potential.cutoff))
     assert (graph.system[graph.i] == graph.system[graph.j]).all()
+
+
+def test_without_kernels_the_same_numbers_and_no_graph(monkeypatch):
+    potential = ready()
+    compiled = evaluate(potential, batch())
+    monkeypatch.setattr(contract, "library", lambda: None)
+    plain = evaluate(potential, batch())
+    for name in ("energy", "forces", "stress", "atom_energy"):
+        assert not getattr(plain, name).requires_grad
+        torch.testing.assert_close(getattr(plain, name), getattr(compiled, name), rtol=1e-10, atol=1e-12)

@@ -54,7 +54,7 @@ def automatic_table(elements: tuple[int, ...], settings: AutomaticTable) -> Tabl
     pairs = tuple(itertools.combinations_with_replacement(names, 2))
     n, r_c = settings.n_radial, settings.cutoff
     places = [r_c / n ** (m / n) for m in range(n + 1)] if n > 1 else [r_c, r_c / 2]
-    centred = tuple((r_c / place) ** 2 / r_c**2 for place in places)
+    centred = tuple(1.0 / place**2 for place in places)
     blocks = [TableBlock(kind="G2", cutoff=r_c, neighbors=singles, etas=centred)]
     for near, far in itertools.pairwise(reversed(places)):
         if near >= settings.r_min:
