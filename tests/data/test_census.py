@@ -187,6 +187,13 @@ def test_different_names_in_different_frames(tmp_path):
     assert any("energy has different names" in w for w in found.warnings)
 
 
+def test_a_wrong_key_is_named(tmp_path):
+    path = write(tmp_path / "a.xyz", frame_text("REF_energy=1"))
+    found = take_census([path], ReadSettings(energy_key="REF_enrgy"), SilentReporter())
+    assert found.warnings[0].endswith("did you mean REF_energy?")
+    assert "no frame has an energy" in found.warnings
+
+
 def test_training_never_starts_without_its_labels(tmp_path):
     found = take_census([write(tmp_path / "a.xyz", frame_text("Etot=-1"))], ReadSettings(), SilentReporter())
     counts, keys = {r.label: r.frames for r in found.labels}, [k.name for k in found.other_keys]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from rutile.core.errors import FileError, LabelError, RutileError, SettingsError
+from rutile.core.errors import DataError, FileError, LabelError, RutileError, SettingsError
 from rutile.core.reporting import SilentReporter
 from rutile.structures import io
 from rutile.tasks.catalogue import load_task
@@ -43,6 +43,15 @@ def test_inspect_data(data):
     assert [r.found_as for r in result.census.labels] == ["dft_energy", "dft_forces", "dft_virial"]
     again = type(result).model_validate_json(result.model_dump_json())
     assert again == result
+
+
+def test_inspect_files_without_a_usable_frame(data, tmp_path):
+    (tmp_path / "empty.xyz").write_text("")
+    with pytest.raises(DataError, match=r"no usable frame: .*empty\.xyz: empty"):
+        run("inspect", files=[tmp_path / "empty.xyz"])
+    data.write_text(data.read_text().replace("dft_energy=-1", "dft_energy=nan dft_old=-1"))
+    with pytest.raises(DataError, match=r"frame 0: the energy is not finite \(nan\) \(and 2 more\)"):
+        run("inspect", files=[data])
 
 
 def test_inspect_a_model(tmp_path):

@@ -20,7 +20,7 @@ from rutile.data.findings import Census, CountRow, ElementRow, ExtremeRow, FileR
 from rutile.data.frames import Frame
 from rutile.data.judgements import Composition, ForceCheck, energy_scales, stress_sign, stress_unit
 from rutile.data.labels import CONVENTIONS, Labels
-from rutile.data.reading import Reading, readings
+from rutile.data.reading import Reading, readings, unknown_keys
 from rutile.data.settings import ReadSettings
 from rutile.structures import io
 
@@ -193,7 +193,8 @@ class _Counter:
             sign, suspicious = stress_sign(self.compositions.values())
         forces, odd = self.force_check.judge()
         unit = stress_unit(self.compositions.values())
-        stated = [w for w in [suspicious, unit, odd, *self._warnings(), energy_scales(self.energies)] if w]
+        wrong = unknown_keys(settings, set(self.keys))
+        stated = [w for w in [*wrong, suspicious, unit, odd, *self._warnings(), energy_scales(self.energies)] if w]
         modes = {k: v for k, v in self.modes.items() if k}
         return Census(
             files=self.files,

@@ -71,10 +71,18 @@ def check_keys_exist(settings: ReadSettings, keys: set[str], where: str) -> None
     Raises:
         LabelError: names the closest candidate.
     """
+    for text in unknown_keys(settings, keys):
+        raise LabelError(f"{where}: {text}")
+
+
+def unknown_keys(settings: ReadSettings, keys: set[str]) -> list[str]:
+    """A sentence about each label key that the settings name and that is not among the keys of the frames."""
     named = {"energy": settings.energy_key, "forces": settings.forces_key, "stress": settings.stress_key}
-    for label, key in named.items():
-        if key not in (None, "none") and key not in keys:
-            raise LabelError(f"{where}: {suggestion(label, str(key), keys)}")
+    return [
+        suggestion(label, str(key), keys)
+        for label, key in named.items()
+        if key not in (None, "none") and key not in keys
+    ]
 
 
 def readings(paths: Iterable[Path | str], settings: ReadSettings) -> Iterator[Reading]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from rutile.core.errors import SettingsError
+from rutile.core.errors import DataError, SettingsError
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
 from rutile.data.findings import Census
@@ -33,7 +33,12 @@ class InspectResult(Result):
 
 
 def run(settings: InspectSettings, reporter: Reporter) -> InspectResult:
-    """Say what is in files: frames, labels and their names, ranges, duplicates, suspicious numbers; or a model."""
+    """Say what is in files: frames, labels and their names, ranges, duplicates, suspicious numbers; or a model.
+
+    Raises:
+        DataError: no frame can be used.
+        SettingsError: models and structures at once.
+    """
     models = [p for p in settings.files if _is_model(p)]
     data = [p for p in settings.files if not _is_model(p)]
     if models and data:
@@ -42,7 +47,12 @@ def run(settings: InspectSettings, reporter: Reporter) -> InspectResult:
         return InspectResult(models=[text for p in models for text in _describe(p)])
     from rutile.data.census import take_census
 
-    return InspectResult(census=take_census(data, settings.read, reporter))
+    census = take_census(data, settings.read, reporter)
+    if census.frames == 0:
+        more = f" (and {census.n_problems - 1} more)" if census.n_problems > 1 else ""
+        reason = census.problems[0] + more if census.problems else f"{', '.join(map(str, data))}: empty"
+        raise DataError(f"no usable frame: {reason}")
+    return InspectResult(census=census)
 
 
 def _is_model(path: Path) -> bool:
