@@ -24,8 +24,9 @@ class BehlerSettings(Settings):
     """Parameters of the automatic table."""
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = (20, 20)
     """Widths of the hidden layers; empty: a linear model."""
-    activation: ActivationName = "tanh"
-    """Activation of the hidden layers."""
+    activation: ActivationName = "silu"
+    """Activation of the hidden layers. Those that saturate (tanh, sigmoid) learn slowly from isolated-atom references,
+    because the networks must then bridge the whole binding energy."""
     scaling: ScalingMode = "whitened"
     """Scaling of the symmetry functions by the training set: to mean 0 and uncorrelated with variance 1 ("whitened"),
     to mean 0 and variance 1 ("standard", as in aenet), to 0..1 ("minmax"), or none."""

@@ -228,8 +228,8 @@ def _potentials(
         f"training data: {s.n_frames} frames, {s.n_atoms} atoms ({names}); {s.n_energy} energies, {s.n_forces} with "
         f"forces, {s.n_stress} with stress; force RMS {s.force_rms:.3g}, largest {s.force_max:.3g} eV/Å"
     )
-    spread = float(np.hypot(s.energy_std, s.energy_mean)) if s.n_energy else s.force_rms
-    return [make(settings.potential, store.elements, seed) for seed in seeds], references, max(spread, 1e-3)
+    scale = float(np.nanmax([s.energy_std, 0.1 * s.force_rms, 1e-3]))  # eV per atom; forces over 0.1 Angstrom
+    return [make(settings.potential, store.elements, seed) for seed in seeds], references, scale
 
 
 def _loaded(settings: TrainTaskSettings, store: Store, reporter: Reporter) -> tuple[list[Behler], dict[int, float]]:
