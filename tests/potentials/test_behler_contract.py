@@ -45,9 +45,11 @@ def eager(make, n_atoms=6):
     """The contract without compiled kernels."""
 
     class Eager(potential_contract(make, n_atoms)):
-        @pytest.fixture(autouse=True)
-        def _no_kernels(self, monkeypatch):
-            monkeypatch.setattr(symmetry_native, "library", lambda: None)
+        @pytest.fixture(autouse=True, scope="class")
+        def _no_kernels(self):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(symmetry_native, "library", lambda: None)
+                yield
 
     return Eager
 
@@ -59,6 +61,6 @@ def compiled(make):
 
 
 TestTiO2Compiled, TestCuAuOHCompiled, TestAutoCompiled = compiled(tio2), compiled(cuauoh), compiled(auto)
-TestTiO2Eager = pytest.mark.slow(eager(tio2))
-TestCuAuOHEager = pytest.mark.slow(eager(cuauoh, 4))
+TestTiO2Eager = eager(tio2)
+TestCuAuOHEager = eager(cuauoh, 4)
 TestAutoEager = eager(auto)

@@ -267,14 +267,16 @@ class PotentialContract:
         torch.testing.assert_close(q.forces, p.forces)
 
     def test_an_atom_sees_the_element_of_its_neighbour(self, potential: Any) -> None:
-        """Another element next door: another energy of the atom, by its own sight and by that of angles."""
+        """Another element next door: another energy of the atom, in a crystal and in a pair."""
         elements = potential.elements
         for z in elements:
             crystals = [self.draw(potential, 7, 4) for _ in elements]
             for a, x in zip(crystals, elements, strict=True):
                 a.numbers[:2] = torch.tensor([z, x])
-            energies = evaluate(potential, concatenate(crystals)).atom_energy[::4]
-            assert len(elements) < 2 or energies.sort().values.diff().min() > 1e-9, (z, energies)
+            pairs = [cluster([z, x], [[0, 0, 0], [2.2, 0, 0]]) for x in elements]
+            for group, size in ((crystals, 4), (pairs, 2)):
+                energies = evaluate(potential, concatenate(group)).atom_energy[::size]
+                assert len(elements) < 2 or energies.sort().values.diff().min() > 1e-9, (z, energies)
 
     @pytest.mark.parametrize("spectator", [False, True])
     def test_energy_and_force_go_smoothly_to_zero_at_the_cutoff(self, potential: Any, spectator: bool) -> None:
