@@ -16,6 +16,7 @@ from typing import Any
 
 from rutile.cli.terminal import RichReporter
 from rutile.core.config import load
+from rutile.structures.io import iterate, write_frames
 from rutile.tasks import evaluate, train
 
 HERE = Path(__file__).resolve().parent
@@ -59,6 +60,20 @@ def train_and_evaluate(
         "training_cpu_seconds": round(cpu, 1),
         "settings": settings.model_dump(mode="json", exclude={"data", "out", "split"}),
     }
+
+
+def errors_without_copies(model: Path, train_file: Path, test_file: Path, out: Path) -> dict[str, Any]:
+    """Errors on the test frames whose energy is not that of a training frame to 1e-4 eV (copies by symmetry are)."""
+    seen = [atoms.get_potential_energy() for atoms in iterate(train_file)]
+    kept = [a for a in iterate(test_file) if min(abs(a.get_potential_energy() - e) for e in seen) > 1e-4]
+    path = out / "test_without_copies.extxyz"
+    write_frames(path, kept)
+    with RichReporter() as reporter:
+        found = evaluate.run(
+            evaluate.EvaluateSettings(model=model, data=[path], out=out / "evaluation_without_copies"), reporter
+        )
+    rows = [row.model_dump() for row in found.errors if row.subset == "all"]
+    return {"frames": found.frames, "errors": rows}
 
 
 def error(result: dict[str, Any], quantity: str, kind: str, unit: str, frames: str = "all") -> float:
