@@ -4,8 +4,9 @@
 
 Weights are chosen by a validation part carved from the training file, never by the test file. Beside it: force MAE of
 SNAP refitted on these sets (JARVIS-Leaderboard, mlearn; Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020),
-doi:10.1021/acs.jpca.9b08723). Known defects of the set: 9 of 31 test frames of Cu, 6 of 31 of Ni and 3 of 25 of Si
-have the same energy as a training frame (copies by symmetry), so force errors without those are given too; stresses were corrected upstream of this benchmark.
+doi:10.1021/acs.jpca.9b08723). Known defects of the set: about a third of the test frames of Cu and Ni and 3 of 25 of Si
+have the same energy as a training frame (copies by symmetry), so that force errors without those are given too;
+stresses were corrected upstream of this benchmark.
 """
 
 from __future__ import annotations
