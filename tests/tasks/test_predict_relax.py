@@ -21,11 +21,13 @@ from rutile.simulate.settings import RelaxSettings
 from rutile.structures.structures import Structures
 from rutile.tasks import predict, relax
 
-SMALL = BehlerSettings.model_validate({"auto": {"cutoff": 4.0}, "hidden": [4]})
+SMALL = BehlerSettings.model_validate(
+    {"auto": {"cutoff": 4.0}, "hidden": [4], "activation": "tanh", "scaling": "standard"}
+)
 
 
 def potential(seed=0):
-    """Random networks on scaled functions: smooth, with minima."""
+    """Random networks on scaled functions: smooth and bounded, so with minima."""
     made = make(SMALL, (8, 12), seed)
     structures = Structures.from_ase([rattled(s) for s in range(4)])
     described = []
