@@ -19,14 +19,15 @@ STARTER = "src/rutile/starter/tio2.extxyz"
 
 
 def write_data(path: Path) -> None:
-    """Every twentieth frame of the starter set; rattled rutile with invented labels where that is not there."""
+    """Some thirty frames of the starter set; rattled rutile with invented labels where that is not there."""
     path.parent.mkdir(parents=True)
     if (ROOT / STARTER).exists():
-        ase.io.write(path, ase.io.read(ROOT / STARTER, "::20"))
+        every = ase.io.read(ROOT / STARTER, ":")
+        ase.io.write(path, every[:: max(1, len(every) // 30)])
         return
     frames = []
     cell = crystal(["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.59, 4.59, 2.96, 90, 90, 90])
-    for seed in range(15):
+    for seed in range(30):
         atoms = cell.copy()
         atoms.rattle(0.05, seed=seed)
         atoms.calc = LennardJones(sigma=1.8, epsilon=0.5, rc=5.0)
