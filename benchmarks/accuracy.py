@@ -95,10 +95,12 @@ def write(name: str, results: dict[str, Any], table: str) -> None:
 
 
 def _version() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--tags"], cwd=HERE, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
+    """Commit of the code, marked where sources or jobs differ from it (results may: this writes them)."""
+    describe = ["git", "describe", "--always", "--tags"]
+    done = subprocess.run(describe, cwd=HERE, capture_output=True, text=True, check=False)
+    changed = ["git", "status", "--porcelain", "--", "../src", "../examples", "*.py"]
+    dirty = subprocess.run(changed, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
+    return (done.stdout.strip() or "unknown") + ("-dirty" if dirty else "")
 
 
 def _threads() -> int:
