@@ -420,3 +420,14 @@ def test_a_missing_lmdb_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", None)
     with pytest.raises(MissingPackageError, match="pip install lmdb"):
         read(tmp_path / "a.aselmdb")
+
+
+def test_an_error_of_the_frames_does_not_blame_the_file_being_written(tmp_path):
+    def frames():
+        yield Atoms("H", cell=[4, 4, 4], pbc=True)
+        raise DataError("input.cif: frame 3: bad")
+
+    with pytest.raises(DataError) as error:
+        write_frames(tmp_path / "out.extxyz", frames())
+    assert str(error.value) == "input.cif: frame 3: bad"
+    assert list(tmp_path.iterdir()) == []

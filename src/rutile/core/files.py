@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from rutile.core.errors import FileError
@@ -34,6 +35,29 @@ def write_atomically(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+@contextlib.contextmanager
+def folder_for_results(folder: Path) -> Iterator[None]:
+    """Make a folder for the results of a piece of work; one that this made goes again if the work fails before writing.
+
+    Raises:
+        FileError: the folder cannot be made or cannot be written into.
+    """
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {folder}: {error.strerror or error}; choose another out=...") from None
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"cannot write into {folder}; choose another out=...")
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty: something was finished and stays
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def _flush_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from rutile.core.errors import DataError, FileError
+from rutile.core.errors import DataError, FileError, RutileError
 from rutile.structures.formats.common import BadFrame, Entry
 
 
@@ -219,7 +219,8 @@ def write_frames(path: Path | str, frames: Atoms | Iterable[Atoms], format: str 
     path = Path(path)
     spec = _lookup(format_for_writing(path, format))
     writer: Callable[[Path, Iterable[Atoms]], int] = getattr(import_module(spec.module), spec.write)
-    images = iter([frames] if isinstance(frames, Atoms) else frames)
+    problems: list[RutileError] = []
+    images = _noting(iter([frames] if isinstance(frames, Atoms) else frames), problems)
     folder_of_files = spec.one_frame and by_name(path) is None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -232,13 +233,22 @@ def write_frames(path: Path | str, frames: Atoms | Iterable[Atoms], format: str 
             else:
                 count = writer(part, images)
             _move(part, path)
-    except FileError as error:
-        raise FileError(f"{path}: {error}") from None
-    except DataError as error:
+    except (FileError, DataError) as error:
+        if error in problems:  # of where the frames come from, not of this file
+            raise
         raise type(error)(f"{path}: {error}") from None
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
     return count
+
+
+def _noting(frames: Iterator[Atoms], problems: list[RutileError]) -> Iterator[Atoms]:
+    """The frames; an error of their source is also put into `problems`."""
+    try:
+        yield from frames
+    except RutileError as error:
+        problems.append(error)
+        raise
 
 
 def _only(frames: Iterator[Atoms], spec: FileFormat) -> Atoms:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from rutile.core.files import write_atomically
+from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
 from rutile.core.units import Second
@@ -91,10 +91,15 @@ class DemoResult(Result):
 
 def run(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     """Train a TiO2 potential on real DFT data, check it, relax the polymorphs with it, and write one report."""
+    with folder_for_results(settings.out):
+        return _demo(settings, reporter)
+
+
+def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
+    """The work of `run`, in a folder that exists."""
     from rutile import starter
     from rutile.tasks import evaluate, inspect, train
 
-    evaluate.make_folder(settings.out)
     reporter.info(f"1/5 the starter set: {starter.path(settings.starter)}")
     files = write_parts(settings)
     census = inspect.run(inspect.InspectSettings(files=[starter.path(settings.starter)]), reporter)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from rutile.core.errors import FileError, LabelError
-from rutile.core.files import write_atomically
+from rutile.core.errors import LabelError
+from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
 from rutile.core.units import EVPerAngstrom
@@ -114,6 +114,12 @@ class EvaluateResult(Result):
 
 def run(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     """Errors of a model on labelled structures: MAE, RMSE, per element and group, parity plots, worst frames."""
+    with folder_for_results(settings.out):
+        return _evaluate(settings, reporter)
+
+
+def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
+    """The work of `run`, in a folder that exists."""
     from rutile.train import sections
     from rutile.train.report import render
 
@@ -151,7 +157,6 @@ def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
     from rutile.structures.io import write_frames
     from rutile.train.assess import Assessment
 
-    make_folder(settings.out)
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
     members = load_model(settings.model).members(dtype, settings.device)
     assessment = Assessment(settings.worst, settings.force_limit)
@@ -226,18 +231,6 @@ def write_metrics(folder: Path, result: EvaluateResult) -> None:
     writer.writeheader()
     writer.writerows(row.model_dump() for row in result.errors)
     write_atomically(folder / "metrics.csv", table.getvalue().encode())
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder for results.
-
-    Raises:
-        FileError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {folder}: {error.strerror or error}; choose another out=...") from None
 
 
 def _compared(

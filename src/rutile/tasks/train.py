@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from rutile.core.elements import symbol
-from rutile.core.errors import FileError, LabelError
-from rutile.core.files import write_atomically
+from rutile.core.errors import LabelError
+from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import EVPerAngstrom
@@ -103,13 +102,18 @@ def run(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     """Train a potential on labelled structures; goes on where it stopped when run again."""
     import torch
 
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    with folder_for_results(settings.out):
+        return _train(settings, reporter)
+
+
+def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
+    """The work of `run`, in a folder that exists."""
     from rutile.core.seeds import integer
     from rutile.train.examples import DTYPES, make_examples
     from rutile.train.signals import remember_signals
 
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    _make_folder(settings.out)
     store = _read(settings, reporter)
     sides = _divide(store, settings, reporter)
     seeds = [settings.seed if m == 0 else integer(settings.seed, "member", m) % 2**31 for m in range(settings.members)]
@@ -138,15 +142,6 @@ def run(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
             raise KeyboardInterrupt
         raise SystemExit(143)
     return result
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {folder}: {error.strerror or error}; choose another out=...") from None
-    if not os.access(folder, os.W_OK):
-        raise FileError(f"cannot write into {folder}; choose another out=...")
 
 
 def _read(settings: TrainTaskSettings, reporter: Reporter) -> Store:
