@@ -14,9 +14,13 @@ def test_a_folder_made_for_failed_work_goes_again(tmp_path):
 
 def test_what_was_finished_stays(tmp_path):
     out = tmp_path / "a" / "b"
-    with pytest.raises(KeyboardInterrupt), folder_for_results(out):
+
+    def work():
         (out / "done.txt").write_text("x")
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), folder_for_results(out):
+        work()
     assert (out / "done.txt").read_text() == "x"
 
 

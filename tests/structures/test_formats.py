@@ -428,6 +428,6 @@ def test_an_error_of_the_frames_does_not_blame_the_file_being_written(tmp_path):
         raise DataError("input.cif: frame 3: bad")
 
     with pytest.raises(DataError) as error:
-        write_frames(tmp_path / "out.extxyz", frames())
+        io.write_frames(tmp_path / "out.extxyz", frames())
     assert str(error.value) == "input.cif: frame 3: bad"
     assert list(tmp_path.iterdir()) == []
