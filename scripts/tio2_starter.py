@@ -1,7 +1,7 @@
 """Make and label the TiO2 starter set: real PBE labels for `make demo`, by GPAW.
 
 The set is a few hundred small frames (6 to 24 atoms) of six polymorphs - relaxed, strained,
-rattled, heated - and of random structures. Anyone can make it again:
+rattled, heated - and of random structures, as packed and part of the way to a minimum. Anyone can make it again:
 
     python3.11 -m venv .venv-gpaw && . .venv-gpaw/bin/activate
     printf "compiler='g++'\nmpi=False\nnolibxc=True\nlibraries=['blas']\n" > siteconfig.py   # BLAS: libopenblas-dev
@@ -74,6 +74,7 @@ POLYMORPHS = {
 COUNTS = {"rutile": (12, 30, 20, 16), "anatase": (12, 30, 20, 16), "columbite": (4, 6, 5, 6),
           "pyrite": (2, 3, 2, 10), "fluorite": (6, 8, 6, 10), "brookite": (1, 2, 2, 1)}  # fmt: skip
 RANDOM = {2: 30, 4: 2}  # formula units -> frames
+QUENCHED = {2: 28}  # formula units -> frames: random packings on their way down to a minimum
 KAPPA = 10.5  # Angstrom
 
 
@@ -196,9 +197,11 @@ def plan(relaxed: dict[str, Atoms]) -> list[tuple[str, Callable[[], Atoms]]]:
             add(name, "rattled", k, n_rattle, partial(make_rattled, base, k, [k, tag, 2]))
         for k in range(n_heat):
             add(name, "heated", k, n_heat, partial(make_heated, base, k, [k, tag, 3]))
-    for units, count in RANDOM.items():
+    packings = [("random", u, n, make_random, 4) for u, n in RANDOM.items()]
+    packings += [("quenched", u, n, make_quenched, 6) for u, n in QUENCHED.items()]
+    for kind, units, count, make, tag in packings:
         for k in range(count):
-            add(f"random{3 * units}", "random", k, count, partial(make_random, units, [k, units, 4]))
+            add(f"random{3 * units}", kind, k, count, partial(make, units, [k, units, tag]))
     return [(frame_id, make) for _, frame_id, make in sorted(frames, key=lambda item: item[:2])]
 
 
@@ -239,6 +242,17 @@ def make_heated(base: Atoms, k: int, seed: list[int]) -> tuple[Atoms, str]:
 def make_random(units: int, seed: list[int]) -> tuple[Atoms, str]:
     """A random packing."""
     return random_crystal(units, np.random.default_rng(seed)), "random packing"
+
+
+def make_quenched(units: int, seed: list[int]) -> tuple[Atoms, str]:
+    """A random packing part of the way down to a minimum of the rigid-ion energy (atoms only, cell kept)."""
+    from ase.optimize import FIRE
+
+    atoms, steps = random_crystal(units, np.random.default_rng(seed)), (10, 25, 60, 200)[seed[0] % 4]
+    atoms.calc = RigidIon()
+    FIRE(atoms, logfile=None, maxstep=0.1).run(fmax=0.05, steps=steps)
+    quenched = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+    return quenched, f"random packing, {steps} steps of rigid-ion FIRE"
 
 
 def gpaw_calculator(grid, log: Path | None):
