@@ -49,7 +49,9 @@ format: setup ## sort imports and format
 	$(BIN)/ruff format .
 
 bench: setup ## every benchmark (hours of training in all); results in benchmarks/results
-	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@failed=; for script in $$(grep -l __main__ benchmarks/*.py); do \
+		echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 docs: setup ## write docs/reference from the settings models
 	$(BIN)/python scripts/make_reference.py

@@ -9,13 +9,15 @@ import json
 import platform
 import resource
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rutile.cli.terminal import RichReporter
 from rutile.core.config import load
+from rutile.core.errors import RutileError
 from rutile.structures.io import iterate, write_frames
 from rutile.tasks import evaluate, train
 
@@ -23,6 +25,15 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 EXAMPLES = HERE.parent / "examples"
 SHARED = HERE.parent.parent / "shared" / "data"
+
+
+def one_line_errors(main: Callable[[list[str]], None], words: list[str]) -> None:
+    """Run a benchmark; what its input is at fault for ends it with one line and exit code 2."""
+    try:
+        main(words)
+    except RutileError as error:
+        print(f"error: {error} (the folder of the data set can be given as the first word)", file=sys.stderr)
+        sys.exit(2)
 
 
 def train_and_evaluate(

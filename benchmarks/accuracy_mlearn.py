@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from accuracy import EXAMPLES, RESULTS, SHARED, error, errors_without_copies, train_and_evaluate, write
+from accuracy import EXAMPLES, RESULTS, SHARED, error, errors_without_copies, one_line_errors, train_and_evaluate, write
 
 SNAP = {"Cu": 0.060, "Ni": 0.062, "Si": 0.176}  # force MAE, eV/Angstrom
 
@@ -65,4 +65,4 @@ def table(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    one_line_errors(main, sys.argv[1:])

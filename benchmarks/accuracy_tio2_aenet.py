@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from accuracy import EXAMPLES, SHARED, error, train_and_evaluate, write
+from accuracy import EXAMPLES, SHARED, error, one_line_errors, train_and_evaluate, write
 
 LIMIT = 3.0  # eV/Angstrom
 TARGETS = {"energy": 7.74, "force": 0.224}
@@ -49,4 +49,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    one_line_errors(main, sys.argv[1:])
