@@ -1,12 +1,13 @@
 """Symmetry functions against naive loops and against automatic differentiation."""
 
+import dataclasses
 import itertools
 import math
 
 import pytest
 import torch
 
-from rutile.graph.graph import Graph, build_graph
+from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges_brute_force
 from rutile.potentials.parts import symmetry_eager
 from rutile.potentials.parts.cutoff import CUTOFFS, cutoff, cutoff_and_slope
@@ -106,7 +107,7 @@ def test_blocks_of_centres_change_nothing(monkeypatch):
 
 
 def with_vectors(graph, vectors):
-    return Graph(graph.numbers, graph.system, graph.n_systems, graph.i, graph.j, vectors)
+    return dataclasses.replace(graph, vectors=vectors)
 
 
 @pytest.mark.parametrize("cutoff_function", ["cosine", "envelope6"])

@@ -52,6 +52,7 @@ def a_graph(dtype: torch.dtype) -> Graph:
         torch.tensor([0, 0, 1, 1, 2, 3, 4, 4]),
         torch.tensor([1, 0, 0, 2, 1, 4, 3, 4]),
         torch.randn(8, 3, generator=generator, dtype=dtype),
+        torch.tensor([0, 0]),
     )
 
 

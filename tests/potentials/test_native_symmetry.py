@@ -235,9 +235,9 @@ def test_a_nan_is_never_lost() -> None:
 def test_no_edges_no_atoms_and_elements_without_a_table() -> None:
     table = SymmetryTable("one", {8: (radial(8, 0.1, 0.0, 3.0),)})
     empty = torch.zeros(0, dtype=torch.long)
-    lone = Graph(torch.tensor([8, 22]), torch.tensor([0, 0]), 1, empty, empty, torch.zeros(0, 3).double())
+    lone = Graph(torch.tensor([8, 22]), torch.tensor([0, 0]), 1, empty, empty, torch.zeros(0, 3).double(), empty)
     assert torch.equal(symmetry_native.symmetry_functions(table, lone), torch.zeros(2, 1).double())
-    nobody = Graph(empty, empty, 0, empty, empty, torch.zeros(0, 3).double())
+    nobody = Graph(empty, empty, 0, empty, empty, torch.zeros(0, 3).double(), empty)
     assert symmetry_native.symmetry_functions(table, nobody).shape == (0, 1)
     graph = random_graph(4, 8)
     values = symmetry_native.symmetry_functions(table, graph)

@@ -195,15 +195,15 @@ def test_wrong_tensors(path, change, word):
 
 
 def test_an_old_format_passes_through_its_upgrade(path, monkeypatch):
-    """Format 1 called the weights differently, say."""
+    """The format before called the weights differently, say."""
 
     def upgrade(tensors, description):
         tensors["0.weights"] = tensors.pop("0.old_name")
         return tensors, description
 
     rewrite(path, tensors=lambda t: t.update({"0.old_name": t.pop("0.weights")}))
-    monkeypatch.setattr(save, "FORMAT", 2)
-    monkeypatch.setattr(save, "UPGRADES", {1: upgrade})
+    monkeypatch.setattr(save, "UPGRADES", {save.FORMAT: upgrade})
+    monkeypatch.setattr(save, "FORMAT", save.FORMAT + 1)
     assert torch.equal(rutile.load(path).potentials[0].weights, make_toy(1).weights)
 
 

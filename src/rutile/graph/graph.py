@@ -49,6 +49,8 @@ class Graph:
     """Neighbour of each edge, [E] int64."""
     vectors: Tensor
     """r_ij = R_j + shift @ cell - R_i (Angstrom), [E, 3]."""
+    mode: Tensor
+    """Which of the potential's calc modes each system is asked in, [S] int64."""
 
     @property
     def n_atoms(self) -> int:
@@ -56,12 +58,20 @@ class Graph:
         return self.numbers.shape[0]
 
 
-def build_graph(structures: Structures, edges: Edges) -> Graph:
-    """Vectors of the edges as a differentiable function of positions and cell."""
+def build_graph(structures: Structures, edges: Edges, mode: Tensor | None = None) -> Graph:
+    """Vectors of the edges as a differentiable function of positions and cell.
+
+    Args:
+        structures: the batch.
+        edges: its neighbours.
+        mode: number of each system's calc mode among those of the potential, [S] int64 (default: the first).
+    """
     cell = structures.cell[structures.system[edges.i]]
     offset = torch.einsum("ea,eab->eb", edges.shift.to(cell.dtype), cell)
     vectors = structures.positions[edges.j] + offset - structures.positions[edges.i]
-    return Graph(structures.numbers, structures.system, structures.n_systems, edges.i, edges.j, vectors)
+    if mode is None:
+        mode = torch.zeros(structures.n_systems, dtype=torch.long, device=vectors.device)
+    return Graph(structures.numbers, structures.system, structures.n_systems, edges.i, edges.j, vectors, mode)
 
 
 def join_edges(parts: list[Edges], sizes: list[int]) -> Edges:

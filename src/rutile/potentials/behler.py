@@ -13,7 +13,7 @@ Letters of shapes: N atoms, E edges, K functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from rutile.core.elements import symbol
 from rutile.core.errors import SettingsError
 from rutile.graph.graph import Graph
 from rutile.potentials.parts.mlp import MLP
-from rutile.potentials.parts.reference import ElementIndex, ReferenceEnergies
+from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.parts.scaling import DescriptorScaling
 from rutile.potentials.parts.symmetry import SymmetryTable
 from rutile.potentials.parts.symmetry_native import symmetry_functions, symmetry_jacobian
@@ -30,14 +30,17 @@ from rutile.potentials.parts.tables import expand, table_key
 from rutile.potentials.settings import BehlerSettings
 
 
-class Behler(nn.Module):
+class Behler(TrainablePotential):
     """A `DescriptorPotential` with symmetry functions; made in float64."""
 
     name = "behler"
-    energy_scale: Tensor
 
     def __init__(
-        self, settings: BehlerSettings, elements: tuple[int, ...], generator: torch.Generator | None = None
+        self,
+        settings: BehlerSettings,
+        elements: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        modes: tuple[str, ...] = ("",),
     ) -> None:
         """Make the networks with random weights.
 
@@ -45,22 +48,18 @@ class Behler(nn.Module):
             settings: kept with the table written out, so that a saved model depends on no file.
             elements: atomic numbers; each must be a centre of the table.
             generator: source of the random weights (default: torch's own).
+            modes: name of the calc mode; the networks know only one.
 
         Raises:
             SettingsError: the table is wrong or has no functions for an element.
             FileError: the table's file cannot be read.
         """
-        super().__init__()
-        self.elements = tuple(sorted(elements))
-        table = settings.resolve_table(self.elements)
-        self.settings = settings.model_copy(update={"table": table})
+        table = settings.resolve_table(tuple(sorted(elements)))
+        super().__init__(settings.model_copy(update={"table": table}), elements, modes)
         self.table = _functions_of(expand(table), self.elements)
         self.cutoff = self.table.cutoff
         self.descriptor_key = table_key(self.table)
-        self.position = ElementIndex(self.elements)
         self.scaling = DescriptorScaling(len(self.elements), self.table.width, settings.scaling)
-        self.reference = ReferenceEnergies(self.elements)
-        self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
         widths = [(len(self.table.functions[z]), *settings.hidden, 1) for z in self.elements]
         self.networks = nn.ModuleList(MLP(w, settings.activation, generator) for w in widths)
 
@@ -99,18 +98,6 @@ class Behler(nn.Module):
             return reference
         change = torch.empty_like(descriptors[:, 0]).index_copy(0, torch.cat(rows), torch.cat(energy))
         return change.double() * self.energy_scale + reference
-
-    def set_reference_energies(self, energies: Mapping[int, float]) -> None:
-        """Energies of the isolated atoms (eV) by atomic number.
-
-        Raises:
-            ElementError: the energy of an element is missing.
-        """
-        self.reference.set(energies)
-
-    def set_energy_scale(self, scale: float) -> None:
-        """The energy (eV) that stands for a network output of 1."""
-        self.energy_scale.fill_(scale)
 
     def fit_scaling(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Scale by the statistics of the training set: batches of (descriptors [N, K], numbers [N]), in one pass."""

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rutile.core.errors import SettingsError
 from rutile.core.seeds import integer
 
 if TYPE_CHECKING:
-    from rutile.potentials.behler import Behler
+    from rutile.potentials.parts.network import TrainablePotential
     from rutile.potentials.settings import PotentialSettings
 
 POTENTIALS = {
     "behler": "rutile.potentials.behler:Behler",
 }
-"""Name -> "module:Class"; the class is made from (settings, elements, generator)."""
+"""Name -> "module:Class"; the class is made from (settings, elements, generator, modes)."""
 
 
-def make(settings: PotentialSettings, elements: tuple[int, ...], seed: int = 0) -> Behler:
-    """A new potential with random weights; the same seed gives the same weights.
+def make(
+    settings: PotentialSettings, elements: tuple[int, ...], seed: int = 0, modes: tuple[str, ...] = ("",)
+) -> TrainablePotential:
+    """A new potential (a `torch.nn.Module` in float64) with random weights; the same seed gives the same weights.
+
+    Args:
+        settings: which potential, and its parameters.
+        elements: atomic numbers.
+        seed: of the weights.
+        modes: names of the calc modes it tells apart, in the order of `graph.mode`.
 
     Raises:
-        SettingsError: no potential of that name, or the settings do not fit the elements.
+        SettingsError: no potential of that name, or the settings do not fit the elements or the modes.
     """
     import torch
 
@@ -30,5 +38,5 @@ def make(settings: PotentialSettings, elements: tuple[int, ...], seed: int = 0) 
         raise SettingsError(f"no potential {settings.name!r} (known: {', '.join(POTENTIALS)})")
     module, name = POTENTIALS[settings.name].split(":")
     generator = torch.Generator().manual_seed(integer(seed, "weights"))
-    potential: Behler = getattr(import_module(module), name)(settings, elements, generator)
-    return potential
+    made = getattr(import_module(module), name)(settings, elements, generator, modes)
+    return cast("TrainablePotential", made)

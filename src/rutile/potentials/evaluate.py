@@ -27,7 +27,12 @@ VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
 def evaluate(
-    potential: Potential, structures: Structures, *, edges: Edges | None = None, training: bool = False
+    potential: Potential,
+    structures: Structures,
+    *,
+    edges: Edges | None = None,
+    mode: Tensor | None = None,
+    training: bool = False,
 ) -> Prediction:
     """Energy, forces and stress of a batch.
 
@@ -35,14 +40,15 @@ def evaluate(
         potential: any potential; its parameters set the precision together with `structures`.
         structures: the batch.
         edges: neighbours at `potential.cutoff`; found here when None.
+        mode: number of each system's calc mode among those of the potential, [S] int64 (default: the first).
         training: keep the graph, so that a loss of forces and stress can be differentiated. Without it a large batch
             is worked on in parts, see `evaluate_members`.
     """
     if not training:
-        return evaluate_members([potential], structures, edges=edges)[0]
+        return evaluate_members([potential], structures, edges=edges, mode=mode)[0]
     edges = find_edges(structures, potential.cutoff) if edges is None else edges
     with torch.enable_grad():
-        graph = _with_open_vectors(build_graph(structures, edges))
+        graph = _with_open_vectors(build_graph(structures, edges, mode))
         atom_energy = potential(graph)
         (push,) = _gradients(atom_energy, [graph.vectors], training=True)
         d_positions, d_strain = sum_edges(push, graph)
@@ -54,6 +60,7 @@ def evaluate_members(
     structures: Structures,
     *,
     edges: Edges | None = None,
+    mode: Tensor | None = None,
     watch: Callable[[DescriptorPotential, Tensor], None] | None = None,
     edges_at_once: int | None = None,
 ) -> list[Prediction]:
@@ -66,6 +73,7 @@ def evaluate_members(
         potentials: members of one cutoff.
         structures: the batch.
         edges: neighbours at the members' cutoff; found here when None.
+        mode: as in `evaluate`.
         watch: called with each potential that has descriptors and those (detached, [N, K]).
         edges_at_once: largest part (a part has at least one centre); by default what suits the memory of a desk.
 
@@ -78,7 +86,7 @@ def evaluate_members(
     local = all(isinstance(p, DescriptorPotential) for p in potentials)
     limit = edges_at_once or (200_000 if library() is not None else 20_000)
     sums = [_Sums(structures) for _ in potentials]
-    for part in _parts(structures, edges, limit) if local else [_whole(structures, edges)]:
+    for part in _parts(structures, edges, mode, limit) if local else [_whole(structures, edges, mode)]:
         _add_part(sums, potentials, part, keep_descriptors=watch is not None)
     if watch is not None:
         for potential, total in zip(potentials, sums, strict=True):
@@ -188,14 +196,14 @@ def _add_part(sums: Sequence[_Sums], potentials: Sequence[Potential], part: _Par
             total.atom_energy.append(atom_energy.detach())
 
 
-def _whole(structures: Structures, edges: Edges) -> _Part:
-    return _Part(build_graph(structures, edges), None, structures.n_atoms)
+def _whole(structures: Structures, edges: Edges, mode: Tensor | None) -> _Part:
+    return _Part(build_graph(structures, edges, mode), None, structures.n_atoms)
 
 
-def _parts(structures: Structures, edges: Edges, edges_at_once: int) -> Iterator[_Part]:
+def _parts(structures: Structures, edges: Edges, mode: Tensor | None, edges_at_once: int) -> Iterator[_Part]:
     """The batch in parts of whole centres with at most `edges_at_once` edges, or one centre."""
     if len(edges.i) <= edges_at_once:
-        yield _whole(structures, edges)
+        yield _whole(structures, edges, mode)
         return
     n = structures.n_atoms
     last_edge = torch.bincount(edges.i, minlength=n).cumsum(0)
@@ -203,11 +211,11 @@ def _parts(structures: Structures, edges: Edges, edges_at_once: int) -> Iterator
     while start < n:
         stop = max(start + 1, int(torch.searchsorted(last_edge, done + edges_at_once, right=True)))
         end = int(last_edge[stop - 1])
-        yield _part(structures, edges, slice(start, stop), slice(done, end))
+        yield _part(structures, edges, mode, slice(start, stop), slice(done, end))
         start, done = stop, end
 
 
-def _part(structures: Structures, edges: Edges, centres: slice, chosen: slice) -> _Part:
+def _part(structures: Structures, edges: Edges, mode: Tensor | None, centres: slice, chosen: slice) -> _Part:
     """The part of a batch that consists of some centres and their edges, with atoms renumbered."""
     n, n_centres = structures.n_atoms, centres.stop - centres.start
     j = edges.j[chosen]
@@ -221,7 +229,7 @@ def _part(structures: Structures, edges: Edges, centres: slice, chosen: slice) -
         numbers=structures.numbers[atoms], positions=structures.positions[atoms], system=structures.system[atoms]
     )
     renumbered = Edges(edges.i[chosen] - centres.start, place[j], edges.shift[chosen], edges.cutoff)
-    return _Part(build_graph(mine, renumbered), atoms, n_centres)
+    return _Part(build_graph(mine, renumbered, mode), atoms, n_centres)
 
 
 def _with_open_vectors(graph: Graph) -> Graph:

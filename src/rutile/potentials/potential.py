@@ -5,6 +5,7 @@ Letters of shapes: N atoms, S systems, E edges, K descriptor functions, P pairs 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -48,6 +49,10 @@ class DescriptorPotential(Potential, Protocol):
 
     def energies(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
         """Energy of each atom (eV) from its raw (not scaled) descriptors, [N]."""
+        ...
+
+    def fit_scaling(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Scale by the statistics of the training set: batches of (descriptors [N, K], numbers [N]), in one pass."""
         ...
 
 

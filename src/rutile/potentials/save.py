@@ -8,7 +8,7 @@ description lies in the header's metadata under the key "rutile":
     sha256    of names, types, shapes and bytes of all tensors
     units     of everything the model gives
     info      `ModelInfo`: elements, calc modes, hash of the training data, metrics, version of rutile
-    members   of a committee (one for a single potential): name, settings, elements, dtype; the tensors of
+    members   of a committee (one for a single potential): name, settings, elements, modes, dtype; the tensors of
               member m are named "m.<name in its state_dict>"
 """
 
@@ -32,16 +32,27 @@ from rutile.core.files import write_atomically
 from rutile.core.settings import Settings
 from rutile.potentials import catalogue, settings
 from rutile.potentials.model import Model, ModelInfo
+from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout that this rutile writes."""
 MODEL_FILE = "model.rutile"
 """Name of the model inside the folder of a training run."""
 UNITS = {"energy": "eV", "length": "Angstrom", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
 Upgrade = Callable[[dict[str, Tensor], dict[str, Any]], tuple[dict[str, Tensor], dict[str, Any]]]
-UPGRADES: dict[int, Upgrade] = {}
+
+
+def _modes(tensors: dict[str, Tensor], description: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """1 to 2: reference energies by mode and element; every member names its calc modes."""
+    shaped = {k: v[None] if k.endswith(".reference.energy") else v for k, v in tensors.items()}
+    names = (description.get("info", {}).get("calc_modes") or [""])[:1]
+    members = [{**member, "modes": names} for member in description.get("members", [])]
+    return shaped, {**description, "members": members}
+
+
+UPGRADES: dict[int, Upgrade] = {1: _modes}
 """Version -> function that turns tensors and description of that version into those of the next."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -62,6 +73,7 @@ def save_model(path: Path, model: Model) -> None:
                 "potential": potential.name,
                 "settings": cast(Settings, potential.settings).model_dump(mode="json"),
                 "elements": list(cast(Potential, potential).elements),
+                "modes": list(cast(TrainablePotential, potential).modes),
                 "dtype": str(placement(cast(Potential, potential))[0]).removeprefix("torch."),
             }
         )
@@ -183,12 +195,13 @@ def _rebuild(path: Path, m: int, member: dict[str, Any], tensors: dict[str, Tens
     try:
         parsed = TypeAdapter(settings.PotentialSettings).validate_python(member["settings"])
         elements = tuple(int(z) for z in member["elements"])
+        modes = tuple(str(mode) for mode in member["modes"])
         dtype = DTYPES[member["dtype"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{path}: the description of member {m} is damaged ({_one_line(error)}); copy the file again"
         ) from None
-    potential: torch.nn.Module = catalogue.make(parsed, elements, 0).to(dtype)
+    potential = cast(torch.nn.Module, catalogue.make(parsed, elements, 0, modes)).to(dtype)
     state = {k.removeprefix(f"{m}."): v for k, v in tensors.items() if k.startswith(f"{m}.")}
     if problem := next(_mismatches(potential.state_dict(), state), None):
         raise ModelFileError(f"{path}: member {m} ({name}): {problem}; the file is damaged or was edited")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rutile.data.store import Store
-    from rutile.potentials.behler import Behler
+    from rutile.potentials.parts.network import TrainablePotential
+    from rutile.potentials.potential import DescriptorPotential
     from rutile.train.assess import Assessment
     from rutile.train.examples import GraphExamples, LinearisedExamples
     from rutile.train.fit import FitResult
@@ -207,7 +208,7 @@ def _divide(store: Store, settings: TrainTaskSettings, reporter: Reporter) -> di
 
 def _potentials(
     settings: TrainTaskSettings, store: Store, train: np.ndarray, seeds: list[int], reporter: Reporter
-) -> tuple[list[Behler], dict[int, float], float | None]:
+) -> tuple[list[TrainablePotential], dict[int, float], float | None]:
     """The members, the reference energies, and the energy scale (None for those of a loaded model)."""
     import numpy as np
 
@@ -224,10 +225,12 @@ def _potentials(
         f"forces, {s.n_stress} with stress; force RMS {s.force_rms:.3g}, largest {s.force_max:.3g} eV/Å"
     )
     scale = float(np.nanmax([s.energy_std, 0.1 * s.force_rms, 1e-3]))  # eV per atom; forces over 0.1 Angstrom
-    return [make(settings.potential, store.elements, seed) for seed in seeds], references, scale
+    return [make(settings.potential, store.elements, seed, store.calc_modes) for seed in seeds], references, scale
 
 
-def _loaded(settings: TrainTaskSettings, store: Store, reporter: Reporter) -> tuple[list[Behler], dict[int, float]]:
+def _loaded(
+    settings: TrainTaskSettings, store: Store, reporter: Reporter
+) -> tuple[list[TrainablePotential], dict[int, float]]:
     """Members of a stored model, as many as asked for, and its reference energies."""
     from rutile.core.errors import ElementError, SettingsError
     from rutile.potentials.save import load_model
@@ -244,23 +247,26 @@ def _loaded(settings: TrainTaskSettings, store: Store, reporter: Reporter) -> tu
         raise ElementError(f"{settings.start_from} does not know {', '.join(map(symbol, strange))}: train a new model")
     reporter.info(f"begins with the weights of {settings.start_from}")
     first = potentials[0]
-    return potentials, dict(zip(first.elements, first.reference.energy.tolist(), strict=True))
+    return potentials, first.reference.by_element()
 
 
-def _scale(potentials: list[Behler], train: GraphExamples | LinearisedExamples, scale: float) -> None:
+def _scale(potentials: list[TrainablePotential], train: GraphExamples | LinearisedExamples, scale: float) -> None:
     """Scale descriptors and energies by the statistics of the training set."""
+    from rutile.potentials.parts.network import NetworkPotential
     from rutile.train.examples import LinearisedExamples
 
     for potential in potentials:
         potential.set_energy_scale(scale)
         if isinstance(train, LinearisedExamples):
-            potential.fit_scaling(train.descriptors())
+            cast("DescriptorPotential", potential).fit_scaling(train.descriptors())
+        elif isinstance(potential, NetworkPotential):
+            potential.learn_statistics(train.graphs())
 
 
 def _fit_all(
     settings: TrainTaskSettings,
     store: Store,
-    potentials: list[Behler],
+    potentials: list[TrainablePotential],
     seeds: list[int],
     examples: Sides,
     reporter: Reporter,
@@ -305,7 +311,7 @@ def _fit_all(
 def _finish(
     settings: TrainTaskSettings,
     store: Store,
-    potentials: list[Behler],
+    potentials: list[TrainablePotential],
     examples: Sides,
     references: dict[int, float],
     results: list[FitResult],
@@ -356,7 +362,7 @@ def _finish(
 def _assess(
     settings: TrainTaskSettings,
     store: Store,
-    potentials: list[Behler],
+    potentials: list[TrainablePotential],
     examples: GraphExamples | LinearisedExamples,
     name: str,
     reporter: Reporter,

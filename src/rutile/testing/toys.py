@@ -28,9 +28,14 @@ class Toy(torch.nn.Module):
     name = "toy"
 
     def __init__(
-        self, settings: ToySettings, elements: tuple[int, ...], generator: torch.Generator | None = None
+        self,
+        settings: ToySettings,
+        elements: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        modes: tuple[str, ...] = ("",),
     ) -> None:
         super().__init__()
+        self.modes = modes
         self.settings, self.elements, self.cutoff = settings, elements, settings.cutoff
         index = torch.full((119,), -1)
         index[list(elements)] = torch.arange(len(elements))

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rutile.core.errors import SettingsError
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.data.frames import Labelled
 from rutile.data.ragged import RaggedStore, open_or_build
 from rutile.data.statistics import reference_sums
 from rutile.data.store import Store
-from rutile.graph.graph import Edges
+from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.evaluate import evaluate, evaluate_linearised, linearise, periodic_volume
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
@@ -137,11 +138,28 @@ class GraphExamples(_Labels):
         self.potential = potential
         self.edges = cache_edges(store, potential.cutoff) if edges is None else edges
         self.costs = self.edges.sizes("ij")[self.ids]
+        self._mode = torch.from_numpy(modes_of(store, potential)[self.ids])
+
+    def graphs(self, per_batch: int = 32) -> Iterator[Graph]:
+        """The graphs of all examples in order, in batches, for statistics."""
+        for ids in np.split(np.arange(len(self)), range(per_batch, len(self), per_batch)):
+            structures, edges = self._geometry(ids, self._labelled(ids).structures)
+            yield build_graph(structures, edges, self._mode[torch.from_numpy(ids)])
 
     def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
         """Labels, and a prediction through the graph."""
-        frames = self.ids[ids]
         labelled = self._labelled(ids)
+        structures, edges = self._geometry(ids, labelled.structures)
+        mode = self._mode[torch.from_numpy(ids)]
+
+        def predict(training: bool) -> Prediction:
+            return evaluate(self.potential, structures, edges=edges, mode=mode, training=training)
+
+        return labelled, predict
+
+    def _geometry(self, ids: np.ndarray, structures: Structures) -> tuple[Structures, Edges]:
+        """Some structures with their neighbours."""
+        frames = self.ids[ids]
         rows, sizes = self.edges.get("ij", frames)
         shift, _ = self.edges.get("shift", frames)
         starts = np.concatenate([[0], np.cumsum(self.store.sizes[frames])[:-1]])
@@ -152,11 +170,7 @@ class GraphExamples(_Labels):
             torch.from_numpy(shift.astype(np.int64)),
             self.potential.cutoff,
         )
-
-        def predict(training: bool) -> Prediction:
-            return evaluate(self.potential, labelled.structures, edges=edges, training=training)
-
-        return labelled, predict
+        return structures, edges
 
 
 class LinearisedExamples(_Labels):
@@ -256,6 +270,21 @@ class RaggedMemory:
         offsets, rows = self._offsets[name], self._rows[name]
         parts = [rows[offsets[k] : offsets[k + 1]] for k in ids]
         return (np.concatenate(parts) if parts else rows[:0]), offsets[ids + 1] - offsets[ids]
+
+
+def modes_of(store: Store, potential: Potential) -> np.ndarray:
+    """Number of each frame's calc mode among those of the potential, [F] int64; 0 where the potential has only one.
+
+    Raises:
+        SettingsError: the potential has several modes, and not one of the data's.
+    """
+    known: tuple[str, ...] = getattr(potential, "modes", ("",))
+    if len(known) == 1:
+        return np.zeros(len(store), dtype=np.int64)
+    if strange := [mode for mode in store.calc_modes if mode not in known]:
+        raise SettingsError(f"the potential does not know the calc mode {strange[0]!r} (known: {', '.join(known)})")
+    number = np.array([known.index(mode) for mode in store.calc_modes], dtype=np.int64)
+    return np.asarray(number[store.array("mode")])
 
 
 def make_examples(

@@ -1,4 +1,4 @@
-"""Energies of isolated atoms, by element."""
+"""Energies of isolated atoms, by calc mode and element."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from rutile.core.elements import MAX_Z, symbol
-from rutile.core.errors import ElementError
+from rutile.core.errors import ElementError, SettingsError
+
+
+def one_mode(name: str, modes: tuple[str, ...]) -> tuple[str, ...]:
+    """The modes, for a potential that can only have one.
+
+    Raises:
+        SettingsError: there are several.
+    """
+    if len(modes) > 1:
+        raise SettingsError(
+            f"the potential {name!r} cannot tell calc modes apart, and there are {len(modes)} ({', '.join(modes)}): "
+            "train on data of one mode, or say read.mode_key=none if they are the same method"
+        )
+    return modes
 
 
 class ElementIndex(nn.Module):
@@ -39,17 +53,17 @@ class ElementIndex(nn.Module):
 
 
 class ReferenceEnergies(nn.Module):
-    """E0 of each element (eV); 0 until set.
+    """E0 of each element in each calc mode (eV), [M, number of elements]; 0 until set.
 
     Stays float64 when the potential goes to float32: 1e-7 of a total energy of -50 000 eV would be 5 meV.
     """
 
     energy: Tensor
 
-    def __init__(self, elements: tuple[int, ...]) -> None:
+    def __init__(self, elements: tuple[int, ...], n_modes: int = 1) -> None:
         super().__init__()
         self.elements = elements
-        self.register_buffer("energy", torch.zeros(len(elements), dtype=torch.float64))
+        self.register_buffer("energy", torch.zeros(n_modes, len(elements), dtype=torch.float64))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = self.energy
@@ -57,12 +71,16 @@ class ReferenceEnergies(nn.Module):
         self.energy = exact.to(self.energy.device)
         return self
 
-    def forward(self, position: Tensor) -> Tensor:
-        """E0 (eV) of atoms given by the positions of their elements, [N] float64."""
-        return self.energy[position]
+    def forward(self, position: Tensor, mode: Tensor | None = None) -> Tensor:
+        """E0 (eV) of atoms by the positions of their elements and their modes (default: the first), [N] float64."""
+        return self.energy[0, position] if mode is None else self.energy[mode, position]
 
-    def set(self, energies: Mapping[int, float]) -> None:
-        """Set E0 from atomic number -> energy (eV); every element must be there, others are ignored.
+    def by_element(self, mode: int = 0) -> dict[int, float]:
+        """Atomic number -> E0 (eV) in a mode."""
+        return dict(zip(self.elements, self.energy[mode].tolist(), strict=True))
+
+    def set(self, energies: Mapping[int, float], mode: int | None = None) -> None:
+        """Set E0 from atomic number -> energy (eV), in one mode or all; every element must be there.
 
         Raises:
             ElementError: the energy of an element is missing.
@@ -70,4 +88,5 @@ class ReferenceEnergies(nn.Module):
         missing = [symbol(z) for z in self.elements if z not in energies]
         if missing:
             raise ElementError(f"no reference energy for {', '.join(missing)}")
-        self.energy.copy_(torch.tensor([energies[z] for z in self.elements], dtype=torch.float64))
+        values = torch.tensor([energies[z] for z in self.elements], dtype=torch.float64)
+        self.energy[slice(None) if mode is None else mode] = values.to(self.energy.device)

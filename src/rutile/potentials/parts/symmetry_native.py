@@ -9,6 +9,7 @@ Letters: N atoms, E edges, K functions.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import weakref
 from dataclasses import dataclass
@@ -193,7 +194,7 @@ def _curvature(work: _Work, cotangent: Tensor, vectors: Tensor, tangent: Tensor)
     graph = work.graph
     with torch.enable_grad():
         leaf = vectors if vectors.requires_grad else vectors.detach().requires_grad_()
-        again = Graph(graph.numbers, graph.system, graph.n_systems, graph.i, graph.j, leaf)
+        again = dataclasses.replace(graph, vectors=leaf)
         values = symmetry_eager.symmetry_functions(work.table, again)
         (gradient,) = torch.autograd.grad(values, leaf, cotangent, create_graph=True)
         if not gradient.requires_grad:

@@ -1,8 +1,8 @@
-"""Settings of all potentials: a tagged union on `name`. Imports no torch."""
+"""Settings of Behler-Parrinello potentials. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -43,7 +43,3 @@ class BehlerSettings(Settings):
         if self.table == "auto":
             return automatic_table(elements, self.auto)
         return read_table(self.table)
-
-
-PotentialSettings: TypeAlias = BehlerSettings
-"""Settings of any potential; with a second potential: Annotated[A | B, Field(discriminator="name")]."""

@@ -1,0 +1,110 @@
+"""What all trained potentials have in common, and what networks on graphs have beyond it.
+
+    E_i = s [ N_i(graph) - N(an isolated atom of element Z_i in mode m_i) ] + E0(Z_i, m_i)
+
+so that an isolated atom has exactly its reference energy E0, whatever the weights are.
+Letters of shapes: N atoms, S systems, E edges.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from rutile.core.settings import Settings
+from rutile.graph.graph import Graph
+from rutile.potentials.parts.reference import ElementIndex, ReferenceEnergies, one_mode
+
+
+class TrainablePotential(nn.Module):
+    """A potential of the catalogue: elements, calc modes, reference energies of isolated atoms, an energy scale.
+
+    Subclasses make their layers in float64 with weights from a generator, set `cutoff`, and set `knows_modes` if they
+    use `graph.mode`.
+    """
+
+    name: str
+    """Its name in the catalogue."""
+    knows_modes = False
+    """Whether it tells calc modes apart."""
+    cutoff: float
+    """Radius of the neighbour list it needs (Angstrom)."""
+    energy_scale: Tensor
+
+    def __init__(self, settings: Settings, elements: tuple[int, ...], modes: tuple[str, ...] = ("",)) -> None:
+        """Keep what every potential has.
+
+        Args:
+            settings: its parameters; with the elements and the modes they make it again.
+            elements: atomic numbers.
+            modes: names of the calc modes, in the order of `graph.mode`; at least one.
+
+        Raises:
+            SettingsError: several modes, and the potential cannot tell them apart.
+        """
+        super().__init__()
+        self.settings = settings
+        self.elements = tuple(sorted(elements))
+        self.modes = modes if self.knows_modes else one_mode(self.name, modes)
+        self.position = ElementIndex(self.elements)
+        self.reference = ReferenceEnergies(self.elements, len(self.modes))
+        self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
+
+    def set_reference_energies(self, energies: Mapping[int, float], mode: int | None = None) -> None:
+        """Energies of the isolated atoms (eV) by atomic number, in one calc mode or (default) all.
+
+        Raises:
+            ElementError: the energy of an element is missing.
+        """
+        self.reference.set(energies, mode)
+
+    def set_energy_scale(self, scale: float) -> None:
+        """The energy (eV) that stands for a network output of 1."""
+        self.energy_scale.fill_(scale)
+
+
+class NetworkPotential(TrainablePotential):
+    """Base of the networks on graphs: a subclass says `outputs`, the rest is here."""
+
+    def outputs(self, graph: Graph, position: Tensor) -> Tensor:
+        """The network's number for each atom, smooth and independent of the order of neighbours.
+
+        Args:
+            graph: the batch; may hold atoms without edges.
+            position: of each atom's element in `self.elements`, [N] int64.
+
+        Returns:
+            [N], in units of the energy scale.
+        """
+        raise NotImplementedError
+
+    def learn_statistics(self, graphs: Iterable[Graph]) -> None:
+        """Constants that the network takes from the training set, in one pass; none by default."""
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Energy of each atom (eV), [N] float64.
+
+        Raises:
+            ElementError: an element that the potential does not know.
+        """
+        position = self.position(graph.numbers)
+        mode = graph.mode[graph.system]
+        kinds, kind = torch.unique(position * len(self.modes) + mode, return_inverse=True)
+        alone = kinds // len(self.modes)
+        extended = dataclasses.replace(
+            graph,
+            numbers=torch.cat([graph.numbers, graph.numbers.new_tensor(self.elements)[alone]]),
+            system=torch.cat([graph.system, graph.n_systems + torch.arange(len(kinds), device=kinds.device)]),
+            n_systems=graph.n_systems + len(kinds),
+            mode=torch.cat([graph.mode, kinds % len(self.modes)]),
+        )
+        out = self.outputs(extended, torch.cat([position, alone]))
+        n = graph.n_atoms
+        # Rows of a matrix product round differently; the mask makes an isolated atom E0 to the last bit.
+        bound = torch.zeros(n, dtype=torch.bool, device=out.device).index_fill_(0, graph.i, True)
+        change = (out[:n] - out[n:][kind]) * bound
+        energy: Tensor = change.double() * self.energy_scale + self.reference(position, mode)
+        return energy
