@@ -12,8 +12,9 @@ from pydantic import Field, ValidationError
 from rutile.core import config
 from rutile.core.describe import every_entry
 from rutile.core.errors import FileError, SettingsError
-from rutile.core.settings import Settings
+from rutile.core.settings import Settings, merged
 from rutile.core.units import Angstrom, EVPerAngstrom
+from rutile.tasks.train import TrainTaskSettings
 
 
 class Adam(Settings):
@@ -246,3 +247,19 @@ def test_settings_are_frozen_and_described():
     assert described["loss.energy"].default == "1.0"
     assert described["deep.loss.energy"].default == "7.0"
     assert all(e.meaning for e in described.values())
+
+
+def test_defaults_are_merged_group_by_group_and_not_across_variants():
+    defaults = {"epochs": 7, "optimizer": {"name": "adamw", "lr": 0.5, "beta": 0.8}}
+    assert merged(defaults, {"optimizer": {"lr": 1.0}}) == {
+        "epochs": 7,
+        "optimizer": {"name": "adamw", "lr": 1.0, "beta": 0.8},
+    }
+    assert merged(defaults, {"optimizer": {"name": "sgd"}}) == {"epochs": 7, "optimizer": {"name": "sgd"}}
+
+
+def test_a_word_that_is_short_for_a_setting():
+    settings = load(TrainTaskSettings, [], ["potential.hidden=[3]", "architecture=behler", "data=a.xyz"])
+    assert (settings.potential.name, settings.potential.hidden) == ("behler", (3,))
+    with pytest.raises(SettingsError, match="'foo'"):
+        load(TrainTaskSettings, [], ["architecture=foo", "data=a.xyz"])

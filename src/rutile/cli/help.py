@@ -39,6 +39,7 @@ def task_help(task: Task) -> str:
         lines += [f"       a bare word is the setting `{task.positional}`"]
     lines += ["", "settings:"]
     lines += settings_lines(required_first(entries(task.settings)), 1, width)
+    lines += [f"\n{word} is short for {key}" for word, key in task.settings.ALIASES.items()]
     lines += ["", "a list may be written a,b or [a, b]; null means: not set; a group in a .yaml file is indented"]
     if task.examples:
         lines += ["", "examples:", *(f"  {e}" for e in task.examples)]

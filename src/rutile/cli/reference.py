@@ -36,10 +36,14 @@ def pages() -> dict[str, str]:
 
 
 def settings_modules() -> dict[str, list[type[Settings]]]:
-    """Settings classes of every `<room>/settings.py`: room -> classes."""
+    """Settings classes of every `<room>/settings.py` and `<room>/settings/`: room -> classes."""
     root = Path(rutile.__file__).parent
-    rooms = sorted(p.parent.name for p in root.glob("*/settings.py") if p.parent.name != "core")
-    return {room: classes_of(f"rutile.{room}.settings") for room in rooms}
+    files = sorted([*root.glob("*/settings.py"), *root.glob("*/settings/[a-z]*.py")])
+    found: dict[str, list[type[Settings]]] = {}
+    for parts in (f.relative_to(root).with_suffix("").parts for f in files):
+        if parts[0] != "core":
+            found.setdefault(parts[0], []).extend(classes_of(".".join(("rutile", *parts))))
+    return found
 
 
 def classes_of(module: str) -> list[type[Settings]]:

@@ -72,12 +72,13 @@ def load(cls: type[S], files: Sequence[Path] = (), pairs: Sequence[str] = ()) ->
     """
     tree: Tree = {}
     origins: Origins = {}
+    short: dict[str, str] = getattr(cls, "ALIASES", {})  # results and other models have none
     for path in files:
         for key, value in read_yaml(path, origins).items():
-            assign(tree, cls, key, value)
+            assign(tree, cls, short.get(key, key), value)
     for word in pairs:
         key, value = parse_pair(word)
-        assign(tree, cls, key, value)
+        assign(tree, cls, short.get(key, key), value)
         origins[key] = ""
     return build(cls, tree, origins)
 

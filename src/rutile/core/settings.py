@@ -7,6 +7,9 @@ A field declares type, default, bound, unit and meaning once; help text, JSON sc
         '''Largest force component at which a structure counts as relaxed.'''
 """
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -21,8 +24,25 @@ class Settings(BaseModel):
         allow_inf_nan=False,
     )
 
+    ALIASES: ClassVar[dict[str, str]] = {}
+    """Other words for settings in files and on the command line: word -> dotted key."""
+
 
 class Result(BaseModel):
     """What a task returns: plain numbers, strings and paths that survive a round trip through JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+
+def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and the defaults for the rest, group by group; a group of another `name` is taken as given."""
+    out = dict(defaults) | dict(given)
+    for key in defaults.keys() & given.keys():
+        old, new = defaults[key], given[key]
+        if (
+            isinstance(old, Mapping)
+            and isinstance(new, Mapping)
+            and new.get("name", old.get("name")) == old.get("name")
+        ):
+            out[key] = merged(old, new)
+    return out

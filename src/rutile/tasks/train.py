@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rutile.core.elements import symbol
 from rutile.core.errors import LabelError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
-from rutile.core.settings import Result
+from rutile.core.settings import Result, merged
 from rutile.core.units import EVPerAngstrom
 from rutile.data.settings import ReadSettings, ReferenceSettings, SplitSettings
-from rutile.potentials.settings import BehlerSettings, PotentialSettings
+from rutile.potentials.settings import BehlerSettings, PotentialSettings, training_defaults
 from rutile.tasks.task import Task
 from rutile.train.settings import TrainSettings
 
@@ -38,6 +38,8 @@ PARTS = {"train": "training", "valid": "validation", "test": "test"}
 class TrainTaskSettings(TrainSettings):
     """What to train on what."""
 
+    ALIASES: ClassVar[dict[str, str]] = {"architecture": "potential.name"}
+
     data: list[Path] = Field(min_length=1)
     """Files with labelled structures."""
     out: Path = Path("run")
@@ -59,6 +61,14 @@ class TrainTaskSettings(TrainSettings):
     """Train a committee of so many potentials that differ in their first weights and the order of the structures."""
     report_force_limit: EVPerAngstrom | None = Field(default=None, gt=0)
     """Report errors of frames with all reference forces |F| below this apart from the others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_suits_the_potential(cls, data: Any) -> Any:
+        """Epochs, learning rate and the like that are not given are those that suit the potential."""
+        potential = data.get("potential") if isinstance(data, dict) else None
+        name = potential.get("name") if isinstance(potential, dict) else getattr(potential, "name", None)
+        return merged(training_defaults(str(name)), data) if name else data
 
 
 class PartError(Result):

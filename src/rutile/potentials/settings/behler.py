@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from rutile.potentials.parts.tables import TableSettings, read_table
 
 class BehlerSettings(Settings):
     """Behler-Parrinello potential: one network for each element on symmetry functions."""
+
+    TRAINING: ClassVar[dict[str, Any]] = {}
+    """What suits it in the train task: settings that hold unless others are given."""
 
     name: Literal["behler"] = "behler"
     """Which potential."""
