@@ -259,7 +259,7 @@ def test_defaults_are_merged_group_by_group_and_not_across_variants():
 
 
 def test_a_word_that_is_short_for_a_setting():
-    settings = load(TrainTaskSettings, [], ["potential.hidden=[3]", "architecture=behler", "data=a.xyz"])
+    settings = config.load(TrainTaskSettings, [], ["potential.hidden=[3]", "architecture=behler", "data=a.xyz"])
     assert (settings.potential.name, settings.potential.hidden) == ("behler", (3,))
     with pytest.raises(SettingsError, match="'foo'"):
-        load(TrainTaskSettings, [], ["architecture=foo", "data=a.xyz"])
+        config.load(TrainTaskSettings, [], ["architecture=foo", "data=a.xyz"])
