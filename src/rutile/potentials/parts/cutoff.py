@@ -9,7 +9,7 @@ With x = r / r_c:
     poly2         1 + x^3 (15x - 6x^2 - 10)                                  C2
     poly3         1 + x^4 (20x^3 - 70x^2 + 84x - 35)                         C3
     poly4         1 + x^5 (-70x^4 + 315x^3 - 540x^2 + 420x - 126)            C4
-    exp           exp(1 - 1 / (1 - x^2))                                     C-infinity
+    exp           exp(1 - 1 / (1 - x^2)) = exp(-x^2 / (1 - x^2))             C-infinity
     envelope_p    1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2)   C2, p = 5 or 6
 
 Sources: J. Behler, J. Chem. Phys. 134, 074106 (2011); n2p2 (A. Singraber et al., J. Chem. Theory Comput. 15, 1827
