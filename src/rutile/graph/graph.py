@@ -7,6 +7,7 @@ Both directions are stored. Edges are sorted by centre i.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,12 @@ def build_graph(structures: Structures, edges: Edges, mode: Tensor | None = None
     if mode is None:
         mode = torch.zeros(structures.n_systems, dtype=torch.long, device=vectors.device)
     return Graph(structures.numbers, structures.system, structures.n_systems, edges.i, edges.j, vectors, mode)
+
+
+def within(graph: Graph, cutoff: float) -> Graph:
+    """The graph with only the edges shorter than a cutoff (Angstrom)."""
+    near = (graph.vectors.detach().square().sum(1) < cutoff**2).nonzero().squeeze(1)
+    return dataclasses.replace(graph, i=graph.i[near], j=graph.j[near], vectors=graph.vectors[near])
 
 
 def join_edges(parts: list[Edges], sizes: list[int]) -> Edges:

@@ -99,6 +99,10 @@ class Behler(TrainablePotential):
         change = torch.empty_like(descriptors[:, 0]).index_copy(0, torch.cat(rows), torch.cat(energy))
         return change.double() * self.energy_scale + reference
 
+    def learn_statistics(self, graphs: Iterable[Graph]) -> None:
+        """As `fit_scaling`, from graphs."""
+        self.fit_scaling((self.describe(graph), graph.numbers) for graph in graphs)
+
     def fit_scaling(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Scale by the statistics of the training set: batches of (descriptors [N, K], numbers [N]), in one pass."""
         self.scaling.fit((descriptors, self.position(numbers)) for descriptors, numbers in batches)

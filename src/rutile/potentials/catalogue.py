@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 POTENTIALS = {
     "behler": "rutile.potentials.behler:Behler",
+    "d3": "rutile.potentials.dispersion:Dispersion",
+    "sum": "rutile.potentials.combine:Sum",
+    "zbl": "rutile.potentials.zbl:ZBL",
 }
 """Name -> "module:Class"; the class is made from (settings, elements, generator, modes)."""
 
@@ -34,9 +38,17 @@ def make(
     """
     import torch
 
+    generator = torch.Generator().manual_seed(integer(seed, "weights"))
+    return class_of(settings)(settings, elements, generator, modes)
+
+
+def class_of(settings: PotentialSettings) -> Callable[..., TrainablePotential]:
+    """What makes the potential of these settings from (settings, elements, generator, modes).
+
+    Raises:
+        SettingsError: no potential of that name.
+    """
     if settings.name not in POTENTIALS:
         raise SettingsError(f"no potential {settings.name!r} (known: {', '.join(POTENTIALS)})")
     module, name = POTENTIALS[settings.name].split(":")
-    generator = torch.Generator().manual_seed(integer(seed, "weights"))
-    made = getattr(import_module(module), name)(settings, elements, generator, modes)
-    return cast("TrainablePotential", made)
+    return cast("Callable[..., TrainablePotential]", getattr(import_module(module), name))

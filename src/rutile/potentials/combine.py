@@ -1,15 +1,103 @@
-"""Committees: several potentials trained alike; their mean is the prediction, their spread a sign of ignorance."""
+"""Potentials made of potentials: sums of terms, and committees.
+
+A committee is of several potentials trained alike; their mean is the prediction, their spread a sign of ignorance.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from rutile.graph.graph import Graph
+from rutile.core.errors import SettingsError
+from rutile.graph.graph import Graph, within
+from rutile.potentials.catalogue import class_of
+from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import Potential, Prediction
+from rutile.potentials.settings import SumSettings
+
+
+class Sum(TrainablePotential):
+    """The sum of several potentials, each with its own cutoff; the reference energies are the sum's own.
+
+    A network and its dispersion, say: `Sum.of([network, dispersion])`.
+    """
+
+    name = "sum"
+    knows_modes = True  # where all terms do
+
+    def __init__(
+        self,
+        settings: SumSettings,
+        elements: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        modes: tuple[str, ...] = ("",),
+    ) -> None:
+        """Make the terms with random weights.
+
+        Args:
+            settings: the terms' settings.
+            elements: atomic numbers.
+            generator: source of the random weights.
+            modes: names of the calc modes.
+
+        Raises:
+            SettingsError: a term does not fit the elements or the modes.
+        """
+        super().__init__(settings, elements, modes)
+        self._take([class_of(s)(s, self.elements, generator, modes) for s in settings.terms])
+
+    @staticmethod
+    def of(terms: Sequence[TrainablePotential]) -> Sum:
+        """The sum of potentials that exist; their reference energies are added.
+
+        Raises:
+            SettingsError: the terms are for other elements or modes than the first.
+        """
+        first = terms[0]
+        for term in terms[1:]:
+            if (term.elements, term.modes) != (first.elements, first.modes):
+                raise SettingsError(
+                    f"a sum of potentials for different elements or modes: {first.elements}, {first.modes} and "
+                    f"{term.elements}, {term.modes}"
+                )
+        settings = SumSettings.model_validate({"terms": [term.settings for term in terms]})
+        whole = Sum(settings, first.elements, None, first.modes)
+        whole._take(terms)
+        return whole
+
+    def _take(self, terms: Sequence[TrainablePotential]) -> None:
+        """Make these the terms; their reference energies become the sum's."""
+        self.terms = torch.nn.ModuleList(terms)
+        self.cutoff = max(term.cutoff for term in terms)
+        with torch.no_grad():
+            for term in terms:
+                self.reference.energy += term.reference.energy
+                term.reference.energy.zero_()
+
+    def _terms(self) -> list[TrainablePotential]:
+        return cast(list[TrainablePotential], list(self.terms))
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Energy of each atom (eV), [N] float64."""
+        energy: Tensor = self.reference(self.position(graph.numbers), graph.mode[graph.system])
+        for term in self._terms():
+            energy = energy + term(within(graph, term.cutoff) if term.cutoff < self.cutoff else graph)
+        return energy
+
+    def set_energy_scale(self, scale: float) -> None:
+        """The energy (eV) that stands for a network output of 1, of each term."""
+        for term in self._terms():
+            term.set_energy_scale(scale)
+
+    def learn_statistics(self, graphs: Iterable[Graph]) -> None:
+        """Each term learns from the graphs within its cutoff (which are kept in memory if there are several terms)."""
+        seen = graphs if len(self.terms) == 1 else list(graphs)
+        for term in self._terms():
+            term.learn_statistics(within(graph, term.cutoff) for graph in seen)
 
 
 class Mean(torch.nn.Module):

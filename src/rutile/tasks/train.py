@@ -262,14 +262,13 @@ def _loaded(
 
 def _scale(potentials: list[TrainablePotential], train: GraphExamples | LinearisedExamples, scale: float) -> None:
     """Scale descriptors and energies by the statistics of the training set."""
-    from rutile.potentials.parts.network import NetworkPotential
     from rutile.train.examples import LinearisedExamples
 
     for potential in potentials:
         potential.set_energy_scale(scale)
         if isinstance(train, LinearisedExamples):
             cast("DescriptorPotential", potential).fit_scaling(train.descriptors())
-        elif isinstance(potential, NetworkPotential):
+        else:
             potential.learn_statistics(train.graphs())
 
 

@@ -65,6 +65,9 @@ class TrainablePotential(nn.Module):
         """The energy (eV) that stands for a network output of 1."""
         self.energy_scale.fill_(scale)
 
+    def learn_statistics(self, graphs: Iterable[Graph]) -> None:
+        """Constants that the potential takes from the training set, in one pass; none by default."""
+
 
 class NetworkPotential(TrainablePotential):
     """Base of the networks on graphs: a subclass says `outputs`, the rest is here."""
@@ -80,9 +83,6 @@ class NetworkPotential(TrainablePotential):
             [N], in units of the energy scale.
         """
         raise NotImplementedError
-
-    def learn_statistics(self, graphs: Iterable[Graph]) -> None:
-        """Constants that the network takes from the training set, in one pass; none by default."""
 
     def forward(self, graph: Graph) -> Tensor:
         """Energy of each atom (eV), [N] float64.

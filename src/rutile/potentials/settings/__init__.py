@@ -5,19 +5,41 @@ Imports no torch, so that help is instant.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
+from pydantic import Field
+
+from rutile.core.settings import Settings
+from rutile.potentials.settings.around import DispersionSettings, ZBLSettings
 from rutile.potentials.settings.behler import BehlerSettings
 
-PotentialSettings: TypeAlias = BehlerSettings
+TermSettings: TypeAlias = Annotated[BehlerSettings | DispersionSettings | ZBLSettings, Field(discriminator="name")]
+"""Settings of any potential that is no sum."""
+
+
+class SumSettings(Settings):
+    """A sum of potentials."""
+
+    TRAINING: ClassVar[dict[str, Any]] = {}
+
+    name: Literal["sum"] = "sum"
+    """Which potential."""
+    terms: tuple[TermSettings, ...] = Field(min_length=1)
+    """What is added up."""
+
+
+PotentialSettings: TypeAlias = Annotated[
+    BehlerSettings | DispersionSettings | ZBLSettings | SumSettings, Field(discriminator="name")
+]
 """Settings of any potential."""
-_ALL = (BehlerSettings,)
+_ALL: tuple[Any, ...] = (BehlerSettings, DispersionSettings, ZBLSettings, SumSettings)
 
 
 def training_defaults(name: str) -> dict[str, Any]:
     """Settings of training that suit a potential; nothing for the defaults of the train task or an unknown name."""
-    found = {c.model_fields["name"].default: c.TRAINING for c in _ALL}
+    found: dict[str, dict[str, Any]] = {c.model_fields["name"].default: c.TRAINING for c in _ALL}
     return found.get(name, {})
 
 
-__all__ = ["BehlerSettings", "PotentialSettings", "training_defaults"]
+__all__ = ["BehlerSettings", "DispersionSettings", "PotentialSettings", "SumSettings", "TermSettings", "ZBLSettings",
+           "training_defaults"]  # fmt: skip
