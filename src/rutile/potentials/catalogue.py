@@ -18,6 +18,8 @@ POTENTIALS = {
     "d3": "rutile.potentials.dispersion:Dispersion",
     "sum": "rutile.potentials.combine:Sum",
     "zbl": "rutile.potentials.zbl:ZBL",
+    "painn": "rutile.potentials.painn:PaiNN",
+    "schnet": "rutile.potentials.schnet:SchNet",
 }
 """Name -> "module:Class"; the class is made from (settings, elements, generator, modes)."""
 

@@ -1,13 +1,15 @@
 """Multilayer perceptrons with smooth activations.
 
-    modified_tanh   1.7159 tanh(2x/3)            (Y. LeCun et al., "Efficient BackProp", 1998)
-    twist           1.7159 tanh(2x/3) + 0.1 x    (as in aenet)
+    modified_tanh      1.7159 tanh(2x/3)           (Y. LeCun et al., "Efficient BackProp", 1998)
+    twist              1.7159 tanh(2x/3) + 0.1 x           (as in aenet)
+    shifted_softplus   ln(e^x / 2 + 1 / 2)       (SchNet, MEGNet): softplus that is 0 at 0
 
 Activations without a continuous derivative (ReLU) are left out on purpose: forces would jump.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -28,11 +30,17 @@ def twist(x: Tensor) -> Tensor:
     return modified_tanh(x) + 0.1 * x
 
 
+def shifted_softplus(x: Tensor) -> Tensor:
+    """ln(e^x / 2 + 1 / 2); linear above 40, where that changes no digit of float64."""
+    return functional.softplus(x, threshold=40.0) - math.log(2.0)
+
+
 ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "silu": functional.silu,
     "softplus": functional.softplus,
+    "shifted_softplus": shifted_softplus,
     "gelu": functional.gelu,
     "modified_tanh": modified_tanh,
     "twist": twist,

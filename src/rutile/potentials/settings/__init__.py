@@ -12,8 +12,12 @@ from pydantic import Field
 from rutile.core.settings import Settings
 from rutile.potentials.settings.around import DispersionSettings, ZBLSettings
 from rutile.potentials.settings.behler import BehlerSettings
+from rutile.potentials.settings.painn import PaiNNSettings
+from rutile.potentials.settings.schnet import SchNetSettings
 
-TermSettings: TypeAlias = Annotated[BehlerSettings | DispersionSettings | ZBLSettings, Field(discriminator="name")]
+TermSettings: TypeAlias = Annotated[
+    BehlerSettings | PaiNNSettings | SchNetSettings | DispersionSettings | ZBLSettings, Field(discriminator="name")
+]
 """Settings of any potential that is no sum."""
 
 
@@ -29,10 +33,11 @@ class SumSettings(Settings):
 
 
 PotentialSettings: TypeAlias = Annotated[
-    BehlerSettings | DispersionSettings | ZBLSettings | SumSettings, Field(discriminator="name")
+    BehlerSettings | PaiNNSettings | SchNetSettings | DispersionSettings | ZBLSettings | SumSettings,
+    Field(discriminator="name"),
 ]
 """Settings of any potential."""
-_ALL: tuple[Any, ...] = (BehlerSettings, DispersionSettings, ZBLSettings, SumSettings)
+_ALL: tuple[Any, ...] = (BehlerSettings, PaiNNSettings, SchNetSettings, DispersionSettings, ZBLSettings, SumSettings)
 
 
 def training_defaults(name: str) -> dict[str, Any]:
@@ -41,5 +46,14 @@ def training_defaults(name: str) -> dict[str, Any]:
     return found.get(name, {})
 
 
-__all__ = ["BehlerSettings", "DispersionSettings", "PotentialSettings", "SumSettings", "TermSettings", "ZBLSettings",
-           "training_defaults"]  # fmt: skip
+__all__ = [
+    "BehlerSettings",
+    "DispersionSettings",
+    "PaiNNSettings",
+    "PotentialSettings",
+    "SchNetSettings",
+    "SumSettings",
+    "TermSettings",
+    "ZBLSettings",
+    "training_defaults",
+]
