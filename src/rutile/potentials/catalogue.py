@@ -20,6 +20,7 @@ POTENTIALS = {
     "zbl": "rutile.potentials.zbl:ZBL",
     "painn": "rutile.potentials.painn:PaiNN",
     "schnet": "rutile.potentials.schnet:SchNet",
+    "teanet": "rutile.potentials.teanet:TeaNet",
 }
 """Name -> "module:Class"; the class is made from (settings, elements, generator, modes)."""
 

@@ -2,5 +2,15 @@
 
 from typing import Literal
 
-ActivationName = Literal["tanh", "sigmoid", "silu", "softplus", "shifted_softplus", "gelu", "modified_tanh", "twist"]
+ActivationName = Literal[
+    "tanh",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "shifted_softplus",
+    "softplus_integral",
+    "gelu",
+    "modified_tanh",
+    "twist",
+]
 ScalingMode = Literal["whitened", "standard", "minmax", "none"]

@@ -1,8 +1,9 @@
 """Multilayer perceptrons with smooth activations.
 
     modified_tanh      1.7159 tanh(2x/3)           (Y. LeCun et al., "Efficient BackProp", 1998)
-    twist              1.7159 tanh(2x/3) + 0.1 x           (as in aenet)
-    shifted_softplus   ln(e^x / 2 + 1 / 2)       (SchNet, MEGNet): softplus that is 0 at 0
+    twist              1.7159 tanh(2x/3) + 0.1 x   (as in aenet)
+    shifted_softplus   ln(e^x / 2 + 1 / 2)         (SchNet, MEGNet): softplus that is 0 at 0
+    softplus_integral  int_-inf^x ln(1 + e^y) dy   (TeaNet): forces are then trained through softplus
 
 Activations without a continuous derivative (ReLU) are left out on purpose: forces would jump.
 """
@@ -25,6 +26,23 @@ def modified_tanh(x: Tensor) -> Tensor:
     return 1.7159 * torch.tanh(x * (2.0 / 3.0))
 
 
+_BERNOULLI = (1.0, -1 / 2, 1 / 6, 0.0, -1 / 30, 0.0, 1 / 42, 0.0, -1 / 30, 0.0, 5 / 66, 0.0, -691 / 2730, 0.0, 7 / 6)
+
+
+def softplus_integral(x: Tensor) -> Tensor:
+    """int_-inf^x ln(1 + e^y) dy = -Li_2(-e^x), which grows as x^2 / 2.
+
+    By the series Li_2(-e^x) = sum_n B_n u^(n + 1) / (n + 1)! with u = -ln(1 + e^x), whose terms fall by (ln 2 / 2 pi)^2
+    for x <= 0, and Li_2(-e^x) + Li_2(-e^-x) = -pi^2/6 - x^2/2; B_n are Bernoulli's numbers.
+    """
+    positive = x > 0
+    u = -functional.softplus(torch.where(positive, -x, x))
+    series = torch.zeros_like(x)
+    for n in range(len(_BERNOULLI) - 1, -1, -1):
+        series = (series + _BERNOULLI[n] / math.factorial(n + 1)) * u
+    return torch.where(positive, math.pi**2 / 6 + 0.5 * x * x + series, -series)
+
+
 def twist(x: Tensor) -> Tensor:
     """1.7159 tanh(2x/3) + 0.1 x."""
     return modified_tanh(x) + 0.1 * x
@@ -41,6 +59,7 @@ ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "softplus": functional.softplus,
     "shifted_softplus": shifted_softplus,
+    "softplus_integral": softplus_integral,
     "gelu": functional.gelu,
     "modified_tanh": modified_tanh,
     "twist": twist,

@@ -14,9 +14,11 @@ from rutile.potentials.settings.around import DispersionSettings, ZBLSettings
 from rutile.potentials.settings.behler import BehlerSettings
 from rutile.potentials.settings.painn import PaiNNSettings
 from rutile.potentials.settings.schnet import SchNetSettings
+from rutile.potentials.settings.teanet import TeaNetSettings
 
 TermSettings: TypeAlias = Annotated[
-    BehlerSettings | PaiNNSettings | SchNetSettings | DispersionSettings | ZBLSettings, Field(discriminator="name")
+    BehlerSettings | PaiNNSettings | SchNetSettings | TeaNetSettings | DispersionSettings | ZBLSettings,
+    Field(discriminator="name"),
 ]
 """Settings of any potential that is no sum."""
 
@@ -33,11 +35,19 @@ class SumSettings(Settings):
 
 
 PotentialSettings: TypeAlias = Annotated[
-    BehlerSettings | PaiNNSettings | SchNetSettings | DispersionSettings | ZBLSettings | SumSettings,
+    BehlerSettings | PaiNNSettings | SchNetSettings | TeaNetSettings | DispersionSettings | ZBLSettings | SumSettings,
     Field(discriminator="name"),
 ]
 """Settings of any potential."""
-_ALL: tuple[Any, ...] = (BehlerSettings, PaiNNSettings, SchNetSettings, DispersionSettings, ZBLSettings, SumSettings)
+_ALL: tuple[Any, ...] = (
+    BehlerSettings,
+    PaiNNSettings,
+    SchNetSettings,
+    TeaNetSettings,
+    DispersionSettings,
+    ZBLSettings,
+    SumSettings,
+)
 
 
 def training_defaults(name: str) -> dict[str, Any]:
@@ -53,6 +63,7 @@ __all__ = [
     "PotentialSettings",
     "SchNetSettings",
     "SumSettings",
+    "TeaNetSettings",
     "TermSettings",
     "ZBLSettings",
     "training_defaults",
