@@ -21,6 +21,7 @@ POTENTIALS = {
     "painn": "rutile.potentials.painn:PaiNN",
     "schnet": "rutile.potentials.schnet:SchNet",
     "teanet": "rutile.potentials.teanet:TeaNet",
+    "deepmd": "rutile.potentials.deepmd:DeepMD",
 }
 """Name -> "module:Class"; the class is made from (settings, elements, generator, modes)."""
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from torch.nn import Module
 
 from rutile.core.elements import MAX_Z, symbol
-from rutile.core.errors import ElementError, GeometryError
+from rutile.core.errors import ElementError, GeometryError, SettingsError
 from rutile.graph.graph import Edges, build_graph
 from rutile.graph.neighbors import find_edges
+from rutile.potentials.potential import Potential
 from rutile.structures.structures import Structures
 
 CLOSEST = 0.1
@@ -78,6 +80,36 @@ def check_distances(structures: Structures, edges: Edges, names: Sequence[str] |
         f"{_name(structures, system, names)}: {_atom(numbers, i, first)} and {other} are "
         f"{float(distances[e]):.3g} Å apart (closest allowed: {CLOSEST} Å); remove one or check the cell"
     )
+
+
+def smoothness_note(potential: Potential) -> str:
+    """What users of a potential whose energy jumps must know; empty for a smooth one."""
+    parts = potential.modules() if isinstance(potential, Module) else iter([potential])  # committees and sums
+    rough = [part for part in parts if not getattr(part, "smooth", True)]
+    if not rough:
+        return ""
+    return (
+        f"the potential {getattr(rough[0], 'name', type(rough[0]).__name__)!r} is not smooth: its energy and forces "
+        "jump where neighbours exchange rank or cross the cutoff, so relaxations may not end and molecular dynamics "
+        "drifts in energy; `rutile smoothness MODEL` measures it"
+    )
+
+
+def require_smooth(potential: Potential, what: str) -> None:
+    """Refuse a potential whose energy jumps for work that differentiates forces or needs conserved energy.
+
+    Args:
+        potential: any, committees included.
+        what: the work, such as "a phonon calculation"; begins the message.
+
+    Raises:
+        SettingsError: the potential is not smooth.
+    """
+    if note := smoothness_note(potential):
+        raise SettingsError(
+            f"{what} needs continuous forces, but {note}; train a smooth one (such as architecture=deeppot_se), or "
+            "force the work if the error is understood"
+        )
 
 
 def _name(structures: Structures, system: int, names: Sequence[str] | None) -> str:

@@ -98,6 +98,8 @@ class Sum(TrainablePotential):
         seen = graphs if len(self.terms) == 1 else list(graphs)
         for term in self._terms():
             term.learn_statistics(within(graph, term.cutoff) for graph in seen)
+        learnt = tuple(term.settings for term in self._terms())
+        self.settings = self.settings.model_copy(update={"terms": learnt})
 
 
 class Mean(torch.nn.Module):

@@ -35,14 +35,24 @@ from rutile.testing.strategies import DETERMINISTIC, PBC, random_rotation, rando
 EYE = torch.eye(3, dtype=torch.float64)
 STEP = 1e-4
 """Step of finite differences (Angstrom, strain or relative change of parameters)."""
+SHORT_STEP = 1e-5
+"""Step of those in positions and strain for a potential with jumps, so that a jump rarely lies between."""
+NEED_CONTINUITY = (
+    "test_energy_and_force_go_smoothly_to_zero_at_the_cutoff",
+    "test_work_along_a_path_is_the_change_of_energy",
+    "test_a_cell_smaller_than_the_cutoff_is_its_supercell",
+)
+"""What a potential with jumps cannot satisfy: continuity at the cutoff and along a path, and one force where neighbours
+are equidistant, as all are in pairs in a cell with one atom. The others hold wherever it does not happen to jump."""
 
 
-def slope(values: Sequence[Tensor]) -> Tensor:
-    """df/ds at 0 from f at s = -2h, -h, h, 2h (h = STEP), to fourth order."""
-    return (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * STEP)
+def slope(values: Sequence[Tensor], step: float = STEP) -> Tensor:
+    """df/ds at 0 from f at s = -2h, -h, h, 2h (h = step), to fourth order."""
+    return (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
 
 
-STENCIL = (-2 * STEP, -STEP, STEP, 2 * STEP)
+STENCIL = (-2.0, -1.0, 1.0, 2.0)
+"""Where `slope` wants the function, in steps."""
 
 
 def assert_same(a: Prediction, b: Prediction, rtol: float = 1e-9) -> None:
@@ -102,11 +112,27 @@ class PotentialContract:
 
     make: Callable[[], torch.nn.Module]
     n_atoms: int
+    smooth: bool
+
+    @property
+    def step(self) -> float:
+        """Of finite differences in positions and strain."""
+        return STEP if self.smooth else SHORT_STEP
 
     @pytest.fixture(scope="class")
     def potential(self) -> Any:
         """The potential."""
         return type(self).make().double()
+
+    @pytest.fixture(autouse=True)
+    def _continuity(self, request: pytest.FixtureRequest) -> None:
+        """Skip what a potential that is not smooth cannot satisfy."""
+        if not self.smooth and request.node.originalname in NEED_CONTINUITY:
+            pytest.skip("the potential is stated not to be smooth")
+
+    def test_it_says_whether_it_is_smooth(self, potential: Any) -> None:
+        """The potential tells its users what its test tells the contract."""
+        assert getattr(potential, "smooth", True) == self.smooth
 
     def draw(
         self, potential: Any, seed: int, n: int | None = None, pbc: tuple[bool, bool, bool] = PBC[0]
@@ -150,8 +176,9 @@ class PotentialContract:
         """F = -dE/dR along a random direction."""
         a = self.draw(potential, seed, pbc=pbc)
         way = torch.randn(a.positions.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        moved = concatenate(a.replace(positions=a.positions + s * way) for s in STENCIL)
-        assert_slope(slope(evaluate(potential, moved).energy.unbind()), -evaluate(potential, a).forces * way)
+        moved = concatenate(a.replace(positions=a.positions + s * self.step * way) for s in STENCIL)
+        numeric = slope(evaluate(potential, moved).energy.unbind(), self.step)
+        assert_slope(numeric, -evaluate(potential, a).forces * way)
 
     @DETERMINISTIC
     @given(seed=seeds())
@@ -161,10 +188,10 @@ class PotentialContract:
         e = torch.randn(3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         e = 0.5 * (e + e.T)
         strained = concatenate(
-            a.replace(positions=a.positions @ (EYE + s * e), cell=a.cell @ (EYE + s * e)) for s in STENCIL
+            a.replace(positions=a.positions @ f, cell=a.cell @ f) for f in (EYE + s * self.step * e for s in STENCIL)
         )
         p = evaluate(potential, a)
-        numeric = slope(evaluate(potential, strained).energy.unbind())
+        numeric = slope(evaluate(potential, strained).energy.unbind(), self.step)
         assert_slope(numeric, p.stress[0] * e * a.volume[0])
         torch.testing.assert_close(p.stress, p.stress.mT)
 
@@ -373,14 +400,18 @@ class PotentialContract:
         assert torch.equal(evaluate(back, a).forces, evaluate(potential, a).forces)
 
 
-def potential_contract(make: Callable[[], torch.nn.Module], n_atoms: int = 6) -> type[PotentialContract]:
+def potential_contract(
+    make: Callable[[], torch.nn.Module], n_atoms: int = 6, smooth: bool = True
+) -> type[PotentialContract]:
     """The test class of the potential that `make()` returns (random weights will do).
 
     Args:
         make: called once; the potential is used in float64.
         n_atoms: atoms of the random structures.
+        smooth: False for a potential whose energy is known to jump: leaves out `NEED_CONTINUITY`, nothing else.
     """
-    return type("Contract", (PotentialContract,), {"make": staticmethod(make), "n_atoms": n_atoms})
+    members = {"make": staticmethod(make), "n_atoms": n_atoms, "smooth": smooth}
+    return type("Contract", (PotentialContract,), members)
 
 
 def weighted(p: Prediction, seed: int) -> Tensor:
@@ -410,6 +441,6 @@ def assert_training_gradient(learner: torch.nn.Module, predict: Callable[[], Pre
     for s in STENCIL:
         with torch.no_grad():
             for p, x, w in zip(parameters, start, ways, strict=True):
-                p.copy_(x + s * w)
+                p.copy_(x + s * STEP * w)
         values.append(weighted(predict(), seed).detach())
     assert_slope(slope(values), terms, rtol=1e-4)

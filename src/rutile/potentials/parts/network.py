@@ -30,6 +30,8 @@ class TrainablePotential(nn.Module):
     """Its name in the catalogue."""
     knows_modes = False
     """Whether it tells calc modes apart."""
+    smooth: bool = True
+    """Whether energy and forces are continuous in the positions of the atoms."""
     cutoff: float
     """Radius of the neighbour list it needs (Angstrom)."""
     energy_scale: Tensor

@@ -12,12 +12,19 @@ from pydantic import Field
 from rutile.core.settings import Settings
 from rutile.potentials.settings.around import DispersionSettings, ZBLSettings
 from rutile.potentials.settings.behler import BehlerSettings
+from rutile.potentials.settings.deepmd import DeepMDSettings
 from rutile.potentials.settings.painn import PaiNNSettings
 from rutile.potentials.settings.schnet import SchNetSettings
 from rutile.potentials.settings.teanet import TeaNetSettings
 
 TermSettings: TypeAlias = Annotated[
-    BehlerSettings | PaiNNSettings | SchNetSettings | TeaNetSettings | DispersionSettings | ZBLSettings,
+    BehlerSettings
+    | DeepMDSettings
+    | PaiNNSettings
+    | SchNetSettings
+    | TeaNetSettings
+    | DispersionSettings
+    | ZBLSettings,
     Field(discriminator="name"),
 ]
 """Settings of any potential that is no sum."""
@@ -35,12 +42,20 @@ class SumSettings(Settings):
 
 
 PotentialSettings: TypeAlias = Annotated[
-    BehlerSettings | PaiNNSettings | SchNetSettings | TeaNetSettings | DispersionSettings | ZBLSettings | SumSettings,
+    BehlerSettings
+    | DeepMDSettings
+    | PaiNNSettings
+    | SchNetSettings
+    | TeaNetSettings
+    | DispersionSettings
+    | ZBLSettings
+    | SumSettings,
     Field(discriminator="name"),
 ]
 """Settings of any potential."""
 _ALL: tuple[Any, ...] = (
     BehlerSettings,
+    DeepMDSettings,
     PaiNNSettings,
     SchNetSettings,
     TeaNetSettings,
@@ -58,6 +73,7 @@ def training_defaults(name: str) -> dict[str, Any]:
 
 __all__ = [
     "BehlerSettings",
+    "DeepMDSettings",
     "DispersionSettings",
     "PaiNNSettings",
     "PotentialSettings",
