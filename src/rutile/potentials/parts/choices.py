@@ -12,5 +12,6 @@ ActivationName = Literal[
     "gelu",
     "modified_tanh",
     "twist",
+    "celu",
 ]
 ScalingMode = Literal["whitened", "standard", "minmax", "none"]

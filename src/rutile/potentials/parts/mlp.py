@@ -4,6 +4,7 @@
     twist              1.7159 tanh(2x/3) + 0.1 x   (as in aenet)
     shifted_softplus   ln(e^x / 2 + 1 / 2)         (SchNet, MEGNet): softplus that is 0 at 0
     softplus_integral  int_-inf^x ln(1 + e^y) dy   (TeaNet): forces are then trained through softplus
+    celu               max(x, 0) + min(0.1 (exp(10 x) - 1), 0)   (ANI; its second derivative jumps at 0)
 
 Activations without a continuous derivative (ReLU) are left out on purpose: forces would jump.
 """
@@ -53,6 +54,11 @@ def shifted_softplus(x: Tensor) -> Tensor:
     return functional.softplus(x, threshold=40.0) - math.log(2.0)
 
 
+def celu(x: Tensor) -> Tensor:
+    """max(x, 0) + min(0.1 (exp(10 x) - 1), 0)."""
+    return functional.celu(x, 0.1)
+
+
 ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
@@ -63,6 +69,7 @@ ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "modified_tanh": modified_tanh,
     "twist": twist,
+    "celu": celu,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import Field
 
 from rutile.core.settings import Settings
+from rutile.potentials.settings.ani import AevSettings, AniSettings
 from rutile.potentials.settings.around import DispersionSettings, ZBLSettings
 from rutile.potentials.settings.behler import BehlerSettings
 from rutile.potentials.settings.deepmd import DeepMDSettings
@@ -18,7 +19,8 @@ from rutile.potentials.settings.schnet import SchNetSettings
 from rutile.potentials.settings.teanet import TeaNetSettings
 
 TermSettings: TypeAlias = Annotated[
-    BehlerSettings
+    AniSettings
+    | BehlerSettings
     | DeepMDSettings
     | PaiNNSettings
     | SchNetSettings
@@ -42,7 +44,8 @@ class SumSettings(Settings):
 
 
 PotentialSettings: TypeAlias = Annotated[
-    BehlerSettings
+    AniSettings
+    | BehlerSettings
     | DeepMDSettings
     | PaiNNSettings
     | SchNetSettings
@@ -54,6 +57,7 @@ PotentialSettings: TypeAlias = Annotated[
 ]
 """Settings of any potential."""
 _ALL: tuple[Any, ...] = (
+    AniSettings,
     BehlerSettings,
     DeepMDSettings,
     PaiNNSettings,
@@ -72,6 +76,8 @@ def training_defaults(name: str) -> dict[str, Any]:
 
 
 __all__ = [
+    "AevSettings",
+    "AniSettings",
     "BehlerSettings",
     "DeepMDSettings",
     "DispersionSettings",

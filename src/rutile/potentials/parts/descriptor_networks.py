@@ -1,0 +1,103 @@
+"""Networks on fixed descriptors: one for each element, as Behler-Parrinello and ANI potentials have them.
+
+    E_i = s [ N_Z(G'_i) - N_Z(G' at G = 0) ] + E0_Z
+
+with the descriptors G_i of atom i, scaled to G' (`parts.scaling`), one network N_Z for each element Z, an energy scale
+s and the energy E0_Z of the isolated atom, which comes out exactly because an isolated atom has G = 0.
+Letters of shapes: N atoms, E edges, K descriptor functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rutile.graph.graph import Graph
+from rutile.potentials.parts.choices import ActivationName, ScalingMode
+from rutile.potentials.parts.mlp import MLP
+from rutile.potentials.parts.network import TrainablePotential
+from rutile.potentials.parts.scaling import DescriptorScaling
+
+
+class DescriptorNetworks(TrainablePotential):
+    """Base of the `DescriptorPotential`s: a subclass says `describe` and `describe_with_jacobian`, the rest is here.
+
+    Subclasses set `cutoff` and `descriptor_key` and call `make_networks`.
+    """
+
+    descriptor_key: str
+    """Names the descriptors with all their parameters."""
+    scaling: DescriptorScaling
+    networks: nn.ModuleList
+
+    def make_networks(
+        self,
+        width: int,
+        widths: Sequence[Sequence[int]],
+        activation: ActivationName,
+        scaling: ScalingMode,
+        generator: torch.Generator | None,
+    ) -> None:
+        """Make networks with random weights, and a scaling that changes nothing yet.
+
+        Args:
+            width: K.
+            widths: of the layers of each element's network; the first is the number of descriptors, from the left,
+                that the element has.
+            activation: of the hidden layers.
+            scaling: of the descriptors.
+            generator: source of the random weights (default: torch's own).
+        """
+        self.scaling = DescriptorScaling(len(self.elements), width, scaling)
+        self.networks = nn.ModuleList(MLP((*w, 1), activation, generator) for w in widths)
+        self._used = tuple(w[0] for w in widths)
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Energy of each atom (eV), [N]."""
+        return self.energies(self.describe(graph), graph.numbers)
+
+    def describe(self, graph: Graph) -> Tensor:
+        """Descriptors of each atom, not scaled, differentiable in `graph.vectors`, [N, K]; 0 without neighbours."""
+        raise NotImplementedError
+
+    def describe_with_jacobian(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Descriptors [N, K] and d G(i_e) / d vectors(e), [E, K, 3] (no gradient attached)."""
+        raise NotImplementedError
+
+    def energies(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
+        """Energy of each atom (eV) from its descriptors, [N] float64.
+
+        Raises:
+            ElementError: an element that the potential does not know.
+        """
+        position = self.position(numbers)
+        reference: Tensor = self.reference(position)
+        rows, energy = [], []
+        for e, (used, network) in enumerate(zip(self._used, self.networks, strict=True)):
+            mine = (position == e).nonzero().squeeze(1)
+            if len(mine):
+                own = descriptors[mine]
+                g = torch.cat([own, torch.zeros_like(own[:1])])  # last row: no neighbours
+                out = network(self.scaling(e, g)[:, :used]).squeeze(1)
+                # Rows of a matrix product round differently; the mask makes an isolated atom E0 to the last bit.
+                has_neighbors = (own != 0).any(1)
+                rows.append(mine)
+                energy.append((out[:-1] - out[-1]) * has_neighbors)
+        if not rows:
+            return reference
+        change = torch.empty_like(descriptors[:, 0]).index_copy(0, torch.cat(rows), torch.cat(energy))
+        return change.double() * self.energy_scale + reference
+
+    def learn_statistics(self, graphs: Iterable[Graph]) -> None:
+        """As `fit_scaling`, from graphs."""
+        self.fit_scaling((self.describe(graph), graph.numbers) for graph in graphs)
+
+    def fit_scaling(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Scale by the statistics of the training set: batches of (descriptors [N, K], numbers [N]), in one pass."""
+        self.scaling.fit((descriptors, self.position(numbers)) for descriptors, numbers in batches)
+
+    def extrapolation(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
+        """Number of functions of each atom outside the range seen in training, [N] int64."""
+        return self.scaling.outside(descriptors, self.position(numbers))
