@@ -53,6 +53,9 @@ def a_graph(dtype: torch.dtype) -> Graph:
         torch.tensor([1, 0, 0, 2, 1, 4, 3, 4]),
         torch.randn(8, 3, generator=generator, dtype=dtype),
         torch.tensor([0, 0]),
+        torch.zeros(5, 3, dtype=dtype),
+        torch.zeros(2, 3, 3, dtype=dtype),
+        torch.zeros(2, 3, dtype=torch.bool),
     )
 
 

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rutile.graph.graph import Graph, build_graph
+from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.parts import native, symmetry_eager, symmetry_native
 from rutile.potentials.parts.cutoff import CUTOFFS
 from rutile.potentials.parts.symmetry import SymmetryFunction, SymmetryTable
-from rutile.structures.structures import Structures
+from rutile.structures.structures import Structures, concatenate
+from rutile.testing.potential_contract import cluster
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no kernels: {native.kernels().reason}")
 
@@ -235,9 +236,10 @@ def test_a_nan_is_never_lost() -> None:
 def test_no_edges_no_atoms_and_elements_without_a_table() -> None:
     table = SymmetryTable("one", {8: (radial(8, 0.1, 0.0, 3.0),)})
     empty = torch.zeros(0, dtype=torch.long)
-    lone = Graph(torch.tensor([8, 22]), torch.tensor([0, 0]), 1, empty, empty, torch.zeros(0, 3).double(), empty)
+    apart = cluster([8, 22], [[0, 0, 0], [20, 0, 0]])
+    lone = build_graph(apart, find_edges(apart, 4.0))
     assert torch.equal(symmetry_native.symmetry_functions(table, lone), torch.zeros(2, 1).double())
-    nobody = Graph(empty, empty, 0, empty, empty, torch.zeros(0, 3).double(), empty)
+    nobody = build_graph(concatenate([]), Edges(empty, empty, torch.zeros(0, 3).long(), 4.0))
     assert symmetry_native.symmetry_functions(table, nobody).shape == (0, 1)
     graph = random_graph(4, 8)
     values = symmetry_native.symmetry_functions(table, graph)

@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from rutile.graph.graph import Graph
+from rutile.graph.graph import Edges, build_graph
 from rutile.potentials.parts.cutoff import cutoff
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.radial import bessel, even_centers, gaussians, smooth_bessel
+from rutile.structures.structures import Structures
 
 VECTORS = Path(__file__).resolve().parents[2].parent / "shared" / "spec" / "misc_vectors.json"
 
 
 def graph(numbers, system, mode):
-    empty = torch.zeros(0, dtype=torch.long)
-    return Graph(torch.tensor(numbers), torch.tensor(system), len(mode), empty, empty, torch.zeros(0, 3).double(),
-                 torch.tensor(mode))  # fmt: skip
+    n, s = len(numbers), len(mode)
+    none, no = torch.zeros(0, dtype=torch.long), torch.zeros(0, 3)
+    one = Structures(
+        torch.tensor(numbers), torch.zeros(n, 3), torch.zeros(s, 3, 3), torch.zeros(s, 3) > 0, torch.tensor(system)
+    )
+    return build_graph(one, Edges(none, none, no.long(), 4.0), torch.tensor(mode))
 
 
 def test_gaussians_of_schnet():

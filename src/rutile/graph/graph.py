@@ -52,6 +52,12 @@ class Graph:
     """r_ij = R_j + shift @ cell - R_i (Angstrom), [E, 3]."""
     mode: Tensor
     """Which of the potential's calc modes each system is asked in, [S] int64."""
+    positions: Tensor
+    """Cartesian positions (Angstrom), [N, 3]: for energies beyond the neighbours, as those of charges."""
+    cell: Tensor
+    """Cell vectors as rows (Angstrom), [S, 3, 3]."""
+    pbc: Tensor
+    """Periodic directions, [S, 3] bool."""
 
     @property
     def n_atoms(self) -> int:
@@ -72,7 +78,18 @@ def build_graph(structures: Structures, edges: Edges, mode: Tensor | None = None
     vectors = structures.positions[edges.j] + offset - structures.positions[edges.i]
     if mode is None:
         mode = torch.zeros(structures.n_systems, dtype=torch.long, device=vectors.device)
-    return Graph(structures.numbers, structures.system, structures.n_systems, edges.i, edges.j, vectors, mode)
+    return Graph(
+        numbers=structures.numbers,
+        system=structures.system,
+        n_systems=structures.n_systems,
+        i=edges.i,
+        j=edges.j,
+        vectors=vectors,
+        mode=mode,
+        positions=structures.positions,
+        cell=structures.cell,
+        pbc=structures.pbc,
+    )
 
 
 def within(graph: Graph, cutoff: float) -> Graph:

@@ -1,11 +1,12 @@
 """The only place where energies become forces and stress.
 
 F = -dE/dR and stress = (1/V) dE/dstrain, with the symmetric strain e applied as R -> R (1 + e), cell -> cell (1 + e).
-Energies depend on the geometry through r_e, the vectors of the edges, alone; with p_e = dE/dr_e
+Energies depend on the geometry through r_e, the vectors of the edges; with p_e = dE/dr_e
 
-    dE/dR_a = sum_{e to a} p_e - sum_{e from a} p_e,   dE/dstrain = sum_e (r_e p_e^T + p_e r_e^T) / 2.
+    dE/dR_a = sum_{e to a} p_e - sum_{e from a} p_e,   dE/dstrain = sum_e (r_e p_e^T + p_e r_e^T) / 2;
 
-`evaluate` differentiates with respect to the vectors; `evaluate_linearised` uses cached descriptor derivatives.
+long-range energies depend on positions and cells, too, whose derivatives are added.
+`evaluate` differentiates with respect to these; `evaluate_linearised` uses cached descriptor derivatives.
 """
 
 from __future__ import annotations
@@ -48,10 +49,9 @@ def evaluate(
         return evaluate_members([potential], structures, edges=edges, mode=mode)[0]
     edges = find_edges(structures, potential.cutoff) if edges is None else edges
     with torch.enable_grad():
-        graph = _with_open_vectors(build_graph(structures, edges, mode))
+        graph = _with_open_geometry(build_graph(structures, edges, mode))
         atom_energy = potential(graph)
-        (push,) = _gradients(atom_energy, [graph.vectors], training=True)
-        d_positions, d_strain = sum_edges(push, graph)
+        d_positions, d_strain = _derivatives(atom_energy, graph, training=True)
     return _prediction(structures, atom_energy, d_positions, d_strain)
 
 
@@ -125,7 +125,7 @@ def evaluate_linearised(potential: DescriptorPotential, batch: Linearised, *, tr
         descriptors = batch.descriptors.detach().requires_grad_()
         atom_energy = potential.energies(descriptors, batch.numbers)
         energy = sum_by_system(atom_energy, batch.system, n_systems)
-        (slope,) = _gradients(atom_energy, [descriptors], training)  # dE/dG, [N, K]
+        slope = _slope(atom_energy, descriptors, training)  # dE/dG, [N, K]
         pushes = contract(batch.d_pair, slope, batch.pair_i)  # [P, 3]
         forces = -torch.zeros_like(pushes[:1]).expand(len(slope), 3).index_add(0, batch.pair_j, pushes)
         per_atom = contract(batch.d_strain, slope, torch.arange(len(slope), device=slope.device))  # [N, 6]
@@ -179,7 +179,7 @@ def _add_part(sums: Sequence[_Sums], potentials: Sequence[Potential], part: _Par
     n = part.n_centres
     known: dict[str, Tensor] = {}
     with torch.enable_grad():
-        graph = _with_open_vectors(part.graph)
+        graph = _with_open_geometry(part.graph)
         for total, potential in zip(sums, potentials, strict=True):
             if isinstance(potential, DescriptorPotential):
                 if potential.descriptor_key not in known:
@@ -190,9 +190,7 @@ def _add_part(sums: Sequence[_Sums], potentials: Sequence[Potential], part: _Par
                     total.descriptors.append(descriptors.detach())
             else:
                 atom_energy = potential(graph)
-            (push,) = _gradients(atom_energy, [graph.vectors], training=False, keep=len(potentials) > 1)
-            with torch.no_grad():
-                total.add(part, *sum_edges(push, graph))
+            total.add(part, *_derivatives(atom_energy, graph, training=False, keep=len(potentials) > 1))
             total.atom_energy.append(atom_energy.detach())
 
 
@@ -232,19 +230,47 @@ def _part(structures: Structures, edges: Edges, mode: Tensor | None, centres: sl
     return _Part(build_graph(mine, renumbered, mode), atoms, n_centres)
 
 
-def _with_open_vectors(graph: Graph) -> Graph:
-    """The graph with vectors that gradients can be asked for."""
-    return dataclasses.replace(graph, vectors=graph.vectors.detach().requires_grad_())
-
-
-def _gradients(atom_energy: Tensor, inputs: list[Tensor], training: bool, keep: bool = False) -> list[Tensor]:
-    """dE/dinput for each input; zeros where the energy does not depend on it. `keep` allows another call."""
-    if not atom_energy.requires_grad:
-        return [torch.zeros_like(x) for x in inputs]
-    grads = torch.autograd.grad(
-        atom_energy.sum(), inputs, create_graph=training, retain_graph=training or keep, allow_unused=True
+def _with_open_geometry(graph: Graph) -> Graph:
+    """The graph with vectors, positions and cells that gradients can be asked for."""
+    return dataclasses.replace(
+        graph,
+        vectors=graph.vectors.detach().requires_grad_(),
+        positions=graph.positions.detach().requires_grad_(),
+        cell=graph.cell.detach().requires_grad_(),
     )
-    return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, inputs, strict=True)]
+
+
+def _derivatives(atom_energy: Tensor, graph: Graph, training: bool, keep: bool = False) -> tuple[Tensor, Tensor]:
+    """dE/dR [N, 3] and dE/dstrain [S, 3, 3] through the edges, and through positions and cells if they were used."""
+    if not atom_energy.requires_grad:
+        return torch.zeros_like(graph.positions), torch.zeros_like(graph.cell)
+    push, d_positions, d_cell = torch.autograd.grad(
+        atom_energy.sum(),
+        [graph.vectors, graph.positions, graph.cell],
+        create_graph=training,
+        retain_graph=training or keep,
+        allow_unused=True,
+    )
+    with torch.set_grad_enabled(training):
+        push = torch.zeros_like(graph.vectors) if push is None else push
+        force, strain = sum_edges(push, graph)
+        if d_positions is not None:
+            force = force + d_positions
+            each = (graph.positions[:, :, None] * d_positions[:, None, :]).flatten(1)
+            product = each.new_zeros(graph.n_systems, 9).index_add(0, graph.system, each).reshape(-1, 3, 3)
+            strain = strain + 0.5 * (product + product.mT)
+        if d_cell is not None:
+            product = graph.cell.mT @ d_cell
+            strain = strain + 0.5 * (product + product.mT)
+    return force, strain
+
+
+def _slope(atom_energy: Tensor, descriptors: Tensor, training: bool) -> Tensor:
+    """dE/dG; zeros where the energy does not depend on it."""
+    if not atom_energy.requires_grad:
+        return torch.zeros_like(descriptors)
+    (slope,) = torch.autograd.grad(atom_energy.sum(), descriptors, create_graph=training, allow_unused=True)
+    return torch.zeros_like(descriptors) if slope is None else slope
 
 
 def _prediction(structures: Structures, atom_energy: Tensor, d_positions: Tensor, d_strain: Tensor) -> Prediction:

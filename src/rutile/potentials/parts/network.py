@@ -102,6 +102,9 @@ class NetworkPotential(TrainablePotential):
             system=torch.cat([graph.system, graph.n_systems + torch.arange(len(kinds), device=kinds.device)]),
             n_systems=graph.n_systems + len(kinds),
             mode=torch.cat([graph.mode, kinds % len(self.modes)]),
+            positions=torch.cat([graph.positions, graph.positions.new_zeros(len(kinds), 3)]),
+            cell=torch.cat([graph.cell, graph.cell.new_zeros(len(kinds), 3, 3)]),
+            pbc=torch.cat([graph.pbc, graph.pbc.new_zeros(len(kinds), 3)]),
         )
         out = self.outputs(extended, torch.cat([position, alone]))
         n = graph.n_atoms
