@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rutile.potentials.settings import PotentialSettings
 
 POTENTIALS = {
+    "anatase": "rutile.potentials.anatase:Anatase",
     "ani": "rutile.potentials.ani:Ani",
     "behler": "rutile.potentials.behler:Behler",
     "d3": "rutile.potentials.dispersion:Dispersion",

@@ -157,3 +157,17 @@ def normalise_rank(x: Tensor, rank: int) -> Tensor:
     size = squared_norm(x, rank).mean(-1, keepdim=True) / (2 * rank + 1)
     factor = torch.rsqrt(1 + size)
     return x * (factor if rank == 0 else factor.unsqueeze(-2))
+
+
+def coupling_constants(name: str) -> Tensor:
+    """The constants c of a coupling z_m = sum_ab c_mab x_a y_b, [2l + 1, 2l1 + 1, 2l2 + 1] float64.
+
+    Raises:
+        ValueError: no such coupling.
+    """
+    first, second, rank = (int(digit) for digit in name)
+    n, m = 2 * first + 1, 2 * second + 1
+    x = torch.eye(n, dtype=torch.float64).repeat_interleave(m, 0)[:, :, None]
+    y = torch.eye(m, dtype=torch.float64).repeat(n, 1)[:, :, None]
+    z = couple(name, {first: x if first else x[:, 0]}, {second: y if second else y[:, 0]})
+    return z.reshape(n, m, 2 * rank + 1).permute(2, 0, 1).contiguous()

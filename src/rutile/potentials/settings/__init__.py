@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import Field
 
 from rutile.core.settings import Settings
+from rutile.potentials.settings.anatase import AnataseSettings
 from rutile.potentials.settings.ani import AevSettings, AniSettings
 from rutile.potentials.settings.around import DispersionSettings, ZBLSettings
 from rutile.potentials.settings.behler import BehlerSettings
@@ -19,7 +20,8 @@ from rutile.potentials.settings.schnet import SchNetSettings
 from rutile.potentials.settings.teanet import TeaNetSettings
 
 TermSettings: TypeAlias = Annotated[
-    AniSettings
+    AnataseSettings
+    | AniSettings
     | BehlerSettings
     | DeepMDSettings
     | PaiNNSettings
@@ -44,7 +46,8 @@ class SumSettings(Settings):
 
 
 PotentialSettings: TypeAlias = Annotated[
-    AniSettings
+    AnataseSettings
+    | AniSettings
     | BehlerSettings
     | DeepMDSettings
     | PaiNNSettings
@@ -57,6 +60,7 @@ PotentialSettings: TypeAlias = Annotated[
 ]
 """Settings of any potential."""
 _ALL: tuple[Any, ...] = (
+    AnataseSettings,
     AniSettings,
     BehlerSettings,
     DeepMDSettings,
@@ -77,6 +81,7 @@ def training_defaults(name: str) -> dict[str, Any]:
 
 __all__ = [
     "AevSettings",
+    "AnataseSettings",
     "AniSettings",
     "BehlerSettings",
     "DeepMDSettings",

@@ -1,0 +1,306 @@
+"""Anatase: a network of scalars, vectors and rank-2 tensors in which sums over neighbours are matrix products.
+
+State of atom i, with C channels each: scalars s, vectors v, symmetric traceless tensors t (`parts.cartesian`), stacked
+as nine components. An edge is described by its nine direction components Y_m and K radial functions
+
+    b_k(r) = sin(k pi r / r_c) / r  exp(1 - 1/(1 - (r/r_c)^4)),    all derivatives 0 at r_c,
+
+each scaled by the training set so that sum_j b_k^2 has mean 1. One layer, with x = the state after `normalised`:
+
+    G_i^{mk,aq} = sum_j b_k(r_ij) Y_m(r_ij) X_j^{aq}              X = W_x x: Q channels of all components a
+    A_i^l  = n[ sum over couplings (l1, l2 -> l) and k, q of W^{kq} (G coupled) ] (1 + film(Z_i, mode))
+    B_i^l  = sum over couplings (l1, l2 -> l) of w^c A^{l1} A^{l2},       D_i = sum_l w_l A^l . B^l
+    o_i    = network(s, A^0, B^0, D, e)                                   e: vector of element and calc mode
+    s <- s + o_0,   (v, t) <- n[ W_s (v, t) + (1 + o_1) W_m (A, B) ]
+
+with n[x] = x / sqrt(1 + mean over channels of |x|^2/(2l+1)). The energy is a network of the scalars of all layers.
+
+The sum over neighbours comes before the mixing with the channels (as in the atomic cluster expansion: R. Drautz, Phys.
+Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104), so that nothing as large as edges x components x channels
+exists, and it is one batched matrix product over padded rows of neighbours. Learned products of body order 4 in each
+layer as in MACE (I. Batatia et al., arXiv:2206.07697). Letters: N atoms, M places of a row, K, Q, C as above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rutile.graph.graph import Graph
+from rutile.potentials.parts.cartesian import COUPLINGS, coupling_constants, directions
+from rutile.potentials.parts.cutoff import cutoff
+from rutile.potentials.parts.dense import SILU_GAIN, Dense
+from rutile.potentials.parts.embedding import ElementEmbedding
+from rutile.potentials.parts.network import NetworkPotential
+from rutile.potentials.parts.padded import pad_edges
+from rutile.potentials.settings import AnataseSettings
+
+SIZE = (1, 3, 5)
+RANK = (0, 1, 1, 1, 2, 2, 2, 2, 2)
+"""Rank of each of the nine components."""
+SQUARES = ("000", "110", "220", "011", "121", "022", "112", "222")
+"""Couplings of a feature with itself that differ, by rank of the result."""
+
+
+class Anatase(NetworkPotential):
+    """See the module.
+
+    Args:
+        settings: parameters.
+        elements: atomic numbers.
+        generator: source of the first weights.
+        modes: names of the calc modes.
+    """
+
+    name = "anatase"
+    knows_modes = True
+    radial_scale: Tensor
+
+    def __init__(
+        self,
+        settings: AnataseSettings,
+        elements: tuple[int, ...],
+        generator: torch.Generator | None = None,
+        modes: tuple[str, ...] = ("",),
+    ) -> None:
+        super().__init__(settings, elements, modes)
+        self.cutoffs = settings.cutoffs
+        self.cutoff = max(self.cutoffs)
+        self.distinct = sorted(set(self.cutoffs))
+        self.n_radial = settings.radial
+        self.split = (4, 5) if settings.couplings == "light" else (9,)
+        self.embedding = ElementEmbedding(self.elements, len(self.modes), settings.embedding, generator)
+        self.start = Dense(settings.embedding, settings.channels, generator)
+        last = len(self.cutoffs) - 1
+        self.layers = nn.ModuleList(
+            Layer(settings, generator, first=k == 0, last=k == last) for k in range(len(self.cutoffs))
+        )
+        self.hidden = Dense(settings.channels * (last + 1) + settings.embedding, settings.readout, generator)
+        self.out = Dense(settings.readout, 1, generator, gain=SILU_GAIN)
+        scale = torch.ones(len(self.distinct), settings.radial, dtype=torch.float64)
+        self.register_buffer("radial_scale", scale)
+
+    def radial(self, r: Tensor, r_c: float) -> Tensor:
+        """b_k of distances [E] before the scale, [E, K]."""
+        k = torch.arange(1, self.n_radial + 1, dtype=r.dtype, device=r.device)
+        fade = cutoff("exp", (r / r_c).square(), 1.0)
+        return torch.sin(r.unsqueeze(-1) * (k * (math.pi / r_c))) * (fade / r).unsqueeze(-1)
+
+    def learn_statistics(self, graphs: Iterable[Graph]) -> None:
+        """Scale of each radial function, by cutoff: sum_j b_k(r_ij)^2 becomes 1 in the mean over the atoms."""
+        sums, n = torch.zeros_like(self.radial_scale), 0
+        for graph in graphs:
+            n += graph.n_atoms
+            r = graph.vectors.to(sums.dtype).norm(dim=1)
+            for k, r_c in enumerate(self.distinct):
+                sums[k] += self.radial(r, r_c).square().sum(0)
+        self.radial_scale.copy_(torch.where(sums > 0, sums / max(n, 1), torch.ones_like(sums)).rsqrt())
+
+    def edge_features(self, graph: Graph, r_c: float) -> tuple[list[Tensor], Tensor]:
+        """b_k Y_m of all places in parts of 4 and 5 or all 9 components, each [N, M, .. K]; neighbours [N * M]."""
+        padded = pad_edges(graph, r_c)
+        r = padded.vectors.square().sum(1).sqrt()
+        b = self.radial(r, r_c) * self.radial_scale[self.distinct.index(r_c)]
+        y = directions(padded.vectors / r.unsqueeze(-1))
+        stacked = torch.cat([y[0], y[1].squeeze(-1), y[2].squeeze(-1)], 1)
+        shape = (graph.n_atoms, padded.n_places, -1)
+        parts = stacked.split(self.split, 1)
+        return [(part.unsqueeze(-1) * b.unsqueeze(1)).reshape(shape) for part in parts], padded.j
+
+    def outputs(self, graph: Graph, position: Tensor) -> Tensor:
+        """The network's number for each atom, [N]; see `NetworkPotential.outputs`."""
+        kind = self.embedding(graph, position)
+        geometry = {r_c: self.edge_features(graph, r_c) for r_c in self.distinct}
+        s, e = self.start(kind), None
+        seen = [kind]
+        for layer, r_c in zip(self.layers, self.cutoffs, strict=True):
+            s, e = layer(s, e, kind, *geometry[r_c])
+            seen.append(s)
+        out: Tensor = self.out(functional.silu(self.hidden(torch.cat(seen, 1)))).squeeze(1)
+        return out
+
+
+class Layer(nn.Module):
+    """One exchange with the neighbours.
+
+    Args:
+        settings: of the potential.
+        generator: source of the first weights.
+        first: neighbours show their elements only; there are no vectors and tensors yet.
+        last: only scalars are wanted.
+    """
+
+    def __init__(
+        self, settings: AnataseSettings, generator: torch.Generator | None, *, first: bool, last: bool
+    ) -> None:
+        super().__init__()
+        c, e = settings.channels, settings.embedding
+        self.last = last
+        self.messages = Messages(settings, generator, first=first)
+        self.products = Products(c, generator)
+        self.film = Dense(e, 3 * c, generator, bias=False, gain=0.3)
+        self.hidden = Dense(4 * c + e, settings.hidden, generator)
+        self.update = Dense(settings.hidden, c if last else 3 * c, generator, gain=SILU_GAIN)
+        self.mix = None if last else RankDense(2 * c, c, generator)
+        self.skip = None if first or last else RankDense(c, c, generator)
+
+    def forward(
+        self, s: Tensor, e: Tensor | None, kind: Tensor, edges: Sequence[Tensor], j: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """New scalars and tensors.
+
+        Args:
+            s: scalars, [N, C].
+            e: vectors and tensors, [8, N, C]; None in the first layer.
+            kind: vectors of elements and modes.
+            edges: b_k Y_m in parts.
+            j: neighbours, [N * M].
+        """
+        n, c = s.shape
+        s0 = s * torch.rsqrt(1 + s.square().mean(1, keepdim=True))
+        film = 1 + self.film(kind).view(n, 3, c).transpose(0, 1)
+        a = normalised(self.messages(kind if e is None else s0, e, edges, j)) * spread(film, RANK)
+        b, d = self.products(a)
+        (a0, a_rest), (b0, b_rest) = a.split((1, 8)), b.split((1, 8))
+        o = self.update(functional.silu(self.hidden(torch.cat([s0, a0[0], b0[0], d, kind], 1))))
+        if self.mix is None:
+            return s + o, None
+        change, gate = o.split((c, 2 * c), 1)
+        gate = spread(1 + gate.view(n, 2, c).transpose(0, 1), [rank - 1 for rank in RANK[1:]])
+        new = self.mix(torch.cat([a_rest, b_rest], 2)) * gate
+        return s + change, normalised(new if self.skip is None or e is None else new + self.skip(e))
+
+
+class Messages(nn.Module):
+    """Sums over neighbours, mixed to channels: [9, N, C] from the neighbours' features and the edges."""
+
+    constants: Tensor
+
+    def __init__(self, settings: AnataseSettings, generator: torch.Generator | None, *, first: bool) -> None:
+        super().__init__()
+        c, q = settings.channels, settings.sources
+        self.k, self.q = settings.radial, q
+        self.scalars = Dense(settings.embedding if first else c, q, generator, bias=False)
+        self.tensors = None if first else RankDense(c, q, generator)
+        top = 1 if settings.couplings == "light" else 2
+        near = [name for name in COUPLINGS if int(name[1]) <= top and (name[0] == "0" or not first)]
+        self.names = [sorted(near, key=lambda name: (name[2], name)), ["022"]][: 3 - top]
+        if not first:
+            self.register_buffer("constants", coupling_rows(self.names[0]), persistent=False)
+        count = [sum(name[2] == str(rank) for names in self.names for name in names) for rank in range(3)]
+        self.mix = nn.ModuleList(Dense(n * self.k * q, c, generator, bias=False) for n in count)
+
+    def forward(self, s: Tensor, e: Tensor | None, edges: Sequence[Tensor], j: Tensor) -> Tensor:
+        """[9, N, C] from scalars [N, .], vectors and tensors [8, N, C] or None, edges and neighbours."""
+        n = len(s)
+        shown = [self.scalars(s)]
+        if self.tensors is not None and e is not None:
+            shown.append(self.tensors(e).transpose(0, 1).reshape(n, -1))
+        pieces: list[list[Tensor]] = [[], [], []]
+        for k, (names, part) in enumerate(zip(self.names, edges, strict=True)):
+            g = self._sum_neighbours(part, shown[0] if k else torch.cat(shown, 1), j)  # [y x, N K Q]
+            if k == 0 and len(shown) > 1:
+                g = self.constants @ g
+            for name, piece in zip(names, g.split([SIZE[int(name[2])] for name in names]), strict=True):
+                pieces[int(name[2])].append(piece.view(len(piece), n, -1))
+        mixed = [
+            mix(torch.cat(of_rank, 2).view(SIZE[rank] * n, -1))
+            for rank, (mix, of_rank) in enumerate(zip(self.mix, pieces, strict=True))
+        ]
+        return torch.cat(mixed).view(9, n, -1)
+
+    def _sum_neighbours(self, part: Tensor, x: Tensor, j: Tensor) -> Tensor:
+        """sum_j b_k Y_m X_j^{aq}: edges [N, M, m K] and features [N, a Q] -> [m a, N K Q]."""
+        n, places = part.shape[:2]
+        g = torch.bmm(part.transpose(1, 2), x.index_select(0, j).view(n, places, -1))
+        y, a = part.shape[2] // self.k, x.shape[1] // self.q
+        return g.view(n, y, self.k, a, self.q).permute(1, 3, 0, 2, 4).reshape(y * a, -1)
+
+
+class Products(nn.Module):
+    """B = all products of A with itself, D = the scalars of A and B: channel by channel, with learned weights."""
+
+    weights: Tensor
+    first: Tensor
+    second: Tensor
+    constants: Tensor
+
+    def __init__(self, channels: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.square = nn.Parameter(torch.randn(len(SQUARES), channels, generator=generator, dtype=torch.float64))
+        self.cube = nn.Parameter(torch.randn(3, channels, generator=generator, dtype=torch.float64))
+        pairs = torch.triu_indices(9, 9)
+        self.register_buffer("first", pairs[0], persistent=False)
+        self.register_buffer("second", pairs[1], persistent=False)
+        full = coupling_rows(list(SQUARES)).view(-1, 9, 9)
+        folded = (full + full.transpose(1, 2))[:, pairs[0], pairs[1]] * torch.where(pairs[0] == pairs[1], 0.5, 1.0)
+        self.register_buffer("constants", 0.5 * folded, persistent=False)  # [24, 45]
+
+    def forward(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """A [9, N, C] -> B [9, N, C], D [N, C]."""
+        _, n, c = a.shape
+        pairs = a.index_select(0, self.first) * a.index_select(0, self.second)
+        z = (self.constants @ pairs.view(len(pairs), -1)).view(-1, n, c)
+        z = z * spread(
+            self.square.unsqueeze(1), [k for k, name in enumerate(SQUARES) for _ in range(SIZE[int(name[2])])]
+        )
+        scalars, vectors, tensors = z.split((3, 6, 15))
+        b = torch.cat(
+            [scalars.sum(0, keepdim=True), *(x.view(-1, m, n, c).sum(0) for x, m in ((vectors, 3), (tensors, 5)))]
+        )
+        return b, 0.5 * (a * b * spread(self.cube.unsqueeze(1), RANK)).sum(0)
+
+
+class RankDense(nn.Module):
+    """Channels of vectors and of tensors mixed, each by its own matrix: [8, N, n_in] -> [8, N, n_out]."""
+
+    def __init__(self, n_in: int, n_out: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.vectors = Dense(n_in, n_out, generator, bias=False)
+        self.tensors = Dense(n_in, n_out, generator, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[8, N, n_in] -> [8, N, n_out]."""
+        n = x.shape[1]
+        v, t = x.split((3, 5))
+        mixed = [self.vectors(v.reshape(3 * n, -1)), self.tensors(t.reshape(5 * n, -1))]
+        return torch.cat(mixed).view(8, n, -1)
+
+
+def coupling_rows(names: Sequence[str]) -> Tensor:
+    """Constants of couplings one below the other: components of the results x (y, x) of the two factors.
+
+    Args:
+        names: couplings (x, y -> result).
+
+    Returns:
+        [sum of 2l + 1, Y * 9] float64 with Y the components up to the largest rank of y.
+    """
+    ends = (0, 1, 4, 9)
+    top = max(int(name[1]) for name in names)
+    blocks = []
+    for name in names:
+        c = coupling_constants(name)  # [m, x, y]
+        x, y = int(name[0]), int(name[1])
+        block = c.new_zeros(len(c), ends[top + 1], 9)
+        block[:, ends[y] : ends[y + 1], ends[x] : ends[x + 1]] = c.transpose(1, 2)
+        blocks.append(block.flatten(1))
+    return torch.cat(blocks)
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Features x / sqrt(1 + mean over channels of |x|^2/(2l+1)), by rank; [9, N, C], or [8, N, C] without scalars."""
+    size = x.square().mean(2)
+    parts = size.split((1, 3, 5) if len(x) == 9 else (3, 5))
+    factor = torch.cat([torch.rsqrt(1 + part.mean(0, keepdim=True)).expand_as(part) for part in parts])
+    return x * factor.unsqueeze(-1)
+
+
+def spread(x: Tensor, index: Sequence[int]) -> Tensor:
+    """Rows of x, repeated as the ascending index says."""
+    rows = x.unbind(0)
+    return torch.stack([rows[k] for k in index])

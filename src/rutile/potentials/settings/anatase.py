@@ -1,0 +1,61 @@
+"""Settings of anatase. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from rutile.core.settings import Settings
+
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {"channels": 32, "cutoffs": (5.0, 5.0), "radial": 8, "sources": 8, "couplings": "light", "hidden": 64},
+    "medium": {"channels": 64, "cutoffs": (5.0, 5.0), "radial": 8, "sources": 16, "couplings": "light", "hidden": 128},
+    "large": {"channels": 128, "cutoffs": (5.0, 5.0, 5.0), "radial": 10, "sources": 16, "couplings": "full",
+              "hidden": 256},
+}  # fmt: skip
+"""What the sizes stand for."""
+
+
+class AnataseSettings(Settings):
+    """Anatase: message passing with scalars, vectors and rank-2 tensors; the potential to begin with."""
+
+    TRAINING: ClassVar[dict[str, Any]] = {
+        "optimizer": {"name": "adam", "learning_rate": 0.01},
+        "schedule": {"name": "cosine", "stop": 0.01},
+        "warmup": 50,
+        "batch_size": 5,
+        "epochs": 200,
+        "clip_norm": 10.0,
+        "ema": 0.99,
+    }
+    """What suits it in the train task: settings that hold unless others are given."""
+
+    name: Literal["anatase"] = "anatase"
+    """Which potential."""
+    size: Literal["small", "medium", "large"] = "small"
+    """Fills in all that follows; what is given beside it wins."""
+    channels: int = Field(default=32, ge=1)
+    """Scalars, vectors and tensors of each atom."""
+    cutoffs: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(5.0, 5.0), min_length=1)
+    """Cutoff of each layer (Angstrom); atoms feel each other up to their sum."""
+    radial: int = Field(default=8, ge=1)
+    """Radial functions of an edge."""
+    sources: int = Field(default=8, ge=1)
+    """Channels that an atom shows its neighbours, combinations of its own; each meets every radial function."""
+    couplings: Literal["light", "full"] = "light"
+    """Products of a neighbour's tensors with its direction: "light" without the three costliest (121, 220, 222)."""
+    hidden: int = Field(default=64, ge=1)
+    """Width of the network that updates the scalars."""
+    embedding: int = Field(default=16, ge=1)
+    """Length of the vectors of elements and calc modes."""
+    readout: int = Field(default=32, ge=1)
+    """Hidden width of the network that gives the energy."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, data: Any) -> Any:
+        """Add what the size stands for; an unknown size is left for the check of the field."""
+        if not isinstance(data, dict):
+            return data
+        return SIZES.get(str(data.get("size", "small")), {}) | data
