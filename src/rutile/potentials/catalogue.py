@@ -24,6 +24,7 @@ POTENTIALS = {
     "schnet": "rutile.potentials.schnet:SchNet",
     "teanet": "rutile.potentials.teanet:TeaNet",
     "deepmd": "rutile.potentials.deepmd:DeepMD",
+    "deeppot_se": "rutile.potentials.deeppot_se:DeepPotSE",
 }
 """Name -> "module:Class"; the class is made from (settings, elements, generator, modes)."""
 

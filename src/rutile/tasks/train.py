@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from pydantic import Field, model_validator
 
 from rutile.core.elements import symbol
-from rutile.core.errors import LabelError
+from rutile.core.errors import LabelError, SettingsError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, merged
@@ -130,6 +130,8 @@ def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     seeds = [settings.seed if m == 0 else integer(settings.seed, "member", m) % 2**31 for m in range(settings.members)]
     potentials, references, scale = _potentials(settings, store, sides["train"], seeds, reporter)
     for potential in potentials:
+        if potential.frozen:
+            raise SettingsError(f"this model cannot be trained: {potential.frozen}")
         potential.set_reference_energies(dict.fromkeys(store.elements, 0.0))
     examples = make_examples(
         store,
@@ -242,7 +244,7 @@ def _loaded(
     settings: TrainTaskSettings, store: Store, reporter: Reporter
 ) -> tuple[list[TrainablePotential], dict[int, float]]:
     """Members of a stored model, as many as asked for, and its reference energies."""
-    from rutile.core.errors import ElementError, SettingsError
+    from rutile.core.errors import ElementError
     from rutile.potentials.save import load_model
 
     assert settings.start_from is not None

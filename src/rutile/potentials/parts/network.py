@@ -32,6 +32,8 @@ class TrainablePotential(nn.Module):
     """Whether it tells calc modes apart."""
     smooth: bool = True
     """Whether energy and forces are continuous in the positions of the atoms."""
+    frozen = ""
+    """Why it cannot be trained; empty: it can."""
     cutoff: float
     """Radius of the neighbour list it needs (Angstrom)."""
     energy_scale: Tensor

@@ -15,6 +15,7 @@ from rutile.potentials.settings.ani import AevSettings, AniSettings
 from rutile.potentials.settings.around import DispersionSettings, ZBLSettings
 from rutile.potentials.settings.behler import BehlerSettings
 from rutile.potentials.settings.deepmd import DeepMDSettings
+from rutile.potentials.settings.deeppot_se import DeepPotSESettings
 from rutile.potentials.settings.painn import PaiNNSettings
 from rutile.potentials.settings.schnet import SchNetSettings
 from rutile.potentials.settings.teanet import TeaNetSettings
@@ -24,6 +25,7 @@ TermSettings: TypeAlias = Annotated[
     | AniSettings
     | BehlerSettings
     | DeepMDSettings
+    | DeepPotSESettings
     | PaiNNSettings
     | SchNetSettings
     | TeaNetSettings
@@ -50,6 +52,7 @@ PotentialSettings: TypeAlias = Annotated[
     | AniSettings
     | BehlerSettings
     | DeepMDSettings
+    | DeepPotSESettings
     | PaiNNSettings
     | SchNetSettings
     | TeaNetSettings
@@ -64,6 +67,7 @@ _ALL: tuple[Any, ...] = (
     AniSettings,
     BehlerSettings,
     DeepMDSettings,
+    DeepPotSESettings,
     PaiNNSettings,
     SchNetSettings,
     TeaNetSettings,
@@ -85,6 +89,7 @@ __all__ = [
     "AniSettings",
     "BehlerSettings",
     "DeepMDSettings",
+    "DeepPotSESettings",
     "DispersionSettings",
     "PaiNNSettings",
     "PotentialSettings",
