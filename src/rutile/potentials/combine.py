@@ -73,6 +73,7 @@ class Sum(TrainablePotential):
         """Make these the terms; their reference energies become the sum's."""
         self.terms = torch.nn.ModuleList(terms)
         self.cutoff = max(term.cutoff for term in terms)
+        self.frozen = next((term.frozen for term in terms if term.frozen), "")
         with torch.no_grad():
             for term in terms:
                 self.reference.energy += term.reference.energy

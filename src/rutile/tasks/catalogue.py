@@ -10,6 +10,7 @@ TASKS: dict[str, str] = {
     "train": "rutile.tasks.train:TASK",
     "evaluate": "rutile.tasks.evaluate:TASK",
     "predict": "rutile.tasks.predict:TASK",
+    "compress": "rutile.tasks.compress:TASK",
     "relax": "rutile.tasks.relax:TASK",
     "inspect": "rutile.tasks.inspect:TASK",
     "convert": "rutile.tasks.convert:TASK",
