@@ -17,6 +17,8 @@ BOHR = 0.529177210903
 """Bohr radius (Angstrom)."""
 HARTREE = 27.211386245988
 """Hartree (eV)."""
+ACCELERATION = 9.648533215665e-3
+"""1 eV/Angstrom/amu in Angstrom/fs^2."""
 GPA = 1.0 / 160.2176634
 """1 GPa in eV/Angstrom^3."""
 
@@ -41,6 +43,7 @@ EVPerAngstrom = Annotated[float, Unit("eV/Å")]
 EVPerAngstrom3 = Annotated[float, Unit("eV/Å³")]
 Kelvin = Annotated[float, Unit("K")]
 Femtosecond = Annotated[float, Unit("fs")]
+Picosecond = Annotated[float, Unit("ps")]
 GigaPascal = Annotated[float, Unit("GPa")]
 Second = Annotated[float, Unit("s")]
 Megabyte = Annotated[float, Unit("MB")]

@@ -12,6 +12,7 @@ TASKS: dict[str, str] = {
     "predict": "rutile.tasks.predict:TASK",
     "compress": "rutile.tasks.compress:TASK",
     "relax": "rutile.tasks.relax:TASK",
+    "smoothness": "rutile.tasks.smoothness:TASK",
     "inspect": "rutile.tasks.inspect:TASK",
     "convert": "rutile.tasks.convert:TASK",
     "demo": "rutile.tasks.demo:TASK",
