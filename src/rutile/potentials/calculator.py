@@ -21,7 +21,7 @@ from torch import Tensor
 from rutile.core.elements import symbol
 from rutile.core.errors import ElementError, GeometryError
 from rutile.graph.skin import SkinList
-from rutile.potentials.checks import check_distances, check_structures
+from rutile.potentials.checks import check_distances, check_structures, smoothness_note
 from rutile.potentials.combine import common_elements, mean, spread
 from rutile.potentials.evaluate import VOIGT, evaluate_members
 from rutile.potentials.extrapolate import RangeWatch
@@ -32,6 +32,10 @@ from rutile.structures.structures import Structures
 
 class ExtrapolationWarning(UserWarning):
     """Some atoms have descriptors outside the range of the training data."""
+
+
+class NotSmoothWarning(UserWarning):
+    """The potential's energy and forces jump: optimisers may not end, and dynamics drifts."""
 
 
 class RefusedGeometryError(GeometryError, InputError):
@@ -53,6 +57,8 @@ class RutileCalculator(Calculator):
             skin: extra radius of the neighbour list (Angstrom), which is kept until an atom moved half as far.
         """
         super().__init__()  # type: ignore[no-untyped-call]
+        if note := smoothness_note(potentials[0]):
+            warnings.warn(note, NotSmoothWarning, stacklevel=3)
         self.potentials = list(potentials)
         self.elements = common_elements(potentials)
         self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]

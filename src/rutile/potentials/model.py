@@ -48,6 +48,8 @@ class ModelInfo(Result):
     """SHA-256 of the training data; empty: unknown."""
     metrics: dict[str, JsonValue] = Field(default_factory=dict)
     """Errors measured at the end of training, by data set."""
+    notes: tuple[str, ...] = ()
+    """What its users must know, such as that its forces jump."""
     rutile: str = __version__
     """Version of rutile that trained it."""
 

@@ -73,8 +73,8 @@ def read_given(settings: GivenStructures, elements: tuple[int, ...], reporter: R
         raise ElementError(f"no usable structure; the last: {problem}")
 
 
-def members_of(settings: GivenStructures) -> list[Potential]:
-    """The model's potentials, placed for evaluation.
+def members_of(settings: GivenStructures, reporter: Reporter) -> list[Potential]:
+    """The model's potentials, placed for evaluation; warns of a potential that is not smooth.
 
     Raises:
         ModelFileError: the model cannot be read.
@@ -82,10 +82,14 @@ def members_of(settings: GivenStructures) -> list[Potential]:
     """
     import torch
 
+    from rutile.potentials.checks import smoothness_note
     from rutile.potentials.save import load_model
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
-    return load_model(settings.model).members(dtype, settings.device)
+    members = load_model(settings.model).members(dtype, settings.device)
+    if note := smoothness_note(members[0]):
+        reporter.warn(note)
+    return members
 
 
 def predicted(members: Sequence[Potential], frames: Iterable[Frame], atoms_per_batch: int) -> Iterator[Atoms]:

@@ -153,12 +153,15 @@ def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
     """
     import torch
 
+    from rutile.potentials.checks import smoothness_note
     from rutile.potentials.save import load_model
     from rutile.structures.io import write_frames
     from rutile.train.assess import Assessment
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
     members = load_model(settings.model).members(dtype, settings.device)
+    if note := smoothness_note(members[0]):
+        reporter.warn(note)
     assessment = Assessment(settings.worst, settings.force_limit)
 
     def images() -> Iterator[Atoms]:

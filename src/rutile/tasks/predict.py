@@ -50,7 +50,7 @@ def run(settings: PredictSettings, reporter: Reporter) -> PredictResult:
     from rutile.potentials.combine import common_elements
     from rutile.structures.io import write_frames
 
-    members = members_of(settings)
+    members = members_of(settings, reporter)
     frames = reporter.track(read_given(settings, common_elements(members), reporter), "Predicting")
     energies, forces, extrapolating = [], [0.0], 0
 

@@ -90,7 +90,7 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
     from rutile.structures.io import write_frames
     from rutile.structures.structures import concatenate
 
-    members = members_of(settings)
+    members = members_of(settings, reporter)
     frames = list(read_given(settings, common_elements(members), reporter))
     how = RelaxSettings(**{name: getattr(settings, name) for name in RelaxSettings.model_fields})
     potential = Mean(members) if len(members) > 1 else members[0]

@@ -122,6 +122,7 @@ def run(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
 def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     """The work of `run`, in a folder that exists."""
     from rutile.core.seeds import integer
+    from rutile.potentials.checks import smoothness_note
     from rutile.train.examples import DTYPES, make_examples
     from rutile.train.signals import remember_signals
 
@@ -129,6 +130,8 @@ def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     sides = _divide(store, settings, reporter)
     seeds = [settings.seed if m == 0 else integer(settings.seed, "member", m) % 2**31 for m in range(settings.members)]
     potentials, references, scale = _potentials(settings, store, sides["train"], seeds, reporter)
+    if note := smoothness_note(potentials[0]):
+        reporter.warn(note)
     for potential in potentials:
         if potential.frozen:
             raise SettingsError(f"this model cannot be trained: {potential.frozen}")
@@ -329,6 +332,7 @@ def _finish(
     reporter: Reporter,
 ) -> TrainResult:
     """Measure, save the model with its reference energies, write the report, say where everything is."""
+    from rutile.potentials.checks import smoothness_note
     from rutile.potentials.model import Model, ModelInfo
     from rutile.potentials.save import MODEL_FILE
 
@@ -345,7 +349,13 @@ def _finish(
         if e.frames == "all":
             metrics.setdefault(e.part, {})[f"{e.quantity}_rmse"] = e.rmse
             metrics[e.part][f"{e.quantity}_mae"] = e.mae
-    info = ModelInfo(elements=store.elements, calc_modes=store.calc_modes, training_data=store.hash, metrics=metrics)
+    info = ModelInfo(
+        elements=store.elements,
+        calc_modes=store.calc_modes,
+        training_data=store.hash,
+        metrics=metrics,
+        notes=tuple(filter(None, [smoothness_note(potentials[0])])),
+    )
     for potential in potentials:
         potential.set_reference_energies(references)
     model, report = settings.out / MODEL_FILE, settings.out / REPORT_FILE
