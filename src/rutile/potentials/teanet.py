@@ -5,14 +5,18 @@ from i to j and turn round with the bond, so that each bond is stored once. Laye
 r_l. With u = r_ij / r_ij, w = exp(1 - 1 / (1 - (r_ij/r_l)^2)), and s, v, t normalised and mapped to bond channels,
 
     z = [s_i + s_j, s_i s_j, v_i.v_j, t_i:t_j, (v_i - v_j).u, u.(t_i + t_j)u, b, c.u, c.c, radial functions]
-    b <- b + w P_0(z),   c <- c + w [P_1(z) (v_i - v_j) + P_2(z) (t_i + t_j) u + P_3(z) u]
-    m_i = sum_j w [A b,  (B b) u + C c,  (D b) sym0(u u) + E sym0(c u)]          (scalar, vector, tensor)
-    s <- s + Q_0(y),   v <- F v + (1 + Q_1(y)) m_v,   t <- G t + (1 + Q_2(y)) m_t,
-    y = [s, m_s, v.v, t:t, m_v.m_v, m_t:m_t, v.m_v, t:m_t]
+    b <- b + w P_0(z),   c <- c + w [P_1(z) (v_i - v_j) + P_2(z) (t_i + t_j) u + P_3(z) y_1]
+    m_i = n^-1/2 sum_j w [A b,  (B b) y_1 + C c,  (D b) y_2 + E sym0(c y_1)]      (scalar, vector, tensor)
+    s <- s + Q_0(x),   v <- F v + (1 + Q_1(x)) m_v,   t <- G t + (1 + Q_2(x)) m_t,
+    x = [s, m_s, v.v, t:t, m_v.m_v, m_t:m_t, v.m_v, t:m_t]
 
-with perceptrons P and Q and maps A to G of the channels. Sums of u and u u over neighbours hold the angles of a bond
-order: sum_k f_ik (h - cos(theta_jik))^2 = h^2 sum_k f_ik - 2h u_ij.(sum_k f_ik u_ik) + u_ij.(sum_k f_ik u_ik u_ik) u_ij
-(f_ik = f(r_ik)), so that three-body terms cost as much as pairs. The network's number for an atom is
+with perceptrons P and Q, maps A to G of the channels, y_1 = sqrt(3) u, y_2 = sqrt(15/2) sym0(u u), products . and :
+over the root of the number of components, and n the mean number of neighbours, each counted as w. Sums of u and u u
+over neighbours hold the angles of a bond order, so that three-body terms cost as much as pairs: with f_ik = f(r_ik)
+
+    sum_k f_ik (h - cos(theta_jik))^2 = h^2 sum_k f_ik - 2h u_ij.(sum_k f_ik u_ik) + u_ij.(sum_k f_ik u_ik u_ik) u_ij
+
+The network's number for an atom is
 
     R_1(s_i) + 1/2 sum_j w [R_2(b_ij) + D (exp(-2a (r - r_0)) - 2 exp(-a (r - r_0)))]
 
@@ -36,7 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rutile.graph.graph import Graph
-from rutile.potentials.parts.cartesian import apply, normalise_rank, outer
+from rutile.potentials.parts.cartesian import apply, directions, normalise_rank, outer
 from rutile.potentials.parts.cutoff import cutoff
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.mlp import ACTIVATIONS, MLP
@@ -64,14 +68,18 @@ class Bonds:
     """Length (Angstrom), [B]."""
     u: Tensor
     """Direction from i to j, [B, 3, 1]."""
-    uu: Tensor
-    """sym0(u u), packed, [B, 5, 1]."""
+    y_1: Tensor
+    """sqrt(3) u, [B, 3, 1]."""
+    y_2: Tensor
+    """sqrt(15/2) sym0(u u), packed, [B, 5, 1]."""
     count: dict[float, int]
     """Cutoff (Angstrom) -> how many bonds are shorter."""
 
     def first(self, n: int) -> Bonds:
         """The first n bonds."""
-        return Bonds(self.i[:n], self.j[:n], self.back[:n], self.r[:n], self.u[:n], self.uu[:n], self.count)
+        return Bonds(
+            self.i[:n], self.j[:n], self.back[:n], self.r[:n], self.u[:n], self.y_1[:n], self.y_2[:n], self.count
+        )
 
 
 def find_bonds(graph: Graph, cutoffs: Iterable[float]) -> Bonds:
@@ -89,8 +97,9 @@ def find_bonds(graph: Graph, cutoffs: Iterable[float]) -> Bonds:
     chosen = torch.cat(shells)
     i, j = graph.i[chosen], graph.j[chosen]
     r = squared[chosen].clamp_min(1e-6).sqrt()  # atoms on one another: no direction, and no infinite gradient
-    u = (graph.vectors[chosen] / r[:, None]).unsqueeze(2)
-    return Bonds(i, j, torch.where(i == j, graph.n_atoms, j), r, u, outer(u, u), count)
+    u = graph.vectors[chosen] / r[:, None]
+    y = directions(u)
+    return Bonds(i, j, torch.where(i == j, graph.n_atoms, j), r, u.unsqueeze(2), y[1], y[2], count)
 
 
 def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
@@ -154,8 +163,8 @@ class Layer(nn.Module):
         b, c = self._bonds(s, v, t, state, bonds, radial, w)
         m = self._messages(b, c, bonds, w * scale, len(s))
         m_s, m_v, m_t = (normalise_rank(f(x), rank) for rank, (f, x) in enumerate(zip(self.to_atoms, m, strict=True)))
-        y = [s, m_s, dot(v, v), dot(t, t), dot(m_v, m_v), dot(m_t, m_t), dot(v, m_v), dot(t, m_t)]
-        q_s, q_v, q_t = self.update(torch.cat(y, 1)).chunk(3, 1)
+        x = [s, m_s, dot(v, v), dot(t, t), dot(m_v, m_v), dot(m_t, m_t), dot(v, m_v), dot(t, m_t)]
+        q_s, q_v, q_t = self.update(torch.cat(x, 1)).chunk(3, 1)
         keep_v, keep_t = self.keep
         return State(
             state.s + q_s,
@@ -177,8 +186,8 @@ class Layer(nn.Module):
         tu = apply(x_i[:, 4:] + x_j[:, 4:], bonds.u)
         z = [
             product[:, 0],
-            product[:, 1:4].sum(1) / math.sqrt(3.0),
-            product[:, 4:].sum(1) / math.sqrt(5.0),
+            product[:, 1:4].sum(1) * 3**-0.5,
+            product[:, 4:].sum(1) * 5**-0.5,
             (dv * bonds.u).sum(1),
             (tu * bonds.u).sum(1),
             state.b,
@@ -190,14 +199,14 @@ class Layer(nn.Module):
         pre = self.inner(torch.cat(z, 1)) + ends.index_select(0, bonds.i) + ends.index_select(0, bonds.j)
         p_b, p_v, p_t, p_u = (self.gates(self.activation(pre)) * w).chunk(4, 1)
         b = state.b + p_b
-        c = state.c + p_v.unsqueeze(1) * dv + p_t.unsqueeze(1) * tu + p_u.unsqueeze(1) * bonds.u
+        c = state.c + p_v.unsqueeze(1) * dv + p_t.unsqueeze(1) * tu + p_u.unsqueeze(1) * bonds.y_1
         return b, c
 
     def _messages(self, b: Tensor, c: Tensor, bonds: Bonds, w: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """Sums over the neighbours, weighted: scalars [N, K], vectors [N, 3, K], tensors [N, 5, K]."""
         to_s, to_v, to_t = (self.from_scalars(b) * w).unsqueeze(1).chunk(3, 2)
         c_v, c_t = (self.from_vectors(c) * w.unsqueeze(2)).chunk(2, 2)
-        message = torch.cat([to_s, to_v * bonds.u + c_v, to_t * bonds.uu + outer(c_t, bonds.u)], 1)
+        message = torch.cat([to_s, to_v * bonds.y_1 + c_v, to_t * bonds.y_2 + outer(c_t, bonds.y_1)], 1)
         nothing = message.new_zeros(n + 1, *message.shape[1:])
         here, there = nothing.index_add(0, bonds.i, message)[:n], nothing.index_add(0, bonds.back, message)[:n]
         # Seen from j a bond is turned round: vectors change sign.
@@ -312,5 +321,5 @@ def expected_neighbors(radius: float) -> float:
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
-    """Mean product of the components of two vectors or tensors, [..., C]."""
-    return (x * y).mean(-2)
+    """Product of two vectors or tensors over the root of the number of components, [..., C]."""
+    return (x * y).sum(-2) * x.shape[-2] ** -0.5
