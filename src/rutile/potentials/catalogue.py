@@ -17,6 +17,8 @@ POTENTIALS = {
     "anatase": "rutile.potentials.anatase:Anatase",
     "ani": "rutile.potentials.ani:Ani",
     "behler": "rutile.potentials.behler:Behler",
+    "cgcnn": "rutile.potentials.cgcnn:CGCNN",
+    "megnet": "rutile.potentials.megnet:MEGNet",
     "d3": "rutile.potentials.dispersion:Dispersion",
     "sum": "rutile.potentials.combine:Sum",
     "zbl": "rutile.potentials.zbl:ZBL",

@@ -14,8 +14,10 @@ from rutile.potentials.settings.anatase import AnataseSettings
 from rutile.potentials.settings.ani import AevSettings, AniSettings
 from rutile.potentials.settings.around import DispersionSettings, ZBLSettings
 from rutile.potentials.settings.behler import BehlerSettings
+from rutile.potentials.settings.cgcnn import CGCNNSettings
 from rutile.potentials.settings.deepmd import DeepMDSettings
 from rutile.potentials.settings.deeppot_se import DeepPotSESettings
+from rutile.potentials.settings.megnet import MEGNetSettings
 from rutile.potentials.settings.painn import PaiNNSettings
 from rutile.potentials.settings.schnet import SchNetSettings
 from rutile.potentials.settings.teanet import TeaNetSettings
@@ -24,8 +26,10 @@ TermSettings: TypeAlias = Annotated[
     AnataseSettings
     | AniSettings
     | BehlerSettings
+    | CGCNNSettings
     | DeepMDSettings
     | DeepPotSESettings
+    | MEGNetSettings
     | PaiNNSettings
     | SchNetSettings
     | TeaNetSettings
@@ -51,8 +55,10 @@ PotentialSettings: TypeAlias = Annotated[
     AnataseSettings
     | AniSettings
     | BehlerSettings
+    | CGCNNSettings
     | DeepMDSettings
     | DeepPotSESettings
+    | MEGNetSettings
     | PaiNNSettings
     | SchNetSettings
     | TeaNetSettings
@@ -66,8 +72,10 @@ _ALL: tuple[Any, ...] = (
     AnataseSettings,
     AniSettings,
     BehlerSettings,
+    CGCNNSettings,
     DeepMDSettings,
     DeepPotSESettings,
+    MEGNetSettings,
     PaiNNSettings,
     SchNetSettings,
     TeaNetSettings,
@@ -88,9 +96,11 @@ __all__ = [
     "AnataseSettings",
     "AniSettings",
     "BehlerSettings",
+    "CGCNNSettings",
     "DeepMDSettings",
     "DeepPotSESettings",
     "DispersionSettings",
+    "MEGNetSettings",
     "PaiNNSettings",
     "PotentialSettings",
     "SchNetSettings",
