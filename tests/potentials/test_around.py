@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from rutile.core.errors import ElementError, SettingsError
 from rutile.core.units import BOHR, COULOMB, HARTREE
@@ -17,8 +18,9 @@ from rutile.potentials.catalogue import make
 from rutile.potentials.combine import Sum
 from rutile.potentials.dispersion import Dispersion
 from rutile.potentials.evaluate import evaluate
-from rutile.potentials.settings import BehlerSettings, DispersionSettings, SumSettings, ZBLSettings
-from rutile.potentials.zbl import ZBL, zbl
+from rutile.potentials.parts.repulsion import zbl
+from rutile.potentials.settings import BehlerSettings, DispersionSettings, PotentialSettings, SumSettings, ZBLSettings
+from rutile.potentials.zbl import ZBL
 from rutile.structures.structures import Structures, concatenate
 from rutile.testing.potential_contract import cluster, potential_contract
 from rutile.testing.strategies import random_structure
@@ -157,3 +159,15 @@ def test_within_keeps_the_short_edges_only():
     short, direct = within(graph, 4.0), build_graph(a, find_edges(a, 4.0))
     assert 0 < len(short.i) < len(graph.i)
     torch.testing.assert_close(short.vectors.norm(dim=1).sort().values, direct.vectors.norm(dim=1).sort().values)
+
+
+def test_networks_repel_at_contact_whatever_their_weights_and_only_there():
+    given = {"name": "schnet", "features": 8, "interactions": 1, "cutoff": 4.0}
+    schema = TypeAdapter(PotentialSettings)
+    with_core, without = (make(schema.validate_python(given | {"zbl": on}), OXIDE) for on in (True, False))
+    for z_i, z_j in itertools.combinations_with_replacement(OXIDE, 2):
+        bond = float(with_core.core.radius[z_i] + with_core.core.radius[z_j])
+        near, far = (cluster([z_i, z_j], [[0, 0, 0], [x * bond, 0, 0]]) for x in (0.3, 1.01))
+        assert float(evaluate(with_core, near).energy) > 10.0  # eV
+        assert float(evaluate(with_core, near).forces[1, 0]) > 10.0
+        assert torch.equal(evaluate(with_core, far).forces, evaluate(without, far).forces)

@@ -31,7 +31,7 @@ from rutile.testing.potential_contract import potential_contract
 from rutile.testing.strategies import random_structure
 
 SPEC = Path(__file__).parents[2].parent / "shared" / "spec"
-SMALL = DeepPotSESettings(cutoff=4.5, embedding=(6, 12, 12), axis=5, fitting=(16, 16), n_c=20.0)
+SMALL = DeepPotSESettings(cutoff=4.5, embedding=(6, 12, 12), axis=5, fitting=(16, 16), n_c=20.0, zbl=False)
 ELEMENTS = (8, 22)
 
 
@@ -84,6 +84,7 @@ def test_descriptor_of_the_reference_vectors(n):
     want = case["se_e2_a"]
     elements = tuple(sorted(number(s) for s in case["types"]))
     settings = DeepPotSESettings(
+        zbl=False,
         cutoff=want["r_c"], smooth_from=want["r_s"], embedding=(4, 8), axis=want["M_less"], n_c=want["N_c"],
         type_one_side=True, fitting=(),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from rutile.potentials.settings import PaiNNSettings
 from rutile.structures.structures import Structures
 from rutile.testing.potential_contract import potential_contract
 
-SMALL = PaiNNSettings(cutoff=4.0, features=8, interactions=3, radial=5)
+SMALL = PaiNNSettings(cutoff=4.0, features=8, interactions=3, radial=5, zbl=False)
 
 TestPaiNN = potential_contract(lambda: make(SMALL, (8, 22), seed=0))
 

@@ -18,7 +18,7 @@ from rutile.potentials.settings import SchNetSettings
 from rutile.structures.structures import Structures
 from rutile.testing.potential_contract import potential_contract
 
-SMALL = SchNetSettings(cutoff=4.0, features=8, interactions=2, radial=6)
+SMALL = SchNetSettings(cutoff=4.0, features=8, interactions=2, radial=6, zbl=False)
 VECTORS = Path(__file__).resolve().parents[2].parent / "shared" / "spec" / "misc_vectors.json"
 
 TestSchNet = potential_contract(lambda: make(SMALL, (8, 22), seed=0))

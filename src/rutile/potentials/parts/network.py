@@ -1,8 +1,9 @@
 """What all trained potentials have in common, and what networks on graphs have beyond it.
 
-    E_i = s [ N_i(graph) - N(an isolated atom of element Z_i in mode m_i) ] + E0(Z_i, m_i)
+    E_i = s [ N_i(graph) - N(an isolated atom of element Z_i in mode m_i) ] + E0(Z_i, m_i) + V_i
 
-so that an isolated atom has exactly its reference energy E0, whatever the weights are.
+with the core repulsion V (`parts.repulsion`) if it is asked for, so that an isolated atom has exactly its reference
+energy E0, whatever the weights are.
 Letters of shapes: N atoms, S systems, E edges.
 """
 
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from rutile.core.settings import Settings
 from rutile.graph.graph import Graph
 from rutile.potentials.parts.reference import ElementIndex, ReferenceEnergies, one_mode
+from rutile.potentials.parts.repulsion import CoreRepulsion
+from rutile.potentials.settings.network import NetworkSettings
 
 
 class TrainablePotential(nn.Module):
@@ -76,6 +79,11 @@ class TrainablePotential(nn.Module):
 class NetworkPotential(TrainablePotential):
     """Base of the networks on graphs: a subclass says `outputs`, the rest is here."""
 
+    def __init__(self, settings: Settings, elements: tuple[int, ...], modes: tuple[str, ...] = ("",)) -> None:
+        """As `TrainablePotential`; with the core repulsion if the settings ask for it."""
+        super().__init__(settings, elements, modes)
+        self.core = CoreRepulsion() if isinstance(settings, NetworkSettings) and settings.zbl else None
+
     def outputs(self, graph: Graph, position: Tensor) -> Tensor:
         """The network's number for each atom, smooth and independent of the order of neighbours.
 
@@ -114,4 +122,4 @@ class NetworkPotential(TrainablePotential):
         bound = torch.zeros(n, dtype=torch.bool, device=out.device).index_fill_(0, graph.i, True)
         change = (out[:n] - out[n:][kind]) * bound
         energy: Tensor = change.double() * self.energy_scale + self.reference(position, mode)
-        return energy
+        return energy if self.core is None else energy + self.core(graph, self.cutoff)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rutile.core.settings import Settings
+from rutile.potentials.settings.network import NetworkSettings
 
 SIZES: dict[str, dict[str, Any]] = {
     "small": {"channels": 32, "cutoffs": (5.0, 5.0), "radial": 8, "sources": 8, "couplings": "light", "hidden": 64},
@@ -17,7 +17,7 @@ SIZES: dict[str, dict[str, Any]] = {
 """What the sizes stand for."""
 
 
-class AnataseSettings(Settings):
+class AnataseSettings(NetworkSettings):
     """Anatase: message passing with scalars, vectors and rank-2 tensors; the potential to begin with."""
 
     TRAINING: ClassVar[dict[str, Any]] = {

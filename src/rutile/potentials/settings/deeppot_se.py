@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from rutile.core.settings import Settings
 from rutile.core.units import Angstrom
 from rutile.potentials.parts.choices import ActivationName
+from rutile.potentials.settings.network import NetworkSettings
 
 Width = Annotated[int, Field(ge=1)]
 
@@ -22,7 +23,7 @@ class TableSize(Settings):
     """Intervals for distances from 0.1 to 0.5 Å."""
 
 
-class DeepPotSESettings(Settings):
+class DeepPotSESettings(NetworkSettings):
     """DeepPot-SE with radial and angular information (se_e2_a): embedding nets of the distance, fitting nets."""
 
     TRAINING: ClassVar[dict[str, Any]] = {}

@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rutile.core.settings import Settings
 from rutile.core.units import Angstrom
 from rutile.potentials.parts.symmetry import CutoffName
+from rutile.potentials.settings.network import NetworkSettings
 
 
-class SchNetSettings(Settings):
+class SchNetSettings(NetworkSettings):
     """SchNet: continuous-filter convolutions, with scalar features that see distances only."""
 
     TRAINING: ClassVar[dict[str, Any]] = {}

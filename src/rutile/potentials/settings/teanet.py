@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from rutile.core.settings import Settings
 from rutile.core.units import Angstrom
 from rutile.potentials.parts.choices import ActivationName
+from rutile.potentials.settings.network import NetworkSettings
 
 
-class TeaNetSettings(Settings):
+class TeaNetSettings(NetworkSettings):
     """TeaNet potential: scalars, vectors and rank-2 tensors on atoms, scalars and vectors on bonds."""
 
     TRAINING: ClassVar[dict[str, Any]] = {}
