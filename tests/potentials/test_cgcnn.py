@@ -13,7 +13,7 @@ from rutile.potentials.evaluate import evaluate
 from rutile.potentials.settings import CGCNNSettings
 from rutile.testing.potential_contract import potential_contract
 
-SMALL = CGCNNSettings(cutoff=4.0, channels=8, layers=2, hidden=(6,), spacing=0.4)
+SMALL = CGCNNSettings(cutoff=4.0, channels=8, layers=2, hidden=(6,), spacing=0.4, zbl=False)
 
 TestCGCNN = potential_contract(lambda: make(SMALL, (8, 22), seed=0))
 

@@ -12,7 +12,7 @@ from rutile.potentials.settings import MEGNetSettings
 from rutile.structures.structures import Structures
 from rutile.testing.potential_contract import potential_contract
 
-SMALL = MEGNetSettings(cutoff=4.0, channels=6, blocks=2, gaussians=9, hidden=(8, 5), readout=(7,))
+SMALL = MEGNetSettings(cutoff=4.0, channels=6, blocks=2, gaussians=9, hidden=(8, 5), readout=(7,), zbl=False)
 
 TestMEGNet = potential_contract(lambda: make(SMALL, (8, 22), seed=0))
 

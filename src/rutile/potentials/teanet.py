@@ -322,4 +322,5 @@ def expected_neighbors(radius: float) -> float:
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
     """Product of two vectors or tensors over the root of the number of components, [..., C]."""
-    return (x * y).sum(-2) * x.shape[-2] ** -0.5
+    product: Tensor = (x * y).sum(-2) * x.shape[-2] ** -0.5
+    return product

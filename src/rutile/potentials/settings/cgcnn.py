@@ -6,12 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rutile.core.settings import Settings
 from rutile.core.units import Angstrom
 from rutile.potentials.parts.symmetry import CutoffName
+from rutile.potentials.settings.network import NetworkSettings
 
 
-class CGCNNSettings(Settings):
+class CGCNNSettings(NetworkSettings):
     """Crystal graph convolutional network with gated messages, made smooth and extensive."""
 
     TRAINING: ClassVar[dict[str, Any]] = {"optimizer": {"name": "adam", "learning_rate": 0.005}, "clip_norm": 10.0}

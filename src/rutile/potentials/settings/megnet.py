@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rutile.core.settings import Settings
 from rutile.core.units import Angstrom
 from rutile.potentials.parts.choices import ActivationName
 from rutile.potentials.parts.symmetry import CutoffName
+from rutile.potentials.settings.network import NetworkSettings
 
 
-class MEGNetSettings(Settings):
+class MEGNetSettings(NetworkSettings):
     """MatErials Graph Network: features of edges, atoms and states that update each other, made smooth and local."""
 
     TRAINING: ClassVar[dict[str, Any]] = {"optimizer": {"name": "adam", "learning_rate": 0.005}, "clip_norm": 10.0}
