@@ -111,7 +111,7 @@ def test_run_again_goes_on_and_ends_where_one_run_would(data, tmp_path):
 def test_changed_settings_and_changed_data_are_refused(data, tmp_path):
     run(settings(data, tmp_path / "run"), SilentReporter())
     with pytest.raises(SettingsError, match=r"potential\.hidden"):
-        run(settings(data, tmp_path / "run", potential={"hidden": [6]}), SilentReporter())
+        run(settings(data, tmp_path / "run", potential={"name": "behler", "hidden": [6]}), SilentReporter())
     other = tmp_path / "other.extxyz"
     write(other, images(15))
     with pytest.raises(SettingsError, match="data was"):

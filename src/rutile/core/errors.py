@@ -8,6 +8,7 @@ RutileError                     the root; the command line prints it as one line
 │   └── LabelError              labels that the work needs are absent or not finite
 ├── GeometryError               a structure cannot be evaluated (NaN, two atoms at one place, empty)
 │   └── ElementError            an element that the potential was not trained on
+├── ModeError                   energies or labels of different reference methods would be mixed
 ├── TrainingError               training met NaN or infinity; names the structures
 └── MissingPackageError         an optional package or engine is not installed
 """
@@ -43,6 +44,10 @@ class GeometryError(RutileError):
 
 class ElementError(GeometryError):
     """A structure holds an element that the potential was not trained on."""
+
+
+class ModeError(RutileError):
+    """Energies or labels of different calc modes would be mixed, or a mode is not known."""
 
 
 class TrainingError(RutileError):

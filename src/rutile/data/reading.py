@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from rutile.core.errors import DataError, FileError, LabelError, RutileError
+from rutile.core.errors import DataError, FileError, LabelError, RutileError, SettingsError
 from rutile.core.reporting import Reporter
 from rutile.data.checks import check_geometry, check_labels
 from rutile.data.frames import Frame
@@ -90,18 +92,43 @@ def readings(paths: Iterable[Path | str], settings: ReadSettings) -> Iterator[Re
 
     Raises:
         FileError: a path does not exist.
+        SettingsError: `modes` of the settings names no file or contradicts itself.
     """
-    for path in io.expand(paths):
+    files = io.expand(paths)
+    modes = file_modes(files, settings)
+    for path in files:
         format = settings.format or io.detect(path)
         scale = scale_of(settings, format)
         number = 0
         try:
             for entry in io.entries(path, format):
-                yield _read_one(path, number, entry, settings, scale)
+                reading = _read_one(path, number, entry, settings, scale)
+                if path in modes and reading.frame is not None:
+                    frame = dataclasses.replace(reading.frame, calc_mode=modes[path])
+                    reading = dataclasses.replace(reading, frame=frame)
+                yield reading
                 number += 1
         except FileError as error:
             rest = "" if number == 0 else " (nothing behind this frame can be read)"
             yield Reading(path, number, problem=type(error)(f"{error}{rest}"))
+
+
+def file_modes(files: Sequence[Path], settings: ReadSettings) -> dict[Path, str]:
+    """Calc mode of each file to which `modes` of the settings gives one.
+
+    Raises:
+        SettingsError: a key fits no file, or two keys give one file different modes.
+    """
+    out: dict[Path, str] = {}
+    for key, mode in settings.modes.items():
+        there = Path(key).resolve()
+        fitting = [f for f in files if fnmatch.fnmatch(str(f), key) or f.name == key or f.resolve() == there]
+        if not fitting:
+            raise SettingsError(f"read.modes: {key!r} fits none of the files ({', '.join(map(str, files))})")
+        for file in fitting:
+            if out.setdefault(file, mode) != mode:
+                raise SettingsError(f"read.modes: {file} fits two keys, one says {out[file]!r}, the other {mode!r}")
+    return out
 
 
 def _read_one(path: Path, number: int, entry: Atoms | BadFrame, settings: ReadSettings, scale: Scale) -> Reading:

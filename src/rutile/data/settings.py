@@ -48,7 +48,11 @@ class ReadSettings(Settings):
     """Name under which the files keep the kind of frame, for errors by group and splits by group."""
 
     mode_key: str = "calc_mode"
-    """Name under which the files keep the reference method of a frame."""
+    """Name under which the files keep the reference method (calc mode) of a frame; "none": it is not read."""
+
+    modes: dict[str, str] = {}
+    """Reference method (calc mode) of all frames of a file, by its path, its name or a pattern, such as
+    {pbe/*.extxyz: PBE, molecules.extxyz: wB97X}; comes before what the frames say."""
 
     weight_key: str = "config_weight"
     """Name under which the files keep the weight of a frame in the loss; 1 where absent."""
@@ -101,3 +105,6 @@ class ReferenceSettings(Settings):
 
     energies: dict[str, ElectronVolt] = {}
     """Energies that are known, by element, such as {Ti: -1604.4, O: -432.3}; they come before any method."""
+
+    by_mode: dict[str, dict[str, ElectronVolt]] = {}
+    """Energies that are known in one reference method, such as {PBE: {Ti: -1604.4}}; they come before `energies`."""

@@ -19,6 +19,7 @@ from rutile.data.duplicates import LIKE, SAME, SAME_ENERGY, close_pairs, geometr
 from rutile.data.frames import Frame
 from rutile.data.settings import SplitSettings
 from rutile.data.store import Store
+from rutile.structures.io import expand
 
 SIDES = ("train", "valid", "test")
 ROUNDING = 1e-4
@@ -29,8 +30,21 @@ ORDERS = 64
 """Random orders that are tried at most."""
 
 
-def split(store: Store, settings: SplitSettings, seed: int, reporter: Reporter | None = None) -> dict[str, np.ndarray]:
+def split(
+    store: Store,
+    settings: SplitSettings,
+    seed: int,
+    reporter: Reporter | None = None,
+    leave_out: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
     """Frame numbers of "train", "valid" and "test", each ascending int64; every frame is on exactly one side.
+
+    Args:
+        store: the frames.
+        settings: how.
+        seed: of the order.
+        reporter: hears of geometries on several sides.
+        leave_out: frames that are on no side, [F] bool.
 
     Raises:
         SettingsError: a side would be empty, or a file of the settings has no frames in the store.
@@ -41,7 +55,7 @@ def split(store: Store, settings: SplitSettings, seed: int, reporter: Reporter |
     test = 0.0 if settings.test_files else settings.test
     fractions = np.array([1 - valid - test, valid, test])
     copies = duplicate_classes(store, reporter) if settings.duplicates == "together" else np.arange(len(store))
-    free = np.flatnonzero(side < 0)
+    free = np.flatnonzero((side < 0) if leave_out is None else (side < 0) & ~leave_out)
     groups = store.array("group")[free].astype(np.int64)
     units = copies[free] if settings.by != "groups" else connected([groups, copies[free]])
     strata = groups if settings.by == "stratified" else np.zeros(len(free), np.int64)
@@ -168,7 +182,7 @@ def _sides_of_files(store: Store, settings: SplitSettings) -> np.ndarray:
     side = np.full(len(store), -1, np.int64)
     if not (settings.valid_files or settings.test_files):
         return side
-    files = np.array([_resolved(store.source(k).rpartition("#")[0]) for k in range(len(store))])
+    files = _files(store)
     for number, name in ((1, "valid_files"), (2, "test_files")):
         for path in getattr(settings, name):
             here = files == _resolved(path)
@@ -176,6 +190,17 @@ def _sides_of_files(store: Store, settings: SplitSettings) -> np.ndarray:
                 raise SettingsError(f"{name}: {path} has no frames in the data; list it among the data files too")
             side[here] = number
     return side
+
+
+def from_files(store: Store, paths: Sequence[Path]) -> np.ndarray:
+    """Whether each frame comes from one of these files, folders or patterns, [F] bool."""
+    wanted = {_resolved(path) for path in expand(paths)}
+    return np.isin(_files(store), sorted(wanted)) if wanted else np.zeros(len(store), dtype=bool)
+
+
+def _files(store: Store) -> np.ndarray:
+    """Resolved path of the file of each frame, [F] str."""
+    return np.array([_resolved(store.source(k).rpartition("#")[0]) for k in range(len(store))])
 
 
 def _resolved(path: Path | str) -> str:

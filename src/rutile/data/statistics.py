@@ -1,13 +1,15 @@
 """Reference energies of the elements, and statistics of labels in one pass.
 
 The reference energy E0 is the energy of the isolated atom: from such frames in the data, given, or fitted,
-E ~ sum_Z n_Z E0_Z by least squares over energies per atom. Labels are read in blocks; memory stays bounded.
+E ~ sum_Z n_Z E0_Z by least squares over energies per atom. Each calc mode has its own: the zeros of two reference
+methods have nothing to do with each other. Labels are read in blocks; memory stays bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from rutile.data.store import Store
 
 BLOCK = 100_000
 """Atoms read at a time (at least one frame)."""
+References = Mapping[int, float] | Mapping[str, Mapping[int, float]]
+"""Energies of isolated atoms (eV) by atomic number, in all calc modes or by the name of the mode."""
 ALONE = 8.0
 """A single atom whose images are at least this far away (Angstrom) is an isolated atom."""
 
@@ -53,32 +57,117 @@ class Statistics:
     """Root mean square of the nine stress components (eV/Angstrom^3)."""
 
 
+def references_by_mode(
+    store: Store,
+    ids: Sequence[int] | np.ndarray,
+    settings: ReferenceSettings,
+    reporter: Reporter | None = None,
+    known: Mapping[str, Mapping[int, float]] | None = None,
+) -> dict[str, dict[int, float]]:
+    """Reference energy (eV) of every element of the store in each of its calc modes, by mode and atomic number.
+
+    An element that no frame of a mode holds takes its energy from another mode, and a warning says so: in that mode
+    energies of structures with it can be compared at equal composition only.
+
+    Args:
+        store: the frames.
+        ids: which of them.
+        settings: where energies come from.
+        reporter: hears where they come from.
+        known: energies that are settled, by mode and element.
+
+    Raises:
+        LabelError: as `reference_energies`, or an element occurs in no mode with energies.
+    """
+    reporter, known = reporter or SilentReporter(), known or {}
+    ids, of = np.asarray(ids, dtype=np.int64), store.array("mode")
+    if unknown := sorted(set(settings.by_mode) - set(store.calc_modes) - set(known)):
+        raise LabelError(f"references.by_mode names {unknown[0]!r}; modes there: {', '.join(store.calc_modes)}")
+    out: dict[str, dict[int, float]] = {}
+    for m, mode in enumerate(store.calc_modes):
+        settled = dict(known.get(mode, {}))
+        given = settings.energies | settings.by_mode.get(mode, {})
+        mine = ids[of[ids] == m]
+        found = store.elements if len(store.calc_modes) == 1 else _elements_with_energy(store, mine)
+        if missing := tuple(z for z in found if z not in settled):
+            given = {symbol(z): e for z, e in settled.items()} | given
+            how = settings.model_copy(update={"energies": given})
+            label = f" of calc mode {mode}" if len(store.calc_modes) > 1 else ""
+            fresh = reference_energies(store, mine, how, reporter, elements=found, label=label)
+            settled |= {z: fresh[z] for z in missing}
+        out[mode] = settled | {number(e): v for e, v in given.items() if number(e) not in settled}
+    _fill(store.elements, out, reporter)
+    return {mode: {z: by[z] for z in sorted(by)} for mode, by in out.items()}
+
+
+def _elements_with_energy(store: Store, ids: np.ndarray) -> tuple[int, ...]:
+    """Elements of those frames that have an energy, ascending."""
+    there = np.zeros(len(store.elements), dtype=bool)
+    for frames, counts in _compositions(store, ids):
+        there |= counts[store.array("has_energy")[frames]].any(0)
+    return tuple(z for z, yes in zip(store.elements, there.tolist(), strict=True) if yes)
+
+
+def _fill(elements: Sequence[int], by_mode: dict[str, dict[int, float]], reporter: Reporter) -> None:
+    """Give every mode an energy of every element, from another mode where it has none of its own."""
+    for mode, mine in by_mode.items():
+        donors: dict[str, list[str]] = {}
+        for z in elements:
+            if z in mine:
+                continue
+            donor = next((other for other, theirs in by_mode.items() if z in theirs), None)
+            if donor is None:
+                raise LabelError(f"{symbol(z)}: no training frame with an energy holds it; give its reference energy")
+            donors.setdefault(donor, []).append(symbol(z))
+            mine[z] = by_mode[donor][z]
+        for donor, names in donors.items():
+            reporter.warn(
+                f"calc mode {mode} has no energies with {', '.join(names)}: reference energies are taken from {donor}; "
+                f"in {mode} compare structures with them at equal composition only"
+            )
+
+
 def reference_energies(
-    store: Store, ids: Sequence[int] | np.ndarray, settings: ReferenceSettings, reporter: Reporter | None = None
+    store: Store,
+    ids: Sequence[int] | np.ndarray,
+    settings: ReferenceSettings,
+    reporter: Reporter | None = None,
+    *,
+    elements: Sequence[int] | None = None,
+    label: str = "",
 ) -> dict[int, float]:
-    """Reference energy (eV) of every element of the store, by atomic number; a warning says where it comes from.
+    """Reference energy (eV) of every element, by atomic number; a warning says where it comes from.
+
+    Args:
+        store: the frames.
+        ids: which of them; of one calc mode.
+        settings: where energies come from.
+        reporter: hears where they come from.
+        elements: whose; default: those of the store.
+        label: stands in the warning behind "reference energies".
 
     Raises:
         LabelError: no frame of `ids` has an energy, an element occurs in none of them, or an isolated atom that was
             asked for is not there.
     """
     reporter = reporter or SilentReporter()
+    elements = store.elements if elements is None else elements
     given = {number(name): value for name, value in settings.energies.items()}
-    missing = [z for z in store.elements if z not in given]
+    missing = [z for z in elements if z not in given]
     found = {} if settings.method == "least_squares" else isolated_atoms(store, ids)
     alone = {z: found[z] for z in missing if z in found}
     if settings.method == "isolated_atoms" or (settings.method == "auto" and len(alone) == len(missing)):
         absent = [symbol(z) for z in missing if z not in alone]
         if absent:
             raise LabelError(
-                f"no isolated atom of {', '.join(absent)} among the frames: add one (a single atom, not periodic or in "
-                f"a cell of at least {ALONE:g} Å), give its energy, or use method least_squares"
+                f"no isolated atom of {', '.join(absent)} among the frames{label}: add one (a single atom, not "
+                f"periodic or in a cell of at least {ALONE:g} Å), give its energy, or use method least_squares"
             )
         fitted: dict[int, float] = {}
     else:
-        alone, fitted = {}, least_squares(store, ids, given, reporter)
-    out = {z: v for z, v in sorted((given | alone | fitted).items()) if z in store.elements}
-    _say_which(out, given, alone, fitted, reporter)
+        alone, fitted = {}, least_squares(store, ids, given, reporter, elements)
+    out = {z: v for z, v in sorted((given | alone | fitted).items()) if z in elements}
+    _say_which(out, given, alone, fitted, reporter, label)
     return out
 
 
@@ -95,9 +184,15 @@ def isolated_atoms(store: Store, ids: Sequence[int] | np.ndarray) -> dict[int, f
 
 
 def least_squares(
-    store: Store, ids: Sequence[int] | np.ndarray, given: dict[int, float], reporter: Reporter
+    store: Store,
+    ids: Sequence[int] | np.ndarray,
+    given: dict[int, float],
+    reporter: Reporter,
+    wanted: Sequence[int] | None = None,
 ) -> dict[int, float]:
-    """Reference energies of all elements not in `given`, minimising sum_frames [(E - sum_Z n_Z E0_Z) / N]^2.
+    """Reference energies of the elements (`wanted`, or those of the store) that are not in `given`.
+
+    They minimise sum_frames [(E - sum_Z n_Z E0_Z) / N]^2.
 
     Where compositions do not tell elements apart (TiO2 alone: Ti and O always 1:2) the solution of smallest norm is
     taken, and a warning names the elements.
@@ -106,7 +201,8 @@ def least_squares(
         LabelError: no frame has an energy, or an element occurs in no frame that has.
     """
     elements = np.array(store.elements)
-    free = np.array([z not in given for z in store.elements])
+    wanted = store.elements if wanted is None else wanted
+    free = np.array([z in wanted and z not in given for z in store.elements])
     known = np.array([given.get(z, 0.0) for z in store.elements])
     triangle = np.zeros((0, int(free.sum()) + 1))
     for frames, counts in _compositions(store, ids):
@@ -134,13 +230,42 @@ def least_squares(
     return dict(zip(elements[free].tolist(), solution.tolist(), strict=True))
 
 
-def reference_sums(store: Store, references: Mapping[int, float]) -> np.ndarray:
+def reference_sums(store: Store, references: References) -> np.ndarray:
     """Sum of the reference energies of each frame's atoms (eV), [F]; elements without a reference count 0."""
-    known = np.array([references.get(z, 0.0) for z in store.elements])
-    return np.concatenate([counts @ known for _, counts in _compositions(store, np.arange(len(store)))])
+    add = _adder(store, references)
+    return np.concatenate([add(frames, counts) for frames, counts in _compositions(store, np.arange(len(store)))])
 
 
-def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: dict[int, float]) -> Statistics:
+def _adder(store: Store, references: References) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """(frame numbers [B], atoms of each element [B, n elements]) -> sums of reference energies, [B]."""
+
+    def column(by: Mapping[int, float]) -> np.ndarray:
+        return np.array([by.get(z, 0.0) for z in store.elements])
+
+    by_mode = {key: value for key, value in references.items() if isinstance(value, Mapping)}
+    if not by_mode:
+        of_all = column(cast(Mapping[int, float], references))
+        return lambda frames, counts: np.asarray(counts @ of_all)
+    columns = [column(by_mode.get(mode, {})) for mode in store.calc_modes]
+
+    def add(frames: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        mode, out = store.array("mode")[frames], np.empty(len(frames))
+        for m in np.unique(mode).tolist():
+            out[mode == m] = counts[mode == m] @ columns[m]
+        return out
+
+    return add
+
+
+def mode_weights(store: Store, ids: np.ndarray, power: float) -> np.ndarray:
+    """Factor of the weight of each frame, mean 1, so that a calc mode of n frames counts n^power in all, [len(ids)]."""
+    mode = np.asarray(store.array("mode"))[ids]
+    _, index, counts = np.unique(mode, return_inverse=True, return_counts=True)
+    factor = counts[index].astype(np.float64) ** (power - 1.0)
+    return np.asarray(factor / factor.mean())
+
+
+def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: References) -> Statistics:
     """Counts and spreads of the labels of some frames, in one pass.
 
     Args:
@@ -148,7 +273,7 @@ def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: dict[i
         ids: which of them.
         references: energy (eV) of each element, subtracted from energies.
     """
-    known = np.array([references[z] for z in store.elements])
+    add = _adder(store, references)
     atoms = np.zeros(len(store.elements), np.int64)
     energy, force, stress = _Moments(), _Moments(), _Moments()
     n_forces = 0
@@ -156,7 +281,7 @@ def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: dict[i
         atoms += counts.sum(0)
         batch = store.batch(frames)
         with_energy = batch.has_energy.numpy()
-        binding = (batch.energy.numpy() - counts @ known) / counts.sum(1)
+        binding = (batch.energy.numpy() - add(frames, counts)) / counts.sum(1)
         energy.add(binding[with_energy])
         force.add(batch.forces[batch.has_forces[batch.structures.system]].numpy())
         stress.add(batch.stress[batch.has_stress].numpy())
@@ -229,6 +354,7 @@ def _say_which(
     alone: dict[int, float],
     fitted: dict[int, float],
     reporter: Reporter,
+    label: str,
 ) -> None:
     """Warn where each reference energy comes from."""
     origins = ((given, "given"), (alone, "from isolated atoms in the data"), (fitted, "fitted by least squares"))
@@ -236,4 +362,4 @@ def _say_which(
         listed = ", ".join(f"{symbol(z)} {part[z]:.4f} eV" for z in out if z in part)
         if listed:
             note = "; not the energies of isolated atoms: dissociation has no meaning" if part is fitted else ""
-            reporter.warn(f"reference energies {origin}: {listed}{note}")
+            reporter.warn(f"reference energies{label} {origin}: {listed}{note}")

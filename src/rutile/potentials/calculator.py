@@ -5,7 +5,9 @@
 
 Results: energy = free_energy (eV), energies of the atoms (eV), forces (eV/Angstrom), and for structures periodic in
 three directions stress (Voigt xx yy zz yz xz xy, eV/Angstrom^3, ASE's sign: positive under tension). A committee adds
-energy_std (eV) and forces_std (eV/Angstrom, [N, 3]), the standard deviations over its members.
+energy_std (eV) and forces_std (eV/Angstrom, [N, 3]), the standard deviations over its members. Where the model names
+its reference method, calc_mode is among the results, and the energies refuse to be added to or subtracted from those of
+another method (`modes.ModeEnergy`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from rutile.potentials.checks import check_distances, check_structures, smoothne
 from rutile.potentials.combine import common_elements, mean, spread
 from rutile.potentials.evaluate import VOIGT, evaluate_members
 from rutile.potentials.extrapolate import RangeWatch
+from rutile.potentials.modes import energy_of, in_mode, modes_of
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
 from rutile.structures.structures import Structures
@@ -53,13 +56,18 @@ class RutileCalculator(Calculator):
         """Evaluate these potentials; usually called as `Model.calculator`.
 
         Args:
-            potentials: members of one cutoff, one precision, on one device; not copied, not trained here.
+            potentials: members of one cutoff, one precision, on one device, in one calc mode; not copied, not trained
+                here.
             skin: extra radius of the neighbour list (Angstrom), which is kept until an atom moved half as far.
+
+        Raises:
+            ModeError: they know several calc modes: say which (`modes.in_mode`, `Model.calculator(mode=...)`).
         """
         super().__init__()  # type: ignore[no-untyped-call]
         if note := smoothness_note(potentials[0]):
             warnings.warn(note, NotSmoothWarning, stacklevel=3)
-        self.potentials = list(potentials)
+        self.potentials = [in_mode(p) for p in potentials]
+        (self.calc_mode,) = modes_of(self.potentials[0])
         self.elements = common_elements(potentials)
         self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
         if len(self.potentials) > 1:
@@ -97,14 +105,16 @@ class RutileCalculator(Calculator):
         members = evaluate_members(self.potentials, placed, edges=edges.to(device), watch=watch)
         prediction = mean(members)
         self.results = {
-            "energy": float(prediction.energy[0]),
-            "free_energy": float(prediction.energy[0]),
+            "energy": energy_of(float(prediction.energy[0]), self.calc_mode),
+            "free_energy": energy_of(float(prediction.energy[0]), self.calc_mode),
             "energies": _numpy(prediction.atom_energy),
             "forces": _numpy(prediction.forces),
         }
         if bool(structures.pbc.all()):
             stress = _numpy(prediction.stress[0])
             self.results["stress"] = np.array([stress[v] for v in VOIGT])
+        if self.calc_mode:
+            self.results["calc_mode"] = self.calc_mode
         if len(members) > 1:
             disagreement = spread(members)
             self.results["energy_std"] = float(disagreement.energy[0])

@@ -15,6 +15,7 @@ from torch import Tensor
 from rutile.core.errors import SettingsError
 from rutile.graph.graph import Graph, within
 from rutile.potentials.catalogue import class_of
+from rutile.potentials.modes import modes_of
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import Potential, Prediction
 from rutile.potentials.settings import SumSettings
@@ -113,6 +114,7 @@ class Mean(torch.nn.Module):
         self.members = torch.nn.ModuleList(members)  # type: ignore[arg-type]
         self.cutoff = members[0].cutoff
         self.elements = common_elements(members)
+        self.modes = modes_of(members[0])
 
     def forward(self, graph: Graph) -> Tensor:
         """Mean energy of each atom (eV), [N]."""

@@ -18,15 +18,13 @@ from rutile.graph.neighbors import find_edges
 from rutile.potentials.checks import check_distances, check_structures
 from rutile.potentials.combine import Mean, common_elements, mean
 from rutile.potentials.evaluate import evaluate_members
+from rutile.potentials.modes import in_mode, modes_of
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential, Prediction
 from rutile.structures.structures import Structures, concatenate
 
 if TYPE_CHECKING:
     from rutile.potentials.calculator import RutileCalculator
-
-if TYPE_CHECKING:
-    pass
 
 
 Precision = Literal["float32", "float64"]
@@ -64,6 +62,11 @@ class Model:
         self.info = info
 
     @property
+    def modes(self) -> tuple[str, ...]:
+        """Names of the calc modes that it tells apart; one without a name: ("",)."""
+        return modes_of(self.potentials[0])  # type: ignore[arg-type]
+
+    @property
     def committee(self) -> bool:
         """Whether there are several members, so that predictions have a spread."""
         return len(self.potentials) > 1
@@ -83,19 +86,23 @@ class Model:
 
         save_model(Path(path), self)
 
-    def calculator(self, dtype: Precision | None = None, device: str = "cpu") -> RutileCalculator:
+    def calculator(
+        self, dtype: Precision | None = None, device: str = "cpu", mode: str | None = None
+    ) -> RutileCalculator:
         """An ASE calculator with its own frozen copy of the potentials.
 
         Args:
             dtype: precision (default: as trained).
             device: "cpu", "cuda", "cuda:1"...
+            mode: name of the calc mode (default: the only one).
 
         Raises:
             SettingsError: the device is not there.
+            ModeError: the model knows several modes and none is named, or none of that name.
         """
         from rutile.potentials.calculator import RutileCalculator
 
-        return RutileCalculator(self.members(PRECISIONS[dtype], device))
+        return RutileCalculator(self.members(PRECISIONS[dtype], device, mode))
 
     def evaluate(
         self,
@@ -104,9 +111,12 @@ class Model:
         atoms_per_batch: int = 512,
         dtype: Precision | None = None,
         device: str = "cpu",
+        mode: str | None = None,
     ) -> Prediction:
         """Energy, forces and stress of many structures, the mean over a committee; see `evaluate_members`."""
-        return mean(self.evaluate_members(structures, atoms_per_batch=atoms_per_batch, dtype=dtype, device=device))
+        return mean(
+            self.evaluate_members(structures, atoms_per_batch=atoms_per_batch, dtype=dtype, device=device, mode=mode)
+        )
 
     def evaluate_members(
         self,
@@ -115,6 +125,7 @@ class Model:
         atoms_per_batch: int = 512,
         dtype: Precision | None = None,
         device: str = "cpu",
+        mode: str | None = None,
     ) -> list[Prediction]:
         """Each member's prediction for many structures, on the CPU.
 
@@ -123,14 +134,16 @@ class Model:
             atoms_per_batch: structures are evaluated together up to this many atoms (a larger one alone).
             dtype: precision (default: as trained).
             device: "cpu", "cuda", "cuda:1"...
+            mode: name of the calc mode (default: the only one).
 
         Raises:
             GeometryError: a structure cannot be evaluated; the message has its number.
             ElementError: a structure holds an element that the model was not trained on.
             SettingsError: the device is not there.
+            ModeError: the model knows several modes and none is named, or none of that name.
         """
         whole = structures if isinstance(structures, Structures) else Structures.from_ase(list(structures))
-        potentials = self.members(PRECISIONS[dtype], device)
+        potentials = self.members(PRECISIONS[dtype], device, mode)
         names = [f"structure {s}" for s in range(whole.n_systems)]
         check_structures(whole, common_elements(potentials), names)
         parts: list[list[Prediction]] = [[] for _ in potentials]
@@ -145,8 +158,24 @@ class Model:
                 done.append(prediction)
         return [_join(done) for done in parts]
 
-    def members(self, dtype: torch.dtype | None = None, device: str = "cpu") -> list[Potential]:
-        """Frozen copies of the potentials for evaluation, in a precision (default: as trained) and on a device.
+    def members(
+        self, dtype: torch.dtype | None = None, device: str = "cpu", mode: str | None = None
+    ) -> list[Potential]:
+        """Frozen copies of the potentials for evaluation in one calc mode.
+
+        Args:
+            dtype: precision (default: as trained).
+            device: "cpu", "cuda", "cuda:1"...
+            mode: name of the calc mode (default: the only one).
+
+        Raises:
+            SettingsError: the device is not there.
+            ModeError: the model knows several modes and none is named, or none of that name.
+        """
+        return [in_mode(member, mode) for member in self.raw_members(dtype, device)]
+
+    def raw_members(self, dtype: torch.dtype | None = None, device: str = "cpu") -> list[Potential]:
+        """As `members`, with all calc modes: `evaluate` is to be told the mode of each structure.
 
         Raises:
             SettingsError: the device is not there.

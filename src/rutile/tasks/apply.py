@@ -40,6 +40,8 @@ class GivenStructures(Settings):
     """Precision of the arithmetic."""
     device: str = "cpu"
     """cpu, cuda or cuda:1."""
+    mode: str | None = None
+    """Reference method (calc mode) to predict; needed only if the model knows several."""
 
 
 def read_given(settings: GivenStructures, elements: tuple[int, ...], reporter: Reporter) -> Iterator[Frame]:
@@ -79,6 +81,7 @@ def members_of(settings: GivenStructures, reporter: Reporter) -> list[Potential]
     Raises:
         ModelFileError: the model cannot be read.
         SettingsError: the device is not there.
+        ModeError: the model knows several calc modes and none is named, or none of that name.
     """
     import torch
 
@@ -86,7 +89,7 @@ def members_of(settings: GivenStructures, reporter: Reporter) -> list[Potential]
     from rutile.potentials.save import load_model
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
-    members = load_model(settings.model).members(dtype, settings.device)
+    members = load_model(settings.model).members(dtype, settings.device, settings.mode)
     if note := smoothness_note(members[0]):
         reporter.warn(note)
     return members
@@ -97,10 +100,10 @@ def predicted(members: Sequence[Potential], frames: Iterable[Frame], atoms_per_b
 
     Energy (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3; only of structures periodic in three directions) lie in
     the calculator slot; energies of the atoms, `extrapolating` (descriptors of each atom outside the training range)
-    and the standard deviations of a committee in `arrays` and `info`.
+    and the standard deviations of a committee in `arrays` and `info`; there is also `calc_mode`, if the model names it.
 
     Args:
-        members: of a committee, or a single potential.
+        members: of a committee, or a single potential, in one calc mode.
         frames: the structures; labels are ignored.
         atoms_per_batch: structures are evaluated together up to so many atoms.
 
@@ -112,10 +115,12 @@ def predicted(members: Sequence[Potential], frames: Iterable[Frame], atoms_per_b
     from rutile.potentials.combine import mean, spread
     from rutile.potentials.evaluate import evaluate_members
     from rutile.potentials.extrapolate import RangeWatch
+    from rutile.potentials.modes import modes_of
     from rutile.potentials.placement import placement
     from rutile.structures.structures import concatenate
 
     dtype, device = placement(members[0])
+    (mode,) = modes_of(members[0])
     for batch in _batches(frames, atoms_per_batch):
         structures = concatenate(f.structures() for f in batch)
         edges = find_edges(structures, members[0].cutoff)
@@ -124,7 +129,10 @@ def predicted(members: Sequence[Potential], frames: Iterable[Frame], atoms_per_b
         watch = RangeWatch(placed.numbers)
         predictions = evaluate_members(members, placed, edges=edges.to(device), watch=watch)
         disagreement = spread(predictions) if len(members) > 1 else None
-        yield from _with_results(batch, mean(predictions), disagreement, watch.outside)
+        for atoms in _with_results(batch, mean(predictions), disagreement, watch.outside):
+            if mode:
+                atoms.info["calc_mode"] = mode
+            yield atoms
 
 
 def _batches(frames: Iterable[Frame], atoms: int) -> Iterator[list[Frame]]:

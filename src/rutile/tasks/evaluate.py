@@ -57,6 +57,9 @@ class EvaluateSettings(Settings):
     """Precision of the arithmetic."""
     device: str = "cpu"
     """cpu, cuda or cuda:1."""
+    mode: str | None = None
+    """Predict all structures in this calc mode. Without it each in the mode that it names, or in the only one of the
+    model; labels of a method that the model does not know are refused."""
 
 
 class ErrorRow(Result):
@@ -67,9 +70,9 @@ class ErrorRow(Result):
     unit: str
     """Of the errors."""
     subset: str
-    """all, limit (frames below and above force_limit), element or group."""
+    """all, limit (frames below and above force_limit), mode (where there are several), element or group."""
     name: str
-    """Which element, group or limit."""
+    """Which calc mode, element, group or limit."""
     count: int
     """Number of values."""
     mae: float
@@ -150,6 +153,7 @@ def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
     Raises:
         LabelError: no frame has a label.
         ElementError: a frame holds an element that the model does not know.
+        ModeError: the labels of a frame are of a calc mode that the model does not know, or that is not clear.
     """
     import torch
 
@@ -159,7 +163,7 @@ def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
     from rutile.train.assess import Assessment
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
-    members = load_model(settings.model).members(dtype, settings.device)
+    members = load_model(settings.model).raw_members(dtype, settings.device)
     if note := smoothness_note(members[0]):
         reporter.warn(note)
     assessment = Assessment(settings.worst, settings.force_limit)
@@ -183,7 +187,10 @@ def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
 
 
 def predicted_atoms(compared: Compared) -> Iterator[Atoms]:
-    """The frames of a batch with their labels under REF_ names and the prediction in the calculator slot."""
+    """The frames of a batch with their labels under REF_ names and the prediction in the calculator slot.
+
+    `calc_mode` is the method of the labels; where the prediction is of another one, `predicted_calc_mode` says which.
+    """
     import numpy as np
     from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -194,6 +201,8 @@ def predicted_atoms(compared: Compared) -> Iterator[Atoms]:
     for k, frame in enumerate(compared.frames):
         part = slice(int(ends[k]) - len(frame.numbers), int(ends[k]))
         atoms = to_atoms(frame)
+        if compared.modes and compared.modes[k] not in ("", frame.calc_mode):
+            atoms.info["predicted_calc_mode"] = compared.modes[k]
         stress = p.stress[k].double().cpu().numpy()
         results = {"energy": float(p.energy[k]), "forces": p.forces[part].double().cpu().numpy()}
         if frame.pbc.all():
@@ -243,7 +252,14 @@ def _compared(
     from rutile.train.assess import compare
 
     frames = reporter.track(read_frames(settings.data, settings.read, reporter), "evaluating")
-    return compare(members, frames, atoms_per_batch=settings.batch_atoms, dtype=dtype, device=settings.device)
+    return compare(
+        members,
+        frames,
+        atoms_per_batch=settings.batch_atoms,
+        dtype=dtype,
+        device=settings.device,
+        mode=settings.mode,
+    )
 
 
 def _settings_section(settings: EvaluateSettings) -> Section:

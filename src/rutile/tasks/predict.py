@@ -23,7 +23,8 @@ class PredictSettings(GivenStructures):
     out: Path = Path("predicted.extxyz")
     """File for the structures with energy (eV), forces (eV/Å) and stress (eV/Å³, positive under tension; only of
     structures that are periodic in three directions) where ASE looks for them. Besides: energies (eV) of the atoms,
-    extrapolating (descriptors of each atom outside the training range), energy_std and forces_std of a committee."""
+    extrapolating (descriptors of each atom outside the training range), energy_std and forces_std of a committee,
+    calc_mode if the model names its reference method."""
     batch_atoms: int = Field(default=512, ge=1)
     """Evaluate structures together up to so many atoms; more needs more memory."""
 

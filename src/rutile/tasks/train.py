@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from pydantic import Field, model_validator
 
 from rutile.core.elements import symbol
-from rutile.core.errors import LabelError, SettingsError
+from rutile.core.errors import LabelError
 from rutile.core.files import folder_for_results, write_atomically
-from rutile.core.reporting import Reporter
+from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result, merged
 from rutile.core.units import EVPerAngstrom
 from rutile.data.settings import ReadSettings, ReferenceSettings, SplitSettings
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
     from rutile.train.assess import Assessment
     from rutile.train.examples import GraphExamples, LinearisedExamples
     from rutile.train.fit import FitResult
+    from rutile.train.start import Energies
 
     Sides = dict[str, GraphExamples] | dict[str, LinearisedExamples]
 
 STORE, CACHE, SETTINGS_FILE, REPORT_FILE = "store", "cache", "settings.yaml", "report.html"
-PARTS = {"train": "training", "valid": "validation", "test": "test"}
+PARTS = {"train": "training", "valid": "validation", "test": "test", "replay": "replayed"}
 
 
 class TrainTaskSettings(TrainSettings):
     """What to train on what."""
 
-    ALIASES: ClassVar[dict[str, str]] = {"architecture": "potential.name"}
+    ALIASES: ClassVar[dict[str, str]] = {"architecture": "potential.name", "modes": "read.modes"}
 
     data: list[Path] = Field(min_length=1)
     """Files with labelled structures."""
@@ -54,7 +55,19 @@ class TrainTaskSettings(TrainSettings):
     """Energies of the isolated atoms."""
     start_from: Path | None = None
     """Begin with the weights of this model (file, or folder of a run) and a fresh optimizer; its potential settings,
-    scaling and reference energies are kept."""
+    scaling and reference energies are kept. New elements and reference methods are added to it."""
+    replay: list[Path] = []
+    """Files with old data that are trained on beside the new, so that the model does not forget them; errors on some
+    old structures that are not trained on are measured before and after."""
+    replay_fraction: float = Field(default=0.5, gt=0, lt=1)
+    """Fraction of the training structures that are replayed ones, chosen at random; at most as many as there are."""
+    freeze: list[str] = []
+    """Parameters that are not trained, by name or pattern such as "embedding.*"."""
+    lora_rank: int | None = Field(default=None, ge=1)
+    """Train updates of so low a rank instead of the matrices (LoRA); vectors are trained unless they are frozen."""
+    mode_balance: float = Field(default=1.0, ge=0, le=1)
+    """Weight of a reference method of n structures: n to this power. 1: all structures count alike; 0: all methods
+    do; 0.5: the usual compromise for data sets of very different sizes."""
     resume: bool = True
     """Go on from the checkpoint in `out`, if there is one; refused if settings or data have changed."""
     members: int = Field(default=1, ge=1)
@@ -75,11 +88,11 @@ class PartError(Result):
     """Errors of one quantity on one part of the data."""
 
     part: str
-    """train, valid or test."""
+    """train, valid, test, or replay (old structures that were not trained on)."""
     quantity: str
     """energy (per atom), force (components), force_vector, stress (components)."""
     frames: str
-    """all, or those below and above the force limit."""
+    """all, those below and above the force limit, or those of a calc mode where there are several."""
     unit: str
     """Of the errors."""
     mae: float
@@ -107,6 +120,8 @@ class TrainResult(Result):
     """Time in the training loop, all members."""
     errors: list[PartError]
     """MAE, RMSE and maximum on each part of the data."""
+    before: list[PartError] = []
+    """With start_from: the same before the training, on validation and replayed structures."""
 
 
 def run(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
@@ -121,10 +136,14 @@ def run(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
 
 def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     """The work of `run`, in a folder that exists."""
+    import torch
+
     from rutile.core.seeds import integer
+    from rutile.data.statistics import mode_weights
     from rutile.potentials.checks import smoothness_note
-    from rutile.train.examples import DTYPES, make_examples
+    from rutile.train.examples import DTYPES, make_examples, mode_name
     from rutile.train.signals import remember_signals
+    from rutile.train.start import adapt
 
     store = _read(settings, reporter)
     sides = _divide(store, settings, reporter)
@@ -133,25 +152,35 @@ def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     if note := smoothness_note(potentials[0]):
         reporter.warn(note)
     for potential in potentials:
-        if potential.frozen:
-            raise SettingsError(f"this model cannot be trained: {potential.frozen}")
-        potential.set_reference_energies(dict.fromkeys(store.elements, 0.0))
+        potential.set_reference_energies(dict.fromkeys(potential.elements, 0.0))
     examples = make_examples(
         store,
         sides,
         potentials[0],
-        references=references,
+        references={mode: references[mode_name(potentials[0].modes, mode)] for mode in store.calc_modes},
         dtype=DTYPES[settings.precision],
         folder=settings.out / CACHE,
         memory=settings.cache_memory,
         reporter=reporter,
     )
+    if settings.mode_balance != 1:
+        examples["train"].weights *= torch.from_numpy(mode_weights(store, sides["train"], settings.mode_balance))
+    before: dict[str, Assessment] = {}
     if scale is not None:
         _scale(potentials, examples["train"], scale)
+    else:
+        for potential in potentials:
+            potential.to(DTYPES[settings.precision])
+        looked_at = {name: examples[name] for name in ("valid", "replay") if name in examples}
+        before = {n: _assess(settings, store, potentials, side, n, reporter) for n, side in looked_at.items()}
+    for potential, seed in zip(potentials, seeds, strict=True):
+        told = reporter if potential is potentials[0] else SilentReporter()
+        adapt(potential, settings.freeze, settings.lora_rank, seed, told)
     with remember_signals() as stop:
         results = _fit_all(settings, store, potentials, seeds, examples, reporter, stop)
         stopped = results[-1].stopped
-        result = _finish(settings, store, potentials[: len(results)], examples, references, results, reporter)
+        done = potentials[: len(results)]
+        result = _finish(settings, store, done, examples, references, results, before, reporter)
     if stopped.startswith("SIG"):
         reporter.info(f"stopped by {stopped}; run the same command again to go on from {settings.out}")
         if stopped == "SIGINT":
@@ -165,19 +194,22 @@ def _read(settings: TrainTaskSettings, reporter: Reporter) -> Store:
 
     Raises:
         LabelError: no frame has a label that the loss asks for.
+        ModeError: some frames name their calc mode and others do not.
     """
     import shutil
 
     from rutile.data.reading import read_frames
     from rutile.data.store import Store, build_store
+    from rutile.train.start import check_modes
 
     folder = settings.out / STORE
     if folder.exists():
         Store.open(folder)  # refuses to remove what is no store
         shutil.rmtree(folder)
     extra = (*settings.split.valid_files, *settings.split.test_files)
-    paths = list(dict.fromkeys([*settings.data, *extra]))
+    paths = list(dict.fromkeys([*settings.data, *extra, *settings.replay]))
     store = build_store(read_frames(paths, settings.read, reporter), folder, reporter)
+    check_modes(store)
     _require_labels(store, settings, paths)
     return store
 
@@ -205,9 +237,15 @@ def _divide(store: Store, settings: TrainTaskSettings, reporter: Reporter) -> di
     """Frames of each part that has any."""
     import numpy as np
 
-    from rutile.data.split import split
+    from rutile.data.split import from_files, split
+    from rutile.train.start import replay
 
-    sides = split(store, settings.split, settings.seed, reporter)
+    if settings.replay:
+        old = from_files(store, settings.replay)
+        sides = split(store, settings.split, settings.seed, reporter, old)
+        sides = replay(store, sides, old, settings.replay_fraction, settings.seed, reporter)
+    else:
+        sides = split(store, settings.split, settings.seed, reporter)
     if settings.force_limit is not None:
         forces, offsets = store.array("forces"), store.array("offsets")
         largest = np.array([np.abs(forces[offsets[k] : offsets[k + 1]]).max() for k in sides["train"]])
@@ -223,46 +261,25 @@ def _divide(store: Store, settings: TrainTaskSettings, reporter: Reporter) -> di
 
 def _potentials(
     settings: TrainTaskSettings, store: Store, train: np.ndarray, seeds: list[int], reporter: Reporter
-) -> tuple[list[TrainablePotential], dict[int, float], float | None]:
+) -> tuple[list[TrainablePotential], Energies, float | None]:
     """The members, the reference energies, and the energy scale (None for those of a loaded model)."""
     import numpy as np
 
-    from rutile.data.statistics import reference_energies, statistics
+    from rutile.data.statistics import references_by_mode, statistics
     from rutile.potentials.catalogue import make
+    from rutile.train.start import loaded, say_statistics
 
     if settings.start_from is not None:
-        return *_loaded(settings, store, reporter), None
-    references = reference_energies(store, train, settings.references, reporter)
+        return *loaded(settings.start_from, store, train, seeds, settings.references, reporter), None
+    references = references_by_mode(store, train, settings.references, reporter)
     s = statistics(store, train, references)
-    names = ", ".join(f"{n} {symbol(z)}" for z, n in s.atoms.items())
-    reporter.info(
-        f"training data: {s.n_frames} frames, {s.n_atoms} atoms ({names}); {s.n_energy} energies, {s.n_forces} with "
-        f"forces, {s.n_stress} with stress; force RMS {s.force_rms:.3g}, largest {s.force_max:.3g} eV/Å"
-    )
+    say_statistics(s, "training data", reporter)
+    if len(store.calc_modes) > 1:
+        of = store.array("mode")[train]
+        for m, mode in enumerate(store.calc_modes):
+            say_statistics(statistics(store, train[of == m], references), f"calc mode {mode}", reporter)
     scale = float(np.nanmax([s.energy_std, 0.1 * s.force_rms, 1e-3]))  # eV per atom; forces over 0.1 Angstrom
     return [make(settings.potential, store.elements, seed, store.calc_modes) for seed in seeds], references, scale
-
-
-def _loaded(
-    settings: TrainTaskSettings, store: Store, reporter: Reporter
-) -> tuple[list[TrainablePotential], dict[int, float]]:
-    """Members of a stored model, as many as asked for, and its reference energies."""
-    from rutile.core.errors import ElementError
-    from rutile.potentials.save import load_model
-
-    assert settings.start_from is not None
-    model = load_model(settings.start_from)
-    if len(model.potentials) != settings.members:
-        raise SettingsError(
-            f"{settings.start_from} has {len(model.potentials)} members: say members={len(model.potentials)}"
-        )
-    potentials: list[Any] = model.potentials
-    strange = sorted(set(store.elements) - set(potentials[0].elements))
-    if strange:
-        raise ElementError(f"{settings.start_from} does not know {', '.join(map(symbol, strange))}: train a new model")
-    reporter.info(f"begins with the weights of {settings.start_from}")
-    first = potentials[0]
-    return potentials, first.reference.by_element()
 
 
 def _scale(potentials: list[TrainablePotential], train: GraphExamples | LinearisedExamples, scale: float) -> None:
@@ -292,6 +309,8 @@ def _fit_all(
 
     fields = {name: getattr(settings, name) for name in TrainSettings.model_fields}
     own = settings.model_dump(mode="json", include={"potential", "split", "references", "start_from"})
+    tuned = {"replay", "replay_fraction", "freeze", "lora_rank", "mode_balance"}
+    own |= settings.model_dump(mode="json", include=tuned, exclude_defaults=True)
     results: list[FitResult] = []
     for m, (potential, seed) in enumerate(zip(potentials, seeds, strict=True)):
         folder = settings.out / f"member-{m + 1}" if len(potentials) > 1 else settings.out
@@ -327,37 +346,42 @@ def _finish(
     store: Store,
     potentials: list[TrainablePotential],
     examples: Sides,
-    references: dict[int, float],
+    references: Energies,
     results: list[FitResult],
+    before: dict[str, Assessment],
     reporter: Reporter,
 ) -> TrainResult:
     """Measure, save the model with its reference energies, write the report, say where everything is."""
     from rutile.potentials.checks import smoothness_note
     from rutile.potentials.model import Model, ModelInfo
+    from rutile.potentials.parts.lora import merge_low_rank
     from rutile.potentials.save import MODEL_FILE
+    from rutile.train.start import changes
 
     assessments = {name: _assess(settings, store, potentials, side, name, reporter) for name, side in examples.items()}
-    errors = [
-        PartError(part=name, quantity=r["quantity"], frames=r["name"] or "all", unit=r["unit"], mae=r["mae"],
-                  rmse=r["rmse"], max=r["max"])
-        for name, assessment in assessments.items()
-        for r in assessment.errors.rows()
-        if r["subset"] in ("all", "limit") and r["unit"] != "GPa"
-    ]  # fmt: skip
+    errors = _part_errors(assessments)
+    for name, assessment in before.items():
+        change = changes(assessment.errors.overall(), assessments[name].errors.overall())
+        what = "forgetting" if name == "replay" else "fine-tuning"
+        reporter.info(f"{what}, on {assessment.n_frames} {PARTS[name]} structures not trained on: {change}")
     metrics: dict[str, Any] = {}
     for e in errors:
         if e.frames == "all":
             metrics.setdefault(e.part, {})[f"{e.quantity}_rmse"] = e.rmse
             metrics[e.part][f"{e.quantity}_mae"] = e.mae
+    first = potentials[0]
     info = ModelInfo(
-        elements=store.elements,
-        calc_modes=store.calc_modes,
+        elements=first.elements,
+        calc_modes=first.modes,
         training_data=store.hash,
         metrics=metrics,
-        notes=tuple(filter(None, [smoothness_note(potentials[0])])),
+        notes=tuple(filter(None, [smoothness_note(first)])),
     )
     for potential in potentials:
-        potential.set_reference_energies(references)
+        merge_low_rank(potential)
+        potential.requires_grad_()
+        for m, mode in enumerate(potential.modes):
+            potential.set_reference_energies(references[mode], m)
     model, report = settings.out / MODEL_FILE, settings.out / REPORT_FILE
     Model([potential.double() for potential in potentials], info).save(model)
     _write_report(settings, store, assessments, results, report)
@@ -377,7 +401,19 @@ def _finish(
         best_epoch=last.best_epoch,
         seconds=sum(r.seconds for r in results),
         errors=errors,
+        before=_part_errors(before),
     )
+
+
+def _part_errors(assessments: dict[str, Assessment]) -> list[PartError]:
+    """Errors of each part of the data: of all frames, by the force limit, by calc mode."""
+    return [
+        PartError(part=name, quantity=r["quantity"], frames=r["name"] or "all", unit=r["unit"], mae=r["mae"],
+                  rmse=r["rmse"], max=r["max"])
+        for name, assessment in assessments.items()
+        for r in assessment.errors.rows()
+        if r["subset"] in ("all", "limit", "mode") and r["unit"] != "GPa"
+    ]  # fmt: skip
 
 
 def _assess(

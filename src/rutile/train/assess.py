@@ -18,6 +18,7 @@ from rutile.core.errors import ElementError
 from rutile.data.frames import Frame, Labelled, batch_frames
 from rutile.potentials.combine import Spread, common_elements, mean, spread
 from rutile.potentials.evaluate import evaluate
+from rutile.potentials.modes import frame_mode, modes_of
 from rutile.potentials.potential import Potential, Prediction
 from rutile.train.metrics import VOIGT, ErrorSums
 
@@ -36,6 +37,8 @@ class Compared:
     """Of the model; the mean of a committee."""
     spread: Spread | None
     """Disagreement of a committee; None for a single potential."""
+    modes: Sequence[str] = ()
+    """Calc mode in which each frame was predicted; empty: not known."""
 
 
 def compare(
@@ -45,21 +48,36 @@ def compare(
     atoms_per_batch: int,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
+    mode: str | None = None,
 ) -> Iterator[Compared]:
     """Predictions for a stream of frames, in batches of about `atoms_per_batch` atoms.
 
+    Each frame is predicted in its own calc mode; one that names none, in the only mode of the model.
+
+    Args:
+        members: of a committee, or a single potential, with all their modes.
+        frames: with labels.
+        atoms_per_batch: frames are evaluated together up to so many atoms.
+        dtype: precision of the members.
+        device: of the members.
+        mode: predict all frames in this mode, whatever they say.
+
     Raises:
         ElementError: a frame holds an element that the model does not know.
+        ModeError: a frame is of a mode that the model does not know, or of none while the model knows several.
     """
-    known = common_elements(members)
+    known, modes = common_elements(members), modes_of(members[0])
     first = 0
     for batch in _batches(frames, atoms_per_batch):
         for frame in batch:
             _check_elements(frame, known)
         labelled = batch_frames(batch, range(first, first + len(batch)))
         structures = labelled.structures.to(dtype=dtype, device=device)
-        predictions = [evaluate(member, structures) for member in members]
-        yield Compared(batch, labelled, mean(predictions), spread(predictions) if len(members) > 1 else None)
+        number = [frame_mode(modes, frame.calc_mode, frame.source, mode) for frame in batch]
+        asked = torch.tensor(number, device=structures.positions.device)
+        predictions = [evaluate(member, structures, mode=asked) for member in members]
+        disagreement = spread(predictions) if len(members) > 1 else None
+        yield Compared(batch, labelled, mean(predictions), disagreement, tuple(modes[k] for k in number))
         first += len(batch)
 
 
@@ -116,7 +134,8 @@ class Assessment:
 
     def __init__(self, worst: int = 10, force_limit: float | None = None) -> None:
         self._groups: list[str] = []
-        self.errors = ErrorSums(self._groups, force_limit)
+        self._modes: list[str] = []
+        self.errors = ErrorSums(self._groups, force_limit, self._modes)
         self.pairs = {name: Pairs() for name in ("energy", "force", "stress")}
         self.committee = False
         self._heap: list[tuple[float, int, FrameError]] = []
@@ -135,6 +154,7 @@ class Assessment:
     def add(self, compared: Compared) -> None:
         """Count one batch; batches come in order."""
         self._groups.extend(f.group for f in compared.frames)
+        self._modes.extend(f.calc_mode for f in compared.frames)
         self.errors.add(compared.prediction, compared.labelled)
         self.committee |= compared.spread is not None
         for name, values in _paired(compared).items():

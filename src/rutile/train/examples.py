@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,11 +23,12 @@ from rutile.core.errors import SettingsError
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.data.frames import Labelled
 from rutile.data.ragged import RaggedStore, open_or_build
-from rutile.data.statistics import reference_sums
+from rutile.data.statistics import References, reference_sums
 from rutile.data.store import Store
 from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.evaluate import evaluate, evaluate_linearised, linearise, periodic_volume
+from rutile.potentials.modes import listed
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
 
@@ -45,6 +46,8 @@ class Examples(Protocol):
     """Weight of each structure in the loss, [n] float64."""
     costs: np.ndarray
     """Neighbour pairs of each structure, [n] int64: what a batch by edges counts."""
+    modes: np.ndarray
+    """Name of the calc mode of each structure, [n] str."""
 
     def __len__(self) -> int:
         """Number of structures n."""
@@ -62,10 +65,11 @@ class Examples(Protocol):
 class _Labels:
     """What both kinds of examples know: which frames of the store, and their labels."""
 
-    def __init__(self, store: Store, ids: np.ndarray, dtype: torch.dtype, references: Mapping[int, float]) -> None:
+    def __init__(self, store: Store, ids: np.ndarray, dtype: torch.dtype, references: References) -> None:
         self.store, self.ids, self.dtype = store, np.asarray(ids, dtype=np.int64), dtype
         self.weights = torch.from_numpy(np.asarray(store.array("weight"))[self.ids].astype(np.float64))
         self.sizes = store.sizes[self.ids]
+        self.modes = np.array(store.calc_modes, dtype=np.str_)[store.array("mode")[self.ids]]
         self._shift = torch.from_numpy(reference_sums(store, references)[self.ids])
         self._starts = np.concatenate([[0], np.cumsum(self.sizes)])
         small = BYTES_PER_ATOM * self._starts[-1] < TABLE_BYTES
@@ -119,7 +123,7 @@ class GraphExamples(_Labels):
         store: labelled frames.
         ids: frames to use, in the order in which the loop counts them.
         potential: what predicts.
-        references: energy of an isolated atom by atomic number (eV), taken off the labels.
+        references: energies of isolated atoms (eV), taken off the labels.
         dtype: precision of labels and geometry.
         edges: the cached neighbour lists of the whole store (`cache_edges`), shared between training and validation.
     """
@@ -130,7 +134,7 @@ class GraphExamples(_Labels):
         ids: np.ndarray,
         potential: Potential,
         *,
-        references: Mapping[int, float] | None = None,
+        references: References | None = None,
         dtype: torch.dtype = torch.float64,
         edges: Ragged | None = None,
     ) -> None:
@@ -180,7 +184,7 @@ class LinearisedExamples(_Labels):
         store: labelled frames.
         ids: frames to use, in the order in which the loop counts them.
         potential: what predicts; its descriptors must be those of the cache.
-        references: energy of an isolated atom by atomic number (eV), taken off the labels.
+        references: energies of isolated atoms (eV), taken off the labels.
         dtype: precision of labels and arithmetic.
         cache: descriptors of the whole store (`cache_descriptors`), shared between training and validation.
     """
@@ -191,7 +195,7 @@ class LinearisedExamples(_Labels):
         ids: np.ndarray,
         potential: DescriptorPotential,
         *,
-        references: Mapping[int, float] | None = None,
+        references: References | None = None,
         dtype: torch.dtype = torch.float64,
         cache: Ragged | None = None,
     ) -> None:
@@ -279,12 +283,22 @@ def modes_of(store: Store, potential: Potential) -> np.ndarray:
         SettingsError: the potential has several modes, and not one of the data's.
     """
     known: tuple[str, ...] = getattr(potential, "modes", ("",))
-    if len(known) == 1:
-        return np.zeros(len(store), dtype=np.int64)
-    if strange := [mode for mode in store.calc_modes if mode not in known]:
-        raise SettingsError(f"the potential does not know the calc mode {strange[0]!r} (known: {', '.join(known)})")
-    number = np.array([known.index(mode) for mode in store.calc_modes], dtype=np.int64)
+    number = np.array([known.index(mode_name(known, mode)) for mode in store.calc_modes], dtype=np.int64)
     return np.asarray(number[store.array("mode")])
+
+
+def mode_name(known: Sequence[str], mode: str) -> str:
+    """The mode of a potential that stands for a mode of the data: that of the same name, or its only one.
+
+    Raises:
+        SettingsError: the potential has several modes, and not that one.
+    """
+    if len(known) == 1:
+        return known[0]
+    if mode in known:
+        return mode
+    what = f"the calc mode {mode!r}" if mode else "frames that name no calc mode (read.modes={FILE: NAME} names it)"
+    raise SettingsError(f"the potential does not know {what}; it knows {listed(known)}")
 
 
 def make_examples(
@@ -292,7 +306,7 @@ def make_examples(
     sides: Mapping[str, np.ndarray],
     potential: Potential,
     *,
-    references: Mapping[int, float],
+    references: References,
     dtype: torch.dtype,
     folder: Path | None,
     memory: float,
@@ -304,7 +318,7 @@ def make_examples(
         store: labelled frames.
         sides: name of each side ("train", "valid", ...) -> its frames.
         potential: what predicts.
-        references: energy of an isolated atom by atomic number (eV), taken off the labels.
+        references: energies of isolated atoms (eV), taken off the labels.
         dtype: precision while training.
         folder: where caches go that outgrow `memory`; None: always in memory.
         memory: limit (MB).

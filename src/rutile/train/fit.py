@@ -244,19 +244,23 @@ class _Run:
         row: Row = {"epoch": self.epoch, "step": self.step, "learning_rate": factor, **self.running.row("train")}
         self.reweighter.end_epoch()
         last = self.epoch + 1 == self.settings.epochs
+        by_mode: Row = {}
         if (self.epoch + 1) % self.settings.validate_every == 0 or last:
-            row |= self._validate()
+            overall, by_mode = self._validate()
+            row |= overall
         row["seconds"] = round(self.seconds, 3)
-        self.history.append(row)
-        self.log.add(row)
         self.reporter.metrics(row)
+        self.history.append(row | by_mode)
+        self.log.add(row | by_mode)
         self.epoch, self.position, self.running = self.epoch + 1, 0, RunningErrors.zero()
 
-    def _validate(self) -> Row:
-        """Errors on the validation structures with the weights that would be saved; remembers the best."""
+    def _validate(self) -> tuple[Row, Row]:
+        """Errors with the weights that would be saved, of all and of each calc mode; remembers the best."""
         if self.average is not None:
             self.average.swap()
         running = RunningErrors.zero()
+        modes = sorted(set(self.valid.modes.tolist()))
+        by_mode = {mode: RunningErrors.zero() for mode in modes} if len(modes) > 1 else {}
         p = prefactors(self.settings.loss, 0.0)
         for ids in self.checks:
             labelled, predict = self.valid.batch(ids)
@@ -266,12 +270,14 @@ class _Run:
                 bad = ids[~torch.isfinite(losses).numpy()]
                 raise TrainingError(self._blame(bad, "validation loss", self.valid))
             running.add(e, labelled, losses)
+            for mode, its_own in by_mode.items():
+                its_own.add_some(torch.from_numpy(self.valid.modes[ids] == mode), e, labelled, losses)
         row = running.row("valid")
         self.best.observe(row["valid_loss"], self.epoch, self.parameters)
         if self.average is not None:
             self.average.swap()
         self.schedule.observe(row["valid_loss"])
-        return dict(row)
+        return dict(row), {k: v for mode, one in by_mode.items() for k, v in one.row(f"valid_{mode}").items()}
 
     def _keep(self) -> None:
         """Give the potential the best weights, or the last ones."""

@@ -112,6 +112,18 @@ class RunningErrors:
         """Nothing seen yet."""
         return RunningErrors(torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64))
 
+    def add_some(self, which: Tensor, e: Errors, labelled: Labelled, losses: Tensor) -> None:
+        """Add some structures of a batch, [S] bool."""
+        atoms = which[e.system]
+        keep = which.to(e.counts.dtype)
+        has_virial = labelled.has_stress & (periodic_volume(labelled.structures) > 0) & which
+        with torch.no_grad():
+            parts = (e.energy[which], e.forces[atoms], e.virial[which])
+            self.sums += torch.stack([*(x.double().square().sum() for x in parts), losses[which].sum().double()])
+            n_force = 3 * torch.dot(labelled.has_forces.to(e.counts.dtype) * keep, e.counts)
+            n_energy, n_virial = int((labelled.has_energy & which).sum()), int(has_virial.sum())
+            self.counts += torch.tensor([n_energy, float(n_force), 9 * n_virial, int(which.sum())])
+
     def add(self, e: Errors, labelled: Labelled, losses: Tensor) -> None:
         """Add a batch; `losses` are those of its structures."""
         with torch.no_grad():

@@ -2,8 +2,9 @@
 
 Quantities: energy per atom (eV/atom), force components (eV/Angstrom), the norm of the error vector of each force
 (eV/Angstrom), the six independent stress components (eV/Angstrom^3, and in GPa beside). Subsets: all frames, each
-element of the atoms (forces only: an energy has no element), each group of frames, and frames whose largest reference
-force is below a limit. Labels that are absent do not count; neither does the stress of what is not periodic in 3-D.
+element of the atoms (forces only: an energy has no element), each group of frames, each calc mode where there are
+several, and frames whose largest reference force is below a limit. Labels that are absent do not count; neither does
+the stress of what is not periodic in 3-D.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rutile.potentials.potential import Prediction
 
 Row = dict[str, Any]
 UNITS = {"energy": "eV/atom", "force": "eV/Å", "force_vector": "eV/Å", "stress": "eV/Å³"}
-SUBSETS = ("all", "limit", "element", "group")
+SUBSETS = ("all", "limit", "mode", "element", "group")
 VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 COUNT, SUM, SQUARES, LARGEST = range(4)
 
@@ -32,10 +33,16 @@ class ErrorSums:
     Args:
         groups: name of the group of each frame of the store, looked up by `Labelled.index`; None: no groups.
         force_limit: also report frames with every reference force |F_i| below this (eV/Angstrom), and the others.
+        modes: name of the calc mode of each frame of the store, as for groups.
     """
 
-    def __init__(self, groups: Sequence[str] | None = None, force_limit: float | None = None) -> None:
-        self.groups = groups
+    def __init__(
+        self,
+        groups: Sequence[str] | None = None,
+        force_limit: float | None = None,
+        modes: Sequence[str] | None = None,
+    ) -> None:
+        self.groups, self.modes = groups, modes
         self.force_limit = force_limit
         self._sums: dict[tuple[str, str, str], np.ndarray] = {}
 
@@ -70,9 +77,11 @@ class ErrorSums:
     def rows(self) -> list[Row]:
         """One row for each quantity, unit and subset that has labels.
 
-        Keys: `quantity`, `unit`, `subset` (all, limit, element, group), `name`, `count`, `mae`, `rmse`, `max`.
+        Keys: `quantity`, `unit`, `subset` (all, limit, mode, element, group), `name`, `count`, `mae`, `rmse`, `max`.
         """
-        order = sorted(self._sums, key=lambda k: (SUBSETS.index(k[1]), k[2], list(UNITS).index(k[0])))
+        one_mode = len({name for _, subset, name in self._sums if subset == "mode"}) < 2
+        shown = [key for key in self._sums if not (one_mode and key[1] == "mode")]
+        order = sorted(shown, key=lambda k: (SUBSETS.index(k[1]), k[2], list(UNITS).index(k[0])))
         rows = []
         for quantity, subset, name in order:
             n, total, squares, largest = self._sums[quantity, subset, name]
@@ -102,6 +111,9 @@ class ErrorSums:
         if self.groups is not None:
             names = [self.groups[i] or "(no group)" for i in labelled.index.tolist()]
             tags.append(np.array([f"group\t{name}" for name in names], dtype=object))
+        if self.modes is not None:
+            names = [self.modes[i] or "(no name)" for i in labelled.index.tolist()]
+            tags.append(np.array([f"mode\t{name}" for name in names], dtype=object))
         if self.force_limit is not None:
             large = _array(largest_force(labelled)) >= self.force_limit
             below, above = (f"limit\tmax |F| {sign} {self.force_limit:g} eV/Å" for sign in "<≥")

@@ -34,9 +34,12 @@ def cards(rows: Iterable[Row]) -> list[Card]:
 
 
 def errors_section(rows: Sequence[Row], title: str = "Errors") -> Section:
-    """Error tables: all frames, below and above the force limit, by element, by group."""
+    """Error tables: all frames, below and above the force limit, by calc mode, element, group."""
     base = _base(rows)
     blocks: list[Block] = [_error_table([r for r in base if r["subset"] in ("all", "limit")], "frames", "")]
+    by_mode = [r for r in base if r["subset"] == "mode"]
+    if by_mode:
+        blocks.append(_wide_table(by_mode, "calc mode", "By reference method (calc_mode)."))
     by_element = [r for r in base if r["subset"] == "element"]
     if by_element:
         blocks.append(_error_table(by_element, "element", "Forces by element. An energy belongs to a whole structure."))
