@@ -98,16 +98,18 @@ def naive_layer(layer, radius, scale, atoms, edges):
     for e in edges:
         if e["r"] >= radius:
             continue
-        (s1, v1, t1), (s2, v2, t2), u, b, c = down[e["i"]], down[e["j"]], e["u"], e["b"], e["c"]
+        (s1, v1, t1), (s2, v2, t2), u = down[e["i"]], down[e["j"]], e["u"]
+        b, c = bounded(e["b"], 0), bounded(e["c"], 1)
         tu = np.einsum("abx,b->ax", t1 + t2, u)
         z = [s1 * s2, dot(v1, v2, 1), dot(t1, t2, 2), u @ (v1 - v2), u @ tu, b,
              u @ c, dot(c, c, 1), e["radial"]]  # fmt: skip
         ends = weight(layer.ends) @ (h[e["i"]][0] + h[e["j"]][0])
         gate = perceptron(layer.gates, silu(perceptron(layer.inner, np.concatenate(z)) + ends))
         p_b, p_v, p_t, p_u = bump(e["r"], radius) * gate.reshape(4, -1)
-        e["b"], e["c"] = b + p_b, c + p_v * (v1 - v2) + p_t * tu + p_u * math.sqrt(3) * u[:, None]
-        a, b_v, b_t = (weight(layer.from_scalars) @ e["b"]).reshape(3, -1)
-        c_v, c_t = np.split(e["c"] @ weight(layer.from_vectors).T, 2, 1)
+        e["b"] = e["b"] + p_b
+        e["c"] = e["c"] + p_v * (v1 - v2) + p_t * tu + p_u * math.sqrt(3) * u[:, None]
+        a, b_v, b_t = (weight(layer.from_scalars) @ bounded(e["b"], 0)).reshape(3, -1)
+        c_v, c_t = np.split(bounded(e["c"], 1) @ weight(layer.from_vectors).T, 2, 1)
         w, y_1 = scale * bump(e["r"], radius), math.sqrt(3) * u[:, None]
         message = a, b_v * y_1 + c_v, b_t * math.sqrt(5 / 6) * outer(y_1, y_1) + outer(c_t, y_1)
         sums[e["i"]] = [x + w * y for x, y in zip(sums[e["i"]], message, strict=True)]
@@ -144,7 +146,7 @@ def naive_numbers(p, species, mode, edges):
         atoms = naive_layer(layer, radius, scale, atoms, edges)
     out = [float(perceptron(p.atom_energy, bounded(a[0], 0))[0]) for a in atoms]
     for e in edges:
-        own = float(perceptron(p.bond_energy, e["b"])[0]) * scales[-1]
+        own = float(perceptron(p.bond_energy, bounded(e["b"], 0))[0]) * scales[-1]
         out[e["i"]] += 0.5 * bump(e["r"], r_c) * (own + e["morse"])
     return out
 

@@ -2,7 +2,7 @@
 
 Atoms carry scalars s, vectors v and symmetric traceless tensors t; bonds carry scalars b and vectors c, which point
 from i to j and turn round with the bond, so that each bond is stored once. Layer l joins atoms closer than its cutoff
-r_l. With u = r_ij / r_ij, w = exp(1 - 1 / (1 - (r_ij/r_l)^2)), and s, v, t normalised and mapped to bond channels,
+r_l. With u = r_ij / r_ij, w = exp(1 - 1 / (1 - (r_ij/r_l)^2)), all features bounded, s, v, t mapped to bond channels,
 
     z = [s_i + s_j, s_i s_j, v_i.v_j, t_i:t_j, (v_i - v_j).u, u.(t_i + t_j)u, b, c.u, c.c, radial functions]
     b <- b + w P_0(z),   c <- c + w [P_1(z) (v_i - v_j) + P_2(z) (t_i + t_j) u + P_3(z) y_1]
@@ -161,7 +161,7 @@ class Layer(nn.Module):
         w = cutoff("exp", bonds.r, self.radius).unsqueeze(1)
         s, v, t = (normalise_rank(x, rank) for rank, x in enumerate((state.s, state.v, state.t)))
         b, c = self._bonds(s, v, t, state, bonds, radial, w)
-        m = self._messages(b, c, bonds, w * scale, len(s))
+        m = self._messages(normalise_rank(b, 0), normalise_rank(c, 1), bonds, w * scale, len(s))
         m_s, m_v, m_t = (normalise_rank(f(x), rank) for rank, (f, x) in enumerate(zip(self.to_atoms, m, strict=True)))
         x = [s, m_s, dot(v, v), dot(t, t), dot(m_v, m_v), dot(m_t, m_t), dot(v, m_v), dot(t, m_t)]
         q_s, q_v, q_t = self.update(torch.cat(x, 1)).chunk(3, 1)
@@ -181,6 +181,7 @@ class Layer(nn.Module):
         down_s, down_v, down_t = self.to_bonds
         atoms = torch.cat([down_s(s).unsqueeze(1), down_v(v), down_t(t)], 1)  # [N, 9, K]
         x_i, x_j = atoms.index_select(0, bonds.i), atoms.index_select(0, bonds.j)
+        b, c = normalise_rank(state.b, 0), normalise_rank(state.c, 1)
         product = x_i * x_j
         dv = x_i[:, 1:4] - x_j[:, 1:4]
         tu = apply(x_i[:, 4:] + x_j[:, 4:], bonds.u)
@@ -190,17 +191,16 @@ class Layer(nn.Module):
             product[:, 4:].sum(1) * 5**-0.5,
             (dv * bonds.u).sum(1),
             (tu * bonds.u).sum(1),
-            state.b,
-            (state.c * bonds.u).sum(1),
-            dot(state.c, state.c),
+            b,
+            (c * bonds.u).sum(1),
+            dot(c, c),
             radial,
         ]
         ends = self.ends(s)
         pre = self.inner(torch.cat(z, 1)) + ends.index_select(0, bonds.i) + ends.index_select(0, bonds.j)
         p_b, p_v, p_t, p_u = (self.gates(self.activation(pre)) * w).chunk(4, 1)
-        b = state.b + p_b
-        c = state.c + p_v.unsqueeze(1) * dv + p_t.unsqueeze(1) * tu + p_u.unsqueeze(1) * bonds.y_1
-        return b, c
+        change = p_v.unsqueeze(1) * dv + p_t.unsqueeze(1) * tu + p_u.unsqueeze(1) * bonds.y_1
+        return state.b + p_b, state.c + change
 
     def _messages(self, b: Tensor, c: Tensor, bonds: Bonds, w: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """Sums over the neighbours, weighted: scalars [N, K], vectors [N, 3, K], tensors [N, 5, K]."""
@@ -256,7 +256,7 @@ class TeaNet(NetworkPotential):
         """The network's number for each atom, [N], in units of the energy scale."""
         state, bonds, morse = self._features(graph, position)
         w = cutoff("exp", bonds.r, self.cutoff)
-        last = self.bond_energy(state.b).squeeze(1) * self.neighbors[-1].rsqrt()
+        last = self.bond_energy(normalise_rank(state.b, 0)).squeeze(1) * self.neighbors[-1].rsqrt()
         half = 0.5 * w * (last + morse)
         own = self.atom_energy(normalise_rank(state.s, 0)).squeeze(1)
         there = torch.cat([own, own.new_zeros(1)]).index_add(0, bonds.back, half)[: graph.n_atoms]
@@ -322,5 +322,4 @@ def expected_neighbors(radius: float) -> float:
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
     """Product of two vectors or tensors over the root of the number of components, [..., C]."""
-    product: Tensor = (x * y).sum(-2) * x.shape[-2] ** -0.5
-    return product
+    return (x * y).sum(-2) / math.sqrt(x.shape[-2])
