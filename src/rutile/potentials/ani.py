@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +37,8 @@ from rutile.potentials.settings.ani import PUBLISHED_ORDER, AevSettings, AniSett
 
 DAMPING = 0.95
 """Factor of the cosine."""
-TRIPLETS_AT_ONCE = 100_000
-"""Bound on the triplets of one block of centres in the Jacobian (a block has at least one centre)."""
+TRIPLETS_AT_ONCE = 5_000
+"""Bound on the triplets of one block of centres in derivatives (a block has at least one centre)."""
 
 
 class Ani(DescriptorNetworks):
@@ -83,6 +84,10 @@ class Ani(DescriptorNetworks):
             ElementError: an element that the potential does not know.
         """
         return self.aev.with_jacobian(graph, self.position(graph.numbers))
+
+    def vjps(self, graph: Graph, cotangents: Tensor) -> Tensor:
+        """dE/dvectors [M, E, 3] of several energies from their dE/dG, [M, n, K]."""
+        return self.aev.vjps(graph, self.position(graph.numbers), cotangents)
 
 
 class Aev(nn.Module):
@@ -136,63 +141,103 @@ class Aev(nn.Module):
         fp, fq = (cutoff(s.cutoff_function, x, s.angular_cutoff) for x in (p, q))
         distance = torch.exp(-s.angular_eta * (0.5 * (p + q)[:, None] - self.angular_shifts) ** 2)
         distance = distance * (fp * fq)[:, None]
-        angle = 2.0 * self._half((u * v).sum(1) / (p * q))[0] ** s.zeta
-        terms = (distance[:, :, None] * angle[:, None, :]).flatten(1)
-        angular = _summed(terms, graph.i[a] * self.n_pairs + self.pair[slot[a], slot[b]], n * self.n_pairs)
+        angle = 2.0 * self.half(((u * v).sum(1) / (p * q))[:, None])[0] ** s.zeta
+        angular = _summed(
+            _outer(distance, angle), graph.i[a] * self.n_pairs + self.pair[slot[a], slot[b]], n * self.n_pairs
+        )
         return torch.cat([radial.reshape(n, -1), angular.reshape(n, -1)], 1)
 
     def with_jacobian(self, graph: Graph, position: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [N, K] and J[e] = d G(i_e) / d vectors(e), [E, K, 3] (1/Angstrom), by the analytic formulas."""
-        s, n = self.settings, graph.n_atoms
-        vectors, slot = graph.vectors.detach(), self.slot[position][graph.j]
-        r = torch.linalg.vector_norm(vectors, dim=1)
         with torch.no_grad():
             values = self.forward(graph, position)
+        vectors, r, slot = self._geometry(graph, position)
         jacobian = vectors.new_zeros(len(r), self.width, 3)
-        split = len(self.slot) * self.n_radial
-        fc, slope = (x[:, None] for x in cutoff_and_slope(s.cutoff_function, r, s.radial_cutoff))
-        step = r[:, None] - self.radial_shifts
-        along = 0.25 * torch.exp(-s.radial_eta * step**2) * (slope - 2.0 * s.radial_eta * step * fc)
-        edge = torch.arange(len(r), device=r.device)
+        edge, split = torch.arange(len(r), device=r.device), len(self.slot) * self.n_radial
         out = (vectors / r[:, None])[:, None, :]
-        jacobian[:, :split].unflatten(1, (-1, self.n_radial))[edge, slot] = along[:, :, None] * out
-        near = (r < s.angular_cutoff).nonzero().squeeze(1)
-        i = graph.i[near]
-        for atoms, edges in chunks_of_centres(i, n, TRIPLETS_AT_ONCE):
-            mine = near[edges]
-            a, b = triplets(i[edges] - atoms.start, atoms.stop - atoms.start)
-            jacobian[mine, split:] = self._angular_jacobian(vectors[mine], r[mine], slot[mine], a, b)
+        jacobian[:, :split].unflatten(1, (-1, self.n_radial))[edge, slot] = self._radial_slope(r)[:, :, None] * out
+        for near, a, b in self._blocks(graph, r):
+            t = _Triplets(self, vectors[near], r[near], a, b)
+            total = vectors.new_zeros(len(near) * self.n_pairs, self.n_angular, 3)
+            cell = self.pair[slot[near][a], slot[near][b]]
+            for side, slope, x, y in ((a, t.d_p, t.u / t.p, t.v), (b, t.d_q, t.v / t.q, t.u)):
+                terms = slope[:, :, None] * x[:, None, :] + t.d_s[:, :, None] * y[:, None, :]
+                total.index_add_(0, side * self.n_pairs + cell, terms)
+            jacobian[near, split:] = total.reshape(len(near), self.n_pairs * self.n_angular, 3)
         return values, jacobian
 
-    def _angular_jacobian(self, vectors: Tensor, r: Tensor, slot: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """Derivatives of the angular terms in the vectors of the edges, [E, P n_A n_t, 3]."""
-        s = self.settings
-        u, v, p, q = vectors[a], vectors[b], r[a], r[b]
-        (fp, fp_slope), (fq, fq_slope) = (cutoff_and_slope(s.cutoff_function, x, s.angular_cutoff) for x in (p, q))
-        cos = (u * v).sum(1) / (p * q)
-        half, half_slope = self._half(cos)
-        angle = 2.0 * half**s.zeta
-        turn = (2.0 * s.zeta * half ** (s.zeta - 1.0) * half_slope)[:, None, :]  # d angle / d cos
-        step = 0.5 * (p + q)[:, None] - self.angular_shifts
-        bare = torch.exp(-s.angular_eta * step**2)
-        shell = bare * (fp * fq)[:, None]
-        turned = (shell[:, :, None] * turn).flatten(1)
-        cell = self.pair[slot[a], slot[b]]
-        total = vectors.new_zeros(len(r) * self.n_pairs, self.n_angular, 3)
-        for edge, x, other, y, slope in ((a, u, v, p, fp_slope * fq), (b, v, u, q, fq_slope * fp)):
-            d = bare * slope[:, None] - s.angular_eta * step * shell
-            along = (d[:, :, None] * angle[:, None, :]).flatten(1) - turned * (cos / y)[:, None]
-            terms = (
-                along[:, :, None] * (x / y[:, None])[:, None] + turned[:, :, None] * (other / (p * q)[:, None])[:, None]
-            )
-            total.index_add_(0, edge * self.n_pairs + cell, terms)
-        return total.reshape(len(r), self.n_pairs * self.n_angular, 3)
+    def vjps(self, graph: Graph, position: Tensor, cotangents: Tensor) -> Tensor:
+        """p[m, e] = sum_k c[m, i_e, k] dG(i_e)_k / d vectors(e), [M, E, 3], of cotangents [M, n, K], no gradient.
 
-    def _half(self, cos: Tensor) -> tuple[Tensor, Tensor]:
-        """(1 + cos(t - t_s)) / 2, always above 0.02, and its derivative in cos t_ijk, [T, n_t] each."""
-        x = (DAMPING * cos)[:, None]
+        The derivatives of a triplet, the costly part, serve all members.
+        """
+        vectors, r, slot = self._geometry(graph, position)
+        m = len(cotangents)
+        split = len(self.slot) * self.n_radial
+        radial = cotangents[:, :, :split].reshape(m, -1, self.n_radial).transpose(0, 1)  # [n M', M, n_R]
+        angular = cotangents[:, :, split:].reshape(m, -1, self.n_angular).transpose(0, 1).contiguous()
+        place = graph.i * len(self.slot) + slot
+        along = torch.matmul(radial[place], self._radial_slope(r)[:, :, None]).squeeze(2)  # [E, M], dE/dr
+        across = vectors.new_zeros(len(r), m, 3)
+        for near, a, b in self._blocks(graph, r):
+            t = _Triplets(self, vectors[near], r[near], a, b)
+            c = angular[graph.i[near[a]] * self.n_pairs + self.pair[slot[near][a], slot[near][b]]]  # [T, M, n_A n_t]
+            d = torch.bmm(c, torch.stack([t.d_p, t.d_q, t.d_s], 2))  # [T, M, 3]
+            for side, slope, other in ((near[a], d[:, :, 0], t.v), (near[b], d[:, :, 1], t.u)):
+                along.index_add_(0, side, slope)
+                across.index_add_(0, side, d[:, :, 2:] * other[:, None])
+        return (across + along[:, :, None] * (vectors / r[:, None])[:, None]).transpose(0, 1).contiguous()
+
+    def _geometry(self, graph: Graph, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors of the edges without gradient, their lengths, and the slots of their neighbours."""
+        vectors = graph.vectors.detach()
+        return vectors, torch.linalg.vector_norm(vectors, dim=1), self.slot[position][graph.j]
+
+    def _radial_slope(self, r: Tensor) -> Tensor:
+        """Derivatives of the radial terms in the distances, [E, n_R]."""
+        s = self.settings
+        fc, slope = (x[:, None] for x in cutoff_and_slope(s.cutoff_function, r, s.radial_cutoff))
+        step = r[:, None] - self.radial_shifts
+        return 0.25 * torch.exp(-s.radial_eta * step**2) * (slope - 2.0 * s.radial_eta * step * fc)
+
+    def _blocks(self, graph: Graph, r: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Edges inside the angular cutoff of some centres, and the triplets among them (places in these edges)."""
+        near = (r < self.settings.angular_cutoff).nonzero().squeeze(1)
+        i = graph.i[near]
+        for atoms, edges in chunks_of_centres(i, graph.n_atoms, TRIPLETS_AT_ONCE):
+            yield near[edges], *triplets(i[edges] - atoms.start, atoms.stop - atoms.start)
+
+    def half(self, cos: Tensor) -> tuple[Tensor, Tensor]:
+        """(1 + cos(t - t_s)) / 2, always above 0.02, and its derivative in cos t_ijk [T, 1], [T, n_t] each."""
+        x = DAMPING * cos
         sin, c, s = torch.sqrt(1.0 - x * x), torch.cos(self.angles), torch.sin(self.angles)
         return 0.5 * (1.0 + x * c + sin * s), (0.5 * DAMPING) * (c - x / sin * s)
+
+
+class _Triplets:
+    """Derivatives of the angular terms of triplets in p = r_ij, q = r_ik and s = r_ij . r_ik, [T, n_A n_t] each."""
+
+    def __init__(self, aev: Aev, vectors: Tensor, r: Tensor, a: Tensor, b: Tensor) -> None:
+        settings = aev.settings
+        self.u, self.v, self.p, self.q = vectors[a], vectors[b], r[a, None], r[b, None]
+        f, slope = cutoff_and_slope(settings.cutoff_function, r[:, None], settings.angular_cutoff)
+        cos = (self.u * self.v).sum(1, keepdim=True) / (self.p * self.q)
+        half, half_slope = aev.half(cos)
+        power = half ** (settings.zeta - 1.0)
+        angle, turn = 2.0 * power * half, (2.0 * settings.zeta) * power * half_slope  # and d angle / d cos
+        step = 0.5 * (self.p + self.q) - aev.angular_shifts
+        bare = torch.exp(-settings.angular_eta * step**2)
+        shell = bare * (f[a] * f[b])
+        drift = settings.angular_eta * step * shell
+        turned = _outer(shell, turn)
+        self.d_p = _outer(bare * (slope[a] * f[b]) - drift, angle) - turned * (cos / self.p)
+        self.d_q = _outer(bare * (slope[b] * f[a]) - drift, angle) - turned * (cos / self.q)
+        self.d_s = turned / (self.p * self.q)
+
+
+def _outer(x: Tensor, y: Tensor) -> Tensor:
+    """[T, A], [T, B] -> [T, A B]."""
+    return (x[:, :, None] * y[:, None, :]).flatten(1)
 
 
 def _divided(start: float, stop: float, n: int) -> Tensor:

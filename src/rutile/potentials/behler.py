@@ -20,7 +20,7 @@ from rutile.core.errors import SettingsError
 from rutile.graph.graph import Graph
 from rutile.potentials.parts.descriptor_networks import DescriptorNetworks
 from rutile.potentials.parts.symmetry import SymmetryTable
-from rutile.potentials.parts.symmetry_native import symmetry_functions, symmetry_jacobian
+from rutile.potentials.parts.symmetry_native import symmetry_functions, symmetry_jacobian, symmetry_vjps
 from rutile.potentials.parts.tables import expand, table_key
 from rutile.potentials.settings import BehlerSettings
 
@@ -64,6 +64,10 @@ class Behler(DescriptorNetworks):
     def describe_with_jacobian(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Symmetry functions [N, K] and d G(i_e) / d vectors(e), [E, K, 3] (no gradient attached)."""
         return symmetry_jacobian(self.table, graph)
+
+    def vjps(self, graph: Graph, cotangents: Tensor) -> Tensor:
+        """dE/dvectors [M, E, 3] of several energies from their dE/dG, [M, n, K]."""
+        return symmetry_vjps(self.table, graph, cotangents)
 
 
 def _functions_of(table: SymmetryTable, elements: tuple[int, ...]) -> SymmetryTable:

@@ -20,6 +20,7 @@ from torch import Tensor
 from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.parts.contract import contract, sum_edges, sum_images
+from rutile.potentials.parts.descriptor_networks import DescriptorNetworks, StackedNetworks
 from rutile.potentials.parts.native import library
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
@@ -64,7 +65,10 @@ def evaluate_members(
     watch: Callable[[DescriptorPotential, Tensor], None] | None = None,
     edges_at_once: int | None = None,
 ) -> list[Prediction]:
-    """`evaluate` for each member of a committee; members with the same descriptors compute them once.
+    """`evaluate` for each member of a committee.
+
+    Members with the same descriptors compute them once. Those of the same class and settings go through their networks
+    together, and one pass gives the derivatives of all.
 
     Where all members have descriptors, so that an atom's energy depends on its own edges alone, many edges are worked
     on in parts of whole centres: memory beyond the edge list does not grow with the size of the batch.
@@ -86,8 +90,11 @@ def evaluate_members(
     local = all(isinstance(p, DescriptorPotential) for p in potentials)
     limit = edges_at_once or (200_000 if library() is not None else 20_000)
     sums = [_Sums(structures) for _ in potentials]
+    alone, alike = _alike(potentials)
     for part in _parts(structures, edges, mode, limit) if local else [_whole(structures, edges, mode)]:
-        _add_part(sums, potentials, part, keep_descriptors=watch is not None)
+        _add_part(sums, potentials, alone, part, keep_descriptors=watch is not None)
+        for which, networks in alike:
+            _add_part_of_all([sums[k] for k in which], networks, part, keep_descriptors=watch is not None)
     if watch is not None:
         for potential, total in zip(potentials, sums, strict=True):
             if isinstance(potential, DescriptorPotential):
@@ -174,13 +181,41 @@ class _Sums:
             self.d_positions.index_add_(0, part.atoms, d_positions)
 
 
-def _add_part(sums: Sequence[_Sums], potentials: Sequence[Potential], part: _Part, *, keep_descriptors: bool) -> None:
-    """Energies and derivatives of one part."""
+def _alike(potentials: Sequence[Potential]) -> tuple[list[int], list[tuple[list[int], StackedNetworks]]]:
+    """Which members are evaluated on their own, and which, of the same class, settings and precision, together."""
+    groups: list[list[int]] = []
+    for k, potential in enumerate(potentials):
+        mine = next((g for g in groups if _same_networks(potentials[g[0]], potential)), None)
+        if mine is None:
+            groups.append([k])
+        else:
+            mine.append(k)
+    alike: list[tuple[list[int], StackedNetworks]] = []
+    for group in groups:
+        members = [p for p in (potentials[k] for k in group) if isinstance(p, DescriptorNetworks)]
+        if len(members) > 1:
+            alike.append((group, StackedNetworks(members)))
+    return [group[0] for group in groups if len(group) == 1], alike
+
+
+def _same_networks(a: Potential, b: Potential) -> bool:
+    """Whether two potentials differ in their numbers only, and have networks that can be stacked."""
+    if not (isinstance(a, DescriptorNetworks) and isinstance(b, DescriptorNetworks)) or type(a) is not type(b):
+        return False
+    same = (a.descriptor_key, a.elements, a.settings) == (b.descriptor_key, b.elements, b.settings)
+    x, y = a.scaling.shift, b.scaling.shift
+    return same and (x.dtype, x.device) == (y.dtype, y.device)
+
+
+def _add_part(
+    sums: Sequence[_Sums], potentials: Sequence[Potential], alone: Sequence[int], part: _Part, *, keep_descriptors: bool
+) -> None:
+    """Energies and derivatives of one part, by the members `alone`, one after another."""
     n = part.n_centres
     known: dict[str, Tensor] = {}
     with torch.enable_grad():
         graph = _with_open_geometry(part.graph)
-        for total, potential in zip(sums, potentials, strict=True):
+        for total, potential in ((sums[k], potentials[k]) for k in alone):
             if isinstance(potential, DescriptorPotential):
                 if potential.descriptor_key not in known:
                     known[potential.descriptor_key] = potential.describe(graph)
@@ -190,8 +225,26 @@ def _add_part(sums: Sequence[_Sums], potentials: Sequence[Potential], part: _Par
                     total.descriptors.append(descriptors.detach())
             else:
                 atom_energy = potential(graph)
-            total.add(part, *_derivatives(atom_energy, graph, training=False, keep=len(potentials) > 1))
+            total.add(part, *_derivatives(atom_energy, graph, training=False, keep=len(alone) > 1))
             total.atom_energy.append(atom_energy.detach())
+
+
+def _add_part_of_all(sums: Sequence[_Sums], networks: StackedNetworks, part: _Part, *, keep_descriptors: bool) -> None:
+    """Energies and derivatives of one part by members that are alike, together: dE_m/dr_e = dE_m/dG . dG/dr_e."""
+    n, one = part.n_centres, networks.members[0]
+    with torch.no_grad():
+        descriptors = one.describe(part.graph)[:n]
+    with torch.enable_grad():
+        own = descriptors.repeat(len(sums), 1, 1).requires_grad_()
+        atom_energy = networks.energies(own, part.graph.numbers[:n])
+        slope = _slope(atom_energy, own, training=False)  # member by member, as no row depends on another member's
+    with torch.no_grad():
+        pushes = one.vjps(part.graph, slope)
+        for total, push, energy in zip(sums, pushes, atom_energy.detach(), strict=True):
+            total.add(part, *sum_edges(push, part.graph))
+            total.atom_energy.append(energy)
+            if keep_descriptors:
+                total.descriptors.append(descriptors)
 
 
 def _whole(structures: Structures, edges: Edges, mode: Tensor | None) -> _Part:

@@ -10,6 +10,7 @@ Letters of shapes: N atoms, E edges, K descriptor functions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,18 @@ class DescriptorNetworks(TrainablePotential):
         """Descriptors [N, K] and d G(i_e) / d vectors(e), [E, K, 3] (no gradient attached)."""
         raise NotImplementedError
 
+    def vjps(self, graph: Graph, cotangents: Tensor) -> Tensor:
+        """dE/dvectors of several energies at once, without gradient.
+
+        Args:
+            graph: the batch.
+            cotangents: dE_m/dG of the first n atoms, beyond which there are no edges, [M, n, K].
+
+        Returns:
+            [M, E, 3] (eV/Angstrom).
+        """
+        raise NotImplementedError
+
     def energies(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
         """Energy of each atom (eV) from its descriptors, [N] float64.
 
@@ -101,3 +114,59 @@ class DescriptorNetworks(TrainablePotential):
     def extrapolation(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
         """Number of functions of each atom outside the range seen in training, [N] int64."""
         return self.scaling.outside(descriptors, self.position(numbers))
+
+
+class StackedNetworks:
+    """The networks of several potentials of the same settings as one, by batched matrix products.
+
+    Takes the weights as they are when it is made; no gradient reaches them. A whitening matrix is multiplied with the
+    first layer once and for all.
+    """
+
+    def __init__(self, members: Sequence[DescriptorNetworks]) -> None:
+        self.members = list(members)
+        self.shift = torch.stack([m.scaling.shift for m in members])
+        self.factor = torch.stack([m.scaling.factor for m in members])
+        self.scale = torch.stack([m.energy_scale for m in members])
+        self.layers = [self._stacked(e) for e in range(len(members[0].elements))]
+
+    def _stacked(self, e: int) -> list[tuple[Tensor, Tensor]]:
+        """Weights [M, in, out] and biases [M, 1, out] of the layers of an element."""
+        networks: list[Any] = [m.networks[e] for m in self.members]
+        layers = []
+        for parts in zip(*(network.layers for network in networks), strict=True):
+            weight = torch.stack([part.weight.detach() for part in parts]).mT
+            layers.append((weight, torch.stack([part.bias.detach() for part in parts])[:, None]))
+        first, bias = layers[0]
+        whitening = [m.scaling.whitening for m in self.members]
+        if whitening[0] is not None:
+            matrix = torch.stack([w[e] for w in whitening if w is not None])
+            layers[0] = (matrix[:, :, : first.shape[1]] @ first, bias)
+        return layers
+
+    def energies(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
+        """Energy of each atom (eV) by each member, as `DescriptorNetworks.energies`, [M, N] float64.
+
+        Args:
+            descriptors: a copy for each member, so that each gets its own slope, [M, N, K].
+            numbers: [N].
+        """
+        one: Any = self.members[0]
+        position = one.position(numbers)
+        reference = torch.stack([m.reference(position) for m in self.members])
+        rows, energy = [], []
+        for e, layers in enumerate(self.layers):
+            mine = (position == e).nonzero().squeeze(1)
+            if len(mine):
+                own = descriptors[:, mine]
+                x = torch.cat([own, torch.zeros_like(own[:, :1])], 1)  # last row: no neighbours
+                x = ((x - self.shift[:, e, None]) * self.factor[:, e, None])[..., : layers[0][0].shape[1]]
+                for n, (weight, bias) in enumerate(layers):
+                    x = torch.baddbmm(bias, one.networks[e].activation(x) if n else x, weight)
+                has_neighbors = (own[0] != 0).any(1)
+                rows.append(mine)
+                energy.append((x[:, :-1, 0] - x[:, -1:, 0]) * has_neighbors)
+        if not rows:
+            return reference
+        change = torch.empty_like(descriptors[:, :, 0]).index_copy(1, torch.cat(rows), torch.cat(energy, 1))
+        return change.double() * self.scale[:, None] + reference

@@ -35,7 +35,7 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-enum { VALUES, VJP, JVP, JACOBIAN };              /* what an entry point computes */
+enum { VALUES, VJP, JVP, JACOBIAN, VJPS };        /* what an entry point computes */
 enum { COSINE, TANH3, POLYNOMIAL, EXPONENTIAL };  /* cutoff functions */
 
 /* The plan of a table: what symmetry_native.py wrote into one stream of integers and one of reals. */
@@ -396,6 +396,8 @@ typedef struct {
     vec *value;                                       /* [max_eta][max_power] */
     vec *local;                                       /* [2][max_power] */
     REAL *weight;                                     /* [max_eta][max_power] dE/dG */
+    REAL *rows;                                       /* VJPS: values and Jacobian of a centre, [columns][1 + 3 degree] */
+    int64_t members;                                  /* VJPS: cotangents side by side, whole vectors */
     size_t room, line;                                /* lengths of an array of neighbours, of triplets */
     void *memory;
 } Work;
@@ -407,7 +409,7 @@ static void *NAME(take)(char *memory, size_t *used, size_t n, size_t size) {
     return at;
 }
 
-static void NAME(lay_out)(Work *w, const Plan *p, char *memory, size_t *used) {
+static void NAME(lay_out)(Work *w, const Plan *p, size_t rows, char *memory, size_t *used) {
     const size_t spans = FULL + w->room, products = (size_t)p->max_eta * (size_t)p->max_power + 1;
     const size_t powers = (size_t)p->max_power + 1;
 #define TAKE(field, n) w->field = NAME(take)(memory, used, n, sizeof(*w->field))
@@ -423,21 +425,22 @@ static void NAME(lay_out)(Work *w, const Plan *p, char *memory, size_t *used) {
     TAKE(xk, w->line), TAKE(yk, w->line), TAKE(zk, w->line), TAKE(inverse_k, w->line);
     TAKE(power, w->line * powers), TAKE(d_power, w->line * powers), TAKE(cut, w->line), TAKE(d_cut, w->line);
     TAKE(m, w->line);
-    TAKE(value, products), TAKE(local, 2 * powers), TAKE(weight, products);
+    TAKE(value, products), TAKE(local, 2 * powers), TAKE(weight, products), TAKE(rows, rows);
 #undef TAKE
 }
 
 /* 0 when out of memory. */
-static int NAME(new_work)(Work *w, const Plan *p, int64_t max_degree) {
-    size_t size = 0, used = 0;
+static int NAME(new_work)(Work *w, const Plan *p, int64_t max_degree, int64_t columns, int64_t members) {
+    size_t size = 0, used = 0, rows = members ? (size_t)(columns * (3 * max_degree + 1)) : 0;
+    w->members = members;
     w->room = ((size_t)max_degree + (size_t)(p->n_species + 1) * (size_t)VL + (size_t)VL - 1) / (size_t)VL * (size_t)VL;
     w->line = FULL + w->room + 2 * (size_t)VL;
     w->line = (w->line + (size_t)VL - 1) / (size_t)VL * (size_t)VL;
-    NAME(lay_out)(w, p, NULL, &size);
+    NAME(lay_out)(w, p, rows, NULL, &size);
     w->memory = aligned_alloc(64, size);
     if (!w->memory) return 0;
     memset(w->memory, 0, size);
-    NAME(lay_out)(w, p, w->memory, &used);
+    NAME(lay_out)(w, p, rows, w->memory, &used);
     return 1;
 }
 
@@ -870,12 +873,38 @@ ROUTINE(centre_vjp, VJP)
 ROUTINE(centre_jvp, JVP)
 ROUTINE(centre_jacobian, JACOBIAN)
 
+/* VJPS of one centre: its Jacobian, which stays in the cache, times its cotangents [columns][members]. */
+static void NAME(centre_vjps)(Work *w, const Plan *plan, const Centre *centre, int64_t first, int64_t last,
+                              const int64_t *neighbor, const int64_t *numbers, const REAL *vectors, const REAL *in,
+                              REAL *values, REAL *to_edges, int64_t columns) {
+    const int64_t members = w->members;
+    REAL *rows = w->rows + columns;
+    (void)values;
+    memset(w->rows, 0, sizeof(REAL) * (size_t)(columns * (3 * (last - first) + 1)));
+    NAME(centre_jacobian)(w, plan, centre, 0, last - first, neighbor + first, numbers, vectors + 3 * first, NULL, w->rows,
+                          rows, columns);
+    for (int64_t m = 0; m < members; m += VL)
+        for (int64_t e = first; e < last; e++) {
+            const REAL *row = rows + 3 * columns * (e - first), *cotangent = in + m;
+            vec even[3] = {0}, odd[3] = {0};
+            int64_t k = 0;
+            for (; k + 1 < columns; k += 2, row += 6, cotangent += 2 * members) {
+                vec c = NAME(load)(cotangent), d = NAME(load)(cotangent + members);
+                for (int x = 0; x < 3; x++) even[x] += row[x] * c, odd[x] += row[3 + x] * d;
+            }
+            if (k < columns)
+                for (int x = 0; x < 3; x++) even[x] += row[x] * NAME(load)(cotangent);
+            for (int x = 0; x < 3; x++) NAME(store)(to_edges + (3 * e + x) * members + m, even[x] + odd[x]);
+        }
+}
+
 #define GRAPH                                                                                                           \
     const int64_t *ints, int64_t n_ints, const double *reals, int64_t n_atoms, int64_t n_edges, const int64_t *i,       \
         const int64_t *j, const int64_t *numbers, int64_t columns, int n_threads, const REAL *vectors
 
 /* All centres. Outputs are zeroed by the caller. Returns 0, or 1 when out of memory. */
-static int NAME(all)(int mode, NAME(Routine) routine, GRAPH, const REAL *in, REAL *values, REAL *to_edges) {
+static int NAME(all)(int mode, NAME(Routine) routine, GRAPH, int64_t members, const REAL *in, REAL *values,
+                     REAL *to_edges) {
     Plan plan;
     int64_t *first = malloc(sizeof(int64_t) * (size_t)(n_atoms + 1)), longest = 0;
     if (!first || !read_plan(&plan, ints, n_ints, reals)) {
@@ -884,6 +913,7 @@ static int NAME(all)(int mode, NAME(Routine) routine, GRAPH, const REAL *in, REA
     }
     int failed = 0;
     int64_t next = 0;
+    const int64_t given = mode == VJP ? columns : columns * members; /* inputs of each centre */
     for (int64_t a = 0, e = 0; a <= n_atoms; a++) {
         while (e < n_edges && i[e] < a) e++;
         first[a] = e;
@@ -894,7 +924,7 @@ static int NAME(all)(int mode, NAME(Routine) routine, GRAPH, const REAL *in, REA
 #endif
     {
         Work work;
-        if (!NAME(new_work)(&work, &plan, longest)) {
+        if (!NAME(new_work)(&work, &plan, longest, columns, members)) {
 #ifdef _OPENMP
 #pragma omp atomic write
 #endif
@@ -910,7 +940,7 @@ static int NAME(all)(int mode, NAME(Routine) routine, GRAPH, const REAL *in, REA
                     const int64_t c = look_up(plan.centre_of, numbers[a]);
                     if (c < 0) continue;
                     routine(&work, &plan, &plan.centre[c], first[a], first[a + 1], j, numbers, vectors,
-                            mode == VJP ? in + a * columns : in, values ? values + a * columns : NULL, to_edges, columns);
+                            in ? in + a * given : NULL, values ? values + a * columns : NULL, to_edges, columns);
                 }
                 if (begin + 4 >= n_atoms) break;
             }
@@ -922,26 +952,31 @@ static int NAME(all)(int mode, NAME(Routine) routine, GRAPH, const REAL *in, REA
     return failed;
 }
 
-#define PASS(mode, routine, in, values, to_edges)                                                                       \
+#define PASS(mode, routine, members, in, values, to_edges)                                                              \
     NAME(all)(mode, NAME(routine), ints, n_ints, reals, n_atoms, n_edges, i, j, numbers, columns, n_threads, vectors,   \
-              in, values, to_edges)
+              members, in, values, to_edges)
 
 /* G [N, K] */
-int NAME(symmetry_values)(GRAPH, REAL *values) { return PASS(VALUES, centre_values, NULL, values, NULL); }
+int NAME(symmetry_values)(GRAPH, REAL *values) { return PASS(VALUES, centre_values, 0, NULL, values, NULL); }
 
 /* dE/dr_ij [E, 3] from dE/dG [N, K] */
 int NAME(symmetry_vjp)(GRAPH, const REAL *cotangent, REAL *gradient) {
-    return PASS(VJP, centre_vjp, cotangent, NULL, gradient);
+    return PASS(VJP, centre_vjp, 0, cotangent, NULL, gradient);
 }
 
 /* dG [N, K] along a tangent of r_ij [E, 3] */
 int NAME(symmetry_jvp)(GRAPH, const REAL *tangent, REAL *change) {
-    return PASS(JVP, centre_jvp, tangent, change, NULL);
+    return PASS(JVP, centre_jvp, 0, tangent, change, NULL);
 }
 
 /* G [N, K] and dG/dr_ij [E, K, 3] */
 int NAME(symmetry_jacobian)(GRAPH, REAL *values, REAL *jacobian) {
-    return PASS(JACOBIAN, centre_jacobian, NULL, values, jacobian);
+    return PASS(JACOBIAN, centre_jacobian, 0, NULL, values, jacobian);
+}
+
+/* dE_m/dr_ij [E, 3, members] from dE_m/dG [N, K, members] of several energies; members: a multiple of 16. */
+int NAME(symmetry_vjps)(GRAPH, const REAL *cotangent, REAL *gradient, int64_t members) {
+    return PASS(VJPS, centre_vjps, members, cotangent, NULL, gradient);
 }
 
 #undef ROUTINE

@@ -43,6 +43,9 @@ y = 1 - x, whose derivative is -norm x^(b-1) y^(a-1)."""
 TAME = 80.0
 """Exponents -x with x below this need no care in either precision."""
 
+MANY = 4
+"""From so many energies on a Jacobian for all is cheaper than a vjp for each."""
+
 FEW_EDGES = 400
 """Below this the work is done before a second thread has started."""
 
@@ -66,6 +69,37 @@ def symmetry_jacobian(table: SymmetryTable, graph: Graph) -> tuple[Tensor, Tenso
     return values, jacobian
 
 
+def symmetry_vjps(table: SymmetryTable, graph: Graph, cotangents: Tensor) -> Tensor:
+    """p[m, e] = sum_k c[m, i_e, k] dG(i_e)_k / d vectors(e) of several energies at once, without gradient.
+
+    The kernel makes the Jacobian of one centre at a time and multiplies it with all cotangents while it is in the
+    cache; of few energies each has its own pass.
+
+    Args:
+        table: the functions.
+        graph: a batch.
+        cotangents: dE_m/dG of the first n atoms, beyond which there are no edges, [M, n, K].
+
+    Returns:
+        dE_m/dvectors, [M, E, 3] (eV/Angstrom).
+    """
+    vectors, (m, n, k) = graph.vectors.detach(), cotangents.shape
+    if not _serves(graph) or m < MANY:
+        with torch.enable_grad():
+            leaf = vectors.requires_grad_()
+            values = symmetry_functions(table, dataclasses.replace(graph, vectors=leaf))[:n]
+            if not values.requires_grad:
+                return vectors.new_zeros(m, len(vectors), 3)
+            pushes = [torch.autograd.grad(values, leaf, c, retain_graph=True)[0] for c in cotangents]
+        return torch.stack(pushes)
+    whole = 64 // vectors.element_size()  # members in a row of the kernel: whole vectors of the processor
+    padded = vectors.new_zeros(graph.n_atoms, k, (m + whole - 1) // whole * whole)
+    padded[:n, :, :m] = cotangents.permute(1, 2, 0)
+    out = vectors.new_zeros(len(vectors), 3, padded.shape[2])
+    _Work(table, graph).run("vjps", vectors, padded, out, members=padded.shape[2])
+    return out[:, :, :m].permute(2, 0, 1).contiguous()
+
+
 def _serves(graph: Graph) -> bool:
     vectors = graph.vectors
     right = vectors.device.type == "cpu" and vectors.dtype in (torch.float64, torch.float32)
@@ -87,14 +121,22 @@ class _Work:
         self.table, self.graph = table, graph
         self.plan = _plan_of(table)
 
-    def run(self, what: str, vectors: Tensor, *arrays: Tensor) -> None:
+    def run(self, what: str, vectors: Tensor, *arrays: Tensor, members: int | None = None) -> None:
         """Call symmetry_`what`; arrays are inputs and zeroed outputs, all contiguous and of the vectors' dtype.
+
+        Args:
+            what: name of the entry point.
+            vectors: r_ij, [E, 3].
+            arrays: its other arrays.
+            members: its last argument, where it has one.
 
         Raises:
             MemoryError: the kernel got no memory for its work space.
         """
         graph, plan = self.graph, self.plan
-        kernel = _function(f"symmetry_{what}_{'f64' if vectors.dtype == torch.float64 else 'f32'}", 11 + len(arrays))
+        last = () if members is None else (members,)
+        name = f"symmetry_{what}_{'f64' if vectors.dtype == torch.float64 else 'f32'}"
+        kernel = _function(name, 11 + len(arrays), len(last))
         i, j, numbers = graph.i.contiguous(), graph.j.contiguous(), graph.numbers.contiguous()
         vectors = vectors.contiguous()
         threads = torch.get_num_threads() if len(i) > FEW_EDGES else 1
@@ -111,6 +153,7 @@ class _Work:
             threads,
             vectors.data_ptr(),
             *(a.data_ptr() for a in arrays),
+            *last,
         )
         if failed:
             raise MemoryError("symmetry functions: no memory for the work space of the neighbours")
@@ -204,12 +247,12 @@ def _curvature(work: _Work, cotangent: Tensor, vectors: Tensor, tangent: Tensor)
 
 
 @functools.cache
-def _function(name: str, n_arguments: int) -> Any:
+def _function(name: str, n_arguments: int, n_counts: int) -> Any:
     """The entry point with the types of its arguments: pointers and counts, all 64 bits but the number of threads."""
     found = getattr(library(), name)
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     head = [pointer, count, pointer, count, count, pointer, pointer, pointer, count, ctypes.c_int]
-    found.argtypes = head + [pointer] * (n_arguments - len(head))
+    found.argtypes = head + [pointer] * (n_arguments - len(head)) + [count] * n_counts
     found.restype = ctypes.c_int
     return found
 
