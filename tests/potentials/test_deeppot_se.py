@@ -130,7 +130,8 @@ def naive_energy(potential, structures):
         t /= float(potential.n_c)
         d = (t.T @ t[:, : s.axis]).ravel()
         body, last = potential.fitting[of[a]]
-        out = [last.weight.detach().numpy() @ net(body, y) for y in (d, 0 * d)]
+        nu, tau = potential.descriptor_mean[of[a]].numpy(), potential.descriptor_spread[of[a]].numpy()
+        out = [last.weight.detach().numpy() @ net(body, (y - nu) / tau) for y in (d, 0 * d)]
         energies.append(float(potential.energy_scale) * float((out[0] - out[1])[0]) - 3.0)
     return torch.tensor(energies, dtype=torch.float64)
 
@@ -162,6 +163,23 @@ def test_statistics_are_those_of_the_training_set():
         torch.testing.assert_close(potential.spread[p, 1], angular.square().mean().sqrt())
     edges, atoms = sum(len(g.i) for g in graphs), sum(g.n_atoms for g in graphs)
     assert float(potential.n_c) == pytest.approx(edges / atoms)
+
+
+def test_descriptors_that_the_fitting_nets_see_are_standardised():
+    potential = ready()
+    for p in range(2):
+        seen = []
+        for k in (11, 12):
+            graph = graph_of(titania(k), potential)
+            position = potential.position(graph.numbers)
+            d = potential.descriptors(graph, position)[position == p].detach()
+            seen.append((d - potential.descriptor_mean[p]) / potential.descriptor_spread[p])
+        seen = torch.cat(seen)
+        torch.testing.assert_close(seen.mean(0), torch.zeros(60).double(), rtol=0, atol=1e-9)
+        spread = seen.std(0, correction=0)
+        assert (spread < 1 + 1e-9).all()
+        assert (spread[potential.descriptor_spread[p] > potential.descriptor_spread[p].min()] > 1 - 1e-9).all()
+        assert spread.median() > 0.5
 
 
 def test_n_c_is_stored_and_a_given_one_is_kept(tmp_path):

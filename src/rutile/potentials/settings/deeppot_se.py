@@ -26,7 +26,7 @@ class TableSize(Settings):
 class DeepPotSESettings(NetworkSettings):
     """DeepPot-SE with radial and angular information (se_e2_a): embedding nets of the distance, fitting nets."""
 
-    TRAINING: ClassVar[dict[str, Any]] = {}
+    TRAINING: ClassVar[dict[str, Any]] = {"optimizer": {"name": "adam", "learning_rate": 0.0003}, "batch_size": 4}
     """What suits it in the train task: settings that hold unless others are given."""
 
     name: Literal["deeppot_se"] = "deeppot_se"
