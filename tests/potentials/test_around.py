@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from rutile import load
 from rutile.core.errors import ElementError, SettingsError
 from rutile.core.units import BOHR, COULOMB, HARTREE
 from rutile.graph.graph import build_graph, within
@@ -18,6 +19,7 @@ from rutile.potentials.catalogue import make
 from rutile.potentials.combine import Sum
 from rutile.potentials.dispersion import Dispersion
 from rutile.potentials.evaluate import evaluate
+from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.parts.repulsion import zbl
 from rutile.potentials.settings import BehlerSettings, DispersionSettings, PotentialSettings, SumSettings, ZBLSettings
 from rutile.potentials.zbl import ZBL
@@ -171,3 +173,13 @@ def test_networks_repel_at_contact_whatever_their_weights_and_only_there():
         assert float(evaluate(with_core, near).energy) > 10.0  # eV
         assert float(evaluate(with_core, near).forces[1, 0]) > 10.0
         assert torch.equal(evaluate(with_core, far).forces, evaluate(without, far).forces)
+
+
+def test_a_trained_model_with_dispersion_on_top_is_saved_and_loaded(tmp_path):
+    network = make(BehlerSettings.model_validate(SMALL), OXIDE, 3, ("pbe",))
+    network.set_reference_energies({8: -430.0, 22: -1600.0})
+    a = random_structure(4, [8, 22, 8, 8])
+    separate = evaluate(network, a).energy + evaluate(make(DispersionSettings(), OXIDE), a).energy
+    dispersion = make(DispersionSettings(), OXIDE, modes=network.modes)
+    Model([Sum.of([network, dispersion])], ModelInfo(elements=OXIDE)).save(tmp_path / "both.rutile")
+    assert float(load(tmp_path / "both.rutile").evaluate(a).energy) == pytest.approx(float(separate), abs=1e-9)
