@@ -1,10 +1,24 @@
 """Cartesian tensors: against matrix algebra, under rotations and mirrors, and their variances."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 
-from rutile.potentials.parts.cartesian import COUPLINGS, couple, directions, normalise, pack, squared_norm, unpack
+from rutile.potentials.parts.cartesian import (
+    COUPLINGS,
+    couple,
+    coupling_constants,
+    directions,
+    normalise,
+    pack,
+    squared_norm,
+    unpack,
+)
 from rutile.testing.strategies import random_rotation
+
+SPEC = Path(__file__).resolve().parents[2].parent / "shared" / "spec" / "ref_flagship.py"
 
 
 def features(n, channels=3, seed=0):
@@ -54,6 +68,29 @@ def test_couplings_by_matrix_algebra():
         torch.testing.assert_close(couple(name, x, y), value, msg=name)
     with pytest.raises(ValueError, match="no coupling"):
         couple("111", x, y)
+
+
+def test_couplings_by_their_constants():
+    """Sums over components, with scalars as one component."""
+    x, y = features(4), features(4, seed=1)
+    x[0], y[0] = x[0][:, None], y[0][:, None]
+    for name in COUPLINGS:
+        z = torch.einsum("mab,nak,nbk->nmk", coupling_constants(name), x[int(name[0])], y[int(name[1])])
+        flat = couple(name, {**x, 0: x[0][:, 0]}, {**y, 0: y[0][:, 0]})
+        torch.testing.assert_close(z.reshape(flat.shape), flat, msg=name)
+
+
+@pytest.mark.skipif(not SPEC.exists(), reason="no specification beside the checkout")
+def test_agrees_with_the_specification():
+    spec = importlib.util.spec_from_file_location("ref_flagship", SPEC)
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    x, y = features(4), features(4, seed=1)
+    for name in COUPLINGS:
+        torch.testing.assert_close(couple(name, x, y), reference.couple(name, x, y), rtol=1e-12, atol=1e-12, msg=name)
+    torch.testing.assert_close(unpack(x[2]), reference.mat(x[2]), rtol=1e-12, atol=1e-12)
+    for rank, f in reference.snorm(x).items():
+        torch.testing.assert_close(normalise(x)[rank], f, rtol=1e-12, atol=1e-12)
 
 
 def test_couplings_turn_with_the_world():

@@ -3,7 +3,7 @@
 State of atom i, with C channels each: scalars s, vectors v, symmetric traceless tensors t (`parts.cartesian`), stacked
 as nine components. An edge is described by its nine direction components Y_m and K radial functions
 
-    b_k(r) = sin(k pi r / r_c) / r  exp(1 - 1/(1 - (r/r_c)^4)),    all derivatives 0 at r_c,
+    b_k(r) = sin(k pi r / r_c) / r  exp(-u/(1 - u)),  u = (r / r_c)^4:  all derivatives 0 at r_c,
 
 each scaled by the training set so that sum_j b_k^2 has mean 1. One layer, with x = the state after `normalised`:
 
@@ -31,8 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rutile.graph.graph import Graph
-from rutile.potentials.parts.cartesian import COUPLINGS, coupling_constants, directions
-from rutile.potentials.parts.cutoff import cutoff
+from rutile.potentials.parts.cartesian import COUPLINGS, coupling_constants, direction_constants, stacked_directions
 from rutile.potentials.parts.dense import SILU_GAIN, Dense
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.network import NetworkPotential
@@ -40,8 +39,6 @@ from rutile.potentials.parts.padded import pad_edges
 from rutile.potentials.settings import AnataseSettings
 
 SIZE = (1, 3, 5)
-RANK = (0, 1, 1, 1, 2, 2, 2, 2, 2)
-"""Rank of each of the nine components."""
 SQUARES = ("000", "110", "220", "011", "121", "022", "112", "222")
 """Couplings of a feature with itself that differ, by rank of the result."""
 
@@ -59,6 +56,7 @@ class Anatase(NetworkPotential):
     name = "anatase"
     knows_modes = True
     radial_scale: Tensor
+    directions: Tensor
 
     def __init__(
         self,
@@ -83,11 +81,13 @@ class Anatase(NetworkPotential):
         self.out = Dense(settings.readout, 1, generator, gain=SILU_GAIN)
         scale = torch.ones(len(self.distinct), settings.radial, dtype=torch.float64)
         self.register_buffer("radial_scale", scale)
+        self.register_buffer("directions", direction_constants(), persistent=False)
 
     def radial(self, r: Tensor, r_c: float) -> Tensor:
         """b_k of distances [E] before the scale, [E, K]."""
         k = torch.arange(1, self.n_radial + 1, dtype=r.dtype, device=r.device)
-        fade = cutoff("exp", (r / r_c).square(), 1.0)
+        u = (r / r_c).square().square()
+        fade = torch.exp(-u / (1 - u).clamp_min(1e-3))  # underflows to 0 before the clamp is felt
         return torch.sin(r.unsqueeze(-1) * (k * (math.pi / r_c))) * (fade / r).unsqueeze(-1)
 
     def learn_statistics(self, graphs: Iterable[Graph]) -> None:
@@ -105,10 +105,9 @@ class Anatase(NetworkPotential):
         padded = pad_edges(graph, r_c)
         r = padded.vectors.square().sum(1).sqrt()
         b = self.radial(r, r_c) * self.radial_scale[self.distinct.index(r_c)]
-        y = directions(padded.vectors / r.unsqueeze(-1))
-        stacked = torch.cat([y[0], y[1].squeeze(-1), y[2].squeeze(-1)], 1)
+        y = stacked_directions(padded.vectors / r.unsqueeze(-1), self.directions)
         shape = (graph.n_atoms, padded.n_places, -1)
-        parts = stacked.split(self.split, 1)
+        parts = y.split(self.split, 1)
         return [(part.unsqueeze(-1) * b.unsqueeze(1)).reshape(shape) for part in parts], padded.j
 
     def outputs(self, graph: Graph, position: Tensor) -> Tensor:
@@ -134,10 +133,17 @@ class Layer(nn.Module):
         last: only scalars are wanted.
     """
 
+    rank: Tensor
+    average: Tensor
+
     def __init__(
         self, settings: AnataseSettings, generator: torch.Generator | None, *, first: bool, last: bool
     ) -> None:
         super().__init__()
+        rank = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 2])
+        same = (rank[:, None] == rank).double()
+        self.register_buffer("rank", rank, persistent=False)
+        self.register_buffer("average", same / same.sum(1, keepdim=True), persistent=False)
         c, e = settings.channels, settings.embedding
         self.last = last
         self.messages = Messages(settings, generator, first=first)
@@ -163,16 +169,18 @@ class Layer(nn.Module):
         n, c = s.shape
         s0 = s * torch.rsqrt(1 + s.square().mean(1, keepdim=True))
         film = 1 + self.film(kind).view(n, 3, c).transpose(0, 1)
-        a = normalised(self.messages(kind if e is None else s0, e, edges, j)) * spread(film, RANK)
+        a = normalised(self.messages(kind if e is None else s0, e, edges, j), self.average)
+        a = a * film.index_select(0, self.rank)
         b, d = self.products(a)
         (a0, a_rest), (b0, b_rest) = a.split((1, 8)), b.split((1, 8))
         o = self.update(functional.silu(self.hidden(torch.cat([s0, a0[0], b0[0], d, kind], 1))))
         if self.mix is None:
             return s + o, None
         change, gate = o.split((c, 2 * c), 1)
-        gate = spread(1 + gate.view(n, 2, c).transpose(0, 1), [rank - 1 for rank in RANK[1:]])
+        gate = (1 + gate.view(n, 2, c).transpose(0, 1)).index_select(0, self.rank[1:] - 1)
         new = self.mix(torch.cat([a_rest, b_rest], 2)) * gate
-        return s + change, normalised(new if self.skip is None or e is None else new + self.skip(e))
+        new = new if self.skip is None or e is None else new + self.skip(e)
+        return s + change, normalised(new, self.average[1:, 1:])
 
 
 class Messages(nn.Module):
@@ -224,10 +232,10 @@ class Messages(nn.Module):
 class Products(nn.Module):
     """B = all products of A with itself, D = the scalars of A and B: channel by channel, with learned weights."""
 
-    weights: Tensor
     first: Tensor
     second: Tensor
     constants: Tensor
+    dot: Tensor
 
     def __init__(self, channels: int, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -239,20 +247,18 @@ class Products(nn.Module):
         full = coupling_rows(list(SQUARES)).view(-1, 9, 9)
         folded = (full + full.transpose(1, 2))[:, pairs[0], pairs[1]] * torch.where(pairs[0] == pairs[1], 0.5, 1.0)
         self.register_buffer("constants", 0.5 * folded, persistent=False)  # [24, 45]
+        dot = torch.block_diag(*(torch.full((1, m), 0.5, dtype=torch.float64) for m in SIZE))
+        self.register_buffer("dot", dot, persistent=False)  # [3, 9]
 
     def forward(self, a: Tensor) -> tuple[Tensor, Tensor]:
         """A [9, N, C] -> B [9, N, C], D [N, C]."""
         _, n, c = a.shape
         pairs = a.index_select(0, self.first) * a.index_select(0, self.second)
-        z = (self.constants @ pairs.view(len(pairs), -1)).view(-1, n, c)
-        z = z * spread(
-            self.square.unsqueeze(1), [k for k, name in enumerate(SQUARES) for _ in range(SIZE[int(name[2])])]
-        )
-        scalars, vectors, tensors = z.split((3, 6, 15))
-        b = torch.cat(
-            [scalars.sum(0, keepdim=True), *(x.view(-1, m, n, c).sum(0) for x, m in ((vectors, 3), (tensors, 5)))]
-        )
-        return b, 0.5 * (a * b * spread(self.cube.unsqueeze(1), RANK)).sum(0)
+        scalars, vectors, tensors = (self.constants @ pairs.view(len(pairs), -1)).split((3, 6, 15))
+        parts = ((scalars, 1, slice(0, 3)), (vectors, 3, slice(3, 5)), (tensors, 5, slice(5, 8)))
+        b = torch.cat([(z.view(-1, m, n, c) * self.square[k, None, None]).sum(0) for z, m, k in parts])
+        dots = (self.dot @ (a * b).view(9, -1)).view(3, n, c)
+        return b, (dots * self.cube.unsqueeze(1)).sum(0)
 
 
 class RankDense(nn.Module):
@@ -292,15 +298,12 @@ def coupling_rows(names: Sequence[str]) -> Tensor:
     return torch.cat(blocks)
 
 
-def normalised(x: Tensor) -> Tensor:
-    """Features x / sqrt(1 + mean over channels of |x|^2/(2l+1)), by rank; [9, N, C], or [8, N, C] without scalars."""
-    size = x.square().mean(2)
-    parts = size.split((1, 3, 5) if len(x) == 9 else (3, 5))
-    factor = torch.cat([torch.rsqrt(1 + part.mean(0, keepdim=True)).expand_as(part) for part in parts])
-    return x * factor.unsqueeze(-1)
+def normalised(x: Tensor, average: Tensor) -> Tensor:
+    """Features x / sqrt(1 + mean over channels of |x|^2/(2l+1)), by rank.
 
-
-def spread(x: Tensor, index: Sequence[int]) -> Tensor:
-    """Rows of x, repeated as the ascending index says."""
-    rows = x.unbind(0)
-    return torch.stack([rows[k] for k in index])
+    Args:
+        x: components one after the other, [m, N, C].
+        average: of the components of a rank, [m, m].
+    """
+    size = average @ x.square().mean(2)
+    return x * torch.rsqrt(1 + size).unsqueeze(-1)
