@@ -5,6 +5,7 @@ from itertools import chain
 
 import pytest
 import torch
+from ase import Atoms
 from pydantic import ValidationError
 from torch.nn.functional import silu
 
@@ -15,11 +16,21 @@ from rutile.potentials.catalogue import make
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.parts.cartesian import COUPLINGS, couple, directions, normalise
 from rutile.potentials.settings import AnataseSettings
-from rutile.structures.structures import concatenate
+from rutile.structures.structures import Structures, concatenate
 from rutile.testing.potential_contract import potential_contract
 from rutile.testing.strategies import random_structure
 
-TINY = {"channels": 3, "radial": 4, "sources": 2, "hidden": 5, "embedding": 3, "readout": 4, "cutoffs": (4.0, 4.0)}
+TINY = {
+    "channels": 3,
+    "radial": 4,
+    "sources": 2,
+    "hidden": 5,
+    "embedding": 3,
+    "waves": 4,
+    "radial_hidden": 5,
+    "readout": 4,
+    "cutoffs": (4.0, 4.0),
+}
 TestLight = potential_contract(lambda: make(AnataseSettings(**TINY), (8, 22), seed=0), n_atoms=5)
 GAIN = 1.6765
 
@@ -42,10 +53,11 @@ def by_rank(x):
 def messages(m, x, potential, vector, r_c):
     """What one neighbour adds to A before the mixing: rank -> [2l + 1, couplings K Q]."""
     r = vector.norm()
-    u = (r / r_c) ** 4
-    k = torch.arange(1, potential.n_radial + 1, dtype=torch.float64)
-    b = torch.sin(k * math.pi * r / r_c) / r * torch.exp(1 - 1 / (1 - u))
-    b = b * potential.radial_scale[potential.distinct.index(r_c)]
+    u, k = (r / r_c) ** 4, potential.distinct.index(r_c)
+    first, _, second, _, third = potential.radial[k]
+    waves = torch.stack([2 * torch.sin(n * math.pi * r / r_c) / r for n in range(1, potential.n_waves + 1)])
+    b = dense(third, silu(dense(second, silu(dense(first, waves)), GAIN)), GAIN)
+    b = b * torch.exp(1 - 1 / (1 - u)) / potential.spread[k]
     y = {rank: f[0] for rank, f in directions(vector[None] / r).items()}
     out = {0: [], 1: [], 2: []}
     for name in [name for names in m.names for name in names]:
@@ -121,15 +133,12 @@ def test_light_and_full_use_the_couplings_they_name():
     assert sorted({*COUPLINGS} - {*used["light"]}) == ["121", "220", "222"]
 
 
-def test_radial_functions_have_unit_square_sums_after_the_statistics():
-    potential = make(AnataseSettings(**TINY), (8, 22))
-    batch = structures()
-    graph = build_graph(batch, find_edges(batch, 4.0))
-    potential.learn_statistics([graph])
-    ((whole, _),) = [potential.edge_features(graph, 4.0)]
-    basis = torch.cat(whole, 2).view(graph.n_atoms, -1, 9, 4)
-    sums = basis[:, :, 0].square().sum(1).mean(0)
-    torch.testing.assert_close(sums, torch.ones_like(sums))
+def test_statistics_count_neighbours():
+    """A dimer at half the cutoff of 4 and beyond that of 1.5: one neighbour with f = exp(-1/15), and none."""
+    potential = make(AnataseSettings(**TINY | {"cutoffs": (1.5, 4.0)}), (8, 22))
+    pair = Structures.from_ase(Atoms("OTi", [(0, 0, 0), (0, 0, 2)]))
+    potential.learn_statistics([build_graph(pair, find_edges(pair, potential.cutoff))])
+    torch.testing.assert_close(potential.spread, torch.tensor([1.0, math.exp(-1 / 15)], dtype=torch.float64))
 
 
 def test_sizes_fill_in_and_give_way():

@@ -1,11 +1,12 @@
 """Anatase: a network of scalars, vectors and rank-2 tensors in which sums over neighbours are matrix products.
 
 State of atom i, with C channels each: scalars s, vectors v, symmetric traceless tensors t (`parts.cartesian`), stacked
-as nine components. An edge is described by its nine direction components Y_m and K radial functions
+as nine components. An edge is described by its nine direction components Y_m and K learned radial functions
 
-    b_k(r) = sin(k pi r / r_c) / r  exp(-u/(1 - u)),  u = (r / r_c)^4:  all derivatives 0 at r_c,
+    b_k(r) = a f(r) network_k(sin(n pi r / r_c) / r for n = 1, 2, ..),   f = exp(-u/(1 - u)),  u = (r / r_c)^4,
 
-each scaled by the training set so that sum_j b_k^2 has mean 1. One layer, with x = the state after `normalised`:
+the same in all layers of one cutoff; all derivatives of f vanish at r_c, and a makes sum_j (a f)^2 = 1 in the mean of
+the training set. One layer, with x = the state after `normalised`:
 
     G_i^{mk,aq} = sum_j b_k(r_ij) Y_m(r_ij) X_j^{aq}              X = W_x x: Q channels of all components a
     A_i^l  = n[ sum over couplings (l1, l2 -> l) and k, q of W^{kq} (G coupled) ] (1 + film(Z_i, mode))
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ class Anatase(NetworkPotential):
 
     name = "anatase"
     knows_modes = True
-    radial_scale: Tensor
+    spread: Tensor
     directions: Tensor
 
     def __init__(
@@ -69,7 +71,7 @@ class Anatase(NetworkPotential):
         self.cutoffs = settings.cutoffs
         self.cutoff = max(self.cutoffs)
         self.distinct = sorted(set(self.cutoffs))
-        self.n_radial = settings.radial
+        self.n_waves = settings.waves
         self.split = (4, 5) if settings.couplings == "light" else (9,)
         self.embedding = ElementEmbedding(self.elements, len(self.modes), settings.embedding, generator)
         self.start = Dense(settings.embedding, settings.channels, generator)
@@ -79,32 +81,28 @@ class Anatase(NetworkPotential):
         )
         self.hidden = Dense(settings.channels * (last + 1) + settings.embedding, settings.readout, generator)
         self.out = Dense(settings.readout, 1, generator, gain=SILU_GAIN)
-        scale = torch.ones(len(self.distinct), settings.radial, dtype=torch.float64)
-        self.register_buffer("radial_scale", scale)
+        widths = (settings.waves, settings.radial_hidden, settings.radial_hidden, settings.radial)
+        self.radial = nn.ModuleList(radial_network(widths, generator) for _ in self.distinct)
+        self.register_buffer("spread", torch.ones(len(self.distinct), dtype=torch.float64))
         self.register_buffer("directions", direction_constants(), persistent=False)
 
-    def radial(self, r: Tensor, r_c: float) -> Tensor:
-        """b_k of distances [E] before the scale, [E, K]."""
-        k = torch.arange(1, self.n_radial + 1, dtype=r.dtype, device=r.device)
-        u = (r / r_c).square().square()
-        fade = torch.exp(-u / (1 - u).clamp_min(1e-3))  # underflows to 0 before the clamp is felt
-        return torch.sin(r.unsqueeze(-1) * (k * (math.pi / r_c))) * (fade / r).unsqueeze(-1)
-
     def learn_statistics(self, graphs: Iterable[Graph]) -> None:
-        """Scale of each radial function, by cutoff: sum_j b_k(r_ij)^2 becomes 1 in the mean over the atoms."""
-        sums, n = torch.zeros_like(self.radial_scale), 0
+        """Root of the mean number of neighbours, counted with the weights f^2, of each cutoff."""
+        sums, n = torch.zeros_like(self.spread), 0
         for graph in graphs:
             n += graph.n_atoms
             r = graph.vectors.to(sums.dtype).norm(dim=1)
-            for k, r_c in enumerate(self.distinct):
-                sums[k] += self.radial(r, r_c).square().sum(0)
-        self.radial_scale.copy_(torch.where(sums > 0, sums / max(n, 1), torch.ones_like(sums)).rsqrt())
+            sums += torch.stack([fade(r, r_c).square().sum() for r_c in self.distinct])
+        self.spread.copy_(torch.where(sums > 0, sums / max(n, 1), torch.ones_like(sums)).sqrt())
 
     def edge_features(self, graph: Graph, r_c: float) -> tuple[list[Tensor], Tensor]:
         """b_k Y_m of all places in parts of 4 and 5 or all 9 components, each [N, M, .. K]; neighbours [N * M]."""
         padded = pad_edges(graph, r_c)
         r = padded.vectors.square().sum(1).sqrt()
-        b = self.radial(r, r_c) * self.radial_scale[self.distinct.index(r_c)]
+        k = self.distinct.index(r_c)
+        n = torch.arange(1, self.n_waves + 1, dtype=r.dtype, device=r.device)
+        waves = torch.sin(r.unsqueeze(1) * (n * (math.pi / r_c))) * (2 / r).unsqueeze(1)
+        b = self.radial[k](waves) * (fade(r, r_c) / self.spread[k]).unsqueeze(1)
         y = stacked_directions(padded.vectors / r.unsqueeze(-1), self.directions)
         shape = (graph.n_atoms, padded.n_places, -1)
         parts = y.split(self.split, 1)
@@ -275,6 +273,21 @@ class RankDense(nn.Module):
         v, t = x.split((3, 5))
         mixed = [self.vectors(v.reshape(3 * n, -1)), self.tensors(t.reshape(5 * n, -1))]
         return torch.cat(mixed).view(8, n, -1)
+
+
+def radial_network(widths: Sequence[int], generator: torch.Generator | None) -> nn.Sequential:
+    """Dense layers with SiLU between them."""
+    layers: list[nn.Module] = []
+    for k, (n_in, n_out) in enumerate(pairwise(widths)):
+        layers += [nn.SiLU()] * (k > 0)
+        layers.append(Dense(n_in, n_out, generator, bias=k < len(widths) - 2, gain=SILU_GAIN if k else 1.0))
+    return nn.Sequential(*layers)
+
+
+def fade(r: Tensor, r_c: float) -> Tensor:
+    """The weight f = exp(-u/(1 - u)) with u = (r/r_c)^4, 0 from r_c on, of distances of any shape."""
+    u = (r / r_c).square().square()
+    return torch.exp(-u / (1 - u).clamp_min(1e-3))  # underflows to 0 before the clamp is felt
 
 
 def coupling_rows(names: Sequence[str]) -> Tensor:

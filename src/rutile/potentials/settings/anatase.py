@@ -40,7 +40,11 @@ class AnataseSettings(NetworkSettings):
     cutoffs: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(5.0, 5.0), min_length=1)
     """Cutoff of each layer (Angstrom); atoms feel each other up to their sum."""
     radial: int = Field(default=8, ge=1)
-    """Radial functions of an edge."""
+    """Radial functions of an edge, learned by a network."""
+    waves: int = Field(default=8, ge=1)
+    """Waves sin(n pi r / cutoff) / r that this network is given."""
+    radial_hidden: int = Field(default=32, ge=1)
+    """Width of its two hidden layers."""
     sources: int = Field(default=8, ge=1)
     """Channels that an atom shows its neighbours, combinations of its own; each meets every radial function."""
     couplings: Literal["light", "full"] = "light"
