@@ -9,6 +9,7 @@ from ase import Atoms
 from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.catalogue import make
+from rutile.potentials.combine import Mean, mean
 from rutile.potentials.evaluate import evaluate, evaluate_members
 from rutile.potentials.parts import native, symmetry_native
 from rutile.potentials.parts.descriptor_networks import DescriptorNetworks
@@ -106,6 +107,16 @@ def test_members_of_other_settings_keep_their_places():
     assert [p for p, _ in described] == mixed
     for potential, descriptors in described:
         torch.testing.assert_close(descriptors, potential.describe(graph))
+
+
+@pytest.mark.parametrize("kind", ["whitened", "ani"])
+def test_the_mean_computes_descriptors_once(kind, monkeypatch):
+    members, structures = committee(*KINDS[kind], 3), batch((8, 22))
+    expected = mean([evaluate(m, structures) for m in members])
+    calls, describe = [], type(members[0]).describe
+    monkeypatch.setattr(type(members[0]), "describe", lambda self, graph: calls.append(1) or describe(self, graph))
+    assert_same(evaluate(Mean(members), structures), expected)
+    assert len(calls) == 1
 
 
 def test_trained_further_is_evaluated_anew():

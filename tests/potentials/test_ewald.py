@@ -15,7 +15,7 @@ from rutile.graph.neighbors import find_edges
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.parts.ewald import coulomb
 from rutile.structures.structures import Structures, concatenate
-from rutile.testing.potential_contract import STENCIL, assert_slope, cluster, repeat, slope
+from rutile.testing.potential_contract import STENCIL, STEP, assert_slope, cluster, repeat, slope
 from rutile.testing.strategies import random_structure
 
 SPEC = Path(__file__).resolve().parents[2].parent / "shared" / "spec" / "misc_vectors.json"
@@ -96,7 +96,7 @@ def test_forces_and_stress_are_derivatives(pbc):
     generator = torch.Generator().manual_seed(0)
     way = torch.randn(a.positions.shape, generator=generator, dtype=torch.float64)
     p = evaluate(Charges(), a)
-    moved = concatenate(a.replace(positions=a.positions + s * way) for s in STENCIL)
+    moved = concatenate(a.replace(positions=a.positions + s * STEP * way) for s in STENCIL)
     assert_slope(slope(evaluate(Charges(), moved).energy.unbind()), -p.forces * way)
     torch.testing.assert_close(p.forces.sum(0), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-8)
     if not all(pbc):
@@ -105,7 +105,7 @@ def test_forces_and_stress_are_derivatives(pbc):
     e = 0.5 * (e + e.T)
     one = torch.eye(3, dtype=torch.float64)
     strained = concatenate(
-        a.replace(positions=a.positions @ (one + s * e), cell=a.cell @ (one + s * e)) for s in STENCIL
+        a.replace(positions=a.positions @ f, cell=a.cell @ f) for f in (one + s * STEP * e for s in STENCIL)
     )
     assert_slope(slope(evaluate(Charges(), strained).energy.unbind()), p.stress[0] * e * a.volume[0])
 

@@ -272,7 +272,8 @@ def test_models_of_every_format_load_for_ever(path):
     torch.testing.assert_close(p.energy, double(expected["energy"]), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(p.forces, double(expected["forces"]), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(p.stress, double(expected["stress"]), rtol=1e-9, atol=1e-10)
-    assert model.info.model_dump(mode="json") == expected["info"]
+    info = model.info.model_dump(mode="json")
+    assert {key: info[key] for key in expected["info"]} == expected["info"]  # later versions know more of a model
 
 
 def test_the_present_format_is_among_them():

@@ -26,7 +26,7 @@ from rutile.testing.potential_contract import potential_contract
 
 def small(modes=("",), seed=0, **settings):
     """A potential that is quick to evaluate."""
-    sizes = {"channels": 8, "bond_channels": 4, "hidden": 8, "n_radial": 6}
+    sizes = {"channels": 8, "bond_channels": 4, "hidden": 8, "n_radial": 6, "zbl": False}
     return make(TeaNetSettings(**(sizes | settings)), (8, 22), seed, modes)
 
 
@@ -198,7 +198,7 @@ def test_one_layer_feels_angles():
         graph = graph_of(Atoms("TiO2", [(0, 0, 0), (2.2, 0, 0), far]), 3.0)
         assert len(graph.i) == 4
         energies.append(p(graph)[0].item())
-    assert np.abs(np.diff(energies)).min() > 1e-4
+    assert np.abs(np.diff(energies)).min() > 1e-5  # of a network that is quiet at first
 
 
 # --- smoothness ------------------------------------------------------------------------------------------------------
@@ -217,6 +217,7 @@ def roughness(p, radius):
 
 @pytest.mark.parametrize("radius", [3.0, 4.0, 6.0])
 def test_four_derivatives_are_bounded_across_each_cutoff(radius, monkeypatch):
+    monkeypatch.setattr(teanet, "QUIET", 1.0)
     p = small()
     assert roughness(p, radius) < 1.2
     monkeypatch.setattr(teanet, "cutoff", lambda _, r, r_c: cutoff("poly2", r, r_c))

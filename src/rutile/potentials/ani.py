@@ -141,7 +141,7 @@ class Aev(nn.Module):
         fp, fq = (cutoff(s.cutoff_function, x, s.angular_cutoff) for x in (p, q))
         distance = torch.exp(-s.angular_eta * (0.5 * (p + q)[:, None] - self.angular_shifts) ** 2)
         distance = distance * (fp * fq)[:, None]
-        angle = 2.0 * self.half(((u * v).sum(1) / (p * q))[:, None])[0] ** s.zeta
+        angle = 2.0 * self.turned(((u * v).sum(1) / (p * q))[:, None])[0] ** s.zeta
         angular = _summed(
             _outer(distance, angle), graph.i[a] * self.n_pairs + self.pair[slot[a], slot[b]], n * self.n_pairs
         )
@@ -207,7 +207,7 @@ class Aev(nn.Module):
         for atoms, edges in chunks_of_centres(i, graph.n_atoms, TRIPLETS_AT_ONCE):
             yield near[edges], *triplets(i[edges] - atoms.start, atoms.stop - atoms.start)
 
-    def half(self, cos: Tensor) -> tuple[Tensor, Tensor]:
+    def turned(self, cos: Tensor) -> tuple[Tensor, Tensor]:
         """(1 + cos(t - t_s)) / 2, always above 0.02, and its derivative in cos t_ijk [T, 1], [T, n_t] each."""
         x = DAMPING * cos
         sin, c, s = torch.sqrt(1.0 - x * x), torch.cos(self.angles), torch.sin(self.angles)
@@ -222,7 +222,7 @@ class _Triplets:
         self.u, self.v, self.p, self.q = vectors[a], vectors[b], r[a, None], r[b, None]
         f, slope = cutoff_and_slope(settings.cutoff_function, r[:, None], settings.angular_cutoff)
         cos = (self.u * self.v).sum(1, keepdim=True) / (self.p * self.q)
-        half, half_slope = aev.half(cos)
+        half, half_slope = aev.turned(cos)
         power = half ** (settings.zeta - 1.0)
         angle, turn = 2.0 * power * half, (2.0 * settings.zeta) * power * half_slope  # and d angle / d cos
         step = 0.5 * (self.p + self.q) - aev.angular_shifts

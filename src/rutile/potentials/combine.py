@@ -16,6 +16,7 @@ from rutile.core.errors import SettingsError
 from rutile.graph.graph import Graph, within
 from rutile.potentials.catalogue import class_of
 from rutile.potentials.modes import modes_of
+from rutile.potentials.parts.descriptor_networks import DescriptorNetworks
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import Potential, Prediction
 from rutile.potentials.settings import SumSettings
@@ -117,8 +118,20 @@ class Mean(torch.nn.Module):
         self.modes = modes_of(members[0])
 
     def forward(self, graph: Graph) -> Tensor:
-        """Mean energy of each atom (eV), [N]."""
-        return torch.stack([member(graph) for member in self.members]).mean(0)
+        """Mean energy of each atom (eV), [N].
+
+        Members with the same descriptors compute them, and in the backward pass their derivatives, once.
+        """
+        known: dict[str, Tensor] = {}
+        energies = []
+        for member in self.members:
+            if isinstance(member, DescriptorNetworks):
+                if member.descriptor_key not in known:
+                    known[member.descriptor_key] = member.describe(graph)
+                energies.append(member.energies(known[member.descriptor_key], graph.numbers))
+            else:
+                energies.append(member(graph))
+        return torch.stack(energies).mean(0)
 
 
 @dataclass(frozen=True)

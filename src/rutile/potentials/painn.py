@@ -34,7 +34,7 @@ from rutile.potentials.parts.cutoff import cutoff
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.network import NetworkPotential
-from rutile.potentials.parts.pairs import Pairs, pairs_of, sum_directions, sum_neighbors
+from rutile.potentials.parts.pairs import Pairs, mean_neighbors, pairs_of, sum_directions, sum_neighbors
 from rutile.potentials.parts.radial import bessel
 from rutile.potentials.settings import PaiNNSettings
 
@@ -88,11 +88,8 @@ class PaiNN(NetworkPotential):
         return out
 
     def learn_statistics(self, graphs: Iterable[Graph]) -> None:
-        """The mean number of neighbours."""
-        atoms = edges = 0
-        for graph in graphs:
-            atoms, edges = atoms + graph.n_atoms, edges + len(graph.i)
-        self.mean_neighbors.fill_(max(edges / max(atoms, 1), 1.0))
+        """n, how many neighbours an atom has."""
+        self.mean_neighbors.fill_(mean_neighbors(graphs, self.cutoff_function, self.cutoff))
 
 
 class Message(nn.Module):
@@ -103,8 +100,9 @@ class Message(nn.Module):
         self.first = first
         parts = 2 if first else 3
         self.context = MLP((channels, channels, parts * channels), "silu", generator)
-        self.filter = nn.Parameter(torch.empty(radial + 1, parts * channels, dtype=torch.float64))
-        nn.init.xavier_normal_(self.filter, generator=generator)
+        weight = 0.2 * torch.randn(radial + 1, parts * channels, generator=generator, dtype=torch.float64)
+        weight[:radial] /= torch.arange(1, radial + 1, dtype=torch.float64).unsqueeze(1)  # smooth filters to begin with
+        self.filter = nn.Parameter(weight)
 
     def forward(self, s: Tensor, v: Tensor, pairs: Pairs, unit: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
         """New scalars [N, C] and vectors [N, 3, C].

@@ -18,6 +18,7 @@ Letters of shapes: N atoms, P pairs, K Gaussians, C channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -28,7 +29,7 @@ from rutile.potentials.parts.cutoff import cutoff
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.network import NetworkPotential
-from rutile.potentials.parts.pairs import Pairs, pairs_of, sum_neighbors
+from rutile.potentials.parts.pairs import Pairs, mean_neighbors, pairs_of, sum_neighbors
 from rutile.potentials.parts.radial import even_centers, gaussians
 from rutile.potentials.settings import SchNetSettings
 
@@ -61,6 +62,7 @@ class SchNet(NetworkPotential):
         channels = settings.features
         spacing = settings.cutoff / (settings.radial - 1)
         self.gamma = 0.5 / spacing**2
+        self.gain = (settings.radial / math.pi**0.5) ** 0.5  # mean square 1, as the weights of F expect
         self.register_buffer("centers", even_centers(0.0, settings.cutoff, settings.radial))
         self.register_buffer("mean_neighbors", torch.ones((), dtype=torch.float64))
         self.embedding = ElementEmbedding(self.elements, len(self.modes), channels, generator)
@@ -73,7 +75,7 @@ class SchNet(NetworkPotential):
         """The network's number for each atom, [N]."""
         pairs = pairs_of(graph)
         r = pairs.vectors.norm(dim=1)
-        basis = gaussians(r, self.centers, self.gamma)
+        basis = self.gain * gaussians(r, self.centers, self.gamma)
         scale = cutoff(self.cutoff_function, r, self.cutoff) * self.mean_neighbors.rsqrt()
         x = self.embedding(graph, position)
         for block in self.blocks:
@@ -82,11 +84,8 @@ class SchNet(NetworkPotential):
         return out
 
     def learn_statistics(self, graphs: Iterable[Graph]) -> None:
-        """The mean number of neighbours."""
-        atoms = edges = 0
-        for graph in graphs:
-            atoms, edges = atoms + graph.n_atoms, edges + len(graph.i)
-        self.mean_neighbors.fill_(max(edges / max(atoms, 1), 1.0))
+        """n, how many neighbours an atom has."""
+        self.mean_neighbors.fill_(mean_neighbors(graphs, self.cutoff_function, self.cutoff))
 
 
 class Interaction(nn.Module):

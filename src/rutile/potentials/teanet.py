@@ -50,6 +50,8 @@ from rutile.potentials.settings.teanet import TeaNetSettings
 
 PAIR = 16
 """Numbers that describe a pair of elements."""
+QUIET = 0.3
+"""Factor of the first weights of what is added to features and of what gives energies."""
 DENSITY = 0.06
 """Atoms per cubic Angstrom, for the number of neighbours before any training set is seen."""
 
@@ -110,6 +112,13 @@ def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.L
     return layer
 
 
+def quiet(network: MLP) -> MLP:
+    """The perceptron with a small last layer, so that the first energies and their slopes are small."""
+    with torch.no_grad():
+        network.layers[-1].weight.mul_(QUIET)  # type: ignore[operator]
+    return network
+
+
 def per_rank(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.ModuleList:
     """One map of channels for each rank."""
     return nn.ModuleList(linear(fan_in, fan_out, generator) for _ in range(3))
@@ -142,12 +151,12 @@ class Layer(nn.Module):
         self.to_bonds = per_rank(c, k, generator)
         self.ends = linear(c, h, generator)
         self.inner = MLP((8 * k + settings.n_radial, h), settings.activation, generator)
-        self.gates = MLP((h, 4 * k), settings.activation, generator)
+        self.gates = quiet(MLP((h, 4 * k), settings.activation, generator))
         self.from_scalars = linear(k, 3 * k, generator)
         self.from_vectors = linear(k, 2 * k, generator)
         self.to_atoms = per_rank(k, c, generator)
         self.keep = nn.ModuleList(linear(c, c, generator) for _ in range(2))
-        self.update = MLP((8 * c, h, 3 * c), settings.activation, generator)
+        self.update = quiet(MLP((8 * c, h, 3 * c), settings.activation, generator))
 
     def forward(self, state: State, bonds: Bonds, radial: Tensor, scale: Tensor) -> State:
         """The next state.
@@ -246,8 +255,8 @@ class TeaNet(NetworkPotential):
         self.pair = MLP((2 * PAIR, h, PAIR + 3), act, generator)
         self.first_bond = MLP((PAIR + self.n_radial, h, k), act, generator)
         self.layers = nn.ModuleList(Layer(settings, radius, generator) for radius in self.cutoffs)
-        self.atom_energy = MLP((c, h, 1), act, generator)
-        self.bond_energy = MLP((k, 1), act, generator)
+        self.atom_energy = quiet(MLP((c, h, 1), act, generator))
+        self.bond_energy = quiet(MLP((k, 1), act, generator))
         self.charge = MLP((c, h, 2), act, generator)
         expected = [expected_neighbors(radius) for radius in self.cutoffs]
         self.register_buffer("neighbors", torch.tensor(expected, dtype=torch.float64))

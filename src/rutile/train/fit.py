@@ -88,11 +88,14 @@ def fit(
 
     Raises:
         TrainingError: a loss or gradient is not finite (names structures; the last checkpoint stays), or no data.
-        SettingsError: `resume` with other settings than the checkpoint's.
+        SettingsError: `resume` with other settings than the checkpoint's, or the potential has no parameters.
         FileError: the folder cannot be written or read.
     """
     if len(train) == 0:
         raise TrainingError("no structures to train on: the split or force_limit left none")
+    if not any(p.requires_grad for p in potential.parameters()):
+        name = getattr(potential, "name", type(potential).__name__)
+        raise SettingsError(f"the potential {name!r} has nothing to train: make it a term of a sum with one that has")
     potential.to(DTYPES[settings.precision])
     run = _Run(potential, train, valid, settings, folder, reporter, identity or {}, reweighter or Uniform())
     if resume:

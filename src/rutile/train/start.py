@@ -214,7 +214,7 @@ def adapt(
     left = sum(p.numel() for p in potential.parameters() if p.requires_grad)
     if frozen or lora_rank is not None:
         reporter.info(f"{left} of {sum(p.numel() for p in potential.parameters())} parameters are trained")
-    if not left:
+    if frozen and not left:
         raise SettingsError("freeze: nothing remains to be trained")
 
 

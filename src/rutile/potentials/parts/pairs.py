@@ -8,12 +8,15 @@ Letters of shapes: N atoms, P pairs, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rutile.graph.graph import Graph
+from rutile.potentials.parts.cutoff import cutoff
+from rutile.potentials.parts.symmetry import CutoffName
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,21 @@ def pairs_of(graph: Graph) -> Pairs:
         chosen = torch.cat([chosen, own])
     i, j, vectors = (x.index_select(0, chosen) for x in (graph.i, graph.j, graph.vectors))
     return Pairs(i, j, vectors, n_mutual)
+
+
+def mean_neighbors(graphs: Iterable[Graph], name: CutoffName, r_c: float) -> float:
+    """Mean over atoms of sum_j f_c(r_ij)^2, at least 1: sums of f_c(r_ij) w_j with random w have that many <w^2>.
+
+    Args:
+        graphs: the training set.
+        name: cutoff function f_c.
+        r_c: its cutoff (Angstrom).
+    """
+    atoms, total = 0, 0.0
+    for graph in graphs:
+        atoms += graph.n_atoms
+        total += float(cutoff(name, graph.vectors.norm(dim=1), r_c).square().sum())
+    return max(total / max(atoms, 1), 1.0)
 
 
 def sum_neighbors(pairs: Pairs, x: Tensor, weight: Tensor) -> Tensor:

@@ -28,7 +28,12 @@ class DeepMDSettings(Settings):
     Its energy jumps where neighbours exchange rank or cross the cutoff; `deeppot_se` is the smooth successor.
     """
 
-    TRAINING: ClassVar[dict[str, Any]] = {}
+    TRAINING: ClassVar[dict[str, Any]] = {
+        "optimizer": {"name": "adam", "learning_rate": 0.001},
+        "batch_size": 4,
+        "epochs": 200,
+        "loss": {"energy": {"start": 0.02, "limit": 20.0}},
+    }
     """What suits it in the train task: settings that hold unless others are given."""
 
     name: Literal["deepmd"] = "deepmd"

@@ -14,7 +14,15 @@ from rutile.potentials.settings.network import NetworkSettings
 class PaiNNSettings(NetworkSettings):
     """PaiNN: equivariant message passing with scalar and vector features."""
 
-    TRAINING: ClassVar[dict[str, Any]] = {}
+    TRAINING: ClassVar[dict[str, Any]] = {
+        "optimizer": {"name": "adam", "learning_rate": 0.003},
+        "schedule": {"name": "cosine", "stop": 0.01},
+        "warmup": 50,
+        "batch_size": 4,
+        "epochs": 200,
+        "clip_norm": 10.0,
+        "ema": 0.99,
+    }
     """What suits it in the train task: settings that hold unless others are given."""
 
     name: Literal["painn"] = "painn"

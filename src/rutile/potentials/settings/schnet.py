@@ -14,7 +14,15 @@ from rutile.potentials.settings.network import NetworkSettings
 class SchNetSettings(NetworkSettings):
     """SchNet: continuous-filter convolutions, with scalar features that see distances only."""
 
-    TRAINING: ClassVar[dict[str, Any]] = {}
+    TRAINING: ClassVar[dict[str, Any]] = {
+        "optimizer": {"name": "adam", "learning_rate": 0.005},
+        "schedule": {"name": "cosine", "stop": 0.01},
+        "warmup": 50,
+        "batch_size": 4,
+        "epochs": 200,
+        "clip_norm": 10.0,
+        "ema": 0.99,
+    }
     """What suits it in the train task: settings that hold unless others are given."""
 
     name: Literal["schnet"] = "schnet"
@@ -27,5 +35,5 @@ class SchNetSettings(NetworkSettings):
     """Channels of an atom and of the filters."""
     interactions: int = Field(default=3, ge=1)
     """Number of interaction blocks; an atom sees as many cutoffs far."""
-    radial: int = Field(default=50, ge=2)
+    radial: int = Field(default=20, ge=2)
     """Number of Gaussians, evenly spaced from 0 to the cutoff, as wide (standard deviation) as they are apart."""

@@ -28,7 +28,7 @@ class TeaNetSettings(NetworkSettings):
     """Scalars and vectors on each bond; they set the cost, as there are many more bonds than atoms."""
     hidden: int = Field(default=64, ge=1)
     """Width of the hidden layer of each perceptron."""
-    n_radial: int = Field(default=12, ge=1)
+    n_radial: int = Field(default=8, ge=1)
     """Number of radial functions of the distance."""
     activation: ActivationName = "silu"
     """Activation of the perceptrons; the paper's is "softplus_integral"."""
