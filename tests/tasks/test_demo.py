@@ -97,3 +97,8 @@ def test_demo_writes_a_page_with_the_numbers_of_the_run(made_up, tmp_path):
     with (tmp_path / "out/run/metrics.csv").open() as file:
         assert len(file.readlines()) == 5, "four epochs after the header: the second call went on"
     assert more.energy_rmse != result.energy_rmse
+
+    other = demo.run(settings.model_copy(update={"seed": 1}), SilentReporter())
+    with (tmp_path / "out/run/metrics.csv").open() as file:
+        assert len(file.readlines()) == 4, "another split of the data: begun anew, not refused"
+    assert other.energy_rmse != more.energy_rmse

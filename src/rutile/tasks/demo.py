@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from rutile.core.errors import SettingsError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from rutile.starter import Polymorph
     from rutile.tasks.evaluate import EvaluateSettings
-    from rutile.tasks.train import TrainTaskSettings
+    from rutile.tasks.train import TrainResult, TrainTaskSettings
     from rutile.train.report import Section
 
 TABLE = "tio2_artrith_urban_2016"
@@ -43,7 +44,7 @@ class DemoSettings(Settings):
     """Folder for everything: data, training run, report.html. Run again with the same folder to train further."""
     starter: Path | None = None
     """Folder with another set made by scripts/tio2_starter.py collect. Default: the set that ships with rutile."""
-    epochs: int = Field(default=800, ge=1)
+    epochs: int = Field(default=400, ge=1)
     """Passes over the training structures."""
     seconds: Second = Field(default=270.0, gt=0)
     """Stop training after this long, whatever the epochs."""
@@ -104,7 +105,7 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     files = write_parts(settings)
     census = inspect.run(inspect.InspectSettings(files=[starter.path(settings.starter)]), reporter)
     reporter.info(f"2/5 training a Behler-Parrinello potential, at most {settings.seconds:g} s")
-    trained = train.run(train_settings(settings, files), reporter)
+    trained = train_or_begin_anew(train_settings(settings, files), reporter)
     reporter.info("3/5 evaluating it on structures that it has not seen")
     assessed = evaluate_settings(settings, files)
     assessment = evaluate.assess(assessed, reporter)
@@ -187,6 +188,19 @@ def train_settings(settings: DemoSettings, files: dict[str, Path]) -> TrainTaskS
         "seed": settings.seed,
     }
     return TrainTaskSettings.model_validate(job)
+
+
+def train_or_begin_anew(job: TrainTaskSettings, reporter: Reporter) -> TrainResult:
+    """Train; where the folder holds the run of another version or of other settings, from the beginning."""
+    from rutile.tasks import train
+
+    try:
+        return train.run(job, reporter)
+    except SettingsError as error:
+        if not job.resume:
+            raise
+        reporter.warn(f"{error}; the demo begins it anew")
+    return train.run(job.model_copy(update={"resume": False}), reporter)
 
 
 def evaluate_settings(settings: DemoSettings, files: dict[str, Path]) -> EvaluateSettings:
