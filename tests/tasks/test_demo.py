@@ -80,7 +80,8 @@ def test_demo_writes_a_page_with_the_numbers_of_the_run(made_up, tmp_path):
     potential = load_model(result.model).potential
     for atoms in read(tmp_path / "out/test.extxyz", ":"):
         p = evaluate(potential, Structures.from_ase(atoms))
-        errors.append((float(p.energy[0]) - atoms.info["REF_energy"]) / len(atoms))
+        if np.linalg.norm(atoms.arrays["REF_forces"], axis=1).max() < demo.LARGE:
+            errors.append((float(p.energy[0]) - atoms.info["REF_energy"]) / len(atoms))
     assert result.energy_rmse == pytest.approx(1000 * np.sqrt(np.mean(np.square(errors))), rel=1e-6)
     assert f"{result.energy_rmse:.4g}" in page
 
