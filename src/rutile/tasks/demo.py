@@ -102,7 +102,7 @@ def run(settings: DemoSettings, reporter: Reporter) -> DemoResult:
 def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     """The work of `run`, in a folder that exists."""
     from rutile import starter
-    from rutile.tasks import evaluate, inspect, train
+    from rutile.tasks import evaluate, inspect
 
     reporter.info(f"1/5 the starter set: {starter.path(settings.starter)}")
     files = write_parts(settings)
