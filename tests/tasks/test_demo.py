@@ -18,7 +18,7 @@ from rutile.structures.structures import Structures
 from rutile.tasks import demo
 from rutile.testing.toys import make_toy
 
-SECTIONS = ("Polymorphs", "Learning curves", "Parity", "Errors", "Worst frames", "Data", "Settings")
+SECTIONS = ("Polymorphs", "Learning curves", "Parity", "Errors", "Worst frames", "Dimers", "Data", "Settings")
 
 
 def parents() -> dict[str, Atoms]:

@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
+from pydantic import TypeAdapter
 
 from rutile.core.errors import ElementError, LabelError
 from rutile.core.reporting import SilentReporter
@@ -18,7 +19,7 @@ from rutile.potentials.catalogue import make
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.save import save_model
-from rutile.potentials.settings import BehlerSettings
+from rutile.potentials.settings import BehlerSettings, PotentialSettings
 from rutile.structures.structures import Structures
 from rutile.tasks.evaluate import EvaluateSettings, run
 
@@ -85,7 +86,7 @@ def test_known_errors_come_out(tmp_path):
     assert "250" in page
     assert "&lt;b&gt;My &amp; set&lt;/b&gt;" in page
     assert "<b>My" not in page
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 7
 
 
 def test_page_loads_nothing_from_outside(tmp_path):
@@ -138,3 +139,51 @@ def test_float32_agrees(tmp_path):
     rows = run(settings, SilentReporter()).errors
     assert rows[0].mae == pytest.approx(0.25, rel=1e-4)
     assert torch.get_default_dtype() == torch.float32
+
+
+def evaluated(tmp_path, potential: dict, **changes):
+    """Evaluation of random weights of a strong network on two frames, and the warnings."""
+    network = make(TypeAdapter(PotentialSettings).validate_python(potential), (8, 12), 1)
+    network.set_energy_scale(10.0)
+    save_model(tmp_path / "model.rutile", Model([network], ModelInfo(elements=(8, 12))))
+    images = structures(2)
+    for atoms in images:
+        atoms.info["REF_energy"] = 0.0
+    write(tmp_path / "data.extxyz", images)
+    settings = EvaluateSettings(
+        model=tmp_path / "model.rutile", data=[tmp_path / "data.extxyz"], out=tmp_path, **changes
+    )
+    reporter = SilentReporter()
+    return run(settings, reporter), reporter
+
+
+SCHNET = {"name": "schnet", "cutoff": 4.0, "features": 6, "interactions": 2, "radial": 6}
+
+
+def test_dimers_of_a_model_with_a_core_are_repulsive(tmp_path):
+    result, reporter = evaluated(tmp_path, SCHNET)
+    assert (result.dimers.pairs, result.dimers.repulsive, result.dimers.holes) == (3, 3, [])
+    assert "dimers: 3 of 3 pairs repulsive below 0.7 bond lengths" in reporter.messages
+    assert not reporter.warnings
+    page = result.report.read_text()
+    assert "<h2>Dimers</h2>" in page
+    assert "3 of 3 pairs are repulsive" in page
+
+
+def test_dimers_with_a_hole_are_told(tmp_path):
+    result, reporter = evaluated(tmp_path, SCHNET | {"zbl": False})
+    holes = result.dimers.holes
+    assert result.dimers.repulsive == 3 - len(holes) < 3
+    assert 0.0 < holes[0].distance <= 0.7 * holes[0].bond + 1e-9
+    (warning,) = reporter.warnings
+    assert f"{holes[0].pair} at {holes[0].distance:.2f} Å" in warning
+    assert "Pairs with a hole" in result.report.read_text()
+    stored = json.loads((tmp_path / "metrics.json").read_text())["dimers"]
+    assert stored["holes"][0]["pair"] == holes[0].pair
+
+
+def test_dimers_can_be_left_out(tmp_path):
+    result, reporter = evaluated(tmp_path, SCHNET | {"zbl": False}, dimers=False)
+    assert result.dimers is None
+    assert not reporter.warnings
+    assert "Dimers" not in result.report.read_text()

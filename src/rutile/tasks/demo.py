@@ -103,6 +103,7 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     """The work of `run`, in a folder that exists."""
     from rutile import starter
     from rutile.tasks import evaluate, inspect
+    from rutile.train.sections import dimers_section
 
     reporter.info(f"1/5 the starter set: {starter.path(settings.starter)}")
     files = write_parts(settings)
@@ -112,6 +113,7 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     reporter.info("3/5 evaluating it on structures that it has not seen")
     assessed = evaluate_settings(settings, files)
     assessment = evaluate.assess(assessed, reporter)
+    dimers = evaluate.dimer_curves(assessed)
     reporter.info("4/5 relaxing the polymorphs with it")
     references = starter.dft_polymorphs(settings.starter)
     found = relax_polymorphs(references, trained.model, reporter)
@@ -130,6 +132,7 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
         polymorph_section(polymorphs),
         *evaluate.model_sections(trained.model.parent),
         *evaluate.assessment_sections(assessment),
+        dimers_section(*dimers),
         data_section(starter.provenance(settings.starter), census.model_dump(mode="json"), files),
         settings_section(train_settings(settings, files)),
     ]

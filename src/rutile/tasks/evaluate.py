@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from ase import Atoms
 
+    from rutile.potentials.dimers import DimerCurve
     from rutile.potentials.potential import Potential
     from rutile.train.assess import Assessment, Compared
     from rutile.train.report import Section
@@ -60,6 +61,9 @@ class EvaluateSettings(Settings):
     mode: str | None = None
     """Predict all structures in this calc mode. Without it each in the mode that it names, or in the only one of the
     model; labels of a method that the model does not know are refused."""
+    dimers: bool = True
+    """Also evaluate two atoms in vacuum for all pairs of the model's elements: does the model push them apart below
+    0.7 of the sum of their covalent radii?"""
 
 
 class ErrorRow(Result):
@@ -100,6 +104,31 @@ class WorstFrame(Result):
     """Largest error of a force vector (eV/Å)."""
 
 
+class Hole(Result):
+    """Two atoms that the model does not push apart at short distance."""
+
+    pair: str
+    """The elements, such as "O-Ti"."""
+    mode: str
+    """Calc mode; "" for a model without names of modes."""
+    bond: float
+    """Sum of the covalent radii (Å)."""
+    distance: float
+    """Largest distance below 0.7 of it where the pair is not repulsive (Å)."""
+
+
+class DimerCheck(Result):
+    """Two atoms in vacuum, for all pairs of elements and calc modes."""
+
+    pairs: int
+    """Number of pairs (times calc modes)."""
+    repulsive: int
+    """Those whose force pushes the atoms apart and whose energy rises inwards everywhere from 0.7 to 0.2 of the sum of
+    the covalent radii."""
+    holes: list[Hole]
+    """The others, worst first."""
+
+
 class EvaluateResult(Result):
     """Errors, and where they are written."""
 
@@ -113,6 +142,8 @@ class EvaluateResult(Result):
     """The HTML page."""
     predictions: Path | None = None
     """Structures with labels and predictions."""
+    dimers: DimerCheck | None = None
+    """Whether atoms repel each other at short distance."""
 
 
 def run(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
@@ -127,19 +158,26 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     from rutile.train.report import render
 
     assessment = assess(settings, reporter)
+    curves, modes = dimer_curves(settings) if settings.dimers else ([], ())
     result = EvaluateResult(
         frames=assessment.n_frames,
         errors=[ErrorRow(**row) for row in assessment.errors.rows()],
         worst=[WorstFrame(**dataclasses.asdict(error)) for error in assessment.worst],
         report=settings.out / "report.html",
         predictions=settings.out / "predictions.extxyz" if settings.predictions else None,
+        dimers=check_dimers(curves, modes, reporter) if curves else None,
     )
     names = ", ".join(str(p) for p in settings.data)
     page = render(
         settings.title,
         f"{settings.model} on {assessment.n_frames} frames of {names}",
         sections.cards(assessment.errors.rows()),
-        [*model_sections(settings.model), *assessment_sections(assessment), _settings_section(settings)],
+        [
+            *model_sections(settings.model),
+            *assessment_sections(assessment),
+            *([sections.dimers_section(curves, modes)] if curves else []),
+            _settings_section(settings),
+        ],
     )
     write_metrics(settings.out, result)
     write_atomically(result.report, page.encode())
@@ -184,6 +222,48 @@ def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
             "say under which names they are (read.energy_key=...), or use `rutile predict`"
         )
     return assessment
+
+
+def dimer_curves(settings: EvaluateSettings) -> tuple[list[DimerCurve], tuple[str, ...]]:
+    """Curves of two atoms for all pairs of the model's elements, and the names of its calc modes by number.
+
+    Raises:
+        ModeError: the model does not know the mode that is asked for.
+    """
+    import torch
+
+    from rutile.potentials import dimers
+    from rutile.potentials.combine import Mean
+    from rutile.potentials.modes import mode_number, modes_of
+    from rutile.potentials.save import load_model
+
+    dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
+    members = load_model(settings.model).raw_members(dtype, settings.device)
+    modes = modes_of(members[0])
+    asked = range(len(modes)) if settings.mode is None else [mode_number(modes, settings.mode)]
+    return dimers.dimer_curves(Mean(members) if len(members) > 1 else members[0], asked), modes
+
+
+def check_dimers(curves: Sequence[DimerCurve], modes: Sequence[str], reporter: Reporter) -> DimerCheck:
+    """What the curves say; warns of pairs with a hole."""
+    from rutile.potentials.dimers import CORE, worst_first
+
+    holes = [
+        Hole(pair=c.name, mode=modes[c.mode], bond=c.bond, distance=c.hole)
+        for c in worst_first(curves)
+        if c.hole is not None
+    ]
+    good = len(curves) - len(holes)
+    text = f"dimers: {good} of {len(curves)} pairs repulsive below {CORE:g} bond lengths"
+    if holes:
+        named = ", ".join(f"{h.pair} at {h.distance:.2f} Å" for h in holes[:5]) + (", ..." if len(holes) > 5 else "")
+        reporter.warn(
+            f"{text}; not: {named}. Atoms that come so near may fall together; train with the core repulsion "
+            "(potential.zbl=true, or a sum with the term zbl)"
+        )
+    else:
+        reporter.info(text)
+    return DimerCheck(pairs=len(curves), repulsive=good, holes=holes)
 
 
 def predicted_atoms(compared: Compared) -> Iterator[Atoms]:

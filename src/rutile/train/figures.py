@@ -119,6 +119,28 @@ def error_against_std(title: str, unit: str, std: np.ndarray, errors: np.ndarray
         return _svg(figure)
 
 
+def dimer_curves(title: str, unit: str, core: float, curves: Sequence[Curve]) -> str:
+    """Energies of pairs of atoms against their distance; logarithmic beyond 1 on both sides of zero.
+
+    Args:
+        title: heading.
+        unit: of the energies.
+        core: everything to the left of this distance must be repulsive; shaded.
+        curves: x in bond lengths, y an energy.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        axes.set(xlabel="distance (bond lengths)", ylabel=unit)
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.axhline(0, color=INK, alpha=0.45, linewidth=0.9)
+        for colour, curve in zip(COLOURS, curves, strict=False):
+            axes.plot(curve.x, np.asarray(curve.y, dtype=float), color=colour, label=curve.label)
+        left = min(curve.x[0] for curve in curves)
+        axes.axvspan(left, core, color=INK, alpha=0.07, linewidth=0)
+        axes.legend()
+        return _svg(figure)
+
+
 def energy_order(names: Sequence[str], reference: np.ndarray, predicted: np.ndarray, unit: str) -> str:
     """Relative energies of named structures by two methods, as two columns of levels joined by lines.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rutile.core.units import GPA
+from rutile.potentials.dimers import CORE, FRACTIONS, DimerCurve, worst_first
 from rutile.train import figures
 from rutile.train.assess import Assessment, FrameError
 from rutile.train.metrics import Row
@@ -20,6 +21,8 @@ QUANTITIES = {
     "stress": ("Stress components", "GPa", 1.0 / GPA),
 }
 """Name, unit and factor with which a page shows each quantity of `train.metrics`."""
+DRAWN = 18
+"""Pairs of elements whose dimer curves are shown, at most."""
 SHORT = ("mae", "rmse")
 KINDS = {"mae": "MAE", "rmse": "RMSE", "max": "max"}
 
@@ -92,6 +95,40 @@ def worst_section(worst: Sequence[FrameError], title: str = "Worst frames") -> S
         for e in worst
     ]
     return Section(title, [Table(columns, rows, "Worst first, by the RMSE of their forces. Frame numbers begin at 0.")])
+
+
+def dimers_section(curves: Sequence[DimerCurve], modes: Sequence[str], title: str = "Dimers") -> Section:
+    """Energies of two atoms in vacuum, worst pairs first, and which pairs are not repulsive in the core.
+
+    Args:
+        curves: of all pairs.
+        modes: names of the calc modes, by number.
+        title: heading.
+    """
+    order = worst_first(curves)
+    bad = [c for c in order if c.hole is not None]
+
+    def label(c: DimerCurve) -> str:
+        return f"{c.name} {modes[c.mode]}".strip() if len(modes) > 1 else c.name
+
+    shown = order[:DRAWN]
+    each = len(figures.COLOURS)
+    panels = []
+    for k in range(0, len(shown), each):
+        lines = [figures.Curve(label(c), FRACTIONS, c.energy.tolist()) for c in shown[k : k + each]]
+        panels.append((figures.dimer_curves("Two atoms", "energy - isolated atoms (eV)", CORE, lines), ""))
+    intro = (
+        f"Two atoms in vacuum, a bond length being the sum of the covalent radii. {len(curves) - len(bad)} of "
+        f"{len(curves)} pairs are repulsive everywhere below {CORE:g} bond lengths (shaded)."
+    )
+    if len(shown) < len(curves):
+        intro += f" The {len(shown)} worst are shown."
+    blocks: list[Block] = [Text(intro), Figures(panels)]
+    if bad:
+        rows = [(label(c), c.bond, c.hole) for c in bad[:DRAWN]]
+        columns = ("pair", "bond length (Å)", "not repulsive at (Å)")
+        blocks.append(Table(columns, rows, "Pairs with a hole: simulations can fall in."))
+    return Section(title, blocks)
 
 
 def curves_section(history: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Section:
