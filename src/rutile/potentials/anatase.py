@@ -14,7 +14,8 @@ the training set. One layer, with x = the state after `normalised`:
     o_i    = network(s, A^0, B^0, D, e)                                   e: vector of element and calc mode
     s <- s + o_0,   (v, t) <- n[ W_s (v, t) + (1 + o_1) W_m (A, B) ]
 
-with n[x] = x / sqrt(1 + mean over channels of |x|^2/(2l+1)). The energy is a network of the scalars of all layers.
+with n[x] = x / sqrt(1 + mean over channels of |x|^2/(2l+1)). The energy is a network of the scalars of all layers,
+or the mean of several (`parts.heads`).
 
 The sum over neighbours comes before the mixing with the channels (as in the atomic cluster expansion: R. Drautz, Phys.
 Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104), so that nothing as large as edges x components x channels
@@ -36,6 +37,7 @@ from rutile.graph.graph import Graph
 from rutile.potentials.parts.cartesian import COUPLINGS, coupling_constants, direction_constants, stacked_directions
 from rutile.potentials.parts.dense import SILU_GAIN, Dense
 from rutile.potentials.parts.embedding import ElementEmbedding
+from rutile.potentials.parts.heads import HeadsDense
 from rutile.potentials.parts.network import NetworkPotential
 from rutile.potentials.parts.padded import pad_edges
 from rutile.potentials.settings import AnataseSettings
@@ -79,8 +81,10 @@ class Anatase(NetworkPotential):
         self.layers = nn.ModuleList(
             Layer(settings, generator, first=k == 0, last=k == last) for k in range(len(self.cutoffs))
         )
-        self.hidden = Dense(settings.channels * (last + 1) + settings.embedding, settings.readout, generator)
-        self.out = Dense(settings.readout, 1, generator, gain=SILU_GAIN)
+        self.n_heads = settings.heads
+        width = settings.channels * (last + 1) + settings.embedding
+        self.hidden = Dense(width, settings.readout * settings.heads, generator)
+        self.out = HeadsDense(settings.readout, settings.heads, generator, gain=SILU_GAIN)
         widths = (settings.waves, settings.radial_hidden, settings.radial_hidden, settings.radial)
         self.radial = nn.ModuleList(radial_network(widths, generator) for _ in self.distinct)
         self.register_buffer("spread", torch.ones(len(self.distinct), dtype=torch.float64))
@@ -109,7 +113,7 @@ class Anatase(NetworkPotential):
         return [(part.unsqueeze(-1) * b.unsqueeze(1)).reshape(shape) for part in parts], padded.j
 
     def outputs(self, graph: Graph, position: Tensor) -> Tensor:
-        """The network's number for each atom, [N]; see `NetworkPotential.outputs`."""
+        """The network's number for each atom, [N], or [H, N] of H heads; see `NetworkPotential.outputs`."""
         kind = self.embedding(graph, position)
         geometry = {r_c: self.edge_features(graph, r_c) for r_c in self.distinct}
         s, e = self.start(kind), None
@@ -117,7 +121,7 @@ class Anatase(NetworkPotential):
         for layer, r_c in zip(self.layers, self.cutoffs, strict=True):
             s, e = layer(s, e, kind, *geometry[r_c])
             seen.append(s)
-        out: Tensor = self.out(functional.silu(self.hidden(torch.cat(seen, 1)))).squeeze(1)
+        out: Tensor = self.out(functional.silu(self.hidden(torch.cat(seen, 1)))).squeeze(0)
         return out
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from rutile.graph.graph import Graph, within
 from rutile.potentials.catalogue import class_of
 from rutile.potentials.modes import modes_of
 from rutile.potentials.parts.descriptor_networks import DescriptorNetworks
+from rutile.potentials.parts.heads import Head
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import Potential, Prediction
 from rutile.potentials.settings import SumSettings
@@ -76,6 +77,10 @@ class Sum(TrainablePotential):
         self.terms = torch.nn.ModuleList(terms)
         self.cutoff = max(term.cutoff for term in terms)
         self.frozen = next((term.frozen for term in terms if term.frozen), "")
+        heads = {getattr(term, "n_heads", 1) for term in terms} - {1}
+        if len(heads) > 1:
+            raise SettingsError(f"a sum of potentials with different numbers of heads: {sorted(heads)}")
+        self.n_heads = max(heads, default=1)
         with torch.no_grad():
             for term in terms:
                 self.reference.energy += term.reference.energy
@@ -88,8 +93,19 @@ class Sum(TrainablePotential):
         """Energy of each atom (eV), [N] float64."""
         energy: Tensor = self.reference(self.position(graph.numbers), graph.mode[graph.system])
         for term in self._terms():
-            energy = energy + term(within(graph, term.cutoff) if term.cutoff < self.cutoff else graph)
+            energy = energy + term(self._near(graph, term))
         return energy
+
+    def head_energies(self, graph: Graph) -> Tensor:
+        """Energy of each atom (eV) as each head of the terms says it, [H, N] float64."""
+        energy: Tensor = self.reference(self.position(graph.numbers), graph.mode[graph.system]).unsqueeze(0)
+        for term in self._terms():
+            say: Any = term.head_energies if getattr(term, "n_heads", 1) > 1 else term
+            energy = energy + say(self._near(graph, term))
+        return energy
+
+    def _near(self, graph: Graph, term: TrainablePotential) -> Graph:
+        return within(graph, term.cutoff) if term.cutoff < self.cutoff else graph
 
     def set_energy_scale(self, scale: float) -> None:
         """The energy (eV) that stands for a network output of 1, of each term."""
@@ -120,15 +136,19 @@ class Mean(torch.nn.Module):
     def forward(self, graph: Graph) -> Tensor:
         """Mean energy of each atom (eV), [N].
 
-        Members with the same descriptors compute them, and in the backward pass their derivatives, once.
+        Members with the same descriptors compute them, and in the backward pass their derivatives, once; heads of one
+        potential their trunk.
         """
         known: dict[str, Tensor] = {}
+        known_heads: dict[int, Tensor] = {}
         energies = []
         for member in self.members:
             if isinstance(member, DescriptorNetworks):
                 if member.descriptor_key not in known:
                     known[member.descriptor_key] = member.describe(graph)
                 energies.append(member.energies(known[member.descriptor_key], graph.numbers))
+            elif isinstance(member, Head):
+                energies.append(member.energy(graph, known_heads))
             else:
                 energies.append(member(graph))
         return torch.stack(energies).mean(0)

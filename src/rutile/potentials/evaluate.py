@@ -21,6 +21,7 @@ from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.parts.contract import contract, sum_edges, sum_images
 from rutile.potentials.parts.descriptor_networks import DescriptorNetworks, StackedNetworks
+from rutile.potentials.parts.heads import Head
 from rutile.potentials.parts.native import library
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
@@ -68,7 +69,7 @@ def evaluate_members(
     """`evaluate` for each member of a committee.
 
     Members with the same descriptors compute them once. Those of the same class and settings go through their networks
-    together, and one pass gives the derivatives of all.
+    together, and one pass gives the derivatives of all. Heads of one potential (`parts.heads`) compute its trunk once.
 
     Where all members have descriptors, so that an atom's energy depends on its own edges alone, many edges are worked
     on in parts of whole centres: memory beyond the edge list does not grow with the size of the batch.
@@ -213,6 +214,7 @@ def _add_part(
     """Energies and derivatives of one part, by the members `alone`, one after another."""
     n = part.n_centres
     known: dict[str, Tensor] = {}
+    known_heads: dict[int, Tensor] = {}
     with torch.enable_grad():
         graph = _with_open_geometry(part.graph)
         for total, potential in ((sums[k], potentials[k]) for k in alone):
@@ -223,6 +225,8 @@ def _add_part(
                 atom_energy = potential.energies(descriptors, graph.numbers[:n])
                 if keep_descriptors:
                     total.descriptors.append(descriptors.detach())
+            elif isinstance(potential, Head):
+                atom_energy = potential.energy(graph, known_heads)
             else:
                 atom_energy = potential(graph)
             total.add(part, *_derivatives(atom_energy, graph, training=False, keep=len(alone) > 1))

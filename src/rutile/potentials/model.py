@@ -19,6 +19,7 @@ from rutile.potentials.checks import check_distances, check_structures
 from rutile.potentials.combine import Mean, common_elements, mean
 from rutile.potentials.evaluate import evaluate_members
 from rutile.potentials.modes import in_mode, modes_of
+from rutile.potentials.parts.heads import heads_of
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential, Prediction
 from rutile.structures.structures import Structures, concatenate
@@ -68,7 +69,7 @@ class Model:
 
     @property
     def committee(self) -> bool:
-        """Whether there are several members, so that predictions have a spread."""
+        """Whether there are several potentials."""
         return len(self.potentials) > 1
 
     @property
@@ -114,9 +115,8 @@ class Model:
         mode: str | None = None,
     ) -> Prediction:
         """Energy, forces and stress of many structures, the mean over a committee; see `evaluate_members`."""
-        return mean(
-            self.evaluate_members(structures, atoms_per_batch=atoms_per_batch, dtype=dtype, device=device, mode=mode)
-        )
+        potentials = [in_mode(p, mode) for p in self._copies(PRECISIONS[dtype], device)]
+        return mean(_evaluate(potentials, structures, atoms_per_batch, device))
 
     def evaluate_members(
         self,
@@ -127,7 +127,7 @@ class Model:
         device: str = "cpu",
         mode: str | None = None,
     ) -> list[Prediction]:
-        """Each member's prediction for many structures, on the CPU.
+        """Each member's prediction for many structures, on the CPU; members are those of `members`.
 
         Args:
             structures: any number of them, in any order of size.
@@ -142,26 +142,12 @@ class Model:
             SettingsError: the device is not there.
             ModeError: the model knows several modes and none is named, or none of that name.
         """
-        whole = structures if isinstance(structures, Structures) else Structures.from_ase(list(structures))
-        potentials = self.members(PRECISIONS[dtype], device, mode)
-        names = [f"structure {s}" for s in range(whole.n_systems)]
-        check_structures(whole, common_elements(potentials), names)
-        parts: list[list[Prediction]] = [[] for _ in potentials]
-        done_systems = 0
-        for batch in _batches(whole, atoms_per_batch):
-            edges = find_edges(batch, potentials[0].cutoff)
-            check_distances(batch, edges, names[done_systems:])
-            done_systems += batch.n_systems
-            placed = batch.to(dtype=placement(potentials[0])[0], device=device)
-            predictions = evaluate_members(potentials, placed, edges=edges.to(device))
-            for done, prediction in zip(parts, predictions, strict=True):
-                done.append(prediction)
-        return [_join(done) for done in parts]
+        return _evaluate(self.members(PRECISIONS[dtype], device, mode), structures, atoms_per_batch, device)
 
     def members(
         self, dtype: torch.dtype | None = None, device: str = "cpu", mode: str | None = None
     ) -> list[Potential]:
-        """Frozen copies of the potentials for evaluation in one calc mode.
+        """Frozen copies of the potentials for evaluation in one calc mode, each head of a shallow ensemble by itself.
 
         Args:
             dtype: precision (default: as trained).
@@ -172,7 +158,8 @@ class Model:
             SettingsError: the device is not there.
             ModeError: the model knows several modes and none is named, or none of that name.
         """
-        return [in_mode(member, mode) for member in self.raw_members(dtype, device)]
+        potentials = [in_mode(potential, mode) for potential in self._copies(dtype, device)]
+        return [head for potential in potentials for head in heads_of(potential)]
 
     def raw_members(self, dtype: torch.dtype | None = None, device: str = "cpu") -> list[Potential]:
         """As `members`, with all calc modes: `evaluate` is to be told the mode of each structure.
@@ -180,6 +167,10 @@ class Model:
         Raises:
             SettingsError: the device is not there.
         """
+        return [head for potential in self._copies(dtype, device) for head in heads_of(potential)]
+
+    def _copies(self, dtype: torch.dtype | None, device: str) -> list[Potential]:
+        """Frozen copies of the potentials."""
         try:
             copies = [copy.deepcopy(p).to(device=device, dtype=dtype) for p in self.potentials]
         except (RuntimeError, AssertionError) as error:
@@ -187,6 +178,26 @@ class Model:
                 f"device {device!r} cannot be used: {str(error).splitlines()[0]}; use device=cpu"
             ) from None
         return [p.eval().requires_grad_(False) for p in copies]  # type: ignore[misc]
+
+
+def _evaluate(
+    potentials: Sequence[Potential], structures: Structures | Sequence[Atoms], atoms_per_batch: int, device: str
+) -> list[Prediction]:
+    """Each potential's prediction; see `Model.evaluate_members`."""
+    whole = structures if isinstance(structures, Structures) else Structures.from_ase(list(structures))
+    names = [f"structure {s}" for s in range(whole.n_systems)]
+    check_structures(whole, common_elements(potentials), names)
+    parts: list[list[Prediction]] = [[] for _ in potentials]
+    done_systems = 0
+    for batch in _batches(whole, atoms_per_batch):
+        edges = find_edges(batch, potentials[0].cutoff)
+        check_distances(batch, edges, names[done_systems:])
+        done_systems += batch.n_systems
+        placed = batch.to(dtype=placement(potentials[0])[0], device=device)
+        predictions = evaluate_members(potentials, placed, edges=edges.to(device))
+        for done, prediction in zip(parts, predictions, strict=True):
+            done.append(prediction)
+    return [_join(done) for done in parts]
 
 
 def _batches(structures: Structures, atoms: int) -> Iterator[Structures]:

@@ -96,12 +96,20 @@ class InMode(torch.nn.Module):
         self.modes = (modes_of(potential)[number],)
         self.cutoff = potential.cutoff
         self.elements = potential.elements
+        self.n_heads: int = getattr(potential, "n_heads", 1)
 
     def forward(self, graph: Graph) -> Tensor:
         """Energy of each atom (eV), [N]."""
-        mode = torch.full_like(graph.mode, self.number)
-        energy: Tensor = self.potential(dataclasses.replace(graph, mode=mode))
+        energy: Tensor = self.potential(self._asked(graph))
         return energy
+
+    def head_energies(self, graph: Graph) -> Tensor:
+        """Energy of each atom (eV) as each head says it, [H, N]."""
+        energies: Tensor = self.potential.head_energies(self._asked(graph))
+        return energies
+
+    def _asked(self, graph: Graph) -> Graph:
+        return dataclasses.replace(graph, mode=torch.full_like(graph.mode, self.number))
 
 
 class ModeEnergy(float):

@@ -424,21 +424,23 @@ def _assess(
     name: str,
     reporter: Reporter,
 ) -> Assessment:
-    """Errors of the members' mean on one part of the data."""
+    """Errors of the mean of the members, or of their heads, on one part of the data."""
     import dataclasses
 
     import numpy as np
     import torch
 
     from rutile.potentials.combine import mean, spread
+    from rutile.potentials.parts.heads import heads_of
     from rutile.train.assess import Assessment, Compared
 
     assessment = Assessment(force_limit=settings.report_force_limit)
+    members = [head for potential in potentials for head in heads_of(potential)]
     batches = np.split(np.arange(len(examples)), range(64, len(examples), 64))
     for ids in reporter.track(batches, f"errors on {PARTS[name]} structures", len(batches)):
         labelled, predictions = None, []
-        for potential in potentials:
-            examples.potential = potential
+        for member in members:
+            examples.potential = member
             labelled, predict = examples.batch(ids)
             predictions.append(predict(False))
         assert labelled is not None

@@ -17,7 +17,7 @@ from rutile.core.elements import formula, symbol
 from rutile.core.errors import ElementError
 from rutile.data.frames import Frame, Labelled, batch_frames
 from rutile.potentials.combine import Spread, common_elements, mean, spread
-from rutile.potentials.evaluate import evaluate
+from rutile.potentials.evaluate import evaluate_members
 from rutile.potentials.modes import frame_mode, modes_of
 from rutile.potentials.potential import Potential, Prediction
 from rutile.train.metrics import VOIGT, ErrorSums
@@ -75,7 +75,7 @@ def compare(
         structures = labelled.structures.to(dtype=dtype, device=device)
         number = [frame_mode(modes, frame.calc_mode, frame.source, mode) for frame in batch]
         asked = torch.tensor(number, device=structures.positions.device)
-        predictions = [evaluate(member, structures, mode=asked) for member in members]
+        predictions = evaluate_members(members, structures, mode=asked)
         disagreement = spread(predictions) if len(members) > 1 else None
         yield Compared(batch, labelled, mean(predictions), disagreement, tuple(modes[k] for k in number))
         first += len(batch)

@@ -21,6 +21,7 @@ from rutile.core.errors import FileError, SettingsError, TrainingError
 from rutile.core.reporting import Reporter
 from rutile.core.seeds import integer
 from rutile.data.batches import BatchSampler
+from rutile.potentials.parts.heads import one_head_each
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from rutile.train.early import Best
 from rutile.train.examples import DTYPES, Examples
@@ -215,7 +216,9 @@ class _Run:
     def _backward(self, ids: np.ndarray, p: Prefactors, total: float, *, count: bool) -> float:
         """Add the gradient of one batch; its part of the loss."""
         labelled, predict = self.train.batch(ids)
-        e = errors(predict(True), labelled)
+        with one_head_each(self.potential, integer(self.settings.seed, "heads", self.step)):
+            prediction = predict(True)
+        e = errors(prediction, labelled)
         losses = structure_losses(e, p, self.settings.loss)
         index = torch.from_numpy(ids)
         weights = self.reweighter.weights(index) * self.train.weights[index] / total

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rutile.core.settings import Settings
 from rutile.graph.graph import Graph
+from rutile.potentials.parts.heads import answer
 from rutile.potentials.parts.reference import ElementIndex, ReferenceEnergies, one_mode
 from rutile.potentials.parts.repulsion import CoreRepulsion
 from rutile.potentials.settings.network import NetworkSettings
@@ -101,6 +102,11 @@ class TrainablePotential(nn.Module):
 class NetworkPotential(TrainablePotential):
     """Base of the networks on graphs: a subclass says `outputs`, the rest is here."""
 
+    n_heads = 1
+    """Readouts, whose mean is the energy; see `parts.heads`."""
+    lesson: int | None = None
+    """Seed of the heads that answer while `parts.heads.one_head_each` holds."""
+
     def __init__(self, settings: Settings, elements: tuple[int, ...], modes: tuple[str, ...] = ("",)) -> None:
         """As `TrainablePotential`; with the core repulsion if the settings ask for it."""
         super().__init__(settings, elements, modes)
@@ -114,16 +120,33 @@ class NetworkPotential(TrainablePotential):
             position: of each atom's element in `self.elements`, [N] int64.
 
         Returns:
-            [N], in units of the energy scale.
+            [N], or [H, N] from H heads, in units of the energy scale.
         """
         raise NotImplementedError
 
     def forward(self, graph: Graph) -> Tensor:
-        """Energy of each atom (eV), [N] float64.
+        """Energy of each atom (eV), [N] float64; the mean of the heads.
 
         Raises:
             ElementError: an element that the potential does not know.
         """
+        return self._complete(answer(self._changes(graph), graph, self.lesson), graph)
+
+    def head_energies(self, graph: Graph) -> Tensor:
+        """Energy of each atom (eV) as each head says it, [H, N] float64.
+
+        Raises:
+            ElementError: an element that the potential does not know.
+        """
+        return self._complete(self._changes(graph), graph)
+
+    def _complete(self, changes: Tensor, graph: Graph) -> Tensor:
+        """What the network says with the reference energies and the core repulsion (eV), [N] or [H, N]."""
+        energy: Tensor = changes + self.reference(self.position(graph.numbers), graph.mode[graph.system])
+        return energy if self.core is None else energy + self.core(graph, self.cutoff)
+
+    def _changes(self, graph: Graph) -> Tensor:
+        """What the network says about each atom, less what it says about the isolated atom (eV), [H, N]."""
         position = self.position(graph.numbers)
         mode = graph.mode[graph.system]
         kinds, kind = torch.unique(position * len(self.modes) + mode, return_inverse=True)
@@ -142,6 +165,5 @@ class NetworkPotential(TrainablePotential):
         n = graph.n_atoms
         # Rows of a matrix product round differently; the mask makes an isolated atom E0 to the last bit.
         bound = torch.zeros(n, dtype=torch.bool, device=out.device).index_fill_(0, graph.i, True)
-        change = (out[:n] - out[n:][kind]) * bound
-        energy: Tensor = change.double() * self.energy_scale + self.reference(position, mode)
-        return energy if self.core is None else energy + self.core(graph, self.cutoff)
+        change = (out[..., :n] - out[..., n:][..., kind]) * bound
+        return change.double().view(-1, n) * self.energy_scale

@@ -55,6 +55,9 @@ class AnataseSettings(NetworkSettings):
     """Length of the vectors of elements and calc modes."""
     readout: int = Field(default=32, ge=1)
     """Hidden width of the network that gives the energy."""
+    heads: int = Field(default=1, ge=1)
+    """Such networks, on top of one trunk: the energy is their mean, and with two or more their spread gives energy_std
+    and forces_std, as that of a committee does (a shallow ensemble)."""
 
     @model_validator(mode="before")
     @classmethod
