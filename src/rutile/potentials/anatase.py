@@ -15,7 +15,7 @@ the training set. One layer, with x = the state after `normalised`:
     s <- s + o_0,   (v, t) <- n[ W_s (v, t) + (1 + o_1) W_m (A, B) ]
 
 with n[x] = x / sqrt(1 + mean over channels of |x|^2/(2l+1)). The energy is a network of the scalars of all layers,
-or the mean of several (`parts.heads`).
+or the mean of several (`parts.heads`), to which that of charges comes if they are asked for (`parts.charges`).
 
 The sum over neighbours comes before the mixing with the channels (as in the atomic cluster expansion: R. Drautz, Phys.
 Rev. B 99, 014104 (2019), doi:10.1103/PhysRevB.99.014104), so that nothing as large as edges x components x channels
@@ -35,6 +35,7 @@ from torch.nn import functional
 
 from rutile.graph.graph import Graph
 from rutile.potentials.parts.cartesian import COUPLINGS, coupling_constants, direction_constants, stacked_directions
+from rutile.potentials.parts.charges import BondCharges, far_coulomb
 from rutile.potentials.parts.dense import SILU_GAIN, Dense
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.heads import HeadsDense
@@ -87,6 +88,7 @@ class Anatase(NetworkPotential):
         self.out = HeadsDense(settings.readout, settings.heads, generator, gain=SILU_GAIN)
         widths = (settings.waves, settings.radial_hidden, settings.radial_hidden, settings.radial)
         self.radial = nn.ModuleList(radial_network(widths, generator) for _ in self.distinct)
+        self.charge = BondCharges(width, generator) if settings.electrostatics else None
         self.register_buffer("spread", torch.ones(len(self.distinct), dtype=torch.float64))
         self.register_buffer("directions", direction_constants(), persistent=False)
 
@@ -114,6 +116,28 @@ class Anatase(NetworkPotential):
 
     def outputs(self, graph: Graph, position: Tensor) -> Tensor:
         """The network's number for each atom, [N], or [H, N] of H heads; see `NetworkPotential.outputs`."""
+        features = self._features(graph, position)
+        out: Tensor = self.out(functional.silu(self.hidden(features))).squeeze(0)
+        if self.charge is None:
+            return out
+        fading = fade(graph.vectors.square().sum(1).sqrt(), self.cutoff)
+        charges = self.charge(features, graph, fading / self.spread[-1])
+        return out + far_coulomb(charges, graph, self.cutoff, fading) / self.energy_scale
+
+    def charges(self, graph: Graph) -> Tensor:
+        """Charge of each atom (e), [N]; they sum to 0 in each system, and all are 0 without `electrostatics`.
+
+        Raises:
+            ElementError: an element that the potential does not know.
+        """
+        if self.charge is None:
+            return torch.zeros_like(graph.positions[:, 0])
+        weight = fade(graph.vectors.square().sum(1).sqrt(), self.cutoff) / self.spread[-1]
+        charges: Tensor = self.charge(self._features(graph, self.position(graph.numbers)), graph, weight)
+        return charges
+
+    def _features(self, graph: Graph, position: Tensor) -> Tensor:
+        """Vectors of elements and modes, and the scalars of all layers, [N, F]."""
         kind = self.embedding(graph, position)
         geometry = {r_c: self.edge_features(graph, r_c) for r_c in self.distinct}
         s, e = self.start(kind), None
@@ -121,8 +145,7 @@ class Anatase(NetworkPotential):
         for layer, r_c in zip(self.layers, self.cutoffs, strict=True):
             s, e = layer(s, e, kind, *geometry[r_c])
             seen.append(s)
-        out: Tensor = self.out(functional.silu(self.hidden(torch.cat(seen, 1)))).squeeze(0)
-        return out
+        return torch.cat(seen, 1)
 
 
 class Layer(nn.Module):

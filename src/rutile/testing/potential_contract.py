@@ -113,6 +113,7 @@ class PotentialContract:
     make: Callable[[], torch.nn.Module]
     n_atoms: int
     smooth: bool
+    partly_periodic: bool
 
     @property
     def step(self) -> float:
@@ -138,6 +139,8 @@ class PotentialContract:
         self, potential: Any, seed: int, n: int | None = None, pbc: tuple[bool, bool, bool] = PBC[0]
     ) -> Structures:
         """A random structure with all elements of the potential in turn, starting anywhere."""
+        if any(pbc) and not all(pbc) and not self.partly_periodic:
+            pbc = PBC[3]
         n = self.n_atoms if n is None else n
         elements = potential.elements or (8, 22)
         return random_structure(seed, [elements[(seed + k) % len(elements)] for k in range(n)], pbc=pbc)
@@ -401,7 +404,7 @@ class PotentialContract:
 
 
 def potential_contract(
-    make: Callable[[], torch.nn.Module], n_atoms: int = 6, smooth: bool = True
+    make: Callable[[], torch.nn.Module], n_atoms: int = 6, smooth: bool = True, partly_periodic: bool = True
 ) -> type[PotentialContract]:
     """The test class of the potential that `make()` returns (random weights will do).
 
@@ -409,8 +412,9 @@ def potential_contract(
         make: called once; the potential is used in float64.
         n_atoms: atoms of the random structures.
         smooth: False for a potential whose energy is known to jump: leaves out `NEED_CONTINUITY`, nothing else.
+        partly_periodic: False for a potential that refuses slabs and wires: molecules take their place.
     """
-    members = {"make": staticmethod(make), "n_atoms": n_atoms, "smooth": smooth}
+    members = {"make": staticmethod(make), "n_atoms": n_atoms, "smooth": smooth, "partly_periodic": partly_periodic}
     return type("Contract", (PotentialContract,), members)
 
 
