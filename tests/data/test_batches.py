@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rutile.data.batches import BatchSampler
+from rutile.data.batches import BatchSampler, alike
 
 EXACT = settings(derandomize=True, database=None, deadline=None)
 SIZES = st.lists(st.integers(0, 50), max_size=60).map(np.array)
@@ -68,3 +68,27 @@ def test_same_in_another_process():
 def test_one_rule(how):
     with pytest.raises(ValueError, match="per_batch"):
         BatchSampler(np.ones(3), **how)
+
+
+@EXACT
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 900)), min_size=1, max_size=30))
+def test_parts_of_a_batch_hold_every_frame_and_save_work(frames):
+    atoms, edges = np.array(frames).T
+    parts = alike(atoms, edges)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(frames)))
+    places = [atoms[p].sum() * (edges[p] / atoms[p]).max() for p in parts]
+    whole = atoms.sum() * (edges / atoms).max()
+    if len(parts) == 1:
+        order = np.argsort(edges / atoms)
+        cuts = [[order[:k], order[k:]] for k in range(1, len(order))]
+        for cut in cuts:
+            assert sum(atoms[p].sum() * (edges[p] / atoms[p]).max() for p in cut) >= 0.75 * whole * (1 - 1e-12)
+    else:
+        assert sum(places) < 0.75 * whole
+        assert (edges[parts[0]] / atoms[parts[0]]).max() <= (edges[parts[1]] / atoms[parts[1]]).min()
+
+
+def test_molecules_and_a_dense_metal_are_taken_apart():
+    atoms, edges = np.array([10, 2, 10, 10]), np.array([100, 400, 110, 90])
+    assert [p.tolist() for p in alike(atoms, edges)] == [[3, 0, 2], [1]]
+    assert [p.tolist() for p in alike(atoms[:1], edges[:1])] == [[0]]

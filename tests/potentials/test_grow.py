@@ -7,6 +7,7 @@ from rutile.core.errors import ElementError, SettingsError
 from rutile.potentials.catalogue import make
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.settings import (
+    AnataseSettings,
     BehlerSettings,
     DispersionSettings,
     PaiNNSettings,
@@ -22,6 +23,7 @@ SCHNET = SchNetSettings(cutoff=4.0, features=8, interactions=2, radial=8)
 GROWING = [
     SCHNET,
     PaiNNSettings(cutoff=4.0, features=8, interactions=2, radial=8),
+    AnataseSettings(channels=8, cutoffs=(4.0, 4.0), radial=4, sources=4, hidden=8),
     SumSettings(terms=(SCHNET, ZBLSettings())),
 ]
 

@@ -319,6 +319,42 @@ def test_edges_limit_batches(store, tmp_path):
     assert 3 <= result.steps <= 9
 
 
+def test_with_a_budget_of_edges_structures_count_by_their_weights_in_whatever_batch(store, tmp_path):
+    """Steps too small to change the gradient: alone in its step or among others, a structure pulls alike."""
+    moved = []
+    for how in ({"batch_edges": 1}, {"batch_edges": 10**9}, {"batch_size": 100}):
+        folder = tmp_path / str(len(moved))
+        folder.mkdir()
+        potential = ToyDescriptors(seed=1)
+        train, valid = examples(store, potential)
+        train.weights[:] = torch.arange(1, 10)
+        before = weights(potential).detach().clone()
+        tiny = settings(optimizer=s.Sgd(learning_rate=1e-9), epochs=1, keep="last", **how)
+        result = fit(potential, train, valid, tiny, folder, SilentReporter())
+        moved.append((weights(potential).detach() - before) / result.steps)
+    for other in moved[1:]:
+        torch.testing.assert_close(other, moved[0], rtol=1e-4, atol=1e-15)
+
+
+def test_parts_of_a_step_give_its_gradient(store, tmp_path, monkeypatch):
+    """Taken apart by neighbours or not: the same weights after the same number of steps."""
+    ends = []
+    for pads in (False, True):
+        folder = tmp_path / str(pads)
+        folder.mkdir()
+        potential = ToyDescriptors(seed=1)
+        potential.pads_neighbours = pads
+        train, valid = examples(store, potential)
+        monkeypatch.setattr("rutile.train.fit.alike", lambda atoms, edges: [np.arange(4), np.arange(4, len(atoms))])
+        calls = []
+        monkeypatch.setattr(train, "batch", lambda ids, plain=train.batch, calls=calls: calls.append(ids) or plain(ids))
+        result = fit(potential, train, valid, settings(batch_edges=10**9, epochs=3), folder, SilentReporter())
+        ends.append((weights(potential).detach(), result.steps, len(calls)))
+    (a, *one), (b, *two) = ends
+    assert (one, two) == ([3, 3], [3, 6])
+    torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
 def test_checkpoint_round_trip_of_a_nest(tmp_path):
     state = {
         "a": [1, 2.5, None, True, "text", (0.9, 0.999)],

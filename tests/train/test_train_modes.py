@@ -113,6 +113,25 @@ def test_each_mode_has_its_reference_energies_and_errors(files, joint):
     assert any(text.startswith("calc mode TWO: ") for text in reporter.messages)
 
 
+def test_joint_training_beats_training_on_the_small_mode_alone(tmp_path):
+    """Three frames of a method are too few; beside sixty of a similar one they are not."""
+    for name, method, n, seed in (("one", ONE, 60, 21), ("two", TWO, 3, 22), ("held", TWO, 20, 23)):
+        write(tmp_path / f"{name}.extxyz", frames(method, n, seed, "ONE" if method is ONE else "TWO"))
+    found = {}
+    for kind, data in (("joint", ["one", "two"]), ("alone", ["two"])):
+        how = {
+            "split": {"valid_files": [tmp_path / "held.extxyz"]},
+            "batch_size": 4,
+            "epochs": 20 if kind == "joint" else 320,  # steps: 16 and 1 in an epoch
+            "schedule": {"name": "cosine"},
+            "optimizer": {"name": "adam", "learning_rate": 0.02},
+            "mode_balance": 0.5,
+        }
+        result = run(settings([tmp_path / f"{x}.extxyz" for x in data], tmp_path / kind, **how), SilentReporter())
+        found[kind] = errors(result)["all"]
+    assert found["joint"] < 0.7 * found["alone"], found
+
+
 def test_the_saved_model_has_the_errors_of_each_mode(files, joint, tmp_path):
     result, _ = joint
     found = evaluate_task.run(
@@ -202,7 +221,7 @@ def pair(numbers, energy, mode):
 
 
 def test_references_of_each_mode(tmp_path):
-    """Isolated atoms in one, least squares in the other; what a mode lacks comes from the other one."""
+    """Isolated atoms in one, least squares in the other; what a mode lacks comes from the mode nearest to it."""
     store = build_store(
         [
             *[atom(8, -1.0, "A"), atom(22, -2.0, "A"), pair([8, 22], -4.0, "A")],
@@ -215,9 +234,9 @@ def test_references_of_each_mode(tmp_path):
     got = references_by_mode(store, np.arange(7), ReferenceSettings(), reporter)
     assert got["A"] == {8: -1.0, 22: -2.0}
     assert got["B"] == pytest.approx({8: -11.0, 22: -20.0})
-    assert got["C"] == pytest.approx({8: -111.0, 22: -2.0})
+    assert got["C"] == pytest.approx({8: -111.0, 22: -20.0})
     (borrowed,) = [w for w in reporter.warnings if "are taken from" in w]
-    assert borrowed.startswith("calc mode C has no energies with Ti: reference energies are taken from A")
+    assert borrowed.startswith("calc mode C has no energies with Ti: reference energies are taken from B")
     assert reference_sums(store, got).tolist() == pytest.approx([-1, -2, -3, -22, -31, -40, -222])
     fixed = ReferenceSettings(energies={"O": -3.0}, by_mode={"B": {"O": -12.0}})
     got = references_by_mode(store, np.arange(7), fixed)

@@ -6,6 +6,31 @@ import numpy as np
 
 from rutile.core.seeds import stream
 
+WORTH = 0.75
+"""Parts of a batch are taken apart only if they need less than this part of the places."""
+
+
+def alike(atoms: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
+    """Parts of a batch (positions) to be computed apart where that saves work: few neighbours per atom, then many.
+
+    For potentials that lay the neighbours of all atoms in rows of equal length, as long as the longest: a molecule
+    beside a compressed metal fills a tenth of its rows.
+
+    Args:
+        atoms: of each frame, [B].
+        edges: of each frame, [B].
+
+    Returns:
+        One part, or two if they need less than `WORTH` of the places.
+    """
+    neighbours = edges / np.maximum(atoms, 1)
+    order = np.argsort(neighbours, kind="stable")
+    below = np.cumsum(atoms[order])
+    whole = below[-1] * neighbours[order[-1]]
+    halves = below * neighbours[order] + (below[-1] - below) * neighbours[order[-1]]
+    k = int(np.argmin(halves)) + 1
+    return [order[:k], order[k:]] if halves[k - 1] < WORTH * whole else [np.arange(len(atoms))]
+
 
 class BatchSampler:
     """Shuffled batches of positions 0..F-1, by number of structures or by a budget of edges.

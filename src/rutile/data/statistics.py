@@ -109,22 +109,38 @@ def _elements_with_energy(store: Store, ids: np.ndarray) -> tuple[int, ...]:
 
 
 def _fill(elements: Sequence[int], by_mode: dict[str, dict[int, float]], reporter: Reporter) -> None:
-    """Give every mode an energy of every element, from another mode where it has none of its own."""
+    """Give every mode an energy of every element; where it has none of its own, that of the mode nearest to it."""
+    found = {mode: dict(mine) for mode, mine in by_mode.items()}
     for mode, mine in by_mode.items():
         donors: dict[str, list[str]] = {}
         for z in elements:
             if z in mine:
                 continue
-            donor = next((other for other, theirs in by_mode.items() if z in theirs), None)
-            if donor is None:
+            there = [other for other, theirs in found.items() if z in theirs]
+            if not there:
                 raise LabelError(f"{symbol(z)}: no training frame with an energy holds it; give its reference energy")
+            donor = min(there, key=lambda other: _distance(found[mode], found[other]))
             donors.setdefault(donor, []).append(symbol(z))
-            mine[z] = by_mode[donor][z]
+            mine[z] = found[donor][z]
         for donor, names in donors.items():
             reporter.warn(
-                f"calc mode {mode} has no energies with {', '.join(names)}: reference energies are taken from {donor}; "
+                f"calc mode {mode} has no energies with {_some(names)}: reference energies are taken from {donor}; "
                 f"in {mode} compare structures with them at equal composition only"
             )
+
+
+def _distance(mine: Mapping[int, float], theirs: Mapping[int, float]) -> float:
+    """Mean difference of the reference energies of the elements that both modes have (eV); infinite if there are none.
+
+    Zeros of methods that freeze different cores are hundreds of eV apart.
+    """
+    both = [z for z in mine if z in theirs]
+    return float(np.mean([abs(mine[z] - theirs[z]) for z in both])) if both else float("inf")
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    """Names, or the first ones and how many there are beyond them."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more elements" if len(names) > most else "")
 
 
 def reference_energies(

@@ -60,6 +60,7 @@ class Anatase(NetworkPotential):
 
     name = "anatase"
     knows_modes = True
+    pads_neighbours = True
     spread: Tensor
     directions: Tensor
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Sides = dict[str, GraphExamples] | dict[str, LinearisedExamples]
 
 STORE, CACHE, SETTINGS_FILE, REPORT_FILE = "store", "cache", "settings.yaml", "report.html"
+ASSESS_EDGES = 100_000
+"""Neighbour pairs that are looked at together when errors are measured: bounds memory, whatever the sizes are."""
 PARTS = {"train": "training", "valid": "validation", "test": "test", "replay": "replayed"}
 
 
@@ -427,16 +429,16 @@ def _assess(
     """Errors of the mean of the members, or of their heads, on one part of the data."""
     import dataclasses
 
-    import numpy as np
     import torch
 
+    from rutile.data.batches import BatchSampler
     from rutile.potentials.combine import mean, spread
     from rutile.potentials.parts.heads import heads_of
     from rutile.train.assess import Assessment, Compared
 
     assessment = Assessment(force_limit=settings.report_force_limit)
     members = [head for potential in potentials for head in heads_of(potential)]
-    batches = np.split(np.arange(len(examples)), range(64, len(examples), 64))
+    batches = BatchSampler(examples.costs, edges=ASSESS_EDGES).in_order()
     for ids in reporter.track(batches, f"errors on {PARTS[name]} structures", len(batches)):
         labelled, predictions = None, []
         for member in members:

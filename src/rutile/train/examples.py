@@ -44,6 +44,8 @@ class Examples(Protocol):
 
     weights: Tensor
     """Weight of each structure in the loss, [n] float64."""
+    sizes: np.ndarray
+    """Atoms of each structure, [n] int64."""
     costs: np.ndarray
     """Neighbour pairs of each structure, [n] int64: what a batch by edges counts."""
     modes: np.ndarray

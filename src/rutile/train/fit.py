@@ -20,7 +20,7 @@ from torch import Tensor
 from rutile.core.errors import FileError, SettingsError, TrainingError
 from rutile.core.reporting import Reporter
 from rutile.core.seeds import integer
-from rutile.data.batches import BatchSampler
+from rutile.data.batches import BatchSampler, alike
 from rutile.potentials.parts.heads import one_head_each
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from rutile.train.early import Best
@@ -185,14 +185,29 @@ class _Run:
         """Batches of each step of this epoch; several only for a full-batch optimizer."""
         if self.optimizer.full_batch:
             return [self.sampler.in_order()]
-        return [[ids] for ids in self.sampler.epoch(self.epoch)]
+        return [self._parts(ids) for ids in self.sampler.epoch(self.epoch)]
+
+    def _parts(self, ids: np.ndarray) -> list[np.ndarray]:
+        """One batch, in two parts where structures of few and of many neighbours are computed cheaper apart."""
+        if self.settings.batch_edges is None or not getattr(self.potential, "pads_neighbours", False):
+            return [ids]
+        return [ids[part] for part in alike(self.train.sizes[ids], self.train.costs[ids])]
+
+    def _total_weight(self, group: list[np.ndarray]) -> float:
+        """What the weights of a step's structures are divided by: their sum, or with a budget of edges its mean.
+
+        Such a budget puts one large structure or many small ones into a step; divided by the mean, all count alike.
+        """
+        if self.settings.batch_edges is not None and not self.optimizer.full_batch:
+            return float(self.train.weights.sum()) / self.per_epoch
+        return float(sum(self.train.weights[torch.from_numpy(ids)].sum() for ids in group))
 
     def _step(self, group: list[np.ndarray]) -> None:
         """One optimizer step."""
         factor = self.schedule.factor(self.step)
         self.optimizer.set_factor(factor)
         p = prefactors(self.settings.loss, factor)
-        total = float(sum(self.train.weights[torch.from_numpy(ids)].sum() for ids in group))
+        total = self._total_weight(group)
         calls = 0
 
         def closure() -> float:

@@ -266,7 +266,8 @@ class TrainSettings(Settings):
     batch_size: int = Field(default=8, ge=1)
     """Structures in a step. Ignored by rprop and lbfgs, whose steps take all structures."""
     batch_edges: int | None = Field(default=None, ge=1)
-    """Limit the neighbour pairs of a step instead of its structures; for data of very different sizes."""
+    """Limit the neighbour pairs of a step instead of its structures; for data of very different sizes. All structures
+    count alike, however many share a step."""
     precision: Literal["float32", "float64"] = "float32"
     """Precision of weights, descriptors and arithmetic while training. float32 takes half the memory and time; lbfgs
     converges further in float64."""

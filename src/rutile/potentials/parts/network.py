@@ -37,6 +37,8 @@ class TrainablePotential(nn.Module):
     """Whether it tells calc modes apart."""
     smooth: bool = True
     """Whether energy and forces are continuous in the positions of the atoms."""
+    pads_neighbours = False
+    """Whether its cost grows with the largest number of neighbours in a batch instead of the number of all."""
     frozen = ""
     """Why it cannot be trained; empty: it can."""
     cutoff: float
