@@ -55,7 +55,7 @@ def test_a_hole_is_found_where_it_is(depth):
     (curve,) = dimer_curves(Pair(depth))
     r = np.linspace(0.2, 0.7, 2000) * curve.bond
     force = np.exp(-r) - 2 * depth * (r - 0.5) / 0.01 * np.exp(-(((r - 0.5) / 0.1) ** 2))
-    assert curve.hole == pytest.approx(r[force < 0].max(), abs=0.025 * curve.bond)
+    assert curve.hole == pytest.approx(r[force < 0].max(), abs=0.05 * curve.bond)
 
 
 def test_what_happens_at_bond_lengths_is_no_hole():
@@ -77,7 +77,7 @@ def test_all_pairs_as_one_by_one():
     assert [c.name for c in curves] == ["H-H", "H-O", "H-Ti", "O-O", "O-Ti", "Ti-Ti"]
     for c in curves:
         alone = sum(evaluate(potential, Structures.from_ase(Atoms([z]))).energy.item() for z in c.elements)
-        for k in (0, 13, 20, 30):
+        for k in (0, 7, 10, 16):
             atoms = Atoms(list(c.elements), [[0, 0, 0], [0, FRACTIONS[k] * c.bond, 0]])
             p = evaluate(potential, Structures.from_ase(atoms))
             assert c.energy[k] == pytest.approx(p.energy.item() - alone, rel=1e-9, abs=1e-9)

@@ -10,7 +10,7 @@ Letters of shapes: D dimers, P distances.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
@@ -28,12 +28,12 @@ from rutile.structures.structures import Structures
 
 CORE = 0.7
 """Below this part of the bond length a pair must be repulsive."""
-FRACTIONS = (*(round(0.2 + 0.025 * k, 3) for k in range(21)), *(round(0.75 + 0.05 * k, 2) for k in range(16)))
+FRACTIONS = (*(round(0.2 + 0.05 * k, 2) for k in range(11)), *(round(0.8 + 0.1 * k, 1) for k in range(8)))
 """Distances in bond lengths, from 0.2 to 1.5, ascending."""
 FAR = 1e4
 """Atoms so far apart (Angstrom) are isolated, charges included."""
-AT_ONCE = 5000
-"""Dimers of one batch."""
+AT_ONCE = 300
+"""Dimers of one batch; larger ones are slower on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,19 @@ def dimer_curves(potential: Potential, modes: Sequence[int] = (0,)) -> list[Dime
     kinds = [(pair, mode) for mode in modes for pair in pairs]
     if not kinds:
         return []
-    numbers = torch.tensor([pair for pair, _ in kinds]).repeat_interleave(len(FRACTIONS), 0)  # [D, 2]
-    mode = torch.tensor([m for _, m in kinds]).repeat_interleave(len(FRACTIONS))
-    radii = torch.from_numpy(covalent_radii)
-    bond = radii[numbers].sum(1)
-    distance = bond * torch.tensor(FRACTIONS, dtype=torch.float64).repeat(len(kinds))
-    parts = [_evaluate(potential, *part) for part in _split(numbers, distance, mode)]
-    energy, force = (torch.cat(x).view(len(kinds), -1).numpy() for x in zip(*parts, strict=True))
-    bonds = bond.view(len(kinds), -1)[:, 0].tolist()
-    return [DimerCurve(pair, m, bonds[k], energy[k], force[k]) for k, (pair, m) in enumerate(kinds)]
+    numbers, mode = torch.tensor([pair for pair, _ in kinds]), torch.tensor([m for _, m in kinds])
+    bond = torch.from_numpy(covalent_radii)[numbers].sum(1)
+    apart, _ = _dimers(potential, numbers, torch.full_like(bond, FAR), mode)
+    fractions = torch.tensor(FRACTIONS, dtype=torch.float64)
+    n = len(fractions)
+    energy, force = _dimers(
+        potential,
+        numbers.repeat_interleave(n, 0),
+        (bond[:, None] * fractions).reshape(-1),
+        mode.repeat_interleave(n),
+    )
+    curves = zip(kinds, bond.tolist(), energy.view(-1, n) - apart[:, None], force.view(-1, n), strict=True)
+    return [DimerCurve(pair, m, length, e.numpy(), f.numpy()) for (pair, m), length, e, f in curves]
 
 
 def worst_first(curves: Sequence[DimerCurve]) -> list[DimerCurve]:
@@ -94,19 +98,22 @@ def worst_first(curves: Sequence[DimerCurve]) -> list[DimerCurve]:
     return sorted(curves, key=lambda c: (-(c.hole or 0.0) / c.bond, float(c.force[edge])))
 
 
-def _split(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(t.split(AT_ONCE) for t in tensors), strict=True)
-
-
-def _evaluate(potential: Potential, numbers: Tensor, distance: Tensor, mode: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies minus those of the atoms far apart (eV), and forces that push apart (eV/Angstrom), [D] each."""
-    here = _dimers(potential, numbers, distance, mode)
-    apart = _dimers(potential, numbers, torch.full_like(distance, FAR), mode)
-    return here[0] - apart[0], here[1]
-
-
 def _dimers(potential: Potential, numbers: Tensor, distance: Tensor, mode: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies (eV) and forces along the axis (eV/Angstrom) of pairs of atoms, [D] each, float64 on the CPU."""
+    """Energies (eV) and forces that push apart (eV/Angstrom) of pairs of atoms, [D] each, float64 on the CPU.
+
+    Args:
+        potential: any.
+        numbers: atomic numbers, [D, 2].
+        distance: of the two atoms (Angstrom), [D].
+        mode: number of the calc mode, [D].
+    """
+    batches = zip(numbers.split(AT_ONCE), distance.split(AT_ONCE), mode.split(AT_ONCE), strict=True)
+    parts = [_batch(potential, *batch) for batch in batches]
+    return torch.cat([energy for energy, _ in parts]), torch.cat([force for _, force in parts])
+
+
+def _batch(potential: Potential, numbers: Tensor, distance: Tensor, mode: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_dimers`, all at once."""
     dtype, device = placement(potential)
     n = len(numbers)
     positions = torch.zeros(2 * n, 3, dtype=torch.float64)

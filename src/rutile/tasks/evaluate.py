@@ -258,8 +258,8 @@ def check_dimers(curves: Sequence[DimerCurve], modes: Sequence[str], reporter: R
     if holes:
         named = ", ".join(f"{h.pair} at {h.distance:.2f} Å" for h in holes[:5]) + (", ..." if len(holes) > 5 else "")
         reporter.warn(
-            f"{text}; not: {named}. Atoms that come so near may fall together; train with the core repulsion "
-            "(potential.zbl=true, or a sum with the term zbl)"
+            f"{text}; not: {named}. Atoms that come so near may fall together: train on frames with close atoms, or "
+            "an architecture with core repulsion (potential.zbl=true)"
         )
     else:
         reporter.info(text)
