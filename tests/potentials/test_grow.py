@@ -6,6 +6,7 @@ import torch
 from rutile.core.errors import ElementError, SettingsError
 from rutile.potentials.catalogue import make
 from rutile.potentials.evaluate import evaluate
+from rutile.potentials.parts.lora import add_low_rank, merge_low_rank
 from rutile.potentials.settings import (
     AnataseSettings,
     BehlerSettings,
@@ -121,3 +122,24 @@ def test_what_does_not_keep_its_predictions_is_refused(monkeypatch):
     monkeypatch.setattr(SchNet, "outputs", changed)
     with pytest.raises(ElementError, match="tied to its elements"):
         old.grow((6,))
+
+
+@pytest.mark.parametrize("settings", GROWING[:3], ids=lambda s: s.name)
+def test_low_rank_updates_begin_where_the_model_was_and_are_merged(settings):
+    made, s = trained(settings), batch()
+    before, old = evaluate(made, s), {name: p.clone() for name, p in made.state_dict().items()}
+    names = add_low_rank(made, 2, torch.Generator().manual_seed(0))
+    assert len(names) > 5
+    torch.testing.assert_close(evaluate(made, s).energy, before.energy, rtol=0, atol=1e-12)
+    with torch.no_grad():
+        for name, p in made.named_parameters():
+            if p.requires_grad and name.endswith(".a"):
+                p += 0.1
+    changed = evaluate(made, s)
+    assert (changed.forces - before.forces).abs().max() > 1e-3
+    merge_low_rank(made)
+    torch.testing.assert_close(evaluate(made, s).forces, changed.forces, rtol=0, atol=1e-12)
+    new = made.state_dict()
+    assert new.keys() == old.keys()
+    for name in names:
+        assert 1 <= torch.linalg.matrix_rank(new[name] - old[name]).max() <= 2, name
