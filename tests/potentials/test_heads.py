@@ -115,6 +115,9 @@ def test_models_say_the_spread(tmp_path, modes):
     assert atoms.calc.results["energy_std"] == pytest.approx(float(spread(expected).energy[0]))
     found = torch.from_numpy(atoms.calc.results["forces_std"])
     torch.testing.assert_close(found, spread(expected).forces[: len(atoms)])
+    alone = model.calculator(mode=mode, head_spread=False)
+    assert alone.get_potential_energy(atoms) == pytest.approx(float(mean(expected).energy[0]))
+    assert "forces_std" not in alone.implemented_properties
 
 
 def test_in_a_sum():

@@ -88,7 +88,7 @@ class Model:
         save_model(Path(path), self)
 
     def calculator(
-        self, dtype: Precision | None = None, device: str = "cpu", mode: str | None = None
+        self, dtype: Precision | None = None, device: str = "cpu", mode: str | None = None, *, head_spread: bool = True
     ) -> RutileCalculator:
         """An ASE calculator with its own frozen copy of the potentials.
 
@@ -96,6 +96,7 @@ class Model:
             dtype: precision (default: as trained).
             device: "cpu", "cuda", "cuda:1"...
             mode: name of the calc mode (default: the only one).
+            head_spread: False: of a potential with several heads only their mean, for the cost of one; for dynamics.
 
         Raises:
             SettingsError: the device is not there.
@@ -103,7 +104,9 @@ class Model:
         """
         from rutile.potentials.calculator import RutileCalculator
 
-        return RutileCalculator(self.members(PRECISIONS[dtype], device, mode))
+        if head_spread:
+            return RutileCalculator(self.members(PRECISIONS[dtype], device, mode))
+        return RutileCalculator([in_mode(potential, mode) for potential in self._copies(PRECISIONS[dtype], device)])
 
     def evaluate(
         self,
