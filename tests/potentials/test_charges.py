@@ -97,6 +97,19 @@ def test_isolated_atoms_are_exact():
     assert not p.forces.any()
 
 
+def test_heads_share_the_charges():
+    """The Coulomb energy is in every head, so it is in the mean and not in the spread."""
+    potential, batch = charged(heads=3), random_structure(2, [8, 22, 8])
+    graph = graph_of(potential, batch)
+    with torch.no_grad():
+        before = potential.head_energies(graph).std(0)
+        potential.charge.give.weight *= 3
+        after = potential.head_energies(graph)
+    torch.testing.assert_close(after.std(0), before)
+    torch.testing.assert_close(after.mean(0), potential(graph).detach())
+    assert before.min() > 1e-4
+
+
 def test_slabs_are_refused():
     with pytest.raises(GeometryError, match="one or two directions"):
         evaluate(charged(), random_structure(1, [8, 22], pbc=(True, True, False)))
