@@ -24,7 +24,8 @@ HERE = Path(__file__).resolve().parent
 BENCH = Path(os.environ.get("BENCH", HERE.parent.parent / "shared" / "bench"))
 RESULTS = HERE / "results"
 RUTILE = ("schnet", "painn", "teanet", "anatase:small", "anatase:medium")
-PEERS = ("mace:small", "mace:medium", "nequip:nequip_l1", "nequip:nequip_l2", "schnetpack:painn")
+PEERS = ("mace:small", "mace:medium", "nequip:nequip_l1", "nequip:nequip_l2", "schnetpack:painn",
+         "matgl:tensornet")  # fmt: skip
 ROUNDS, THREADS = 2, "2"
 
 
