@@ -20,6 +20,7 @@ from rutile.core.seeds import integer, stream
 from rutile.data.settings import ReferenceSettings
 from rutile.data.statistics import Statistics, references_by_mode
 from rutile.data.store import Store
+from rutile.potentials.grow import grown
 from rutile.potentials.modes import listed
 from rutile.potentials.parts.lora import add_low_rank
 from rutile.potentials.parts.network import TrainablePotential
@@ -89,8 +90,8 @@ def loaded(
     new_elements = [z for z in store.elements if z not in old.elements]
     new_modes = _new_modes(path, old, store)
     try:
-        grown = [
-            potential.grow(new_elements, new_modes, torch.Generator().manual_seed(integer(seed, "grow")))
+        begun = [
+            grown(potential, new_elements, new_modes, torch.Generator().manual_seed(integer(seed, "grow")))
             for potential, seed in zip(potentials, seeds, strict=True)
         ]
     except ElementError:
@@ -100,10 +101,10 @@ def loaded(
     if new_elements or new_modes:
         names = ", ".join([*map(symbol, new_elements), *(f"calc mode {mode}" for mode in new_modes)])
         reporter.info(f"grown by {names}; what the model says about the rest stays as it was until it is trained")
-    if grown[0].modes == ("",) and store.calc_modes[0]:
-        for potential in grown:
+    if begun[0].modes == ("",) and store.calc_modes[0]:
+        for potential in begun:
             potential.modes = store.calc_modes
-    return grown, _references(old, grown[0], store, train, settings, reporter)
+    return begun, _references(old, begun[0], store, train, settings, reporter)
 
 
 def _new_modes(path: Path, old: TrainablePotential, store: Store) -> list[str]:

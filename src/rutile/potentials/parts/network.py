@@ -10,8 +10,7 @@ Letters of shapes: N atoms, S systems, E edges.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -71,27 +70,6 @@ class TrainablePotential(nn.Module):
             ElementError: the energy of an element is missing.
         """
         self.reference.set(energies, mode)
-
-    def grow(
-        self, elements: Sequence[int] = (), modes: Sequence[str] = (), generator: torch.Generator | None = None
-    ) -> Self:
-        """A copy that also knows these elements and calc modes; no prediction for the old ones changes.
-
-        Reference energies of new elements are 0, those of new modes are copied from the first one, until set.
-
-        Args:
-            elements: atomic numbers.
-            modes: names of calc modes; they come behind the old ones and start as copies of the first.
-            generator: of the vectors of new elements.
-
-        Raises:
-            ElementError: its parameters are tied to the elements it was made for.
-            SettingsError: new modes, and it cannot tell modes apart.
-            ModeError: its parameters are tied to the modes it was made for.
-        """
-        from rutile.potentials.parts.grow import grown
-
-        return grown(self, elements, modes, generator)
 
     def set_energy_scale(self, scale: float) -> None:
         """The energy (eV) that stands for a network output of 1."""

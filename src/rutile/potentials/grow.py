@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,21 +19,23 @@ from rutile.core.elements import symbol
 from rutile.core.errors import ElementError, ModeError
 from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
+from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.parts.reference import one_mode
 from rutile.potentials.potential import DescriptorPotential
 from rutile.structures.structures import Structures
 
-if TYPE_CHECKING:
-    from rutile.potentials.parts.network import TrainablePotential
-
-P = TypeVar("P", bound="TrainablePotential")
+P = TypeVar("P", bound=TrainablePotential)
 Shapes = dict[str, tuple[int, ...]]
 TOLERANCE = 1e-9
 """Largest change of the energy of an atom, in energy scales (float64; 1e-4 in float32)."""
 
 
-def grown(potential: P, elements: Sequence[int], modes: Sequence[str], generator: torch.Generator | None = None) -> P:
+def grown(
+    potential: P, elements: Sequence[int] = (), modes: Sequence[str] = (), generator: torch.Generator | None = None
+) -> P:
     """A copy of the potential that also knows these elements and modes; the old predictions stay.
+
+    Reference energies of new elements are 0, those of new modes are copied from the first one, until set.
 
     Args:
         potential: any; not changed.
