@@ -6,6 +6,7 @@ import torch
 from ase.io import write
 
 from rutile import starter
+from rutile.core.config import load
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import SilentReporter
 from rutile.potentials.catalogue import POTENTIALS
@@ -95,3 +96,15 @@ def test_trains_goes_on_evaluates_and_moves_atoms(name, data, tmp_path):
     assert np.linalg.norm(atoms.get_forces(), axis=1).max() > 1e-6
     assert np.isfinite(atoms.get_stress()).all()
     np.testing.assert_allclose(atoms.get_forces().sum(0), 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"sum"}))
+def test_what_suits_it_holds_beside_what_is_given(name):
+    """One number of a group changes that number; another name takes that one's own defaults."""
+
+    def optimizer(*words):
+        return load(train.TrainTaskSettings, [], ["data=[x.extxyz]", f"architecture={name}", *words]).optimizer
+
+    usual = optimizer()
+    assert optimizer("optimizer.learning_rate=0.0123") == usual.model_copy(update={"learning_rate": 0.0123})
+    assert optimizer("optimizer=asgd") == optimizer("optimizer.name=asgd") != usual

@@ -33,6 +33,7 @@ from rutile.core.describe import (
     yaml_text,
 )
 from rutile.core.errors import FileError, SettingsError
+from rutile.core.settings import Settings
 
 S = TypeVar("S", bound=BaseModel)
 Tree = dict[str, Any]
@@ -213,7 +214,8 @@ def build(cls: type[S], tree: Tree, origins: Origins | None = None) -> S:
         SettingsError: one line for each problem, naming key, value, what was expected, and a near key.
     """
     try:
-        return cls.model_validate(_complete(cls, tree))
+        suited = cls.suited(tree) if issubclass(cls, Settings) else tree
+        return cls.model_validate(_complete(cls, suited))
     except ValidationError as e:
         problems: dict[str, str] = {}
         for error in e.errors():

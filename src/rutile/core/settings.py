@@ -27,6 +27,11 @@ class Settings(BaseModel):
     ALIASES: ClassVar[dict[str, str]] = {}
     """Other words for settings in files and on the command line: word -> dotted key."""
 
+    @classmethod
+    def suited(cls, data: Any) -> Any:
+        """What is given with what suits it added; a class whose defaults depend on what is given says how."""
+        return data
+
 
 class Result(BaseModel):
     """What a task returns: plain numbers, strings and paths that survive a round trip through JSON."""

@@ -80,6 +80,10 @@ class TrainTaskSettings(TrainSettings):
     @model_validator(mode="before")
     @classmethod
     def _what_suits_the_potential(cls, data: Any) -> Any:
+        return cls.suited(data)
+
+    @classmethod
+    def suited(cls, data: Any) -> Any:
         """Epochs, learning rate and the like that are not given are those that suit the potential."""
         potential = data.get("potential") if isinstance(data, dict) else None
         name = potential.get("name") if isinstance(potential, dict) else getattr(potential, "name", None)
