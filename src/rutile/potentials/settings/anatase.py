@@ -21,7 +21,7 @@ class AnataseSettings(NetworkSettings):
     """Anatase: message passing with scalars, vectors and rank-2 tensors; the potential to begin with."""
 
     TRAINING: ClassVar[dict[str, Any]] = {
-        "optimizer": {"name": "muon", "learning_rate": 0.05, "other_learning_rate": 0.01},
+        "optimizer": {"name": "muon", "learning_rate": 0.03, "other_learning_rate": 0.01},
         "schedule": {"name": "cosine", "stop": 0.01},
         "warmup": 50,
         "batch_size": 5,
