@@ -38,6 +38,8 @@ FILES = {
 }
 """Training, validation and hotter test frames of each set, under `public/` of its folder."""
 MODELS = ("anatase:small", "anatase:medium", "nequip", "mace:64x0e", "schnetpack", "matgl")
+LABELS = {"nequip": "NequIP, 3 layers of 32, l 1", "mace:64x0e": "MACE 64x0e", "schnetpack": "PaiNN 128/3 (SchNetPack)",
+          "matgl": "TensorNet 64/2 (matgl)"}  # fmt: skip
 SHARE = 0.93
 """Part of the time that epochs of rutile are planned for; it stops at the whole time."""
 
@@ -165,7 +167,7 @@ def save(name: str, seconds: float, threads: str, records: dict[str, dict[str, A
         "|---|---|---|---|---|---|---|",
     ]
     for model, r in sorted(records.items(), key=lambda item: item[1]["valid_300K"]["F_rmse"]):
-        label = f"**rutile {model}**" if model.startswith("anatase") else f"{model} ({r['model']})"
+        label = f"**rutile {model}**" if model.startswith("anatase") else LABELS.get(model, model)
         cold, hot = r["valid_300K"], r["mixedT_half_a"]
         lines.append(
             f"| {label} | {r.get('epochs', '')} | {r['train_s']:.0f} | {cold['E_rmse']} | {cold['F_rmse']} | "

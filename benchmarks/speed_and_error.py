@@ -13,13 +13,12 @@ import sys
 from pathlib import Path
 
 from accuracy import RESULTS
+from accuracy_per_time import LABELS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SPEED = {"nequip": "nequip:nequip_l1", "mace:64x0e": "mace:small", "schnetpack": "schnetpack:painn",
          "matgl": "matgl:tensornet"}  # fmt: skip
 """Names in peers.py of what accuracy_per_time.py trains; the settings are the same."""
-LABELS = {"nequip": "NequIP, 3 layers, l 1", "mace:64x0e": "MACE 64x0e", "schnetpack": "PaiNN (SchNetPack)",
-          "matgl": "TensorNet (matgl)"}  # fmt: skip
 
 
 def main(words: list[str]) -> None:
