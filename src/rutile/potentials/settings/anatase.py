@@ -23,6 +23,7 @@ class AnataseSettings(NetworkSettings):
     TRAINING: ClassVar[dict[str, Any]] = {
         "optimizer": {"name": "muon", "learning_rate": 0.03, "other_learning_rate": 0.01},
         "schedule": {"name": "cosine", "stop": 0.01},
+        "keep": "last",
         "warmup": 50,
         "batch_size": 5,
         "epochs": 200,

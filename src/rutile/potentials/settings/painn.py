@@ -17,6 +17,7 @@ class PaiNNSettings(NetworkSettings):
     TRAINING: ClassVar[dict[str, Any]] = {
         "optimizer": {"name": "adam", "learning_rate": 0.003},
         "schedule": {"name": "cosine", "stop": 0.01},
+        "keep": "last",
         "warmup": 50,
         "batch_size": 4,
         "epochs": 200,
