@@ -59,7 +59,7 @@ def run(model: str, ours: bool, task: str, n: str) -> dict[str, Any] | None:
     named = ["--model", model if ours else variant]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.jsonl"
-        call = [str(python), str(script), "--task", task, "--workload", "water", "--n", n, "--repeat", "10", "--budget",
+        call = [str(python), str(script), "--task", task, "--workload", "water", "--n", n, "--repeat", "7", "--budget",
                 "15", "--json", str(out), *named]  # fmt: skip
         env = os.environ | {"BENCH_THREADS": THREADS, "OMP_NUM_THREADS": THREADS, "BENCH": str(BENCH)}
         done = subprocess.run(call, env=env, cwd=BENCH, capture_output=True, text=True, check=False)
