@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     Sides = dict[str, GraphExamples] | dict[str, LinearisedExamples]
 
 STORE, CACHE, SETTINGS_FILE, REPORT_FILE = "store", "cache", "settings.yaml", "report.html"
-ASSESS_EDGES = 100_000
-"""Neighbour pairs that are looked at together when errors are measured: bounds memory, whatever the sizes are."""
 PARTS = {"train": "training", "valid": "validation", "test": "test", "replay": "replayed"}
 
 
@@ -431,29 +429,11 @@ def _assess(
     reporter: Reporter,
 ) -> Assessment:
     """Errors of the mean of the members, or of their heads, on one part of the data."""
-    import dataclasses
-
-    import torch
-
-    from rutile.data.batches import BatchSampler
-    from rutile.potentials.combine import mean, spread
-    from rutile.potentials.parts.heads import heads_of
-    from rutile.train.assess import Assessment, Compared
+    from rutile.train.assess import Assessment, compare_examples
 
     assessment = Assessment(force_limit=settings.report_force_limit)
-    members = [head for potential in potentials for head in heads_of(potential)]
-    batches = BatchSampler(examples.costs, edges=ASSESS_EDGES).in_order()
-    for ids in reporter.track(batches, f"errors on {PARTS[name]} structures", len(batches)):
-        labelled, predictions = None, []
-        for member in members:
-            examples.potential = member
-            labelled, predict = examples.batch(ids)
-            predictions.append(predict(False))
-        assert labelled is not None
-        labelled = dataclasses.replace(labelled, index=torch.from_numpy(ids))
-        frames = [store[int(k)] for k in examples.ids[ids]]
-        committee = spread(predictions) if len(predictions) > 1 else None
-        assessment.add(Compared(frames, labelled, mean(predictions), committee))
+    for compared in compare_examples(potentials, store, examples, f"errors on {PARTS[name]} structures", reporter):
+        assessment.add(compared)
     return assessment
 
 

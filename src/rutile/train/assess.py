@@ -5,9 +5,11 @@ One pass over a stream of frames; memory does not grow with their number (`MOST_
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,14 +17,24 @@ from torch import Tensor
 
 from rutile.core.elements import formula, symbol
 from rutile.core.errors import ElementError
+from rutile.core.reporting import Reporter
+from rutile.data.batches import BatchSampler
 from rutile.data.frames import Frame, Labelled, batch_frames
 from rutile.potentials.combine import Spread, common_elements, mean, spread
 from rutile.potentials.evaluate import evaluate_members
 from rutile.potentials.modes import frame_mode, modes_of
+from rutile.potentials.parts.heads import heads_of
 from rutile.potentials.potential import Potential, Prediction
 from rutile.train.metrics import VOIGT, ErrorSums
 
+if TYPE_CHECKING:
+    from rutile.data.store import Store
+    from rutile.potentials.parts.network import TrainablePotential
+    from rutile.train.examples import GraphExamples, LinearisedExamples
+
 MOST_VALUES = 1_000_000
+EDGES_PER_BATCH = 100_000
+"""Neighbour pairs of examples that are looked at together: bounds memory, whatever the sizes of the structures are."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,36 @@ def compare(
         disagreement = spread(predictions) if len(members) > 1 else None
         yield Compared(batch, labelled, mean(predictions), disagreement, tuple(modes[k] for k in number))
         first += len(batch)
+
+
+def compare_examples(
+    potentials: Sequence[TrainablePotential],
+    store: Store,
+    examples: GraphExamples | LinearisedExamples,
+    what: str,
+    reporter: Reporter,
+) -> Iterator[Compared]:
+    """Predictions of the potentials, or of their heads, for examples that are prepared for training.
+
+    Args:
+        potentials: single potential, or the members of a committee.
+        store: frames that the examples were made of.
+        examples: of one part of the data.
+        what: said beside the progress bar.
+        reporter: shows it.
+    """
+    members = [head for potential in potentials for head in heads_of(potential)]
+    batches = BatchSampler(examples.costs, edges=EDGES_PER_BATCH).in_order()
+    for ids in reporter.track(batches, what, len(batches)):
+        labelled, predictions = None, []
+        for member in members:
+            examples.potential = member
+            labelled, predict = examples.batch(ids)
+            predictions.append(predict(False))
+        assert labelled is not None
+        labelled = dataclasses.replace(labelled, index=torch.from_numpy(ids))
+        frames = [store[int(k)] for k in examples.ids[ids]]
+        yield Compared(frames, labelled, mean(predictions), spread(predictions) if len(predictions) > 1 else None)
 
 
 @dataclass(frozen=True)
