@@ -1,14 +1,15 @@
-"""Errors after the same time of training: the flagship and other programs on the same molecules, all in one run.
+"""Errors after the same time of training: the flagship and other programs on the same structures, all in one run.
 
-    PEERS=folder python benchmarks/accuracy_per_time.py [3bpa|acac] [seconds=1800] [threads=2] [together=1]
+    PEERS=folder python benchmarks/accuracy_per_time.py [3bpa|acac|tio2] [seconds=1800] [threads=2] [together=1]
         [models=anatase:small,anatase:medium,nequip,mace:64x0e,schnetpack,matgl]
 
-450 molecules at 300 K to train on, 50 to choose by; tested on those 50 and on hotter ones (3BPA: mixed 300, 600 and
-1200 K, every fourth; AcAc: 600 K, every fourth). Peers are trained by their own tools with the scripts `train5/*5.py`
-of the folder `shared/bench` beside the checkout (or `$BENCH`), each in its environment `$PEERS/<name>`; those scripts
-state the settings. Rutile is trained by `rutile train architecture=anatase`; a first run of two epochs says how many
-fit into the time, so that its learning rate falls to its end, as MACE's script does. All have float32, batches of 5 and
-the same energies of isolated atoms. `together=2 threads=1` trains two at a time.
+3BPA and AcAc: 450 molecules at 300 K to train on, 50 to choose by; tested on those 50 and on hotter ones (3BPA: mixed
+300, 600 and 1200 K, every fourth; AcAc: 600 K, every fourth). TiO2: the aenet set without frames that have force
+components over 3 eV/Å, every tenth of the training file to choose by, tested on its validation file. Peers are trained
+by their own tools, see peers_train.py, each in its environment `$PEERS/<name>`; rutile by `rutile train
+architecture=anatase` with its defaults. All: float32, batches of 5, energies relative to the same isolated atoms, and
+as many epochs as a probe says will fit into the time, so that every learning rate falls to its end.
+`together=2 threads=1` trains two at a time.
 
 Writes results/accuracy_per_time_SET.{json,md}; models of earlier runs for the same time stay in the table.
 """
@@ -26,130 +27,131 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accuracy import RESULTS, SHARED
 from ase import Atoms
 from ase.io import read, write
 
 HERE = Path(__file__).resolve().parent
-BENCH = Path(os.environ.get("BENCH", HERE.parent.parent / "shared" / "bench"))
-FILES = {
+MOLECULES = {
     "3bpa": ("train_300K.extxyz", "valid_300K.extxyz", "mixedT_half_a.extxyz"),
     "acac": ("train_300K.extxyz", "valid_300K.extxyz", "test_MD_600K_a.extxyz"),
 }
 """Training, validation and hotter test frames of each set, under `public/` of its folder."""
+TIO2_ATOMS = {"Ti": -1604.604515075, "O": -432.503149303}
+"""Reference energies of the aenet set (eV), as its `generate.in` gives them."""
+TIO2_FORCE = 3.0
+SETS = (*MOLECULES, "tio2")
 MODELS = ("anatase:small", "anatase:medium", "nequip", "mace:64x0e", "schnetpack", "matgl")
 LABELS = {"nequip": "NequIP, 3 layers of 32, l 1", "mace:64x0e": "MACE 64x0e", "schnetpack": "PaiNN 128/3 (SchNetPack)",
           "matgl": "TensorNet 64/2 (matgl)"}  # fmt: skip
-SHARE = 0.93
-"""Part of the time that epochs of rutile are planned for; it stops at the whole time."""
 
 
 def main(words: list[str]) -> None:
     """Train all, write the table."""
     name = next((w for w in words if "=" not in w), "3bpa")
     given = dict(w.split("=", 1) for w in words if "=" in w)
-    if name not in FILES or not BENCH.is_dir():
-        sys.exit(f"error: the set must be one of {', '.join(FILES)}, and the peers' scripts at {BENCH} (or $BENCH)")
+    if name not in SETS or not SHARED.is_dir():
+        sys.exit(f"error: the set must be one of {', '.join(SETS)}, and the data at {SHARED}")
     seconds, threads = float(given.get("seconds", 1800)), given.get("threads", "2")
     models = given.get("models", ",".join(MODELS)).split(",")
     with tempfile.TemporaryDirectory() as folder:
-        data = same_atoms(name, Path(folder) / "data")
+        data = Path(folder) / "data"
+        data.mkdir()
+        for part, frames in (tio2() if name == "tio2" else molecules(name)).items():
+            write(data / f"{part}.extxyz", frames, format="extxyz")
         one = partial(train_one, data=data, work=Path(folder), seconds=seconds, threads=threads)
         with ThreadPoolExecutor(int(given.get("together", "1"))) as pool:
             records = [r for r in pool.map(one, models) if r is not None]
     save(name, seconds, threads, {r["model"]: r for r in records})
 
 
-def same_atoms(name: str, folder: Path) -> Path:
-    """The set under the file names of 3BPA, its energies moved by the isolated atoms to 3BPA's.
-
-    The peers' scripts know these names and these energies of the isolated atoms.
-    """
-    folder.mkdir()
-    references = {k: isolated(k) for k in ("3bpa", name)}
-    for source, target in zip(FILES[name], FILES["3bpa"], strict=True):
-        frames = []
-        for frame in read(SHARED / name / "public" / source, ":"):
-            atoms = Atoms(frame.numbers, frame.positions)
-            moved = sum(references["3bpa"][s] - references[name][s] for s in frame.symbols)
-            atoms.info["energy"] = frame.get_potential_energy() + moved
-            atoms.arrays["forces"] = frame.get_forces()
-            frames.append(atoms)
-        write(folder / target, frames, format="extxyz")
-    return folder
+def molecules(name: str) -> dict[str, list[Atoms]]:
+    """Frames of a set of molecules by part."""
+    folder = SHARED / name / "public"
+    atoms = {a.symbols[0]: a.get_potential_energy() for a in read(folder / "isolated_atoms.extxyz", ":")}
+    train, valid, test = (read(folder / file, ":") for file in MOLECULES[name])
+    parts = {"train": train, "valid": valid, "test": test[::4]}
+    return {part: [relative(f, atoms, periodic=False) for f in frames] for part, frames in parts.items()}
 
 
-def isolated(name: str) -> dict[str, float]:
-    """Energies of the isolated atoms (eV) of a set."""
-    frames = read(SHARED / name / "public" / "isolated_atoms.extxyz", ":")
-    return {a.symbols[0]: a.get_potential_energy() for a in frames}
+def tio2() -> dict[str, list[Atoms]]:
+    """Frames of the aenet set by part."""
+    folder = SHARED / "tio2-aenet" / "public"
+    train, test = (
+        [f for f in read(folder / file, ":") if np.abs(f.get_forces()).max() <= TIO2_FORCE]
+        for file in ("train.extxyz", "valid.extxyz")
+    )
+    chosen = set(range(0, len(train), 10))
+    parts = {"train": [f for k, f in enumerate(train) if k not in chosen], "valid": train[::10], "test": test}
+    return {part: [relative(f, TIO2_ATOMS) for f in frames] for part, frames in parts.items()}
+
+
+def relative(frame: Atoms, references: dict[str, float], periodic: bool = True) -> Atoms:
+    """The frame with its energy relative to isolated atoms."""
+    box = {"cell": frame.cell, "pbc": True} if periodic else {}
+    atoms = Atoms(frame.numbers, frame.positions, **box)
+    atoms.info["energy"] = frame.get_potential_energy() - sum(references[s] for s in frame.symbols)
+    atoms.arrays["forces"] = frame.get_forces()
+    return atoms
 
 
 def train_one(model: str, data: Path, work: Path, seconds: float, threads: str) -> dict[str, Any] | None:
     """Train and test one model; None where it is not at hand or fails, which is printed."""
     peer, _, variant = model.partition(":")
     out = work / model.replace(":", "_")
-    env = os.environ | {
-        "BENCH_DATA": str(data), "BUDGET_S": f"{seconds:g}", "OUT5": str(out), "BENCH": str(BENCH),
-        "BENCH_THREADS": threads, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
-    }  # fmt: skip
+    env = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}
+    last = [str(data), str(out), f"{seconds:g}", threads]
     if peer == "anatase":
-        call = [sys.executable, __file__, "--ours", variant, str(data), str(out), f"{seconds:g}", threads]
+        call = [sys.executable, __file__, "--ours", variant, *last]
     else:
         python = Path(os.environ.get("PEERS", "peers")) / peer / "bin" / "python"
         if not python.exists():
             print(f"{model}: left out, no {python}", flush=True)
             return None
-        script = BENCH / "train5" / f"{peer}5.py"
-        if peer == "mace":
-            script = with_elements_of(data, script, work / f"train_{out.name}.py")
-        call = [str(python), str(script), *([variant] if variant else [])]
+        call = [str(python), str(HERE / "peers_train.py"), model, *last]
     out.mkdir()
     done = subprocess.run(call, env=env, cwd=out, capture_output=True, text=True, check=False)
-    path = out / "results.jsonl"
+    path = out / "results.json"
     if done.returncode or not path.exists():
         print(f"{model}: failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}", flush=True)
         return None
-    record: dict[str, Any] = json.loads(path.read_text().splitlines()[-1]) | {"model": model}
+    record: dict[str, Any] = json.loads(path.read_text()) | {"model": model}
     print(json.dumps(record), flush=True)
     shutil.rmtree(out, ignore_errors=True)
     return record
 
 
-def with_elements_of(data: Path, script: Path, copy: Path) -> Path:
-    """MACE's script, or a copy without nitrogen where the set has none: MACE wants those it meets only."""
-    if "N" in read(data / FILES["3bpa"][0], 0).symbols:
-        return script
-    text = script.read_text().replace(",7:%f", "").replace('BPA_E0["N"], ', "")
-    copy.write_text(f"import sys\nsys.path.insert(0, {str(script.parent)!r})\n{text}")
-    return copy
-
-
 def ours(size: str, data: Path, out: Path, seconds: float, threads: int) -> None:
-    """Train the flagship by the task, test it as the peers' scripts do, write the record."""
+    """Train the flagship by the task, test it as the peers are, write the record."""
+    from peers_train import elements, write_record
+
     from rutile import load
     from rutile.cli.terminal import RichReporter
     from rutile.core import config
     from rutile.tasks import train
 
-    sys.path.insert(0, str(BENCH / "train5"))
-    import common5
-
     words = [
-        "architecture=anatase", f"potential.size={size}", f"data=[{data / FILES['3bpa'][0]}]", "batch_size=5",
-        f"split.valid_files=[{data / FILES['3bpa'][1]}]", f"max_seconds={seconds}", f"threads={threads}", "seed=1",
-        "precision=float32", f"references.energies={json.dumps(common5.BPA_E0)}",
+        "architecture=anatase", f"potential.size={size}", f"data=[{data / 'train.extxyz'}]", "batch_size=5",
+        f"split.valid_files=[{data / 'valid.extxyz'}]", f"threads={threads}", "seed=1",
+        "precision=float32", f"references.energies={json.dumps(dict.fromkeys(elements(data), 0.0))}",
     ]  # fmt: skip
     with RichReporter() as reporter:
-        probe = [*words, "epochs=2", f"out={out}/probe"]
-        per_epoch = train.run(config.load(train.TrainTaskSettings, [], probe), reporter).seconds / 2
-        epochs = max(2, int(SHARE * seconds / per_epoch))
+        # the difference of two runs: what the first epoch alone costs is not taken for the cost of every epoch
+        times = [
+            train.run(config.load(train.TrainTaskSettings, [], [*words, f"epochs={n}", f"out={out}/{n}"]), reporter)
+            for n in (1, 3)
+        ]
+        per_epoch = (times[1].seconds - times[0].seconds) / 2
+        epochs = max(2, int(seconds / per_epoch))
         job = [*words, f"epochs={epochs}", f"out={out}/run"]
         trained = train.run(config.load(train.TrainTaskSettings, [], job), reporter)
     model = load(trained.model)
-    parameters = sum(p.numel() for p in model.potentials[0].parameters())
-    extra = {"epochs": trained.epochs, "params": parameters}
-    common5.report("rutile", size, model.calculator(), trained.seconds, extra)
+    record = {
+        "epochs": trained.epochs, "planned": epochs, "train_s": round(trained.seconds, 1),
+        "params": sum(p.numel() for p in model.potentials[0].parameters()),
+    }  # fmt: skip
+    write_record(model.calculator(), record, data, out)
 
 
 def save(name: str, seconds: float, threads: str, records: dict[str, dict[str, Any]]) -> None:
@@ -163,12 +165,12 @@ def save(name: str, seconds: float, threads: str, records: dict[str, dict[str, A
         f"# {name.upper()}: errors after {seconds:g} s of training on {threads} thread(s)",
         "",
         "| model | epochs | trained (s) | energy RMSE, valid (meV/atom) | force RMSE, valid (meV/Å) |"
-        " energy RMSE, hotter | force RMSE, hotter |",
+        " energy RMSE, test | force RMSE, test |",
         "|---|---|---|---|---|---|---|",
     ]
-    for model, r in sorted(records.items(), key=lambda item: item[1]["valid_300K"]["F_rmse"]):
+    for model, r in sorted(records.items(), key=lambda item: item[1]["valid"]["F_rmse"]):
         label = f"**rutile {model}**" if model.startswith("anatase") else LABELS.get(model, model)
-        cold, hot = r["valid_300K"], r["mixedT_half_a"]
+        cold, hot = r["valid"], r["test"]
         lines.append(
             f"| {label} | {r.get('epochs', '')} | {r['train_s']:.0f} | {cold['E_rmse']} | {cold['F_rmse']} | "
             f"{hot['E_rmse']} | {hot['F_rmse']} |"

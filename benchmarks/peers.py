@@ -7,7 +7,7 @@ Peers run in environments of their own, `$PEERS/<name>/bin/python`, by the scrip
 is a process of its own: 2 threads, float32, the same structures (water, 64 molecules and multiples), energy, forces
 and stress with the neighbour list in each call, as in a simulation. Rounds go over all models in turn, so that a busy
 minute of the machine hits all; reported is the smallest median of the rounds. Rutile's models have random weights and
-default sizes, as the peers'.
+default sizes, as the peers'. Writes results/peers_{infer,train}.{json,md}; other sizes of earlier runs stay.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(words: list[str]) -> None:
                 record = run(model, model in mine, task, n)
                 if record is not None:
                     found.setdefault((model, n), []).append(record)
-    write(task, found, set(mine))
+    write(task, found, sizes)
 
 
 def run(model: str, ours: bool, task: str, n: str) -> dict[str, Any] | None:
@@ -71,22 +71,27 @@ def run(model: str, ours: bool, task: str, n: str) -> dict[str, Any] | None:
         return record
 
 
-def write(task: str, found: dict[tuple[str, str], list[dict[str, Any]]], ours: set[str]) -> None:
-    """The table, and all records as JSON."""
-    best = {key: min(rows, key=lambda r: r["ms"]["median"]) for key, rows in found.items()}
-    version = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True, check=False
-    )
+def write(task: str, found: dict[tuple[str, str], list[dict[str, Any]]], sizes: list[str]) -> None:
+    """The table, and all records as JSON; sizes that were not measured now stay as they were."""
+    path = RESULTS / f"peers_{task}.json"
+    git = ["git", "describe", "--always", "--dirty"]
+    version = subprocess.run(git, cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    records = {key: rows for key, rows in earlier.items() if key.split(" n=")[1] not in sizes}
+    for (model, n), rows in found.items():
+        records[f"{model} n={n}"] = [row | {"rutile": version} for row in rows]
+    best = {key: min(rows, key=lambda r: r["ms"]["median"]) for key, rows in records.items()}
     unit = "energy + forces + stress" if task == "infer" else "training step, batch 5"
     lines = [f"# Water, {unit}, 2 threads, float32", ""]
     lines += ["| model | parameters | atoms | time (ms) | peak memory (MB) |", "|---|---|---|---|---|"]
-    for (model, _), r in sorted(best.items(), key=lambda item: (int(item[0][1]), item[1]["ms"]["median"])):
-        name = f"**rutile {model}**" if model in ours else model
+    for key, r in sorted(best.items(), key=lambda item: (item[1]["n_atoms"], item[1]["ms"]["median"])):
+        model = key.split(" n=")[0]
+        name = f"**rutile {model}**" if r["peer"] == "rutile" else model
         lines.append(f"| {name} | {r['params']} | {r['n_atoms']} | {r['ms']['median']:.1f} | {r['rss_peak_mb']:.0f} |")
-    lines += ["", f"Smallest median of {ROUNDS} rounds; rutile {version.stdout.strip()}.", ""]
-    (RESULTS / f"peers_{task}.md").write_text("\n".join(lines))
-    records = {f"{model} n={n}": rows for (model, n), rows in found.items()}
-    (RESULTS / f"peers_{task}.json").write_text(json.dumps(records, indent=1) + "\n")
+    versions = ", ".join(sorted({r["rutile"] for r in best.values()}))
+    lines += ["", f"Smallest median of {ROUNDS} rounds; all models of one size in one run; rutile {versions}.", ""]
+    path.with_suffix(".md").write_text("\n".join(lines))
+    path.write_text(json.dumps(records, indent=1) + "\n")
     print("\n".join(lines))
 
 

@@ -54,32 +54,38 @@ def build(name: str, atoms: Any) -> Any:
 
 
 def training_step(potential: Any, frames: list[Any], batch: int, dtype: Any) -> Any:
-    """A function that takes one step of Adam on the next batch, neighbours cached."""
+    """A function that takes one step of the potential's own optimizer on the next batch, neighbours cached."""
     import torch
+    from pydantic import TypeAdapter
 
     from rutile.graph.neighbors import find_edges
     from rutile.potentials.evaluate import evaluate
+    from rutile.potentials.settings import training_defaults
     from rutile.structures.structures import Structures
+    from rutile.train.optimizers import make_optimizer
+    from rutile.train.settings import OptimizerSettings
 
-    potential.to(dtype).requires_grad_()
+    parameters = list(potential.to(dtype).requires_grad_().parameters())
     groups = [frames[k : k + batch] for k in range(0, len(frames), batch)]
     batches = []
     for group in groups:
         structures = Structures.from_ase(group)
         labels = (torch.tensor([f.info["E"] for f in group]), torch.cat([torch.tensor(f.arrays["F"]) for f in group]))
         batches.append((structures.to(dtype=dtype), find_edges(structures, potential.cutoff), labels))
-    optimizer = torch.optim.Adam(potential.parameters(), lr=1e-4)
+    own = training_defaults(potential.name).get("optimizer", {}) | {"learning_rate": 1e-4}
+    optimizer = make_optimizer(TypeAdapter(OptimizerSettings).validate_python({"name": "adam"} | own), parameters)
     count = iter(range(10**9))
 
     def step() -> None:
         structures, edges, (energy, forces) = batches[next(count) % len(batches)]
-        optimizer.zero_grad()
-        p = evaluate(potential, structures, edges=edges, training=True)
-        loss = (p.energy - energy).square().mean() + (p.forces - forces).square().mean()
+        for p in parameters:
+            p.grad = None
+        found = evaluate(potential, structures, edges=edges, training=True)
+        loss = (found.energy - energy).square().mean() + (found.forces - forces).square().mean()
         if structures.pbc.all():
-            loss = loss + p.stress.square().mean()
+            loss = loss + found.stress.square().mean()
         loss.backward()
-        optimizer.step()
+        optimizer.step(lambda: 0.0)
 
     return step
 

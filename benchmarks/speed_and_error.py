@@ -30,7 +30,7 @@ def main(words: list[str]) -> None:
     for model, r in trained["models"].items():
         rows = timed.get(f"{SPEED.get(model, model)} n=192")
         if rows:
-            points[model] = (min(x["ms"]["median"] for x in rows), r["mixedT_half_a"]["F_rmse"])
+            points[model] = (min(x["ms"]["median"] for x in rows), r["test"]["F_rmse"])
     if not points:
         sys.exit("error: no model is in both results")
     draw(points, name, trained["seconds"])
