@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -58,12 +59,17 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         data.mkdir()
-        for part, frames in (tio2() if name == "tio2" else molecules(name)).items():
-            write(data / f"{part}.extxyz", frames, format="extxyz")
+        write_parts(name, data)
         one = partial(train_one, data=data, work=Path(folder), seconds=seconds, threads=threads)
         with ThreadPoolExecutor(int(given.get("together", "1"))) as pool:
             records = [r for r in pool.map(one, models) if r is not None]
     save(name, seconds, threads, {r["model"]: r for r in records})
+
+
+def write_parts(name: str, folder: Path) -> None:
+    """The frames of a set as train, valid and test.extxyz."""
+    for part, frames in (tio2() if name == "tio2" else molecules(name)).items():
+        write(folder / f"{part}.extxyz", frames, format="extxyz")
 
 
 def molecules(name: str) -> dict[str, list[Atoms]]:
@@ -96,14 +102,25 @@ def relative(frame: Atoms, references: dict[str, float], periodic: bool = True) 
     return atoms
 
 
-def train_one(model: str, data: Path, work: Path, seconds: float, threads: str) -> dict[str, Any] | None:
-    """Train and test one model; None where it is not at hand or fails, which is printed."""
+def train_one(
+    model: str, data: Path, work: Path, seconds: float, threads: str, settings: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """Train and test one model; None where it is not at hand or fails, which is printed.
+
+    Args:
+        model: `anatase:NAME` or a peer, see `MODELS`.
+        data: folder with the three parts.
+        work: a new folder in it is used.
+        seconds: time of training.
+        threads: of the training.
+        settings: of anatase; default: the size NAME.
+    """
     peer, _, variant = model.partition(":")
     out = work / model.replace(":", "_")
     env = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}
     last = [str(data), str(out), f"{seconds:g}", threads]
     if peer == "anatase":
-        call = [sys.executable, __file__, "--ours", variant, *last]
+        call = [sys.executable, __file__, "--ours", *(settings or [f"potential.size={variant}"]), *last]
     else:
         python = Path(os.environ.get("PEERS", "peers")) / peer / "bin" / "python"
         if not python.exists():
@@ -122,8 +139,8 @@ def train_one(model: str, data: Path, work: Path, seconds: float, threads: str) 
     return record
 
 
-def ours(size: str, data: Path, out: Path, seconds: float, threads: int) -> None:
-    """Train the flagship by the task, test it as the peers are, write the record."""
+def ours(words: list[str], data: Path, out: Path, seconds: float, threads: int) -> None:
+    """Train the flagship by the task with some settings, test it as the peers are, write the record."""
     from peers_train import elements, write_record
 
     from rutile import load
@@ -132,9 +149,9 @@ def ours(size: str, data: Path, out: Path, seconds: float, threads: int) -> None
     from rutile.tasks import train
 
     words = [
-        "architecture=anatase", f"potential.size={size}", f"data=[{data / 'train.extxyz'}]", "batch_size=5",
-        f"split.valid_files=[{data / 'valid.extxyz'}]", f"threads={threads}", "seed=1",
-        "precision=float32", f"references.energies={json.dumps(dict.fromkeys(elements(data), 0.0))}",
+        "architecture=anatase", f"data=[{data / 'train.extxyz'}]", f"split.valid_files=[{data / 'valid.extxyz'}]",
+        "batch_size=5", "precision=float32", f"threads={threads}", "seed=1",
+        f"references.energies={json.dumps(dict.fromkeys(elements(data), 0.0))}", *words,
     ]  # fmt: skip
     with RichReporter() as reporter:
         # the difference of two runs: what the first epoch alone costs is not taken for the cost of every epoch
@@ -148,7 +165,7 @@ def ours(size: str, data: Path, out: Path, seconds: float, threads: int) -> None
         trained = train.run(config.load(train.TrainTaskSettings, [], job), reporter)
     model = load(trained.model)
     record = {
-        "epochs": trained.epochs, "planned": epochs, "train_s": round(trained.seconds, 1),
+        "epochs": trained.epochs, "train_s": round(trained.seconds, 1),
         "params": sum(p.numel() for p in model.potentials[0].parameters()),
     }  # fmt: skip
     write_record(model.calculator(), record, data, out)
@@ -182,6 +199,7 @@ def save(name: str, seconds: float, threads: str, records: dict[str, dict[str, A
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--ours"]:
-        ours(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6]))
+        *settings, data_folder, out_folder, time_limit, cores = sys.argv[2:]
+        ours(settings, Path(data_folder), Path(out_folder), float(time_limit), int(cores))
     else:
         main(sys.argv[1:])

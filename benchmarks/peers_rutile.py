@@ -36,7 +36,13 @@ def main() -> None:
 
 
 def build(name: str, atoms: Any) -> Any:
-    """A potential with random weights and the statistics of one structure."""
+    """A potential with random weights and the statistics of one structure.
+
+    Args:
+        name: architecture, optionally followed by `:SIZE` or `:key=value key=value ...`, values as in YAML.
+        atoms: the structure.
+    """
+    import yaml
     from pydantic import TypeAdapter
 
     from rutile.graph.graph import build_graph
@@ -46,7 +52,9 @@ def build(name: str, atoms: Any) -> Any:
     from rutile.structures.structures import Structures
 
     architecture, _, size = name.partition(":")
-    given = {"name": architecture} | ({"size": size} if size else {})
+    pairs = [word.split("=", 1) for word in size.split() if "=" in word]
+    given = {"name": architecture, **({"size": size} if size and not pairs else {})}
+    given |= {key: yaml.safe_load(value) for key, value in pairs}
     potential = make(TypeAdapter(PotentialSettings).validate_python(given), tuple(sorted(set(atoms.numbers.tolist()))))
     one = Structures.from_ase(atoms)
     potential.learn_statistics([build_graph(one, find_edges(one, potential.cutoff))])

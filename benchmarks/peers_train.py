@@ -219,9 +219,7 @@ def schnetpack(variant: str, data: Path, out: Path, seconds: float, threads: int
     labels = [{"energy": np.array([f.get_potential_energy()]), "forces": f.get_forces()} for f in frames]
     base.add_systems(labels, [Atoms(f.numbers, f.positions, cell=f.cell, pbc=f.pbc) for f in frames])
     n, total = len(sides["train"]), len(frames)
-    np.savez(
-        out / "split.npz", train_idx=np.arange(n), val_idx=np.arange(n, total), test_idx=np.array([], dtype=int)
-    )
+    np.savez(out / "split.npz", train_idx=np.arange(n), val_idx=np.arange(n, total), test_idx=np.array([], dtype=int))
     module = AtomsDataModule(
         str(out / "data.db"), batch_size=BATCH, num_train=n, num_val=total - n, split_file=str(out / "split.npz"),
         num_workers=0, distance_unit="Ang", property_units=units,
