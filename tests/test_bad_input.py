@@ -415,9 +415,11 @@ def test_ctrl_c_ends_with_one_line_and_what_is_saved_can_be_used(when, place):
         command("train", place.good, "out=run", *words), cwd=place.here, stderr=subprocess.PIPE, text=True
     )
     wanted = place.here / "run" / ("store" if when == "reading" else "checkpoint.safetensors")
-    deadline = time.monotonic() + 300
-    while not wanted.exists() and time.monotonic() < deadline and process.poll() is None:
+    for _ in range(15_000):
+        if wanted.exists() or process.poll() is not None:
+            break
         time.sleep(0.02)
+    assert wanted.exists()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err

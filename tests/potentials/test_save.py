@@ -80,7 +80,7 @@ def test_nan_in_metrics_becomes_null(tmp_path):
     assert rutile.load(tmp_path / "m.rutile").info.metrics == {"x": [None, 1.0]}
 
 
-def refused(path, *words):
+def assert_refused(path, *words):
     with pytest.raises(ModelFileError) as error:
         rutile.load(path)
     text = str(error.value)
@@ -91,19 +91,19 @@ def refused(path, *words):
 
 
 def test_missing(tmp_path):
-    refused(tmp_path / "none.rutile", "No such file")
-    refused(tmp_path, "model.rutile", "No such file")
+    assert_refused(tmp_path / "none.rutile", "No such file")
+    assert_refused(tmp_path, "model.rutile", "No such file")
 
 
 @pytest.mark.parametrize("junk", [b"", b"x", b"hello world, a text", bytes(range(256)) * 8, pickle.dumps({"a": 1})])
 def test_garbage(tmp_path, junk):
     (tmp_path / "junk.rutile").write_bytes(junk)
-    refused(tmp_path / "junk.rutile", "not a rutile file")
+    assert_refused(tmp_path / "junk.rutile", "not a rutile file")
 
 
 def test_a_torch_file_is_not_unpickled(tmp_path):
     torch.save({"w": torch.zeros(2)}, tmp_path / "m.pt")
-    refused(tmp_path / "m.pt", "not a rutile file")
+    assert_refused(tmp_path / "m.pt", "not a rutile file")
 
 
 def test_every_truncation_is_noticed(path):
@@ -118,12 +118,12 @@ def test_a_flipped_bit_in_the_numbers_is_noticed(path):
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    refused(path, "checksum")
+    assert_refused(path, "checksum")
 
 
 def test_another_programs_safetensors(tmp_path):
     safetensors.torch.save_file({"w": torch.zeros(2)}, tmp_path / "x.safetensors")
-    refused(tmp_path / "x.safetensors", "another program")
+    assert_refused(tmp_path / "x.safetensors", "another program")
 
 
 def rewrite(path, **changes):
@@ -139,23 +139,23 @@ def rewrite(path, **changes):
 
 def test_a_newer_format(path):
     rewrite(path, format=lambda v: v + 1, info=lambda i: {**i, "rutile": "9.9"})
-    refused(path, "9.9", "upgrade rutile")
+    assert_refused(path, "9.9", "upgrade rutile")
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", None, 1.5])
 def test_an_impossible_format(path, version):
     rewrite(path, format=lambda _: version)
-    refused(path, "format", "damaged")
+    assert_refused(path, "format", "damaged")
 
 
 def test_another_kind_of_file(path):
     rewrite(path, kind=lambda _: "checkpoint")
-    refused(path, "checkpoint", "not a model")
+    assert_refused(path, "checkpoint", "not a model")
 
 
 def test_an_unknown_potential(path):
     rewrite(path, members=lambda m: [{**m[0], "potential": "orb9"}])
-    refused(path, "'orb9'", "known: ", "toy")
+    assert_refused(path, "'orb9'", "known: ", "toy")
 
 
 @pytest.mark.parametrize(
@@ -171,12 +171,12 @@ def test_an_unknown_potential(path):
 )
 def test_a_damaged_description(path, change, word):
     rewrite(path, members=lambda m: [change(m[0])])
-    refused(path, word)
+    assert_refused(path, word)
 
 
 def test_no_members(path):
     rewrite(path, members=lambda _: [])
-    refused(path, "no members")
+    assert_refused(path, "no members")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_no_members(path):
 )
 def test_wrong_tensors(path, change, word):
     rewrite(path, tensors=change)
-    refused(path, word)
+    assert_refused(path, word)
 
 
 def test_an_old_format_passes_through_its_upgrade(path, monkeypatch):
