@@ -10,7 +10,7 @@ A field declares type, default, bound, unit and meaning once; help text, JSON sc
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Settings(BaseModel):
@@ -31,6 +31,11 @@ class Settings(BaseModel):
     def suited(cls, data: Any) -> Any:
         """What is given with what suits it added; a class whose defaults depend on what is given says how."""
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suit(cls, data: Any) -> Any:
+        return cls.suited(data)
 
 
 class Result(BaseModel):

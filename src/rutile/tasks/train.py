@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rutile.core.elements import symbol
 from rutile.core.errors import LabelError
@@ -74,11 +74,6 @@ class TrainTaskSettings(TrainSettings):
     """Train a committee of so many potentials that differ in their first weights and the order of the structures."""
     report_force_limit: EVPerAngstrom | None = Field(default=None, gt=0)
     """Report errors of frames with all reference forces |F| below this apart from the others."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _what_suits_the_potential(cls, data: Any) -> Any:
-        return cls.suited(data)
 
     @classmethod
     def suited(cls, data: Any) -> Any:

@@ -108,6 +108,12 @@ def compare_examples(
         examples: of one part of the data.
         what: said beside the progress bar.
         reporter: shows it.
+
+    Yields:
+        Batches of about `EDGES_PER_BATCH` pairs, in the order of the examples; a committee's mean with its spread.
+
+    Raises:
+        ElementError: an element that the potentials do not know.
     """
     members = [head for potential in potentials for head in heads_of(potential)]
     batches = BatchSampler(examples.costs, edges=EDGES_PER_BATCH).in_order()

@@ -9,6 +9,7 @@ Letters of shapes: N atoms, E edges, K descriptor functions.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,8 +23,8 @@ from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.parts.scaling import DescriptorScaling
 
 
-class DescriptorNetworks(TrainablePotential):
-    """Base of the `DescriptorPotential`s: a subclass says `describe` and `describe_with_jacobian`, the rest is here.
+class DescriptorNetworks(TrainablePotential, ABC):
+    """Base of the `DescriptorPotential`s: a subclass says what its descriptors are, the rest is here.
 
     Subclasses set `cutoff` and `descriptor_key` and call `make_networks`.
     """
@@ -59,14 +60,15 @@ class DescriptorNetworks(TrainablePotential):
         """Energy of each atom (eV), [N]."""
         return self.energies(self.describe(graph), graph.numbers)
 
+    @abstractmethod
     def describe(self, graph: Graph) -> Tensor:
         """Descriptors of each atom, not scaled, differentiable in `graph.vectors`, [N, K]; 0 without neighbours."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe_with_jacobian(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Descriptors [N, K] and d G(i_e) / d vectors(e), [E, K, 3] (no gradient attached)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def vjps(self, graph: Graph, cotangents: Tensor) -> Tensor:
         """dE/dvectors of several energies at once, without gradient.
 
@@ -77,7 +79,6 @@ class DescriptorNetworks(TrainablePotential):
         Returns:
             [M, E, 3] (eV/Angstrom).
         """
-        raise NotImplementedError
 
     def energies(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
         """Energy of each atom (eV) from its descriptors, [N] float64.

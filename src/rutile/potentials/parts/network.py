@@ -10,6 +10,7 @@ Letters of shapes: N atoms, S systems, E edges.
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -79,7 +80,7 @@ class TrainablePotential(nn.Module):
         """Constants that the potential takes from the training set, in one pass; none by default."""
 
 
-class NetworkPotential(TrainablePotential):
+class NetworkPotential(TrainablePotential, ABC):
     """Base of the networks on graphs: a subclass says `outputs`, the rest is here."""
 
     n_heads = 1
@@ -92,6 +93,7 @@ class NetworkPotential(TrainablePotential):
         super().__init__(settings, elements, modes)
         self.core = CoreRepulsion() if isinstance(settings, NetworkSettings) and settings.zbl else None
 
+    @abstractmethod
     def outputs(self, graph: Graph, position: Tensor) -> Tensor:
         """The network's number for each atom, smooth and independent of the order of neighbours.
 
@@ -102,7 +104,6 @@ class NetworkPotential(TrainablePotential):
         Returns:
             [N], or [H, N] from H heads, in units of the energy scale.
         """
-        raise NotImplementedError
 
     def forward(self, graph: Graph) -> Tensor:
         """Energy of each atom (eV), [N] float64; the mean of the heads.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rutile.potentials.settings.network import NetworkSettings
 
@@ -63,9 +63,8 @@ class AnataseSettings(NetworkSettings):
     """Predict a charge for each atom and add the Coulomb energy of all, which reaches beyond the cutoffs; each system
     is neutral. For crystals (Ewald's sum) and molecules (all pairs); slabs and wires are refused."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, data: Any) -> Any:
+    def suited(cls, data: Any) -> Any:
         """Add what the size stands for; an unknown size is left for the check of the field."""
         if not isinstance(data, dict):
             return data
