@@ -12,9 +12,10 @@ the training set. One layer, with x = the state after `normalised`:
     A_i^l  = n[ sum over couplings (l1, l2 -> l) and k, q of W^{kq} (G coupled) ] (1 + film(Z_i, mode))
     B_i^l  = sum over couplings (l1, l2 -> l) of w^c A^{l1} A^{l2},       D_i = sum_l w_l A^l . B^l
     o_i    = network(s, A^0, B^0, D, e)                                   e: vector of element and calc mode
-    s <- s + o_0,   (v, t) <- n[ W_s (v, t) + (1 + o_1) W_m (A, B) ]
+    s <- s + o_0,   (v, t) <- W_s (v, t) + (1 + o_1) W_m (A, B)
 
-with n[x] = x / sqrt(1 + mean over channels of |x|^2/(2l+1)). The energy is a network of the scalars of all layers,
+with n[x] = x / sqrt(1 + mean over channels of |x|^2/(2l+1)); vectors and tensors go on to the next layer as they are:
+normalised there as well, they fit hot molecules worse. The energy is a network of the scalars of all layers,
 or the mean of several (`parts.heads`), to which that of charges comes if they are asked for (`parts.charges`).
 
 The sum over neighbours comes before the mixing with the channels (as in the atomic cluster expansion: R. Drautz, Phys.
@@ -206,7 +207,7 @@ class Layer(nn.Module):
         gate = (1 + gate.view(n, 2, c).transpose(0, 1)).index_select(0, self.rank[1:] - 1)
         new = self.mix(torch.cat([a_rest, b_rest], 2)) * gate
         new = new if self.skip is None or e is None else new + self.skip(e)
-        return s + change, normalised(new, self.average[1:, 1:])
+        return s + change, new
 
 
 class Messages(nn.Module):

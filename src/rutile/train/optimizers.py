@@ -130,9 +130,10 @@ def _lbfgs(settings: s.Lbfgs, params: list[Parameter]) -> TorchOptimizer:
 
 
 def _muon(settings: s.Muon, params: list[Parameter]) -> list[TorchOptimizer]:
-    """Muon for matrices, AdamW for the rest; either may be empty."""
-    matrices = [p for p in params if p.ndim == 2]
-    others = [p for p in params if p.ndim != 2]
+    """Muon for matrices that are not narrow, AdamW for the rest; either may be empty."""
+    wide = [p.ndim == 2 and min(p.shape) >= settings.narrowest for p in params]
+    matrices = [p for p, yes in zip(params, wide, strict=True) if yes]
+    others = [p for p, yes in zip(params, wide, strict=True) if not yes]
     parts: list[TorchOptimizer] = []
     if matrices:
         parts.append(

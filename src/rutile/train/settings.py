@@ -185,11 +185,17 @@ class Lbfgs(Settings):
 
 
 class Muon(Settings):
-    """Muon: momentum orthogonalised by Newton-Schulz (Jordan 2024) for weight matrices, AdamW for the rest."""
+    """Muon: momentum orthogonalised by Newton-Schulz (Jordan 2024) for weight matrices, AdamW for the rest.
+
+    Narrow matrices (vectors of elements, first and last layers) are left to AdamW: orthogonal steps move what the data
+    hardly determine as far as what they determine well, and frames unlike the training set then fare worse.
+    """
 
     name: Literal["muon"] = "muon"
     learning_rate: float = Field(default=0.02, gt=0)
     """Step size of the matrices at the start."""
+    narrowest: int = Field(default=8, ge=1)
+    """Rows and columns, whichever are fewer, from which on a matrix is moved by Muon."""
     other_learning_rate: float = Field(default=0.001, gt=0)
     """Step size of all other parameters at the start."""
     momentum: float = Field(default=0.95, ge=0, lt=1)

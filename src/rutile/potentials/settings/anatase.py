@@ -21,7 +21,13 @@ class AnataseSettings(NetworkSettings):
     """Anatase: message passing with scalars, vectors and rank-2 tensors; the potential to begin with."""
 
     TRAINING: ClassVar[dict[str, Any]] = {
-        "optimizer": {"name": "muon", "learning_rate": 0.03, "other_learning_rate": 0.01},
+        "optimizer": {
+            "name": "muon",
+            "learning_rate": 0.03,
+            "other_learning_rate": 0.01,
+            "momentum": 0.98,
+            "weight_decay": 0.02,
+        },
         "schedule": {"name": "cosine", "stop": 0.01},
         "keep": "last",
         "warmup": 50,
