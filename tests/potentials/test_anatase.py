@@ -99,12 +99,14 @@ def layer_by_hand(layer, s, e, kind, graph, potential, r_c):
         new[rank] = dense(getattr(layer.mix, mix), torch.cat([a[rank], b[rank]], 2)) * gate[:, skip]
         if e is not None:
             new[rank] = new[rank] + dense(getattr(layer.skip, mix), e[rank])
-    return s + change, new
+    return s + change, normalise(new) if potential.settings.normalised_states else new
 
 
-@pytest.mark.parametrize("couplings", ["light", "full"])
-def test_energies_by_hand(couplings):
-    settings = AnataseSettings(**TINY | {"cutoffs": (4.0, 5.0, 4.0)}, couplings=couplings)
+@pytest.mark.parametrize(("couplings", "normalised_states"), [("light", False), ("full", False), ("light", True)])
+def test_energies_by_hand(couplings, normalised_states):
+    settings = AnataseSettings(
+        **TINY | {"cutoffs": (4.0, 5.0, 4.0)}, couplings=couplings, normalised_states=normalised_states
+    )
     potential = make(settings, (8, 22), seed=1, modes=("a", "b"))
     assert isinstance(potential, Anatase)
     batch = structures()

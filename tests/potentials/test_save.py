@@ -16,7 +16,7 @@ from rutile.core.errors import FileError, ModelFileError
 from rutile.potentials import catalogue, save, settings
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.model import Model, ModelInfo
-from rutile.potentials.settings import BehlerSettings
+from rutile.potentials.settings import AnataseSettings, BehlerSettings
 from rutile.testing.strategies import random_crystal
 from rutile.testing.toys import ToySettings, make_toy
 
@@ -29,7 +29,9 @@ INFO = ModelInfo(
 def catalogue_with_toy(monkeypatch):
     monkeypatch.setitem(catalogue.POTENTIALS, "toy", "rutile.testing.toys:Toy")
     monkeypatch.setattr(
-        settings, "PotentialSettings", Annotated[ToySettings | BehlerSettings, Field(discriminator="name")]
+        settings,
+        "PotentialSettings",
+        Annotated[ToySettings | BehlerSettings | AnataseSettings, Field(discriminator="name")],
     )
 
 

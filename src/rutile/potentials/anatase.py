@@ -14,8 +14,8 @@ the training set. One layer, with x = the state after `normalised`:
     o_i    = network(s, A^0, B^0, D, e)                                   e: vector of element and calc mode
     s <- s + o_0,   (v, t) <- W_s (v, t) + (1 + o_1) W_m (A, B)
 
-with n[x] = x / sqrt(1 + mean over channels of |x|^2/(2l+1)); vectors and tensors go on to the next layer as they are:
-normalised there as well, they fit hot molecules worse. The energy is a network of the scalars of all layers,
+with n[x] = x / sqrt(1 + mean over channels of |x|^2/(2l+1)); (v, t) go on to the next layer as they are, or through n
+if `normalised_states` is set, which fits hot molecules worse. The energy is a network of the scalars of all layers,
 or the mean of several (`parts.heads`), to which that of charges comes if they are asked for (`parts.charges`).
 
 The sum over neighbours comes before the mixing with the channels (as in the atomic cluster expansion: R. Drautz, Phys.
@@ -172,7 +172,7 @@ class Layer(nn.Module):
         self.register_buffer("rank", rank, persistent=False)
         self.register_buffer("average", same / same.sum(1, keepdim=True), persistent=False)
         c, e = settings.channels, settings.embedding
-        self.last = last
+        self.last, self.normalised_states = last, settings.normalised_states
         self.messages = Messages(settings, generator, first=first)
         self.products = Products(c, generator)
         self.film = Dense(e, 3 * c, generator, bias=False, gain=0.3)
@@ -207,7 +207,7 @@ class Layer(nn.Module):
         gate = (1 + gate.view(n, 2, c).transpose(0, 1)).index_select(0, self.rank[1:] - 1)
         new = self.mix(torch.cat([a_rest, b_rest], 2)) * gate
         new = new if self.skip is None or e is None else new + self.skip(e)
-        return s + change, new
+        return s + change, normalised(new, self.average[1:, 1:]) if self.normalised_states else new
 
 
 class Messages(nn.Module):

@@ -36,7 +36,7 @@ from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout that this rutile writes."""
 MODEL_FILE = "model.rutile"
 """Name of the model inside the folder of a training run."""
@@ -52,7 +52,18 @@ def _modes(tensors: dict[str, Tensor], description: dict[str, Any]) -> tuple[dic
     return shaped, {**description, "members": members}
 
 
-UPGRADES: dict[int, Upgrade] = {1: _modes}
+def _states(tensors: dict[str, Tensor], description: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """2 to 3: Anatase normalised its states between layers, which became a setting that is off by default."""
+    members = [
+        {**member, "settings": {**member["settings"], "normalised_states": True}}
+        if member.get("potential") == "anatase" and isinstance(member.get("settings"), dict)
+        else member
+        for member in description.get("members", [])
+    ]
+    return tensors, {**description, "members": members}
+
+
+UPGRADES: dict[int, Upgrade] = {1: _modes, 2: _states}
 """Version -> function that turns tensors and description of that version into those of the next."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

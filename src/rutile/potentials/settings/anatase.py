@@ -65,6 +65,9 @@ class AnataseSettings(NetworkSettings):
     heads: int = Field(default=1, ge=1)
     """Such networks, on top of one trunk: the energy is their mean, and with two or more their spread gives energy_std
     and forces_std, as that of a committee does (a shallow ensemble)."""
+    normalised_states: bool = False
+    """Normalise vectors and tensors also on their way to the next layer. Fits frames unlike the training set worse; for
+    models made before that was found."""
     electrostatics: bool = False
     """Predict a charge for each atom and add the Coulomb energy of all, which reaches beyond the cutoffs; each system
     is neutral. For crystals (Ewald's sum) and molecules (all pairs); slabs and wires are refused."""
