@@ -48,7 +48,7 @@ def main() -> None:
         "Where the times of training differ, a peer was slower than its probe or faster. No model is fully trained "
         "after so short a time.",
         "",
-        "How Anatase is built and why: [decision 12](decisions/0012-the-flagship.md); how its normalisation and training "
+        "How Anatase is built and why: [decision 12](decisions/0012-the-flagship.md); how normalisation and training "
         "were chosen, with the figures: [decision 14](decisions/0014-anatase-off-the-training-set.md).",
         "",
         *(t.replace("# ", "## ", 1) for t in tables),
