@@ -49,8 +49,8 @@ def main() -> None:
         "after so short a time.",
         "",
         "How Anatase is built and why: [decision 12](decisions/0012-the-flagship.md); how normalisation and training "
-        "were chosen, with the figures: [decision 14](decisions/0014-anatase-off-the-training-set.md). They were chosen "
-        "looking at these test frames, those of the peers were not: Anatase's test errors are not blind.",
+        "were chosen, with the figures: [decision 14](decisions/0014-anatase-off-the-training-set.md). They were "
+        "chosen looking at these test frames, those of the peers were not: Anatase's test errors are not blind.",
         "",
         *(t.replace("# ", "## ", 1) for t in tables),
     ]
