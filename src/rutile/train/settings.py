@@ -187,8 +187,9 @@ class Lbfgs(Settings):
 class Muon(Settings):
     """Muon: momentum orthogonalised by Newton-Schulz (Jordan 2024) for weight matrices, AdamW for the rest.
 
-    Narrow matrices (vectors of elements, first and last layers) are left to AdamW: orthogonal steps move what the data
-    hardly determine as far as what they determine well, and frames unlike the training set then fare worse.
+    Narrow matrices (such as the vectors of a few elements, or the weights of a single output) are left to AdamW:
+    orthogonal steps move what the data hardly determine as far as what they determine well, and frames unlike the
+    training set then fare worse (docs/decisions/0014).
     """
 
     name: Literal["muon"] = "muon"
