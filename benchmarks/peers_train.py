@@ -2,10 +2,10 @@
 
     $PEERS/<peer>/bin/python benchmarks/peers_train.py PEER[:variant] DATA OUT SECONDS THREADS
 
-Runs in the environment of the peer; needs only numpy and ase beside it. `DATA` holds train, valid and test.extxyz, with
-energies relative to isolated atoms. All peers: float32, batches of 5, cutoff 5 Å, and as many epochs as fit into the
-time by a probe, so that the learning rate can fall to a hundredth of its first value over the run. Everything else is
-the default of their tools, or stated here.
+Runs in the environment of the peer; needs only numpy and ase beside it. `DATA` holds train, valid and test.extxyz
+(and more test files), with energies relative to isolated atoms. All peers: float32, batches of 5, cutoff 5 Å, and as
+many epochs as fit into the time by a probe, so that the learning rate can fall to a hundredth of its first value over
+the run. Everything else is the default of their tools, or stated here.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def main(model: str, data: Path, out: Path, seconds: float, threads: int) -> Non
 
 
 def write_record(calculator: Any, record: dict[str, Any], data: Path, out: Path) -> None:
-    """Errors of the calculator on the validation and test frames, with what is known of the training."""
-    errors = {name: evaluate(calculator, read(data / f"{name}.extxyz", ":")) for name in ("valid", "test")}
+    """Errors of the calculator on all frames that it was not trained on, with what is known of the training."""
+    others = sorted(path for path in data.glob("*.extxyz") if path.stem != "train")
+    errors = {path.stem: evaluate(calculator, read(path, ":")) for path in others}
     (out / "results.json").write_text(json.dumps(record | errors) + "\n")
 
 
