@@ -11,7 +11,8 @@ at. Peers are trained
 by their own tools, see peers_train.py, each in its environment `$PEERS/<name>`; rutile by `rutile train
 architecture=anatase` with its defaults. All: float32, batches of 5, energies relative to the same isolated atoms, and
 as many epochs as a probe says will fit into the time, so that every learning rate falls to its end.
-`together=2 threads=1` trains two at a time.
+`together=2 threads=1` trains two at a time; with one thread the seconds are those of the processor, so that
+other work on the machine costs no model anything.
 
 Writes results/accuracy_per_time_SET.{json,md} after every model; models of earlier runs for the same time stay in it.
 """
@@ -146,7 +147,7 @@ def train_one(
 
 def ours(words: list[str], data: Path, out: Path, seconds: float, threads: int) -> None:
     """Train the flagship by the task with some settings, test it as the peers are, write the record."""
-    from peers_train import elements, write_record
+    from peers_train import Stopwatch, elements, write_record
 
     from rutile import load
     from rutile.cli.terminal import RichReporter
@@ -160,17 +161,17 @@ def ours(words: list[str], data: Path, out: Path, seconds: float, threads: int) 
     ]  # fmt: skip
     with RichReporter() as reporter:
         # the difference of two runs: what the first epoch alone costs is not taken for the cost of every epoch
-        times = [
-            train.run(config.load(train.TrainTaskSettings, [], [*words, f"epochs={n}", f"out={out}/{n}"]), reporter)
-            for n in (1, 3)
-        ]
-        per_epoch = (times[1].seconds - times[0].seconds) / 2
-        epochs = max(2, int(seconds / per_epoch))
-        job = [*words, f"epochs={epochs}", f"out={out}/run"]
-        trained = train.run(config.load(train.TrainTaskSettings, [], job), reporter)
+        def fit(epochs: int, name: str) -> tuple[train.TrainResult, float]:
+            watch = Stopwatch(threads)
+            job = [*words, f"epochs={epochs}", f"out={out}/{name}"]
+            done = train.run(config.load(train.TrainTaskSettings, [], job), reporter)
+            return done, done.seconds * watch.share()
+
+        per_epoch = (fit(3, "three")[1] - fit(1, "one")[1]) / 2
+        trained, spent = fit(max(2, int(seconds / per_epoch)), "run")
     model = load(trained.model)
     record = {
-        "epochs": trained.epochs, "train_s": round(trained.seconds, 1),
+        "epochs": trained.epochs, "train_s": round(spent, 1),
         "params": sum(p.numel() for p in model.potentials[0].parameters()),
     }  # fmt: skip
     write_record(model.calculator(), record, data, out)
@@ -185,8 +186,8 @@ def save(name: str, seconds: float, threads: str, record: dict[str, Any]) -> Non
     records = (earlier["models"] if same else {}) | {record["model"]: record}
     parts = {"valid": "valid", "cold": "test, 300 K", "test": "test, hotter" if name in MOLECULES else "test"}
     parts = {part: title for part, title in parts.items() if part in record}
-    quantities = ("energy (meV/atom)", "force (meV/Å)")
-    titles = [f"{quantity}, {title}" for title in parts.values() for quantity in quantities]
+    quantities = (("energy", "meV/atom"), ("force", "meV/Å"))
+    titles = [f"{quantity}, {title} ({unit})" for title in parts.values() for quantity, unit in quantities]
     lines = [
         f"# {name.upper()}: RMSE after {seconds:g} s of training on {threads} thread(s)",
         "",

@@ -11,6 +11,7 @@ the run. Everything else is the default of their tools, or stated here.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -71,6 +72,21 @@ def planned(seconds: float, per_epoch: float) -> int:
     return max(2, int(seconds / per_epoch))
 
 
+class Stopwatch:
+    """Seconds since it was made. With one thread those of the processor, which other work does not stretch."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.began, self.used = threads, time.monotonic(), sum(os.times()[:4])
+
+    def seconds(self) -> float:
+        """So far, of this process and of those that it started and that have ended."""
+        return sum(os.times()[:4]) - self.used if self.threads == 1 else time.monotonic() - self.began
+
+    def share(self) -> float:
+        """Part of the time on the clock that the processor worked for this; 1 with several threads."""
+        return min(1.0, self.seconds() / (time.monotonic() - self.began))
+
+
 def mace(variant: str, data: Path, out: Path, seconds: float, threads: int) -> tuple[Any, dict[str, Any]]:
     """`mace_run_train` with exponential moving average; learning rate 0.01 (its default)."""
     from ase.data import atomic_numbers
@@ -89,14 +105,16 @@ def mace(variant: str, data: Path, out: Path, seconds: float, threads: int) -> t
         command = [str(Path(sys.executable).parent / "mace_run_train"), "--ema"]
         for key, value in words.items():
             command += [f"--{key}", str(value)]
+        watch = Stopwatch(threads)
         done = subprocess.run(command, capture_output=True, text=True, check=True)
+        share = watch.share()
         log = done.stdout + done.stderr
         stamps = re.findall(r"(\d\d):(\d\d):(\d\d)\.\d+ INFO: (?:Epoch|Initial)", log)
         at = [int(h) * 3600 + int(m) * 60 + int(s) for h, m, s in stamps]
-        return (at[-1] - at[0]) % 86400
+        return share * ((at[-1] - at[0]) % 86400)
 
     epochs = planned(seconds, max(1.0, run("probe", 1)))
-    trained = run("run", epochs)
+    trained = round(run("run", epochs), 1)
     from mace.calculators import MACECalculator
 
     calculator = MACECalculator(model_paths=str(out / "run.model"), device="cpu", default_dtype="float32")
@@ -117,9 +135,9 @@ def nequip(variant: str, data: Path, out: Path, seconds: float, threads: int) ->
             str(Path(sys.executable).parent / "nequip-train"), "-cp", str(folder), "-cn", "nequip.yaml",
             f"hydra.run.dir={folder}", "hydra.job.chdir=true",
         ]  # fmt: skip
-        began = time.monotonic()
+        watch = Stopwatch(threads)
         subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
-        return time.monotonic() - began
+        return watch.seconds()
 
     start = run("start", 1, 1)
     epochs = planned(seconds, run("probe", 1, 1.0) - start)
@@ -253,15 +271,13 @@ def schnetpack(variant: str, data: Path, out: Path, seconds: float, threads: int
             max_epochs=epochs, callbacks=[best], logger=False, enable_progress_bar=False, accelerator="cpu",
             default_root_dir=str(folder), inference_mode=False,
         )  # fmt: skip
-        began = time.monotonic()
+        watch = Stopwatch(threads)
         trainer.fit(task, datamodule=module)
-        return time.monotonic() - began, sum(p.numel() for p in model.parameters())
+        return watch.seconds(), sum(p.numel() for p in model.parameters())
 
     fit(1, out / "neighbors_made")
     epochs = planned(seconds, fit(1, out / "probe")[0])
     trained, parameters = fit(epochs, out / "run")
-    import os
-
     os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     calculator = SpkCalculator(
         str(out / "run" / "best"), neighbor_list=transform.MatScipyNeighborList(cutoff=CUTOFF), energy_unit="eV",
@@ -279,8 +295,6 @@ def output(spk: Any, torchmetrics: Any, torch: Any, name: str, weight: float) ->
 
 def matgl(variant: str, data: Path, out: Path, seconds: float, threads: int) -> tuple[Any, dict[str, Any]]:
     """TensorNet 64/2 with matgl's trainer; learning rate 0.002 on a cosine."""
-    import os
-
     import torch
 
     torch.set_num_threads(threads)
@@ -306,9 +320,9 @@ def matgl(variant: str, data: Path, out: Path, seconds: float, threads: int) -> 
             trainer_kwargs={"logger": False, "enable_progress_bar": False, "enable_checkpointing": False},
             loader_kwargs={"num_workers": 0},
         )  # fmt: skip
-        began = time.monotonic()
+        watch = Stopwatch(threads)
         potential = trainer.fit(sets, atomrefs=np.zeros(len(names)))
-        return time.monotonic() - began, potential
+        return watch.seconds(), potential
 
     epochs = planned(seconds, fit(1)[0])
     trained, potential = fit(epochs)

@@ -85,6 +85,13 @@ def test_figures_are_well_formed_and_take_the_colours_of_the_page(name):
     assert not re.search(r"<svg[^>]*height=", svg)
 
 
+def test_parity_of_absolute_energies_has_plain_numbers_on_both_axes():
+    svg = figures.parity("Energy", "eV/atom", -654 + 0.02 * X, -654 + 0.02 * Y)
+    ticks = re.findall(r">(−[0-9.e+−-]+)</text>", svg)
+    assert len(ticks) >= 4
+    assert all(654.3 > -float(tick.replace("−", "-")) > 653.7 for tick in ticks), "no offset beside an axis"
+
+
 def test_error_text_says_the_errors():
     assert figures.error_text(np.array([3.0, -4.0]), "eV") == "n = 2\nMAE 3.5 eV\nRMSE 3.536 eV\nmax 4 eV"
 

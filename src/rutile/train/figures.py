@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 INK = "#010203"
 """Stands for the text colour of the page until the SVG is written."""
@@ -78,6 +79,9 @@ def parity(title: str, unit: str, reference: np.ndarray, predicted: np.ndarray) 
         colours = {"c": density[order], "cmap": "viridis", "vmin": -0.3 * density.max(initial=0)}
         axes.scatter(x, y, s=size, linewidths=0, rasterized=True, zorder=2, **colours)
         axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"reference ({unit})", ylabel=f"predicted ({unit})")
+        for axis in (axes.xaxis, axes.yaxis):  # the same plain numbers on both; an offset would cover the label
+            axis.set_major_locator(MaxNLocator(4))
+            axis.set_major_formatter(ScalarFormatter(useOffset=False))
         axes.text(0.04, 0.96, error_text(predicted - reference, unit), transform=axes.transAxes, va="top", fontsize=9)
         return _svg(figure)
 
