@@ -86,7 +86,7 @@ def test_figures_are_well_formed_and_take_the_colours_of_the_page(name):
 
 
 def test_parity_of_absolute_energies_has_plain_numbers_on_both_axes():
-    svg = figures.parity("Energy", "eV/atom", -654 + 0.02 * X, -654 + 0.02 * Y)
+    svg = figures.parity("Energy", "eV/atom", -654 + 0.0005 * X, -654 + 0.0005 * Y)
     ticks = re.findall(r">(−[0-9.e+−-]+)</text>", svg)
     assert len(ticks) >= 4
     assert all(654.3 > -float(tick.replace("−", "-")) > 653.7 for tick in ticks), "no offset beside an axis"
