@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rutile.core.settings import Settings
+from rutile.core.settings import Settings, merged
 from rutile.core.units import EVPerAngstrom, Megabyte, Second
+from rutile.data.settings import ReadSettings, ReferenceSettings, SplitSettings
+from rutile.potentials.settings import BehlerSettings, PotentialSettings, training_defaults
 
 
 class Prefactor(Settings):
@@ -301,3 +304,42 @@ class TrainSettings(Settings):
     """Of the first weights and of the order of the structures; same seed, same potential."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.csv, if that package is installed."""
+
+
+class JobSettings(TrainSettings):
+    """What to train on what, and how: all that `prepare` and `fit` need."""
+
+    ALIASES: ClassVar[dict[str, str]] = {"architecture": "potential.name", "modes": "read.modes"}
+
+    data: list[Path] = Field(min_length=1)
+    """Files with labelled structures."""
+    potential: PotentialSettings = BehlerSettings()
+    """What to train."""
+    read: ReadSettings = ReadSettings()
+    """How to read the files."""
+    split: SplitSettings = SplitSettings()
+    """Which structures choose the best weights (validation), and which only measure errors at the end (test)."""
+    references: ReferenceSettings = ReferenceSettings()
+    """Energies of the isolated atoms."""
+    start_from: Path | None = None
+    """Begin with the weights of this model (file, or folder of a run) and a fresh optimizer; its potential settings,
+    scaling and reference energies are kept. New elements and reference methods are added to it."""
+    replay: list[Path] = []
+    """Files with old data that are trained on beside the new, so that the model does not forget them; errors on some
+    old structures that are not trained on are measured before and after."""
+    replay_fraction: float = Field(default=0.5, gt=0, lt=1)
+    """Fraction of the training structures that are replayed ones, chosen at random; at most as many as there are."""
+    freeze: list[str] = []
+    """Parameters that are not trained, by name or pattern such as "embedding.*"."""
+    lora_rank: int | None = Field(default=None, ge=1)
+    """Train updates of so low a rank instead of the matrices (LoRA); vectors are trained unless they are frozen."""
+    mode_balance: float = Field(default=1.0, ge=0, le=1)
+    """Weight of a reference method of n structures: n to this power. 1: all structures count alike; 0: all methods
+    do; 0.5: the usual compromise for data sets of very different sizes."""
+
+    @classmethod
+    def suited(cls, data: Any) -> Any:
+        """Epochs, learning rate and the like that are not given are those that suit the potential."""
+        potential = data.get("potential") if isinstance(data, dict) else None
+        name = potential.get("name") if isinstance(potential, dict) else getattr(potential, "name", None)
+        return merged(training_defaults(str(name)), data) if name else data
