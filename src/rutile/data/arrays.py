@@ -24,6 +24,8 @@ from rutile.core.errors import FileError
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
+FEW_ROWS = 100
+"""Rows of a frame below which one index for each row is faster than one slice for each frame."""
 
 
 class ArrayWriter:
@@ -33,13 +35,30 @@ class ArrayWriter:
         path: the file to create.
         dtype: NumPy dtype of the elements; stored little-endian.
         item: shape of one row, () for a one-dimensional array.
+        rows: rows of the file that are there already and stay; what follows them is cut off.
+
+    Raises:
+        FileError: the file holds fewer rows.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype | type, item: tuple[int, ...] = ()) -> None:
-        self.path, self.item, self.rows = path, item, 0
+    def __init__(self, path: Path, dtype: np.dtype | type, item: tuple[int, ...] = (), rows: int = 0) -> None:
+        self.path, self.item, self.rows = path, item, rows
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self._hash = hashlib.sha256()
-        self._file = path.open("wb", buffering=_BLOCK)
+        self._file = path.open("r+b" if rows else "wb", buffering=_BLOCK)
+        left = rows * self._row_bytes
+        while left:
+            block = self._file.read(min(left, _BLOCK))
+            if not block:
+                raise FileError(f"{path}: shorter than when it was last written; remove its folder and begin again")
+            self._hash.update(block)
+            left -= len(block)
+        self._file.seek(rows * self._row_bytes)
+        self._file.truncate()
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dtype.itemsize * int(np.prod(self.item))
 
     def append(self, rows: np.ndarray) -> None:
         """Add rows, [n, *item]."""
@@ -55,16 +74,20 @@ class ArrayWriter:
         """Close the file, whether complete or not."""
         self._file.close()
 
-    def finish(self) -> dict[str, Any]:
-        """Flush to the disk and return the entry of the manifest."""
+    def flush(self) -> None:
+        """Flush to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def finish(self) -> dict[str, Any]:
+        """Flush to the disk and return the entry of the manifest."""
+        self.flush()
         self._file.close()
         return {
             "file": self.path.name,
             "dtype": self.dtype.str,
             "shape": [self.rows, *self.item],
-            "bytes": self.rows * self.dtype.itemsize * int(np.prod(self.item)),
+            "bytes": self.rows * self._row_bytes,
             "sha256": self._hash.hexdigest(),
         }
 
@@ -76,10 +99,15 @@ class ArrayWriters:
         self.folder = folder
         self._writers: dict[str, ArrayWriter] = {}
 
-    def add(self, name: str, dtype: np.dtype | type, item: tuple[int, ...] = ()) -> ArrayWriter:
-        """Create the array `name`."""
-        writer = self._writers[name] = ArrayWriter(self.folder / f"{name}.bin", dtype, item)
+    def add(self, name: str, dtype: np.dtype | type, item: tuple[int, ...] = (), rows: int = 0) -> ArrayWriter:
+        """Create the array `name`, or go on behind `rows` rows of it."""
+        writer = self._writers[name] = ArrayWriter(self.folder / f"{name}.bin", dtype, item, rows)
         return writer
+
+    def flush(self) -> None:
+        """Flush all files to the disk."""
+        for writer in self._writers.values():
+            writer.flush()
 
     def __contains__(self, name: str) -> bool:
         return name in self._writers
@@ -201,6 +229,13 @@ def verify_array(folder: Path, entry: Mapping[str, Any]) -> None:
 
 def gather(array: np.ndarray, offsets: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Rows of several frames of a ragged array, one after another: array[offsets[k]:offsets[k+1]] for k in ids."""
-    starts, ends = offsets[ids].tolist(), offsets[ids + 1].tolist()
-    parts = [array[a:b] for a, b in zip(starts, ends, strict=True)]
-    return np.concatenate(parts) if parts else array[:0].copy()
+    if len(ids) == 0:
+        return array[:0].copy()
+    starts, ends = offsets[ids], offsets[ids + 1]
+    if ids[-1] - ids[0] == len(ids) - 1 and (np.diff(ids) == 1).all():
+        return np.array(array[starts[0] : ends[-1]])
+    sizes = ends - starts
+    total = int(sizes.sum())
+    if total < FEW_ROWS * len(ids):
+        return np.asarray(array[np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(total)])
+    return np.concatenate([array[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)])

@@ -68,9 +68,10 @@ class BatchSampler:
     def _cut(self, order: np.ndarray) -> list[np.ndarray]:
         if len(order) == 0:
             return []
-        if self._per_batch is not None:
-            return np.split(order, range(self._per_batch, len(order), self._per_batch))
-        return np.split(order, self._cuts(self._sizes[order]))
+        cuts = (
+            range(self._per_batch, len(order), self._per_batch) if self._per_batch else self._cuts(self._sizes[order])
+        )
+        return [order[a:b] for a, b in zip((0, *cuts), (*cuts, len(order)), strict=True)]
 
     def _cuts(self, sizes: np.ndarray) -> list[int]:
         """Where a new batch begins: greedily, before the frame that would exceed the budget."""

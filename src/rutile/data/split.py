@@ -5,27 +5,21 @@ The result depends on the content of the store, the settings and the seed alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from rutile.core.elements import formula
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.seeds import stream
-from rutile.data.duplicates import LIKE, SAME, SAME_ENERGY, close_pairs, geometry_sums
-from rutile.data.frames import Frame
+from rutile.data.copies import connected, duplicate_classes
+from rutile.data.kept import kept
 from rutile.data.settings import SplitSettings
 from rutile.data.store import Store
 from rutile.structures.io import expand
 
 SIDES = ("train", "valid", "test")
-ROUNDING = 1e-4
-"""Geometries equal after rounding to this (Angstrom) are exact copies."""
-COMPARED = 50
-"""Frames of nearly the same first sum that one is compared with at most."""
 ORDERS = 64
 """Random orders that are tried at most."""
 
@@ -54,12 +48,19 @@ def split(
     valid = 0.0 if settings.valid_files else settings.valid
     test = 0.0 if settings.test_files else settings.test
     fractions = np.array([1 - valid - test, valid, test])
-    copies = duplicate_classes(store, reporter) if settings.duplicates == "together" else np.arange(len(store))
+    together = settings.duplicates == "together"
+    copies = kept(store, "copies", lambda: duplicate_classes(store, reporter)) if together else np.arange(len(store))
     free = np.flatnonzero((side < 0) if leave_out is None else (side < 0) & ~leave_out)
-    groups = store.array("group")[free].astype(np.int64)
-    units = copies[free] if settings.by != "groups" else connected([groups, copies[free]])
-    strata = groups if settings.by == "stratified" else np.zeros(len(free), np.int64)
-    side[free] = divide(units, strata, fractions, stream(seed, "split"))
+
+    def dealt() -> np.ndarray:
+        groups = store.array("group")[free].astype(np.int64)
+        units = copies[free] if settings.by != "groups" else connected([groups, copies[free]])
+        strata = groups if settings.by == "stratified" else np.zeros(len(free), np.int64)
+        out = side.copy()
+        out[free] = divide(units, strata, fractions, stream(seed, "split"))
+        return out
+
+    side = kept(store, "sides", dealt, settings.model_dump(mode="json"), seed) if leave_out is None else dealt()
     _report_shared(side, copies, reporter)
     out = {name: np.flatnonzero(side == k) for k, name in enumerate(SIDES)}
     wanted = (True, bool(settings.valid_files) or settings.valid > 0, bool(settings.test_files) or settings.test > 0)
@@ -112,71 +113,6 @@ def _deal(sizes: list[int], fractions: list[float]) -> tuple[list[int], float]:
     return out, max(abs(x) for x in lack)
 
 
-def duplicate_classes(store: Store, reporter: Reporter | None = None) -> np.ndarray:
-    """Label of each frame, [F] int64: the first frame of the same geometry, whatever symmetry operation lies between.
-
-    Exact copies are found first; `data.duplicates` says how the others are recognised.
-    """
-    exact = _exact_copies(store)
-    labels = exact.copy()
-    ids = np.flatnonzero(exact == np.arange(len(store)))
-    track = (reporter or SilentReporter()).track(ids.tolist(), "comparing frames", len(ids))
-    sums = np.array([_sums(store[k]) for k in track]).reshape(-1, 4)
-    composition = np.array([formula(np.sort(store[k].numbers)) for k in ids.tolist()], dtype=np.str_)
-    energy = store.array("energy")
-    order = np.lexsort((sums[:, 0], composition))
-    for place, a in enumerate(order.tolist()):
-        for b in order[place + 1 : place + 1 + COMPARED].tolist():
-            apart = np.abs(sums[a] - sums[b]) / np.maximum(np.abs(sums[a]), 1e-3)
-            if composition[a] != composition[b] or not apart[0] <= LIKE:
-                break
-            same_energy = abs(energy[ids[a]] - energy[ids[b]]) <= SAME_ENERGY  # not where one is absent (NaN)
-            if apart.max() <= (LIKE if same_energy else SAME):
-                labels[ids[b]] = labels[ids[a]]
-                break
-    return connected([exact, labels])
-
-
-def _sums(frame: Frame) -> tuple[float, ...]:
-    """Four sums that symmetry operations do not change, [4]; NaN, unlike any other, where atoms are too far apart."""
-    pairs = close_pairs(frame)
-    if frame.pbc.any() and not len(pairs[2]):
-        return (np.nan,) * 4
-    return geometry_sums(frame, pairs)
-
-
-def _exact_copies(store: Store) -> np.ndarray:
-    """First frame with the same numbers in order, positions, cell and pbc, of each frame, [F] int64."""
-    seen: dict[bytes, int] = {}
-    labels = np.empty(len(store), np.int64)
-    offsets = store.array("offsets")
-    numbers, positions, cell, pbc = (store.array(name) for name in ("numbers", "positions", "cell", "pbc"))
-    for k, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
-        digest = hashlib.blake2b(numbers[start:end].tobytes() + pbc[k].tobytes(), digest_size=16)
-        for lengths in (positions[start:end], cell[k]):
-            digest.update(np.rint(lengths / ROUNDING).astype(np.int64).tobytes())
-        labels[k] = seen.setdefault(digest.digest(), k)
-    return labels
-
-
-def connected(labelings: Sequence[np.ndarray]) -> np.ndarray:
-    """Finest labels [F] under which frames that share a label in any of `labelings` share one."""
-    parent = np.arange(len(labelings[0]))
-
-    def root(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = int(parent[k])
-        return k
-
-    for labels in labelings:
-        _, first, index = np.unique(labels, return_index=True, return_inverse=True)
-        for k, f in enumerate(first[index].tolist()):
-            a, b = sorted((root(k), root(f)))
-            parent[b] = a
-    return np.array([root(k) for k in range(len(parent))], dtype=np.int64)
-
-
 def _sides_of_files(store: Store, settings: SplitSettings) -> np.ndarray:
     """Side of each frame that the files decide, [F]; -1 elsewhere."""
     side = np.full(len(store), -1, np.int64)
@@ -200,7 +136,9 @@ def from_files(store: Store, paths: Sequence[Path]) -> np.ndarray:
 
 def _files(store: Store) -> np.ndarray:
     """Resolved path of the file of each frame, [F] str."""
-    return np.array([_resolved(store.source(k).rpartition("#")[0]) for k in range(len(store))])
+    resolved: dict[str, str] = {}
+    names = (store.source(k).rpartition("#")[0] for k in range(len(store)))
+    return np.array([resolved.get(name) or resolved.setdefault(name, _resolved(name)) for name in names])
 
 
 def _resolved(path: Path | str) -> str:

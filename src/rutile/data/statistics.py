@@ -246,10 +246,17 @@ def least_squares(
     return dict(zip(elements[free].tolist(), solution.tolist(), strict=True))
 
 
-def reference_sums(store: Store, references: References) -> np.ndarray:
-    """Sum of the reference energies of each frame's atoms (eV), [F]; elements without a reference count 0."""
+def reference_sums(store: Store, references: References, ids: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    """Sum of the reference energies of each frame's atoms (eV); elements without a reference count 0.
+
+    Args:
+        store: the frames.
+        references: energy (eV) of each element.
+        ids: which of them; default: all.
+    """
     add = _adder(store, references)
-    return np.concatenate([add(frames, counts) for frames, counts in _compositions(store, np.arange(len(store)))])
+    blocks = _compositions(store, np.arange(len(store)) if ids is None else ids)
+    return np.concatenate([np.zeros(0), *(add(frames, counts) for frames, counts in blocks)])
 
 
 def _adder(store: Store, references: References) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -295,13 +302,12 @@ def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: Refere
     n_forces = 0
     for frames, counts in _compositions(store, ids):
         atoms += counts.sum(0)
-        batch = store.batch(frames)
-        with_energy = batch.has_energy.numpy()
-        binding = (batch.energy.numpy() - add(frames, counts)) / counts.sum(1)
-        energy.add(binding[with_energy])
-        force.add(batch.forces[batch.has_forces[batch.structures.system]].numpy())
-        stress.add(batch.stress[batch.has_stress].numpy())
-        n_forces += int(batch.has_forces.sum())
+        has_energy, has_forces, has_stress = (store.array(f"has_{x}")[frames] for x in ("energy", "forces", "stress"))
+        binding = (store.array("energy")[frames] - add(frames, counts)) / counts.sum(1)
+        energy.add(binding[has_energy])
+        force.add(gather(store.array("forces"), store.array("offsets"), frames[has_forces]))
+        stress.add(store.array("stress")[frames[has_stress]])
+        n_forces += int(has_forces.sum())
     return Statistics(
         n_frames=len(ids),
         n_atoms=int(atoms.sum()),
@@ -315,6 +321,16 @@ def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: Refere
         force_max=force.largest if force.n else np.nan,
         stress_rms=stress.rms,
     )
+
+
+def largest_forces(store: Store, ids: np.ndarray) -> np.ndarray:
+    """Largest force component of some frames (eV/Angstrom), [len(ids)]; NaN where there are no forces."""
+    out = np.empty(len(ids))
+    for block in BatchSampler(store.sizes[ids], edges=BLOCK).in_order():
+        rows = np.abs(gather(store.array("forces"), store.array("offsets"), ids[block])).max(1)
+        sizes = store.sizes[ids[block]]
+        out[block] = np.maximum.reduceat(rows, np.cumsum(sizes) - sizes)
+    return out
 
 
 class _Moments:

@@ -23,33 +23,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from rutile.core.elements import MAX_Z
-from rutile.core.errors import DataError, LabelError
 from rutile.core.reporting import Reporter, SilentReporter
-from rutile.data.arrays import ArrayWriters, gather, new_folder, open_array, read_manifest, verify_array
+from rutile.data.arrays import MANIFEST, ArrayWriters, gather, new_folder, open_array, read_manifest, verify_array
 from rutile.data.frames import Frame, Labelled
+from rutile.data.writer import ARRAYS, KIND, VERSION, StoreWriter, blocks_of
 from rutile.structures.structures import Structures
 
-KIND, VERSION = "rutile-store", 1
-_ARRAYS: dict[str, tuple[type, tuple[int, ...]]] = {
-    "offsets": (np.int64, ()),
-    "numbers": (np.uint8, ()),
-    "positions": (np.float64, (3,)),
-    "forces": (np.float64, (3,)),
-    "cell": (np.float64, (3, 3)),
-    "pbc": (np.bool_, (3,)),
-    "energy": (np.float64, ()),
-    "stress": (np.float64, (3, 3)),
-    "weight": (np.float64, ()),
-    "has_energy": (np.bool_, ()),
-    "has_forces": (np.bool_, ()),
-    "has_stress": (np.bool_, ()),
-    "group": (np.int32, ()),
-    "mode": (np.int32, ()),
-    "source": (np.uint8, ()),
-    "source_offsets": (np.int64, ()),
-}
-"""Name -> (dtype, shape of one row)."""
+
+def is_store(path: Path) -> bool:
+    """Whether a path is the folder of a store, of any version."""
+    try:
+        return f'"{KIND}"' in (Path(path) / MANIFEST).read_text(encoding="utf-8")[:200]
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 class Store:
@@ -80,7 +66,7 @@ class Store:
         folder = Path(folder)
         manifest = read_manifest(folder, KIND, VERSION)
         entries = manifest["arrays"]
-        arrays = {name: open_array(folder, entries[name]) for name in _ARRAYS}
+        arrays = {name: open_array(folder, entries[name]) for name in ARRAYS}
         store = Store(folder, manifest, arrays)
         if verify:
             store.verify()
@@ -189,7 +175,7 @@ _PER_FRAME = ("cell", "pbc", "energy", "stress", "weight", "has_energy", "has_fo
 def build_store(
     frames: Iterable[Frame], folder: Path, reporter: Reporter | None = None, *, total: int | None = None
 ) -> Store:
-    """Write frames into a new store, one at a time (bounded memory), and open it.
+    """Write frames into a new store, some at a time (bounded memory), and open it.
 
     Args:
         frames: read once; may be a generator over files larger than memory.
@@ -204,79 +190,9 @@ def build_store(
         FileError: the folder exists or cannot be written.
     """
     reporter = reporter or SilentReporter()
-    folder = Path(folder)
-    groups: dict[str, int] = {}
-    modes: dict[str, int] = {}
-    present = np.zeros(MAX_Z + 1, dtype=bool)
-    n_frames = n_atoms = n_text = 0
-    with new_folder(folder) as temporary, ArrayWriters(temporary) as out:
-        for name, (dtype, item) in _ARRAYS.items():
-            out.add(name, dtype, item)
-        out["offsets"].append(np.zeros(1))
-        out["source_offsets"].append(np.zeros(1))
-        for frame in reporter.track(frames, "building the store", total):
-            check_frame(frame, n_frames)
-            text = frame.source.encode()
-            n_frames, n_atoms, n_text = n_frames + 1, n_atoms + len(frame.numbers), n_text + len(text)
-            present[np.unique(frame.numbers)] = True
-            row = _row(frame)
-            row["group"] = np.array([groups.setdefault(frame.group, len(groups))])
-            row["mode"] = np.array([modes.setdefault(frame.calc_mode, len(modes))])
-            row["offsets"], row["source_offsets"] = np.array([n_atoms]), np.array([n_text])
-            row["source"] = np.frombuffer(text, dtype=np.uint8)
-            for name, rows in row.items():
-                out[name].append(rows)
-        if n_frames == 0:
-            raise DataError(f"no frames to put into {folder}: the files are empty or every frame was refused")
-        head = {"format": KIND, "version": VERSION, "frames": n_frames, "atoms": n_atoms}
-        names = {"elements": np.flatnonzero(present).tolist(), "groups": list(groups), "modes": list(modes)}
-        out.finish({**head, **names})
+    with new_folder(Path(folder)) as temporary, ArrayWriters(temporary) as out:
+        writer = StoreWriter(out)
+        for block in blocks_of(reporter.track(frames, "building the store", total)):
+            writer.add(block)
+        writer.finish()
     return Store.open(folder)
-
-
-def check_frame(frame: Frame, k: int) -> None:
-    """Refuse what no store should hold; `k` is the number of the frame, for the message.
-
-    Raises:
-        DataError: empty, wrong shapes, not finite, an atomic number outside 1..118, or periodic without a cell.
-        LabelError: a label that is not finite.
-    """
-    place = f"frame {k}" + (f" ({frame.source})" if frame.source else "")
-    n = len(frame.numbers)
-    if n == 0:
-        raise DataError(f"{place}: no atoms")
-    if frame.numbers.min() < 1 or frame.numbers.max() > MAX_Z:
-        bad = int(frame.numbers[(frame.numbers < 1) | (frame.numbers > MAX_Z)][0])
-        raise DataError(f"{place}: atomic number {bad} is not an element (1 to {MAX_Z})")
-    geometry = (("positions", frame.positions, (n, 3)), ("cell", frame.cell, (3, 3)), ("pbc", frame.pbc, (3,)))
-    labels = (("forces", frame.forces, (n, 3)), ("stress", frame.stress, (3, 3)), ("energy", frame.energy, ()))
-    for error, items in ((DataError, (*geometry, ("weight", frame.weight, ()))), (LabelError, labels)):
-        for name, value, shape in items:
-            if value is None:
-                continue
-            if np.shape(value) != shape:
-                raise error(f"{place}: {name} of shape {np.shape(value)}, expected {shape} for {n} atoms")
-            if not np.isfinite(value).all():
-                raise error(f"{place}: {name} holds NaN or infinity; repair or remove the frame")
-    vectors = frame.cell[np.asarray(frame.pbc, bool)]
-    gram = vectors @ vectors.T
-    if np.linalg.det(gram) <= 1e-12 * np.prod(np.diag(gram)):
-        raise DataError(f"{place}: the cell vectors of its periodic directions are zero or not independent")
-
-
-def _row(frame: Frame) -> dict[str, np.ndarray]:
-    """What one frame by itself adds to the arrays."""
-    n, nan = len(frame.numbers), np.nan
-    return {
-        "numbers": frame.numbers,
-        "positions": frame.positions,
-        "forces": np.full((n, 3), nan) if frame.forces is None else frame.forces,
-        "cell": np.asarray(frame.cell)[None],
-        "pbc": np.asarray(frame.pbc)[None],
-        "energy": np.array([nan if frame.energy is None else frame.energy]),
-        "stress": (np.full((3, 3), nan) if frame.stress is None else np.asarray(frame.stress))[None],
-        "weight": np.array([frame.weight]),
-        "has_energy": np.array([frame.energy is not None]),
-        "has_forces": np.array([frame.forces is not None]),
-        "has_stress": np.array([frame.stress is not None]),
-    }

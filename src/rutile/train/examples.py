@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,9 @@ from torch import Tensor
 
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import Reporter, SilentReporter
+from rutile.data.arrays import gather
 from rutile.data.frames import Labelled
+from rutile.data.kept import LARGE
 from rutile.data.ragged import RaggedStore, open_or_build
 from rutile.data.statistics import References, reference_sums
 from rutile.data.store import Store
@@ -31,6 +34,7 @@ from rutile.potentials.evaluate import evaluate, evaluate_linearised, linearise,
 from rutile.potentials.modes import listed
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
+from rutile.train.ondemand import descriptors_on_demand, edges_on_demand, portions, sample
 
 Predict = Callable[[bool], Prediction]
 """(training) -> prediction of one batch."""
@@ -46,13 +50,16 @@ class Examples(Protocol):
     """Weight of each structure in the loss, [n] float64."""
     sizes: np.ndarray
     """Atoms of each structure, [n] int64."""
-    costs: np.ndarray
-    """Neighbour pairs of each structure, [n] int64: what a batch by edges counts."""
     modes: np.ndarray
     """Name of the calc mode of each structure, [n] str."""
 
     def __len__(self) -> int:
         """Number of structures n."""
+        ...
+
+    @property
+    def costs(self) -> np.ndarray:
+        """Neighbour pairs of each structure, [n] int64: what a batch by edges counts."""
         ...
 
     def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
@@ -72,7 +79,7 @@ class _Labels:
         self.weights = torch.from_numpy(np.asarray(store.array("weight"))[self.ids].astype(np.float64))
         self.sizes = store.sizes[self.ids]
         self.modes = np.array(store.calc_modes, dtype=np.str_)[store.array("mode")[self.ids]]
-        self._shift = torch.from_numpy(reference_sums(store, references)[self.ids])
+        self._references = references
         self._starts = np.concatenate([[0], np.cumsum(self.sizes)])
         small = BYTES_PER_ATOM * self._starts[-1] < TABLE_BYTES
         self._table = self._read(np.arange(len(self.ids))) if small else None
@@ -87,7 +94,7 @@ class _Labels:
     def _read(self, ids: np.ndarray) -> Labelled:
         """Labels of some structures from the store; energies without the references of their atoms."""
         batch = self.store.batch(self.ids[ids])
-        batch.energy.sub_(self._shift[torch.from_numpy(ids)])
+        batch.energy.sub_(torch.from_numpy(reference_sums(self.store, self._references, self.ids[ids])))
         return batch.to(dtype=self.dtype)
 
     def _labelled(self, ids: np.ndarray) -> Labelled:
@@ -143,12 +150,16 @@ class GraphExamples(_Labels):
         super().__init__(store, ids, dtype, references or {})
         self.potential = potential
         self.edges = cache_edges(store, potential.cutoff) if edges is None else edges
-        self.costs = self.edges.sizes("ij")[self.ids]
         self._mode = torch.from_numpy(modes_of(store, potential)[self.ids])
 
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """Neighbour pairs of each structure."""
+        return self.edges.sizes("ij")[self.ids]
+
     def graphs(self, per_batch: int = 32) -> Iterator[Graph]:
-        """The graphs of all examples in order, in batches, for statistics."""
-        for ids in np.split(np.arange(len(self)), range(per_batch, len(self), per_batch)):
+        """The graphs of all examples in order, in batches, for statistics; of a large store those of a sample."""
+        for ids in portions(sample(self.store, self.ids), per_batch):
             structures, edges = self._geometry(ids, self._labelled(ids).structures)
             yield build_graph(structures, edges, self._mode[torch.from_numpy(ids)])
 
@@ -204,7 +215,11 @@ class LinearisedExamples(_Labels):
         super().__init__(store, ids, dtype, references or {})
         self.potential = potential
         self.cache = cache_descriptors(store, potential, dtype) if cache is None else cache
-        self.costs = self.cache.sizes("pairs")[self.ids]
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """Pairs of each structure."""
+        return self.cache.sizes("pairs")[self.ids]
 
     def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
         """Labels, and a prediction from the cached descriptors."""
@@ -218,11 +233,12 @@ class LinearisedExamples(_Labels):
         return labelled, predict
 
     def descriptors(self, per_batch: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
-        """Descriptors [N, K] and atomic numbers [N] of all structures, in batches: for feature scaling."""
+        """Descriptors [N, K] and atomic numbers [N] of all structures, or a sample, in batches: for feature scaling."""
         offsets, numbers = self.store.array("offsets"), self.store.array("numbers")
-        for frames in np.split(self.ids, range(per_batch, len(self.ids), per_batch)):
+        for ids in portions(sample(self.store, self.ids), per_batch):
+            frames = self.ids[ids]
             rows, _ = self.cache.get("descriptors", frames)
-            z = np.concatenate([numbers[offsets[k] : offsets[k + 1]] for k in frames])
+            z = gather(numbers, offsets, frames)
             yield torch.from_numpy(rows), torch.from_numpy(z.astype(np.int64))
 
     def _linearised(self, frames: np.ndarray, labelled: Labelled) -> Linearised:
@@ -314,7 +330,7 @@ def make_examples(
     memory: float,
     reporter: Reporter,
 ) -> dict[str, GraphExamples] | dict[str, LinearisedExamples]:
-    """Examples of each side of a split, of the cheaper kind, with one cache for all.
+    """Examples of each side of a split, of the cheaper kind, with one cache for all; without cache for a large store.
 
     Args:
         store: labelled frames.
@@ -326,13 +342,22 @@ def make_examples(
         memory: limit (MB).
         reporter: shows progress.
     """
+    large = len(store) >= LARGE
     if isinstance(potential, DescriptorPotential):
-        cache = cache_descriptors(store, potential, dtype, folder=folder, memory=memory, reporter=reporter)
+        cache: Ragged = (
+            descriptors_on_demand(store, potential, dtype, reporter)
+            if large
+            else cache_descriptors(store, potential, dtype, folder=folder, memory=memory, reporter=reporter)
+        )
         return {
             side: LinearisedExamples(store, ids, potential, references=references, dtype=dtype, cache=cache)
             for side, ids in sides.items()
         }
-    edges = cache_edges(store, potential.cutoff, folder=folder, memory=memory, reporter=reporter)
+    edges: Ragged = (
+        edges_on_demand(store, potential.cutoff, reporter)
+        if large
+        else cache_edges(store, potential.cutoff, folder=folder, memory=memory, reporter=reporter)
+    )
     return {
         side: GraphExamples(store, ids, potential, references=references, dtype=dtype, edges=edges)
         for side, ids in sides.items()

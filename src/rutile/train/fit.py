@@ -142,7 +142,7 @@ class _Run:
         s = self.settings
         if s.batch_edges:
             return BatchSampler(examples.costs, edges=s.batch_edges, seed=seed)
-        return BatchSampler(examples.costs, per_batch=CHUNK if self.optimizer.full_batch else s.batch_size, seed=seed)
+        return BatchSampler(examples.sizes, per_batch=CHUNK if self.optimizer.full_batch else s.batch_size, seed=seed)
 
     def go(self, stop: Callable[[], str | None]) -> FitResult:
         """Run to the end; see `fit`."""
@@ -185,12 +185,13 @@ class _Run:
         """Batches of each step of this epoch; several only for a full-batch optimizer."""
         if self.optimizer.full_batch:
             return [self.sampler.in_order()]
-        return [self._parts(ids) for ids in self.sampler.epoch(self.epoch)]
+        batches = self.sampler.epoch(self.epoch)
+        if self.settings.batch_edges is None or not getattr(self.potential, "pads_neighbours", False):
+            return [[ids] for ids in batches]
+        return [self._parts(ids) for ids in batches]
 
     def _parts(self, ids: np.ndarray) -> list[np.ndarray]:
         """One batch, in two parts where structures of few and of many neighbours are computed cheaper apart."""
-        if self.settings.batch_edges is None or not getattr(self.potential, "pads_neighbours", False):
-            return [ids]
         return [ids[part] for part in alike(self.train.sizes[ids], self.train.costs[ids])]
 
     def _total_weight(self, group: list[np.ndarray]) -> float:

@@ -7,21 +7,24 @@ files -> store -> sides (training, validation, test, replayed) -> reference ener
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 
-from rutile.core.errors import LabelError
+from rutile.core.errors import FileError, LabelError, SettingsError
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.data.checks import require_labels
+from rutile.data.frames import Frame
 from rutile.data.reading import read_frames, readings
+from rutile.data.settings import ReadSettings
 from rutile.data.split import from_files, split
-from rutile.data.statistics import mode_weights, references_by_mode, statistics
-from rutile.data.store import Store, build_store
+from rutile.data.statistics import largest_forces, mode_weights, references_by_mode, statistics
+from rutile.data.store import Store, build_store, is_store
 from rutile.potentials.catalogue import make
 from rutile.potentials.checks import smoothness_note
 from rutile.potentials.parts.network import TrainablePotential
@@ -32,6 +35,8 @@ from rutile.train.start import Energies, adapt, check_modes, loaded, replay, say
 
 Sides = dict[str, GraphExamples] | dict[str, LinearisedExamples]
 STORE, CACHE = "store", "cache"
+LISTED = 100
+"""Most frames that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +95,52 @@ def prepare(settings: JobSettings, seeds: Sequence[int], out: Path, reporter: Re
 
 
 def _read(settings: JobSettings, out: Path, reporter: Reporter) -> Store:
-    """The frames of all files as a store in the run's folder.
+    """The frames of all files as a store in the run's folder; a store that holds them all is read where it is.
 
     Raises:
         LabelError: no frame has a label that the loss asks for.
         ModeError: some frames name their calc mode and others do not.
+        SettingsError: something is asked for that a store does not allow.
+        FileError: a file or store cannot be read, or the run's folder cannot be written.
     """
-    folder = out / STORE
-    if folder.exists():
-        Store.open(folder)  # refuses to remove what is no store
-        shutil.rmtree(folder)
     extra = (*settings.split.valid_files, *settings.split.test_files)
     paths = list(dict.fromkeys([*settings.data, *extra, *settings.replay]))
-    store = build_store(read_frames(paths, settings.read, reporter), folder, reporter)
+    store = _in_place(settings, paths)
+    if store is None:
+        folder = out / STORE
+        if any(path.resolve() == folder.resolve() for path in paths):
+            raise FileError(f"{folder} would be replaced by the store of this run: choose another out=")
+        if folder.exists():
+            Store.open(folder)  # refuses to remove what is no store
+            shutil.rmtree(folder)
+        store = build_store(_frames(paths, settings.read, reporter), folder, reporter)
     check_modes(store)
     _require_labels(store, settings, paths)
     return store
+
+
+def _in_place(settings: JobSettings, paths: list[Path]) -> Store | None:
+    """The store that is the only data, if all other paths are among the files that it was made from."""
+    if chosen := [path for path in (*settings.split.valid_files, *settings.split.test_files) if is_store(path)]:
+        raise SettingsError(f"split: {chosen[0]} is a store; name the files that its frames came from")
+    stores = [path for path in settings.data if is_store(path)]
+    if stores and settings.read != ReadSettings():
+        raise SettingsError(f"read: the labels of the store {stores[0]} were chosen when it was made; leave out read")
+    if len(stores) != 1 or len(settings.data) != 1:
+        return None
+    store = Store.open(stores[0])
+    others = [path for path in paths if path != stores[0]]
+    return store if all(not is_store(path) and from_files(store, [path]).any() for path in others) else None
+
+
+def _frames(paths: list[Path], settings: ReadSettings, reporter: Reporter) -> Iterator[Frame]:
+    """Frames of files and stores, in order."""
+    for stored, group in groupby(paths, is_store):
+        if stored:
+            for path in group:
+                yield from Store.open(path)
+        else:
+            yield from read_frames(list(group), settings, reporter)
 
 
 def _require_labels(store: Store, settings: JobSettings, paths: list[Path]) -> None:
@@ -114,7 +149,8 @@ def _require_labels(store: Store, settings: JobSettings, paths: list[Path]) -> N
     absent = [label for label, term in terms.items() if term.active and found[label] == 0]
     if not absent:
         return
-    keys = next(iter(readings(paths, settings.read))).keys
+    files = [path for path in paths if not is_store(path)]
+    keys = next(iter(readings(files, settings.read))).keys if files else frozenset()
     wanted = {label: label in absent for label in terms}
     try:
         require_labels(found, len(store), keys, place=", ".join(map(str, paths)), **wanted)
@@ -133,13 +169,12 @@ def _divide(store: Store, settings: JobSettings, reporter: Reporter) -> dict[str
     else:
         sides = split(store, settings.split, settings.seed, reporter)
     if settings.force_limit is not None:
-        forces, offsets = store.array("forces"), store.array("offsets")
-        largest = np.array([np.abs(forces[offsets[k] : offsets[k + 1]]).max() for k in sides["train"]])
-        out = sides["train"][largest > settings.force_limit]
+        out = sides["train"][largest_forces(store, sides["train"]) > settings.force_limit]
         if len(out):
-            listed = ", ".join(store.source(int(k)) for k in out)
+            listed = ", ".join(store.source(int(k)) for k in out[:LISTED])
+            more = f" and {len(out) - LISTED} more" if len(out) > LISTED else ""
             reporter.warn(
-                f"{len(out)} frames with forces above {settings.force_limit:g} eV/Å are not trained on: {listed}"
+                f"{len(out)} frames with forces above {settings.force_limit:g} eV/Å are not trained on: {listed}{more}"
             )
         sides["train"] = np.setdiff1d(sides["train"], out)
     return {name: ids for name, ids in sides.items() if len(ids)}

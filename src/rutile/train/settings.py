@@ -312,7 +312,8 @@ class JobSettings(TrainSettings):
     ALIASES: ClassVar[dict[str, str]] = {"architecture": "potential.name", "modes": "read.modes"}
 
     data: list[Path] = Field(min_length=1)
-    """Files with labelled structures."""
+    """Files with labelled structures; or a store of them (`rutile convert ... out=NAME.store`), which is read where it
+    is."""
     potential: PotentialSettings = BehlerSettings()
     """What to train."""
     read: ReadSettings = ReadSettings()
