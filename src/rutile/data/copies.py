@@ -126,7 +126,7 @@ def _composition_hashes(store: Store) -> np.ndarray:
 def exact_copies(store: Store) -> np.ndarray:
     """First frame with the same numbers in order, positions, cell and pbc, of each frame, [F] int64."""
     labels = np.arange(len(store))
-    _, index, counts = np.unique(_geometry_hashes(store), return_inverse=True, return_counts=True)
+    _, index, counts = np.unique(geometry_hashes(store), return_inverse=True, return_counts=True)
     seen: dict[bytes, int] = {}
     offsets = store.array("offsets")
     numbers, positions, cell, pbc = (store.array(name) for name in ("numbers", "positions", "cell", "pbc"))
@@ -139,8 +139,11 @@ def exact_copies(store: Store) -> np.ndarray:
     return labels
 
 
-def _geometry_hashes(store: Store) -> np.ndarray:
-    """A number for the rounded geometry of each frame, [F] uint64: sums of its numbers, each times its own factor."""
+def geometry_hashes(store: Store) -> np.ndarray:
+    """A number for the rounded geometry of each frame, [F] uint64: sums of its numbers, each times its own factor.
+
+    Frames of one geometry have equal numbers in all stores.
+    """
     factors = _odd(4 * int(store.sizes.max()), "geometry").reshape(-1, 4)
     cell_factors = _odd(9, "cell")
     offsets = np.asarray(store.array("offsets"))

@@ -5,7 +5,9 @@
 
 Results: energy = free_energy (eV), energies of the atoms (eV), forces (eV/Angstrom), and for structures periodic in
 three directions stress (Voigt xx yy zz yz xz xy, eV/Angstrom^3, ASE's sign: positive under tension). A committee adds
-energy_std (eV) and forces_std (eV/Angstrom, [N, 3]), the standard deviations over its members. Where the model names
+energy_std (eV) and forces_std (eV/Angstrom, [N, 3]), the standard deviations over its members. One that was calibrated
+(`rutile calibrate`) adds error bars: energy_error (eV, to both sides) and forces_error (eV/Angstrom, [N], radius of the
+ball around the predicted force), within which the reference lies with probability error_coverage. Where the model names
 its reference method, calc_mode is among the results, and the energies refuse to be added to or subtracted from those of
 another method (`modes.ModeEnergy`).
 """
@@ -14,15 +16,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, InputError, all_changes
+from ase.calculators.calculator import Calculator, InputError, PropertyNotImplementedError, all_changes
 from torch import Tensor
 
 from rutile.core.elements import symbol
 from rutile.core.errors import ElementError, GeometryError
 from rutile.graph.skin import SkinList
+from rutile.potentials.calibration import Calibration
 from rutile.potentials.checks import check_distances, check_structures, smoothness_note
 from rutile.potentials.combine import common_elements, mean, spread
 from rutile.potentials.evaluate import VOIGT, evaluate_members
@@ -31,6 +35,9 @@ from rutile.potentials.modes import energy_of, in_mode, modes_of
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
 from rutile.structures.structures import Structures
+
+ERROR_BARS = ("energy_error", "forces_error", "error_coverage")
+"""Results of a calibrated model."""
 
 
 class ExtrapolationWarning(UserWarning):
@@ -52,13 +59,16 @@ class RefusedElementError(ElementError, InputError):
 class RutileCalculator(Calculator):
     """ASE calculator of one potential or of a committee."""
 
-    def __init__(self, potentials: Sequence[Potential], skin: float = 0.5) -> None:
+    def __init__(
+        self, potentials: Sequence[Potential], skin: float = 0.5, calibration: Calibration | None = None
+    ) -> None:
         """Evaluate these potentials; usually called as `Model.calculator`.
 
         Args:
             potentials: members of one cutoff, one precision, on one device, in one calc mode; not copied, not trained
                 here.
             skin: extra radius of the neighbour list (Angstrom), which is kept until an atom moved half as far.
+            calibration: of the spread of these potentials; of another number of them it is not used.
 
         Raises:
             ModeError: they know several calc modes: say which (`modes.in_mode`, `Model.calculator(mode=...)`).
@@ -72,11 +82,30 @@ class RutileCalculator(Calculator):
         self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
         if len(self.potentials) > 1:
             self.implemented_properties += ["energy_std", "forces_std"]
+        fits = calibration is not None and calibration.members == len(self.potentials)
+        self.calibration = calibration if fits else None
+        if self.calibration is not None:
+            known = {"energy_error": self.calibration.energy, "forces_error": self.calibration.forces}
+            self.implemented_properties += ["error_coverage", *(name for name, bars in known.items() if bars)]
         self.extrapolation: dict[str, int] = {"calculations": 0, "extrapolating": 0, "atoms": 0, "most": 0}
         """Calculations so far; those with descriptors outside the training range; and in the last calculation: atoms
         with such descriptors, and the most such descriptors of one atom."""
         self._neighbors = SkinList(self.potentials[0].cutoff, skin)
         self._warned = False
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """A result by name, as ASE's calculators give it.
+
+        Raises:
+            PropertyNotImplementedError: the potentials do not give it; of error bars: the model is not calibrated.
+        """
+        if name in ERROR_BARS and name not in self.implemented_properties:
+            if len(self.potentials) < 2:
+                lack = "a single potential has no spread: train with members=4 or potential.heads=8, then calibrate"
+            else:
+                lack = "the model is not calibrated for it: run `rutile calibrate VALIDATION_DATA model=...`"
+            raise PropertyNotImplementedError(f"{name}: {lack}")
+        return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = (), system_changes: Sequence[str] = all_changes
@@ -119,6 +148,9 @@ class RutileCalculator(Calculator):
             disagreement = spread(members)
             self.results["energy_std"] = float(disagreement.energy[0])
             self.results["forces_std"] = _numpy(disagreement.forces)
+            if self.calibration is not None:
+                bars = self.calibration.error_bars(self.results["energy_std"], self.results["forces_std"])
+                self.results.update(bars)
         self._note_extrapolation(structures, watch.outside.cpu())
 
     def _note_extrapolation(self, structures: Structures, outside: Tensor) -> None:

@@ -15,6 +15,7 @@ from rutile import __version__
 from rutile.core.errors import SettingsError
 from rutile.core.settings import Result
 from rutile.graph.neighbors import find_edges
+from rutile.potentials.calibration import Calibration
 from rutile.potentials.checks import check_distances, check_structures
 from rutile.potentials.combine import Mean, common_elements, mean
 from rutile.potentials.evaluate import evaluate_members
@@ -56,11 +57,15 @@ class ModelInfo(Result):
 class Model:
     """Potentials (float32 or float64 modules of the catalogue) with their description."""
 
-    def __init__(self, potentials: Sequence[torch.nn.Module], info: ModelInfo) -> None:
+    def __init__(
+        self, potentials: Sequence[torch.nn.Module], info: ModelInfo, calibration: Calibration | None = None
+    ) -> None:
         if len({float(p.cutoff) for p in potentials}) != 1:  # type: ignore[arg-type]
             raise ValueError("a model is one potential, or several of one cutoff")
         self.potentials = list(potentials)
         self.info = info
+        self.calibration = calibration
+        """Error bars from the spread of exactly these potentials; None: not calibrated."""
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -105,8 +110,10 @@ class Model:
         from rutile.potentials.calculator import RutileCalculator
 
         if head_spread:
-            return RutileCalculator(self.members(PRECISIONS[dtype], device, mode))
-        return RutileCalculator([in_mode(potential, mode) for potential in self._copies(PRECISIONS[dtype], device)])
+            members = self.members(PRECISIONS[dtype], device, mode)
+        else:
+            members = [in_mode(potential, mode) for potential in self._copies(PRECISIONS[dtype], device)]
+        return RutileCalculator(members, calibration=self.calibration)
 
     def evaluate(
         self,

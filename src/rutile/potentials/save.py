@@ -10,6 +10,8 @@ description lies in the header's metadata under the key "rutile":
     info      `ModelInfo`: elements, calc modes, hash of the training data, metrics, version of rutile
     members   of a committee (one for a single potential): name, settings, elements, modes, dtype; the tensors of
               member m are named "m.<name in its state_dict>"
+    calibration  only after `rutile calibrate`: `Calibration`, with a version of its own; a rutile that does not know it
+              reads the model without
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +32,8 @@ from torch import Tensor
 from rutile.core.errors import ModelFileError
 from rutile.core.files import write_atomically
 from rutile.core.settings import Settings
-from rutile.potentials import catalogue, settings
+from rutile.potentials import calibration, catalogue, settings
+from rutile.potentials.calibration import Calibration
 from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.placement import placement
@@ -95,6 +98,8 @@ def save_model(path: Path, model: Model) -> None:
         "info": model.info.model_dump(mode="json"),
         "members": members,
     }
+    if model.calibration is not None:
+        description["calibration"] = model.calibration.model_dump(mode="json")
     write_tensors(path, tensors, description)
 
 
@@ -121,7 +126,31 @@ def load_model(path: Path) -> Model:
     owned = {name.partition(".")[0] for name in tensors}
     if extra := sorted(owned - {str(m) for m in range(len(members))}):
         raise ModelFileError(f"{path}: tensors of member {extra[0]!r}, which the description does not name")
-    return Model([_rebuild(path, m, member, tensors) for m, member in enumerate(members)], info)
+    potentials = [_rebuild(path, m, member, tensors) for m, member in enumerate(members)]
+    return Model(potentials, info, _calibration(path, description, potentials))
+
+
+def _calibration(path: Path, description: dict[str, Any], potentials: Sequence[Any]) -> Calibration | None:
+    """The calibration, if there is one."""
+    found = description.get("calibration")
+    if found is None:
+        return None
+    version = found.get("version") if isinstance(found, dict) else None
+    if isinstance(version, int) and version > calibration.VERSION:
+        raise ModelFileError(
+            f"{path} has a calibration of version {version}; this rutile reads up to {calibration.VERSION}: upgrade "
+            "rutile, or calibrate again"
+        )
+    try:
+        read = Calibration.model_validate(found)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: the calibration is damaged ({_one_line(error)}); copy the file again") from None
+    members = sum(getattr(potential, "n_heads", 1) for potential in potentials)
+    if read.members != members:
+        raise ModelFileError(
+            f"{path}: the calibration is of {read.members} members and the model has {members}; copy the file again"
+        )
+    return read
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rutile.data.frames import Frame
+    from rutile.potentials.calibration import Calibration
     from rutile.potentials.combine import Spread
     from rutile.potentials.potential import Potential, Prediction
 
@@ -76,7 +77,12 @@ def read_given(settings: GivenStructures, elements: tuple[int, ...], reporter: R
 
 
 def members_of(settings: GivenStructures, reporter: Reporter) -> list[Potential]:
-    """The model's potentials, placed for evaluation; warns of a potential that is not smooth.
+    """The model's potentials, placed for evaluation; see `members_and_bars`."""
+    return members_and_bars(settings, reporter)[0]
+
+
+def members_and_bars(settings: GivenStructures, reporter: Reporter) -> tuple[list[Potential], Calibration | None]:
+    """The model's potentials, placed for evaluation, and its error bars; warns of a potential that is not smooth.
 
     Raises:
         ModelFileError: the model cannot be read.
@@ -89,23 +95,31 @@ def members_of(settings: GivenStructures, reporter: Reporter) -> list[Potential]
     from rutile.potentials.save import load_model
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
-    members = load_model(settings.model).members(dtype, settings.device, settings.mode)
+    model = load_model(settings.model)
+    members = model.members(dtype, settings.device, settings.mode)
     if note := smoothness_note(members[0]):
         reporter.warn(note)
-    return members
+    return members, model.calibration
 
 
-def predicted(members: Sequence[Potential], frames: Iterable[Frame], atoms_per_batch: int) -> Iterator[Atoms]:
+def predicted(
+    members: Sequence[Potential],
+    frames: Iterable[Frame],
+    atoms_per_batch: int,
+    calibration: Calibration | None = None,
+) -> Iterator[Atoms]:
     """The structures as ASE atoms with what a model says about them, one at a time.
 
     Energy (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3; only of structures periodic in three directions) lie in
     the calculator slot; energies of the atoms, `extrapolating` (descriptors of each atom outside the training range)
-    and the standard deviations of a committee in `arrays` and `info`; there is also `calc_mode`, if the model names it.
+    and the standard deviations and error bars of a committee in `arrays` and `info`; there is also `calc_mode`, if the
+    model names it.
 
     Args:
         members: of a committee, or a single potential, in one calc mode.
         frames: the structures; labels are ignored.
         atoms_per_batch: structures are evaluated together up to so many atoms.
+        calibration: adds energy_error, forces_error and error_coverage.
 
     Raises:
         GeometryError: two atoms at one place; names the frame.
@@ -130,6 +144,10 @@ def predicted(members: Sequence[Potential], frames: Iterable[Frame], atoms_per_b
         predictions = evaluate_members(members, placed, edges=edges.to(device), watch=watch)
         disagreement = spread(predictions) if len(members) > 1 else None
         for atoms in _with_results(batch, mean(predictions), disagreement, watch.outside):
+            if calibration is not None and disagreement is not None:
+                bars = calibration.error_bars(atoms.info["energy_std"], atoms.arrays["forces_std"])
+                for name, value in bars.items():
+                    (atoms.arrays if name == "forces_error" else atoms.info)[name] = value
             if mode:
                 atoms.info["calc_mode"] = mode
             yield atoms

@@ -61,6 +61,8 @@ def run(settings: CompressSettings, reporter: Reporter) -> CompressResult:
     fast = Model(made, slow.info)
     structures, energy, forces = _compare(slow, fast, settings.check, reporter)
     fast.save(settings.out)
+    if slow.calibration is not None:
+        reporter.warn(f"the error bars of {settings.model} are not kept: run `rutile calibrate` on {settings.out}")
     return CompressResult(
         out=settings.out,
         members=len(made),

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.tasks.apply import GivenStructures, members_of, predicted, read_given
+from rutile.tasks.apply import GivenStructures, members_and_bars, predicted, read_given
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class PredictSettings(GivenStructures):
     """File for the structures with energy (eV), forces (eV/Å) and stress (eV/Å³, positive under tension; only of
     structures that are periodic in three directions) where ASE looks for them. Besides: energies (eV) of the atoms,
     extrapolating (descriptors of each atom outside the training range), energy_std and forces_std of a committee,
-    calc_mode if the model names its reference method."""
+    calc_mode if the model names its reference method. Of a calibrated one energy_error (eV, to both sides) and
+    forces_error (eV/Å, radius around the force on each atom), which hold with probability error_coverage."""
     batch_atoms: int = Field(default=512, ge=1)
     """Evaluate structures together up to so many atoms; more needs more memory."""
 
@@ -51,13 +52,13 @@ def run(settings: PredictSettings, reporter: Reporter) -> PredictResult:
     from rutile.potentials.combine import common_elements
     from rutile.structures.io import write_frames
 
-    members = members_of(settings, reporter)
+    members, calibration = members_and_bars(settings, reporter)
     frames = reporter.track(read_given(settings, common_elements(members), reporter), "Predicting")
     energies, forces, extrapolating = [], [0.0], 0
 
     def images() -> Iterator[Atoms]:
         nonlocal extrapolating
-        for atoms in predicted(members, frames, settings.batch_atoms):
+        for atoms in predicted(members, frames, settings.batch_atoms, calibration):
             energies.append(atoms.calc.results["energy"] / len(atoms))
             forces.append(float(np.linalg.norm(atoms.calc.results["forces"], axis=1).max()))
             extrapolating += bool(atoms.arrays["extrapolating"].any())

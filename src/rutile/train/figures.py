@@ -16,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 INK = "#010203"
 """Stands for the text colour of the page until the SVG is written."""
@@ -142,6 +142,50 @@ def dimer_curves(title: str, unit: str, core: float, curves: Sequence[Curve]) ->
         left = min(curve.x[0] for curve in curves)
         axes.axvspan(left, core, color=INK, alpha=0.07, linewidth=0)
         axes.legend()
+        return _svg(figure)
+
+
+def coverage_curve(title: str, curves: Sequence[Curve], chosen: float, noise: float) -> str:
+    """Measured against nominal coverage of error bars; on the diagonal they hold what they say.
+
+    Args:
+        title: heading.
+        curves: x nominal and y measured coverages, 0 to 1.
+        chosen: the nominal coverage that is used; marked.
+        noise: standard deviation of a measured coverage; twice that is shaded around the diagonal.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        p = np.linspace(0, 1, 101)
+        most = chosen * (1 - chosen)
+        band = 2 * noise * np.sqrt(p * (1 - p) / most)
+        low, high = np.clip(p - band, 0, 1), np.clip(p + band, 0, 1)
+        axes.fill_between(p, low, high, color=INK, alpha=0.1, linewidth=0, label="noise (2 std)")
+        axes.plot([0, 1], [0, 1], color=INK, alpha=0.45, linewidth=0.9)
+        for colour, curve in zip(COLOURS, curves, strict=False):
+            axes.plot(curve.x, curve.y, color=colour, label=curve.label)
+        axes.axvline(chosen, color=INK, alpha=0.45, linewidth=0.9, linestyle=":")
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="coverage asked for", ylabel="coverage on test frames")
+        axes.legend(loc="upper left")
+        return _svg(figure)
+
+
+def rmse_against_rmv(title: str, unit: str, rmv: np.ndarray, rmse: np.ndarray) -> str:
+    """Root mean square error against root mean variance of bins of equal count, both [B]; calibrated: the diagonal."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        axes.set(xscale="log", yscale="log", xlabel=f"RMV ({unit})", ylabel=f"RMSE ({unit})")
+        keep = (rmv > 0) & (rmse > 0)
+        if keep.any():
+            both = np.concatenate([rmv[keep], rmse[keep]])
+            ends = [both.min() / 1.3, both.max() * 1.3]
+            axes.plot(ends, ends, color=INK, alpha=0.45, linewidth=0.9)
+            axes.plot(rmv[keep], rmse[keep], color=COLOURS[1], marker="o", markersize=4)
+            axes.set(xlim=ends, ylim=ends)
+            for axis in (axes.xaxis, axes.yaxis):  # a narrow range has ticks between the powers of ten
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ends[1] < 20 * ends[0] else (1,)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
         return _svg(figure)
 
 

@@ -5,8 +5,8 @@ member of a committee (`heads_of`), except that the trunk is computed once and o
 head. In training each structure of a step is answered by one head, drawn anew for each step (`one_head_each`): the
 expected loss is the mean of the losses of the heads, so that each of them fits the labels by itself. Trained through
 their mean alone they would not, and their spread would mean nothing. Heads start with other weights and see other
-structures; where the data do not bind them, they disagree. The spread is not calibrated: `rutile train` and `rutile
-evaluate` draw it against the errors.
+structures; where the data do not bind them, they disagree. The spread is not calibrated: `rutile
+calibrate` makes error bars of it.
 
 After M. Kellner and M. Ceriotti, Mach. Learn.: Sci. Technol. 5, 035006 (2024), doi:10.1088/2632-2153/ad594a (who train
 on the likelihood of the labels under the mean and the spread instead).
