@@ -279,7 +279,8 @@ def _trained_on(path: Path, model: Model, asked: set[bytes]) -> set[bytes] | Non
     from rutile.core.errors import RutileError
     from rutile.data.split import geometry_digests, split
     from rutile.data.store import Store
-    from rutile.tasks.train import SETTINGS_FILE, STORE
+    from rutile.tasks.train import SETTINGS_FILE
+    from rutile.train.job import STORE
 
     folder = path.parent
     if not ((folder / STORE).is_dir() and (folder / SETTINGS_FILE).is_file()):
