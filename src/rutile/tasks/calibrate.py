@@ -251,20 +251,22 @@ def _scores(
 
 def _seen_before(path: Path, model: Model, stores: dict[str, Store], sides: dict[str, np.ndarray]) -> list[str]:
     """Sentences about frames that the model was trained on, and about test frames among the validation frames."""
-    from rutile.data.split import geometry_digests
+    import numpy as np
+
+    from rutile.data.copies import geometry_hashes
 
     out = []
-    known = {side: [geometry_digests(stores[side])[k] for k in sides[side].tolist()] for side in ("data", "test")}
-    if shared := sum(digest in set(known["data"]) for digest in known["test"]):
+    known = {side: geometry_hashes(stores[side])[sides[side]] for side in ("data", "test")}
+    if shared := int(np.isin(known["test"], known["data"]).sum()):
         out.append(
             f"{shared} of {len(known['test'])} test frames are among the validation frames: coverage looks better"
         )
-    trained = _trained_on(path, model, set(known["data"] + known["test"]))
+    trained = _trained_on(path, model, np.concatenate([known["data"], known["test"]]))
     for side, label in (("data", "validation"), ("test", "test")):
         if trained is None:
             if model.info.training_data and model.info.training_data == stores[side].hash:
                 out.append(f"the {label} frames are the model's own training data: its errors are larger elsewhere")
-        elif count := sum(digest in trained for digest in known[side]):
+        elif count := int(np.isin(known[side], trained).sum()):
             out.append(
                 f"the model was trained on {count} of {len(known[side])} {label} frames: its errors are larger "
                 "elsewhere, and error bars from these too short; give frames that it was not trained on"
@@ -272,12 +274,17 @@ def _seen_before(path: Path, model: Model, stores: dict[str, Store], sides: dict
     return list(dict.fromkeys(out))
 
 
-def _trained_on(path: Path, model: Model, asked: set[bytes]) -> set[bytes] | None:
-    """Which of these geometries the model was trained on; None where its training run is not beside it."""
+def _trained_on(path: Path, model: Model, asked: np.ndarray) -> np.ndarray | None:
+    """Hashes of the geometries that the model was trained on, if any of these is among its data.
+
+    None where its training run is not beside it.
+    """
+    import numpy as np
     import yaml
 
     from rutile.core.errors import RutileError
-    from rutile.data.split import geometry_digests, split
+    from rutile.data.copies import geometry_hashes
+    from rutile.data.split import split
     from rutile.data.store import Store
     from rutile.tasks.train import SETTINGS_FILE
     from rutile.train.job import STORE
@@ -289,16 +296,16 @@ def _trained_on(path: Path, model: Model, asked: set[bytes]) -> set[bytes] | Non
         store = Store.open(folder / STORE)
         if store.hash != model.info.training_data:
             return None
-        digests = geometry_digests(store)
-        if not asked & set(digests):
-            return set()
+        hashes = geometry_hashes(store)
+        if not np.isin(asked, hashes).any():
+            return np.zeros(0, hashes.dtype)
         said = yaml.safe_load((folder / SETTINGS_FILE).read_text())
         if said.get("replay"):
-            return asked & set(digests)
+            return hashes
         ids = split(store, SplitSettings.model_validate(said["split"]), int(said["seed"]))["train"]
     except (RutileError, OSError, ValueError, KeyError, AttributeError, yaml.YAMLError):
         return None  # the run was moved, changed or is being written: nothing is known
-    return asked & {digests[k] for k in ids.tolist()}
+    return np.asarray(hashes[ids])
 
 
 def _doubts(checked: Checked) -> list[str]:
