@@ -19,6 +19,7 @@ from rutile.data.labels import Labels, Scale, find_labels, label_like_keys, labe
 from rutile.data.settings import ReadSettings
 from rutile.structures import io
 from rutile.structures.formats.common import BadFrame
+from rutile.structures.portions import Portion
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Reading:
     """Names of all numbers the frame holds besides its geometry."""
     problem: RutileError | None = None
     """Names file and frame."""
+    last: bool = False
+    """Whether nothing behind it can be read in this file."""
 
 
 def read_frames(paths: Sequence[Path], settings: ReadSettings, reporter: Reporter) -> Iterator[Frame]:
@@ -97,20 +100,22 @@ def readings(paths: Iterable[Path | str], settings: ReadSettings) -> Iterator[Re
     files = io.expand(paths)
     modes = file_modes(files, settings)
     for path in files:
-        format = settings.format or io.detect(path)
-        scale = scale_of(settings, format)
-        number = 0
-        try:
-            for entry in io.entries(path, format):
-                reading = _read_one(path, number, entry, settings, scale)
-                if path in modes and reading.frame is not None:
-                    frame = dataclasses.replace(reading.frame, calc_mode=modes[path])
-                    reading = dataclasses.replace(reading, frame=frame)
-                yield reading
-                number += 1
-        except FileError as error:
-            rest = "" if number == 0 else " (nothing behind this frame can be read)"
-            yield Reading(path, number, problem=type(error)(f"{error}{rest}"))
+        yield from read_portion(Portion(path, settings.format or io.detect(path), 0, {}), settings, modes.get(path))
+
+
+def read_portion(portion: Portion, settings: ReadSettings, mode: str | None = None) -> Iterator[Reading]:
+    """Every frame of a portion of a file in order, good or bad; `mode` is the calc mode of all, if it is known."""
+    path, scale, number = portion.path, scale_of(settings, portion.format), portion.first
+    try:
+        for entry in io.entries(path, portion.format, portion.first, portion.where):
+            reading = _read_one(path, number, entry, settings, scale)
+            if mode is not None and reading.frame is not None:
+                reading = dataclasses.replace(reading, frame=dataclasses.replace(reading.frame, calc_mode=mode))
+            yield reading
+            number += 1
+    except FileError as error:
+        rest = "" if number == 0 else " (nothing behind this frame can be read)"
+        yield Reading(path, number, problem=type(error)(f"{error}{rest}"), last=True)
 
 
 def file_modes(files: Sequence[Path], settings: ReadSettings) -> dict[Path, str]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 
@@ -173,8 +174,16 @@ def _lookup(name: str) -> FileFormat:
     return FORMATS[name]
 
 
-def entries(path: Path | str, format: str | None = None) -> Iterator[Entry]:
+def entries(
+    path: Path | str, format: str | None = None, first: int = 0, where: Mapping[str, Any] | None = None
+) -> Iterator[Entry]:
     """Frames of one file in order, a `BadFrame` in the place of each that cannot be read.
+
+    Args:
+        path: the file.
+        format: its format; default: as its name or content says.
+        first: number of the first frame of a portion of the file.
+        where: arguments of the format's reader that say which portion (see `structures.portions`).
 
     Raises:
         FileError: the file, or its rest, cannot be understood. The message names the file.
@@ -183,10 +192,10 @@ def entries(path: Path | str, format: str | None = None) -> Iterator[Entry]:
     if not path.exists():
         raise FileError(f"{path}: no such file{_did_you_mean(path)}")
     spec = _lookup(format or detect(path))
-    reader: Callable[[Path], Iterator[Entry]] = getattr(import_module(spec.module), spec.read)
-    number = 0
+    reader: Callable[..., Iterator[Entry]] = getattr(import_module(spec.module), spec.read)
+    number = first
     try:
-        for entry in reader(path):
+        for entry in reader(path, **(where or {})):
             yield entry
             number += 1
     except FileError as error:

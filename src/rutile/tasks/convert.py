@@ -1,15 +1,15 @@
-"""`rutile convert`: structures and labels from any format to any other."""
+"""`rutile convert`: structures and labels from any format to any other, or into a store."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from rutile.core.errors import DataError, FileError
+from rutile.core.errors import DataError, FileError, SettingsError
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
 from rutile.data.settings import EnergyUnit, Format, LengthUnit, ReadSettings
@@ -26,8 +26,9 @@ class ConvertSettings(Settings):
     """Files, folders or patterns to read."""
     out: Path
     """File (or folder) to write. Extended XYZ keeps labels as REF_energy, REF_forces and REF_stress, which rutile finds
-    by itself and ASE leaves where they are; trajectories and databases keep them in ASE's calculator slot."""
-    format: Format | None = None
+    by itself and ASE leaves where they are; trajectories and databases keep them in ASE's calculator slot. NAME.store
+    is a folder that `rutile train` reads where it is, of any size; run again, the same command goes on after a kill."""
+    format: Format | Literal["store"] | None = None
     """Format to write; without it the name of `out` decides."""
     energy_unit: EnergyUnit | None = None
     """Unit of energies to write; without it the convention of the format (eV; Hartree for n2p2)."""
@@ -35,6 +36,8 @@ class ConvertSettings(Settings):
     """Unit of lengths to write; without it the convention of the format (Angstrom; Bohr for n2p2)."""
     overwrite: bool = False
     """Replace a file that exists."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes that read for a store; without it one for each core, and one in all for little data."""
     read: ReadSettings = ReadSettings()
     """How to read."""
 
@@ -71,6 +74,8 @@ def run(settings: ConvertSettings, reporter: Reporter) -> ConvertResult:
     """Convert structures and their labels between file formats, whole or not at all."""
     from rutile.structures import io
 
+    if settings.format == "store" or (settings.format is None and settings.out.suffix == ".store"):
+        return _to_store(settings, reporter)
     format = io.format_for_writing(settings.out, settings.format)
     if settings.out.exists() and not settings.overwrite:
         raise FileError(f"{settings.out} exists: choose another name, or say overwrite=true")
@@ -90,6 +95,44 @@ def run(settings: ConvertSettings, reporter: Reporter) -> ConvertResult:
         skipped=tally.skipped,
         labels={label: n for label, n in tally.labels.items() if label in holds},
         lost=lost,
+        names={label: ", ".join(sorted(names)) for label, names in tally.names.items()},
+    )
+
+
+def _to_store(settings: ConvertSettings, reporter: Reporter) -> ConvertResult:
+    """Make a store of all frames.
+
+    Raises:
+        FileError: the place is taken or cannot be written, or a file cannot be read.
+        SettingsError: units to write, which a store does not have.
+    """
+    import shutil
+
+    from rutile.data.making import make_store
+    from rutile.data.store import is_store
+
+    if settings.energy_unit or settings.length_unit:
+        raise SettingsError(
+            "energy_unit, length_unit: a store is in eV and Å; read.energy_unit says what the files are in"
+        )
+    old = settings.out.exists()
+    if old and not settings.overwrite:
+        raise FileError(f"{settings.out} exists: choose another name, or say overwrite=true")
+    if old and not is_store(settings.out):
+        raise FileError(f"{settings.out} exists and is no store: choose another name")
+    place = settings.out.with_name(f"{settings.out.name}.new") if old else settings.out
+    store, tally = make_store(settings.files, place, settings.read, reporter, settings.workers)
+    if old:
+        shutil.rmtree(settings.out)
+        place.rename(settings.out)
+    reporter.info(f"{len(store)} frames, {store.n_atoms} atoms: rutile train {settings.out}")
+    return ConvertResult(
+        out=settings.out,
+        format="store",
+        frames=tally.frames,
+        skipped=tally.skipped,
+        labels=dict(tally.labels),
+        lost={},
         names={label: ", ".join(sorted(names)) for label, names in tally.names.items()},
     )
 
@@ -131,5 +174,9 @@ TASK = Task(
     result=ConvertResult,
     run=run,
     positional="files",
-    examples=("rutile convert xsf/*.xsf out=data.extxyz", "rutile convert data.extxyz out=systems format=deepmd"),
+    examples=(
+        "rutile convert xsf/*.xsf out=data.extxyz",
+        "rutile convert data.extxyz out=systems format=deepmd",
+        "rutile convert omat/*.aselmdb out=omat.store",
+    ),
 )

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,41 @@ def _lmdb() -> Any:
     return lmdb
 
 
-def read(path: Path) -> Iterator[Entry]:
+def read(path: Path, ids: Sequence[int] | None = None) -> Iterator[Entry]:
     """Rows in order of their ids, one at a time.
+
+    Args:
+        path: the file.
+        ids: of the rows; default: all.
 
     Raises:
         MissingPackageError: lmdb is not installed.
         FileError: not such a file.
     """
+    with _transaction(path) as transaction:
+        for number in _ids(transaction) if ids is None else ids:
+            yield _row(transaction.get(str(number).encode()), number)
+
+
+def places(path: Path, frames: int) -> Iterator[tuple[int, dict[str, list[int]]]]:
+    """Number of the first frame, and arguments of `read`, for portions of so many rows."""
+    try:
+        with _transaction(path) as transaction:
+            ids = _ids(transaction)
+    except FileError:
+        yield 0, {}  # `read` says what is wrong
+        return
+    for first in range(0, len(ids), frames):
+        yield first, {"ids": ids[first : first + frames]}
+
+
+def _ids(transaction: Any) -> list[int]:
+    return sorted(int(key) for key in transaction.cursor().iternext(values=False) if key.isdigit())
+
+
+@contextmanager
+def _transaction(path: Path) -> Iterator[Any]:
+    """An open file, for reading."""
     lmdb = _lmdb()
     try:
         environment = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, meminit=False)
@@ -54,9 +83,7 @@ def read(path: Path) -> Iterator[Entry]:
     try:
         _require_whole(path / "data.mdb" if path.is_dir() else path, environment)
         with environment.begin() as transaction:
-            ids = sorted(int(key) for key in transaction.cursor().iternext(values=False) if key.isdigit())
-            for number in ids:
-                yield _row(transaction.get(str(number).encode()), number)
+            yield transaction
     except lmdb.Error as error:
         raise FileError(f"damaged LMDB file ({str(error)[:100]})") from None
     finally:

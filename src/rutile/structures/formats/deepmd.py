@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -30,8 +31,17 @@ from rutile.structures.formats.common import BadFrame, Entry, attach, labels_of,
 LABELS = ("energy", "force", "virial")
 
 
-def read(path: Path) -> Iterator[Entry]:
+def read(
+    path: Path, system: Path | None = None, folder: Path | None = None, first: int = 0, frames: int | None = None
+) -> Iterator[Entry]:
     """Frames of a system, or of all systems in a folder, one at a time.
+
+    Args:
+        path: the folder.
+        system: the only system to read; default: all.
+        folder: the only set to read of that system; default: all.
+        first: first frame to read of that set.
+        frames: number of frames to read of it; default: to its end.
 
     Raises:
         FileError: files of a system are missing, damaged or do not fit together.
@@ -39,11 +49,36 @@ def read(path: Path) -> Iterator[Entry]:
     systems = sorted(p.parent for p in path.rglob("type.raw"))
     if not systems:
         raise FileError("no type.raw in this folder: not a DeePMD system")
+    for one in systems if system is None else [system]:
+        for part, kinds, elements, periodic in _sets(one):
+            if folder is None or part == folder:
+                yield from _read_set(part, kinds, elements, periodic, first, frames)
+
+
+def places(path: Path, frames: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number of the first frame, and arguments of `read`, for portions of so many frames of one set.
+
+    A system that cannot be understood is one portion, the last.
+    """
+    systems, count = sorted(p.parent for p in path.rglob("type.raw")), 0
+    if not systems:
+        yield 0, {}
     for system in systems:
-        yield from _read_system(system)
+        try:
+            for folder, kinds, _, _ in list(_sets(system)):
+                coord = _load(folder / "coord.npy", 3 * len(kinds))
+                if coord is None:
+                    raise FileError(f"{folder}: no coord.npy")
+                for first in range(0, len(coord), frames):
+                    yield count + first, {"system": system, "folder": folder, "first": first, "frames": frames}
+                count += len(coord)
+        except FileError:
+            yield count, {"system": system}
+            return
 
 
-def _read_system(system: Path) -> Iterator[Entry]:
+def _sets(system: Path) -> Iterator[tuple[Path, np.ndarray, np.ndarray, bool]]:
+    """Sets of a system, with the types of its atoms, their elements, and whether it is periodic."""
     types = _words(system / "type.raw")
     if not all(t.isdecimal() for t in types) or not types:
         raise FileError(f"{system / 'type.raw'}: numbers into type_map.raw expected, found {types[:5]}")
@@ -59,14 +94,16 @@ def _read_system(system: Path) -> Iterator[Entry]:
     if not sets:
         raise FileError(f"{system}: no folder set.000")
     for folder in sets:
-        yield from _read_set(folder, kinds, elements, not (system / "nopbc").exists())
+        yield folder, kinds, elements, not (system / "nopbc").exists()
 
 
 def _words(path: Path) -> list[str]:
     return [word for line in text_lines(path) for word in line.split()]
 
 
-def _read_set(folder: Path, kinds: np.ndarray, elements: np.ndarray, periodic: bool) -> Iterator[Entry]:
+def _read_set(
+    folder: Path, kinds: np.ndarray, elements: np.ndarray, periodic: bool, first: int, count: int | None
+) -> Iterator[Entry]:
     n = len(kinds)
     coord = _load(folder / "coord.npy", 3 * n)
     if coord is None:
@@ -77,7 +114,7 @@ def _read_set(folder: Path, kinds: np.ndarray, elements: np.ndarray, periodic: b
         raise FileError(f"{folder}: no box.npy; a system without periodicity has a file 'nopbc'")
     energy, force = _load(folder / "energy.npy", 1, frames), _load(folder / "force.npy", 3 * n, frames)
     virial, mixed = _load(folder / "virial.npy", 9, frames), _load(folder / "real_atom_types.npy", n, frames)
-    for k in range(frames):
+    for k in range(first, frames if count is None else min(first + count, frames)):
         kind = kinds if mixed is None else np.asarray(mixed[k]).astype(int)
         real = kind >= 0
         if kind.max(initial=-1) >= len(elements):

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,40 +25,79 @@ SHORTEST_ATOM = 8
 _NINE = re.compile(r"(^|\s)(stress|virial)(?=\s*=)")
 
 
-def read(path: Path) -> Iterator[Entry]:
+def read(path: Path, at: int = 0, line: int = 0, frames: int | None = None) -> Iterator[Entry]:
     """Frames of an extended XYZ file, one at a time.
 
     A frame followed by something else than the header of another has a wrong number of atoms: it is bad, and reading
     goes on at the next line that is a number alone.
+
+    Args:
+        path: the file.
+        at: byte at which a frame begins, from which on it is read.
+        line: number of lines before that byte.
+        frames: number of frames to read; default: to the end.
 
     Raises:
         FileError: from here on the file cannot be understood.
     """
     with path.open("rb") as handle:
         size = os.fstat(handle.fileno()).st_size
-        header, number = handle.readline(MAX_LINE), 0
+        handle.seek(at)
+        yield from islice(_entries(handle, size, line), frames)
+
+
+def _entries(handle: BinaryIO, size: int, number: int) -> Iterator[Entry]:
+    header = handle.readline(MAX_LINE)
+    while header:
+        if not header.strip():
+            header, number = handle.readline(MAX_LINE), number + 1
+            continue
+        lines = _frame_lines(handle, header, number, size)
+        number += len(lines) + 1
+        header = handle.readline(MAX_LINE)
+        extra = 0
+        while header.strip() and not _is_header(header):
+            decode(header, number)
+            header, number, extra = handle.readline(MAX_LINE), number + 1, extra + 1
+        if extra:
+            yield BadFrame(
+                DataError(f"{len(lines) - 1} atoms announced, but {extra} more lines follow: a wrong number of atoms")
+            )
+            continue
+        try:
+            yield _parse(lines)
+        except DataError as error:
+            yield BadFrame(error)
+
+
+def places(path: Path, frames: int) -> Iterator[tuple[int, dict[str, int | None]]]:
+    """Number of the first frame, and arguments of `read`, for portions of so many frames; found without parsing.
+
+    Where the file cannot be understood the last portion takes all the rest.
+    """
+    with path.open("rb") as handle:
+        found = begin = line = number = 0
+        start = (0, 0, 0)  # frame, byte, line
+        header = handle.readline(MAX_LINE)
         while header:
             if not header.strip():
-                header, number = handle.readline(MAX_LINE), number + 1
+                begin, line, header = handle.tell(), line + 1, handle.readline(MAX_LINE)
                 continue
-            lines = _frame_lines(handle, header, number, size)
-            number += len(lines) + 1
-            header = handle.readline(MAX_LINE)
-            extra = 0
+            if not _is_header(header):
+                break
+            if found - start[0] == frames:
+                yield start[0], {"at": start[1], "line": start[2], "frames": frames}
+                start = (found, begin, line)
+            number = int(header) + 1
+            if sum(1 for _ in islice(handle, number)) < number:
+                break
+            line += number + 1
+            begin, header = handle.tell(), handle.readline(MAX_LINE)
             while header.strip() and not _is_header(header):
-                decode(header, number)
-                header, number, extra = handle.readline(MAX_LINE), number + 1, extra + 1
-            if extra:
-                yield BadFrame(
-                    DataError(
-                        f"{len(lines) - 1} atoms announced, but {extra} more lines follow: a wrong number of atoms"
-                    )
-                )
-                continue
-            try:
-                yield _parse(lines)
-            except DataError as error:
-                yield BadFrame(error)
+                line += 1
+                begin, header = handle.tell(), handle.readline(MAX_LINE)
+            found += 1
+    yield start[0], {"at": start[1], "line": start[2], "frames": None}
 
 
 def _is_header(line: bytes) -> bool:
