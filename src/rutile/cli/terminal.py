@@ -16,12 +16,16 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rutile.cli.columns import duration, readable
+
 T = TypeVar("T")
 Row = dict[str, float | int | str]
 ROWS_SHOWN = 12
 """Rows of the live table of metrics."""
 SECONDS_BETWEEN_LINES = 10.0
 """A log shows the progress of one piece of work at most this often."""
+LINES_APART = 0.05
+"""Part of the time that the work has taken so far between two such lines: long work does not fill the log."""
 
 
 class RichReporter:
@@ -76,6 +80,7 @@ class RichReporter:
 
     def metrics(self, row: Row) -> None:
         """A row of the table; new columns start a new header."""
+        row = readable(row)
         if self.console.is_terminal:
             if list(row) != self.columns:
                 self.rows, self.columns = [], list(row)
@@ -90,12 +95,14 @@ class RichReporter:
         self.info("  ".join(f"{number(value):>{_width(name)}}" for name, value in row.items()))
 
     def _track_in_log(self, items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
-        last = time.monotonic()
+        began = last = time.monotonic()
         for done, item in enumerate(items, 1):
             yield item
-            if time.monotonic() - last > SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
-                self.info(f"{label}: {done}" + (f" of {total}" if total else ""))
+            now = time.monotonic()
+            if now - last > max(SECONDS_BETWEEN_LINES, LINES_APART * (now - began)):
+                last = now
+                left = f", {duration((now - began) * (total / done - 1))} left" if total else ""
+                self.info(f"{label}: {done}" + (f" of {total}{left}" if total else ""))
 
     def _start_live(self) -> None:
         if self.live is None:

@@ -156,14 +156,27 @@ def _disk(folder: Path) -> Check:
 
 def _extras() -> list[Check]:
     """Optional packages."""
-    wanted = {"lmdb": "reads aselmdb files", "tensorboard": "training curves in TensorBoard"}
+    wanted = {
+        "lmdb": "reads aselmdb files",
+        "tensorboard": "training curves in TensorBoard",
+        "wandb": "training curves in Weights & Biases",
+        "mlflow": "training curves in MLflow",
+    }
     checks = []
     for name, use in wanted.items():
         there = importlib.util.find_spec(name) is not None
-        found = f"{importlib.metadata.version(name)}, {use}" if there else f"not installed; {use}"
+        found = f"{_version(name)}, {use}" if there else f"not installed; {use}"
         checks.append(Check(name=name, state="ok" if there else "missing", found=found,
                             remedy=None if there else f"pip install {name}"))  # fmt: skip
     return checks
+
+
+def _version(package: str) -> str:
+    """Version of an installed package; MLflow may be there as its small variant."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version(f"{package}-skinny")
 
 
 ENGINES = {

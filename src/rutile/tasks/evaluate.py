@@ -299,7 +299,7 @@ def assessment_sections(assessment: Assessment) -> list[Section]:
     from rutile.train import sections
 
     rows = assessment.errors.rows()
-    out = [sections.parity_section(assessment), sections.errors_section(rows)]
+    out = [sections.parity_section(assessment), sections.residuals_section(assessment), sections.errors_section(rows)]
     return [*out, sections.worst_section(assessment.worst)] if assessment.worst else out
 
 
@@ -311,7 +311,8 @@ def model_sections(model: Path) -> list[Section]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [sections.curves_section(list(csv.DictReader(file)))]
+        history = list(csv.DictReader(file))
+    return [sections.curves_section(history), sections.schedule_section(history)]
 
 
 def write_metrics(folder: Path, result: EvaluateResult) -> None:

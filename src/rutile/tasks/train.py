@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from rutile.train.job import Job
 
 SETTINGS_FILE, REPORT_FILE = "settings.yaml", "report.html"
+WORST = 20
+"""Structures with the largest errors that the report lists."""
 PARTS = {"train": "training", "valid": "validation", "test": "test", "replay": "replayed"}
 
 
@@ -98,7 +101,9 @@ def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     from rutile.train.signals import remember_signals
 
     seeds = [settings.seed if m == 0 else integer(settings.seed, "member", m) % 2**31 for m in range(settings.members)]
+    began = time.monotonic()
     job = prepare(settings, seeds, settings.out, reporter)
+    seconds = {"reading, neighbours, descriptors": time.monotonic() - began}
     before: dict[str, Assessment] = {}
     if settings.start_from is not None:
         looked_at = {name: job.examples[name] for name in ("valid", "replay") if name in job.examples}
@@ -106,7 +111,7 @@ def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     with remember_signals() as stop:
         results = _fit_all(settings, job, seeds, reporter, stop)
         stopped = results[-1].stopped
-        result = _finish(settings, job, results, before, reporter)
+        result = _finish(settings, job, results, before, seconds, reporter)
     if stopped.startswith("SIG"):
         reporter.info(f"stopped by {stopped}; run the same command again to go on from {settings.out}")
         if stopped == "SIGINT":
@@ -161,6 +166,7 @@ def _finish(
     job: Job,
     results: list[FitResult],
     before: dict[str, Assessment],
+    seconds: dict[str, float],
     reporter: Reporter,
 ) -> TrainResult:
     """Measure, save the model with its reference energies, write the report, say where everything is."""
@@ -171,9 +177,11 @@ def _finish(
     from rutile.train.start import changes
 
     potentials, store = job.potentials[: len(results)], job.store  # fewer members where training was stopped
+    began = time.monotonic()
     assessments = {
         name: _assess(settings, store, potentials, side, name, reporter) for name, side in job.examples.items()
     }
+    seconds |= {"training": sum(r.seconds for r in results), "errors at the end": time.monotonic() - began}
     errors = _part_errors(assessments)
     for name, assessment in before.items():
         change = changes(assessment.errors.overall(), assessments[name].errors.overall())
@@ -199,7 +207,7 @@ def _finish(
             potential.set_reference_energies(job.references[mode], m)
     model, report = settings.out / MODEL_FILE, settings.out / REPORT_FILE
     Model([potential.double() for potential in potentials], info).save(model)
-    _write_report(settings, store, assessments, results, report)
+    _write_report(settings, store, assessments, results, seconds, report)
     if results[-1].stopped == "time":
         reporter.warn(
             f"time was up after {results[-1].epochs} of {settings.epochs} epochs, before the learning rate had fallen: "
@@ -242,7 +250,7 @@ def _assess(
     """Errors of the mean of the members, or of their heads, on one part of the data."""
     from rutile.train.assess import Assessment, compare_examples
 
-    assessment = Assessment(force_limit=settings.report_force_limit)
+    assessment = Assessment(WORST, settings.report_force_limit)
     for compared in compare_examples(potentials, store, examples, f"errors on {PARTS[name]} structures", reporter):
         assessment.add(compared)
     return assessment
@@ -253,18 +261,21 @@ def _write_report(
     store: Store,
     assessments: dict[str, Assessment],
     results: list[FitResult],
+    seconds: dict[str, float],
     path: Path,
 ) -> None:
     from rutile.train import sections
     from rutile.train.report import render
 
     shown = assessments.get("valid", assessments["train"])
-    parts = [sections.curves_section(results[-1].history), sections.parity_section(shown)]
+    history = results[-1].history
+    parts = [sections.curves_section(history), sections.parity_section(shown), sections.residuals_section(shown)]
     parts += [
         sections.errors_section(a.errors.rows(), f"Errors on {PARTS[name]} structures")
         for name, a in reversed(assessments.items())
     ]
     parts.append(sections.worst_section(shown.worst))
+    parts += [sections.schedule_section(history), sections.timings_section(history, seconds)]
     parts.append(sections.settings_section({"Settings": settings.model_dump(mode="json")}))
     names = ", ".join(symbol(z) for z in store.elements)
     subtitle = f"{names}; {len(store)} frames of {', '.join(p.name for p in settings.data)}"

@@ -185,6 +185,8 @@ class Assessment:
         self._modes: list[str] = []
         self.errors = ErrorSums(self._groups, force_limit, self._modes)
         self.pairs = {name: Pairs() for name in ("energy", "force", "stress")}
+        self.residuals = {name: Pairs() for name in ("energy", "force")}
+        """Rows of `values`: error, number of the frame (from 0), atomic number (0 for energies)."""
         self.committee = False
         self._heap: list[tuple[float, int, FrameError]] = []
         self._worst = worst
@@ -199,6 +201,25 @@ class Assessment:
         """The worst frames first: by RMSE of forces, by energy where there are no forces."""
         return [error for _, _, error in sorted(self._heap, key=lambda item: -item[0])]
 
+    def residuals_by(self, what: str) -> dict[str, dict[str, np.ndarray]]:
+        """Errors (predicted minus reference) apart by element, group or mode: quantity -> name -> [M].
+
+        Args:
+            what: "element" (forces only), "group" or "mode".
+        """
+        names = np.array(self._groups if what == "group" else self._modes, dtype=np.str_)
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for quantity, pairs in self.residuals.items():
+            if what == "element" and quantity == "energy":
+                continue
+            error, frame, number = pairs.values
+            if what == "element":
+                found[quantity] = {symbol(int(z)): error[number == z] for z in np.unique(number)}
+            else:
+                of = names[frame.astype(int)]
+                found[quantity] = {str(name): error[of == name] for name in np.unique(of)}
+        return found
+
     def add(self, compared: Compared) -> None:
         """Count one batch; batches come in order."""
         self._groups.extend(f.group for f in compared.frames)
@@ -207,6 +228,8 @@ class Assessment:
         self.committee |= compared.spread is not None
         for name, values in _paired(compared).items():
             self.pairs[name].add(values)
+        for name, values in _residuals(compared, self.n_frames - len(compared.frames)).items():
+            self.residuals[name].add(values)
         for number, error in zip(compared.labelled.index.tolist(), frame_errors(compared), strict=True):
             score = error.force_rmse if error.force_rmse is not None else abs(error.energy_error or 0.0)
             item = (score if np.isfinite(score) else float("inf"), -number, error)
@@ -252,6 +275,20 @@ def _paired(compared: Compared) -> dict[str, np.ndarray]:
         "energy": rows([(p.energy.cpu() / counts)[labelled.has_energy] for p in both]),
         "force": rows([p.forces.cpu()[pick_atoms] for p in both]),
         "stress": rows([p.stress.cpu()[pick_stress][:, VOIGT[0], VOIGT[1]] for p in both]),
+    }
+
+
+def _residuals(compared: Compared, first: int) -> dict[str, np.ndarray]:
+    """Errors of energy per atom and force components with the frame (counted from `first`) and element, [3, M]."""
+    labelled, s = compared.labelled, compared.labelled.structures
+    energy = ((compared.prediction.energy.cpu() - labelled.energy) / s.counts).double().numpy()
+    forces = (compared.prediction.forces.cpu() - labelled.forces).double().numpy()
+    frames, system = first + np.arange(s.n_systems), s.system.numpy()
+    has_energy, atoms = labelled.has_energy.numpy(), labelled.has_forces[s.system].numpy()
+    number = s.numbers.numpy()[atoms]
+    return {
+        "energy": np.stack([energy, frames, np.zeros_like(energy)])[:, has_energy],
+        "force": np.stack([forces[atoms].reshape(-1), np.repeat(first + system[atoms], 3), np.repeat(number, 3)]),
     }
 
 

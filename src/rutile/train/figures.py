@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,11 +50,48 @@ def learning_curve(title: str, unit: str, curves: Sequence[Curve], x_label: str 
     with mpl.rc_context(STYLE):
         figure, axes = _square(title)
         axes.set(xlabel=x_label, ylabel=unit, yscale="log")
-        for colour, curve in zip(COLOURS, curves, strict=False):
+        for k, curve in enumerate(curves):
             x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
             keep = np.isfinite(y) & (y > 0)
-            axes.plot(x[keep], y[keep], marker="o" if keep.sum() < 3 else "", color=colour, label=curve.label)
-        axes.legend()
+            axes.plot(x[keep], y[keep], marker="o" if keep.sum() < 3 else "", label=curve.label, **_look(k))
+        if any(curve.label for curve in curves):
+            axes.legend()
+        return _svg(figure)
+
+
+def residual_boxes(title: str, unit: str, residuals: Mapping[str, np.ndarray]) -> str:
+    """Spread of errors by name, one box for each: median, quartiles, whiskers to 5 and 95 %, the mean as a dot.
+
+    Args:
+        title: name of the quantity.
+        unit: of the errors.
+        residuals: errors [M] by name, drawn from top to bottom.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6, max(1.6, 0.9 + 0.26 * len(residuals))), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(title=title, xlabel=f"predicted - reference ({unit})")
+        names = list(residuals)
+        boxes = []
+        for name in names:
+            low, q1, middle, q3, high = np.quantile(residuals[name], (0.05, 0.25, 0.5, 0.75, 0.95))
+            mean = residuals[name].mean()
+            boxes.append(dict(whislo=low, q1=q1, med=middle, q3=q3, whishi=high, mean=mean, fliers=[], label=name))
+        line = {"color": INK, "linewidth": 0.9}
+        look: Any = {
+            "boxprops": {"facecolor": COLOURS[0], "alpha": 0.55, "linewidth": 0},
+            "medianprops": line | {"linewidth": 1.6},
+            "whiskerprops": line,
+            "capprops": line,
+            "meanprops": {"marker": "o", "markersize": 3.5, "markerfacecolor": COLOURS[1], "markeredgewidth": 0},
+        }
+        axes.bxp(
+            boxes, orientation="horizontal", widths=0.6, patch_artist=True, showmeans=True, showfliers=False, **look
+        )
+        axes.invert_yaxis()
+        axes.axvline(0, color=INK, alpha=0.45, linewidth=0.9, zorder=0)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         return _svg(figure)
 
 
@@ -232,6 +269,11 @@ def _side_labels(axes: Axes, names: Sequence[str], values: np.ndarray, x: float,
     for k in good:
         at = max(float(values[k]), at + gap)
         axes.text(x, at, names[k], ha=align, va="center", fontsize=9)
+
+
+def _look(k: int) -> dict[str, Any]:
+    """Colour of the k-th line; beyond the last colour they begin again, dashed and dotted."""
+    return {"color": COLOURS[k % len(COLOURS)], "linestyle": ("-", "--", ":", "-.")[k // len(COLOURS) % 4]}
 
 
 def _square(title: str) -> tuple[Figure, Axes]:

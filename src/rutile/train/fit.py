@@ -25,15 +25,19 @@ from rutile.potentials.parts.heads import one_head_each
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from rutile.train.early import Best
 from rutile.train.examples import DTYPES, Examples
-from rutile.train.log import MetricsLog, Row
+from rutile.train.log import MetricsLog
+from rutile.train.loggers import Row, flat
 from rutile.train.loss import Prefactors, RunningErrors, errors, prefactors, structure_losses
 from rutile.train.optimizers import WeightAverage, make_optimizer
 from rutile.train.reweight import Reweighter, Uniform
 from rutile.train.schedule import make_schedule
 from rutile.train.settings import TrainSettings
 
-FREE = frozenset({"epochs", "max_seconds", "patience", "checkpoint_seconds", "cache_memory", "threads", "tensorboard"})
+WATCHING = {"tensorboard", "wandb", "mlflow"}
+FREE = frozenset({"epochs", "max_seconds", "patience", "checkpoint_seconds", "cache_memory", "threads", *WATCHING})
 """Settings that may differ when a run goes on."""
+TIMINGS = frozenset({"train_seconds", "valid_seconds", "seconds", "structures_per_second", "atoms_per_second"})
+"""Columns of metrics.csv that differ from run to run; all others are equal where settings and data are."""
 CHUNK = 64
 """Structures that full-batch optimizers look at together; changes memory, not results."""
 NAMED = 8
@@ -146,16 +150,25 @@ class _Run:
 
     def go(self, stop: Callable[[], str | None]) -> FitResult:
         """Run to the end; see `fit`."""
-        began, before = time.monotonic(), self.seconds
-        saved = began
-        self.log = MetricsLog(self.folder, self.history, tensorboard=self.settings.tensorboard, reporter=self.reporter)
+        with MetricsLog(self.folder, self.history, self.settings, self.reporter, self._config()) as self.log:
+            reason = self._go(stop)
+        self._keep()
+        return FitResult(
+            reason, self.epoch, self.step, self.seconds, self.best.epoch, self.best.score, list(self.history)
+        )
+
+    def _go(self, stop: Callable[[], str | None]) -> str:
+        """The loop; why it ended."""
+        began = saved = time.monotonic()
+        self.zero = began - self.seconds
         self.save()
         reason = self._finished()
         while reason is None:
-            for group in self._steps()[self.position :]:
+            steps = self._steps()[self.position :]
+            for group in self.reporter.track(steps, f"epoch {self.epoch + 1} of {self.settings.epochs}", len(steps)):
                 self._step(group)
                 now = time.monotonic()
-                self.seconds = before + now - began
+                self.seconds = now - self.zero
                 reason = stop() or self._time_over(now - began)
                 if reason is not None or now - saved >= self.settings.checkpoint_seconds:
                     self.save()
@@ -166,11 +179,7 @@ class _Run:
                 self._end_epoch()
                 reason = self._finished()
         self.save()
-        self.log.close()
-        self._keep()
-        return FitResult(
-            reason, self.epoch, self.step, self.seconds, self.best.epoch, self.best.score, list(self.history)
-        )
+        return reason
 
     def _finished(self) -> str | None:
         if self.epoch >= self.settings.epochs:
@@ -262,19 +271,45 @@ class _Run:
 
     def _end_epoch(self) -> None:
         """Validate, write metrics, begin the next epoch."""
-        factor = self.optimizer.learning_rate
-        row: Row = {"epoch": self.epoch, "step": self.step, "learning_rate": factor, **self.running.row("train")}
+        row: Row = {"epoch": self.epoch, "step": self.step, "learning_rate": self.optimizer.learning_rate}
+        row |= self._prefactors() | dict(self.running.row("train"))
+        timings = self._timings()
         self.reweighter.end_epoch()
         last = self.epoch + 1 == self.settings.epochs
         by_mode: Row = {}
         if (self.epoch + 1) % self.settings.validate_every == 0 or last:
             overall, by_mode = self._validate()
             row |= overall
-        row["seconds"] = round(self.seconds, 3)
-        self.reporter.metrics(row)
+        trained, self.seconds = self.seconds, time.monotonic() - self.zero
+        row |= timings | {"valid_seconds": self.seconds - trained, "seconds": round(self.seconds, 3)}
+        self.reporter.metrics(row | {"epochs": self.settings.epochs, "seconds_left": self._seconds_left()})
         self.history.append(row | by_mode)
         self.log.add(row | by_mode)
         self.epoch, self.position, self.running = self.epoch + 1, 0, RunningErrors.zero()
+
+    def _config(self) -> dict[str, Any]:
+        """What loggers show beside the curves: all settings."""
+        return self.identity | {"train": self.settings.model_dump(mode="json", exclude=WATCHING)}
+
+    def _prefactors(self) -> Row:
+        """Weights of the active terms of the loss at the last step."""
+        p = prefactors(self.settings.loss, self.schedule.factor(max(self.step - 1, 0)))
+        found = {"energy": p.energy, "force": p.force, "virial": p.virial}
+        return {f"prefactor_{name}": weight for name, weight in found.items() if weight}
+
+    def _timings(self) -> Row:
+        """Seconds of the steps of this epoch, and how many structures and atoms they took in a second."""
+        seconds = max(self.seconds - (float(self.history[-1]["seconds"]) if self.history else 0.0), 1e-6)
+        atoms = float(self.train.sizes.sum())
+        per_second = {"structures_per_second": len(self.train) / seconds, "atoms_per_second": atoms / seconds}
+        return {"train_seconds": seconds, **per_second}
+
+    def _seconds_left(self) -> float:
+        """Time that the remaining epochs will take, at the pace of the last ten, or until the time is over."""
+        recent = [0.0, *(float(row["seconds"]) for row in self.history), self.seconds][-11:]
+        pace = (recent[-1] - recent[0]) / (len(recent) - 1)
+        left = pace * (self.settings.epochs - self.epoch - 1)
+        return left if self.settings.max_seconds is None else min(left, self.settings.max_seconds - self.seconds)
 
     def _validate(self) -> tuple[Row, Row]:
         """Errors with the weights that would be saved, of all and of each calc mode; remembers the best."""
@@ -360,18 +395,10 @@ def _require_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
     Raises:
         SettingsError: names every setting that differs.
     """
-    a, b = _flat(old), _flat(new)
+    a, b = flat(old), flat(new)
     different = [f"{k} was {a.get(k)!r}, now {b.get(k)!r}" for k in sorted(a | b) if a.get(k) != b.get(k)]
     if different:
         raise SettingsError(
             f"{path} belongs to another run: {'; '.join(different)}. Restore these settings, or begin a new run in "
             "another folder (start_from=MODEL goes on from a trained model)"
         )
-
-
-def _flat(nest: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as "a.b" -> value."""
-    out: dict[str, Any] = {}
-    for key, value in nest.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return out

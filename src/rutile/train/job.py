@@ -30,6 +30,7 @@ from rutile.potentials.checks import smoothness_note
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import DescriptorPotential
 from rutile.train.examples import DTYPES, GraphExamples, LinearisedExamples, make_examples, mode_name
+from rutile.train.loggers import require_loggers
 from rutile.train.settings import JobSettings
 from rutile.train.start import Energies, adapt, check_modes, loaded, replay, say_statistics
 
@@ -66,7 +67,9 @@ def prepare(settings: JobSettings, seeds: Sequence[int], out: Path, reporter: Re
         LabelError: no frame has a label that the loss asks for.
         ModeError: some frames name their calc mode and others do not.
         SettingsError: the stored model does not fit the settings or the data; see `start.loaded`.
+        MissingPackageError: a logger is asked for whose package is not installed.
     """
+    require_loggers(settings)
     store = _read(settings, out, reporter)
     sides = _divide(store, settings, reporter)
     potentials, references, scale = _potentials(settings, store, sides["train"], list(seeds), reporter)

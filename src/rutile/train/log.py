@@ -1,4 +1,4 @@
-"""Metrics of every epoch to a CSV file and, where that package is installed, to TensorBoard."""
+"""Metrics of every epoch to a CSV file and to the loggers that are asked for."""
 
 from __future__ import annotations
 
@@ -7,27 +7,44 @@ from pathlib import Path
 from typing import Any
 
 from rutile.core.reporting import Reporter
+from rutile.train.loggers import Logger, Row, make_loggers
+from rutile.train.settings import TrainSettings
 
-Row = dict[str, float | int | str]
 METRICS_FILE = "metrics.csv"
 """Name of the table inside the folder of a training run."""
 
 
 class MetricsLog:
-    """Writes rows as they come; starts with the rows of the run so far.
+    """Writes rows as they come; starts with the rows of the run so far. A context manager that closes the loggers.
+
+    metrics.csv must be written; a logger that fails is left out from then on, with one warning.
 
     Args:
         folder: of the run.
         history: rows of earlier epochs, when the run goes on.
-        tensorboard: write TensorBoard events too.
-        reporter: hears when TensorBoard is missing.
+        settings: which loggers.
+        reporter: hears when a logger is missing or fails.
+        config: settings of the run, shown beside its curves.
+
+    Raises:
+        MissingPackageError: a logger is asked for by its own settings and its package is not installed.
+        SettingsError: it cannot begin: no account, no such place.
     """
 
-    def __init__(self, folder: Path, history: list[Row], *, tensorboard: bool, reporter: Reporter) -> None:
+    def __init__(
+        self, folder: Path, history: list[Row], settings: TrainSettings, reporter: Reporter, config: dict[str, Any]
+    ) -> None:
         self._path, self._rows = folder / METRICS_FILE, list(history)
         self._columns: list[str] = []
+        self._reporter = reporter
         self._rewrite()
-        self._writer = _tensorboard(folder / "tensorboard", len(history), reporter) if tensorboard else None
+        self._loggers: list[Logger] = make_loggers(folder, self._rows, settings, reporter, config)
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close(failed=error[0] is not None)
 
     def add(self, row: Row) -> None:
         """Write one row."""
@@ -37,15 +54,22 @@ class MetricsLog:
                 csv.DictWriter(file, self._columns).writerow(row)
         else:
             self._rewrite()
-        if self._writer is not None:
-            for key, value in row.items():
-                if key != "epoch" and not isinstance(value, str):
-                    self._writer.add_scalar(key, value, int(row["epoch"]))
+        for logger in list(self._loggers):
+            try:
+                logger.add(row)
+            except Exception as error:  # a server that is down must not end a training
+                self._loggers.remove(logger)
+                first = str(error).strip().split("\n")[0]
+                self._reporter.warn(f"{logger.name} gets no more metrics: {first}; {self._path} has all of them")
 
-    def close(self) -> None:
-        """Flush and close the TensorBoard file."""
-        if self._writer is not None:
-            self._writer.close()
+    def close(self, *, failed: bool = False) -> None:
+        """Finish the loggers; `failed` marks the run."""
+        loggers, self._loggers = self._loggers, []
+        for logger in loggers:
+            try:
+                logger.close(failed=failed)
+            except Exception as error:
+                self._reporter.warn(f"{logger.name} was not closed in order: {str(error).strip().split(chr(10))[0]}")
 
     def _rewrite(self) -> None:
         """The whole table, with a column for every key seen."""
@@ -55,12 +79,3 @@ class MetricsLog:
             if self._columns:
                 writer.writeheader()
             writer.writerows(self._rows)
-
-
-def _tensorboard(folder: Path, first: int, reporter: Reporter) -> Any | None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        reporter.info("no TensorBoard events: the package tensorboard is not installed (metrics.csv has the numbers)")
-        return None
-    return SummaryWriter(str(folder), purge_step=first or None)

@@ -23,6 +23,8 @@ QUANTITIES = {
 """Name, unit and factor with which a page shows each quantity of `train.metrics`."""
 DRAWN = 18
 """Pairs of elements whose dimer curves are shown, at most."""
+BOXES = 15
+"""Elements or groups whose distribution of errors is shown, at most."""
 SHORT = ("mae", "rmse")
 KINDS = {"mae": "MAE", "rmse": "RMSE", "max": "max"}
 
@@ -134,8 +136,8 @@ def dimers_section(curves: Sequence[DimerCurve], modes: Sequence[str], title: st
 def curves_section(history: Sequence[Mapping[str, Any]], title: str = "Learning curves") -> Section:
     """Errors over the epochs, from the rows of a run's metrics.csv.
 
-    A column `valid_energy_rmse` (or train_...) is the RMSE of that quantity on that part of the data; `loss` and
-    `learning_rate` get their own panels. Rows without a column are skipped.
+    A column `valid_energy_rmse` (or train_...) is the RMSE of that quantity on that part of the data; the loss gets its
+    own panel. Rows without a column are skipped.
     """
     parts = [("train", "training"), ("valid", "validation")]
     quantities = {k: QUANTITIES[k] for k in ("energy", "force")} | {"virial": ("Virial", "meV/atom", 1000.0)}
@@ -144,9 +146,72 @@ def curves_section(history: Sequence[Mapping[str, Any]], title: str = "Learning 
         curves = [_curve(history, f"{part}_{name}_rmse", shown, factor) for part, shown in parts]
         panels[f"{label} RMSE"] = (unit, [c for c in curves if c])
     panels["Loss"] = ("", [c for c in (_curve(history, f"{part}_loss", shown, 1.0) for part, shown in parts) if c])
-    panels["Learning rate"] = ("", [c for c in [_curve(history, "learning_rate", "learning rate", 1.0)] if c])
     drawn = [(figures.learning_curve(label, unit, curves), "") for label, (unit, curves) in panels.items() if curves]
     return Section(title, [Figures(drawn)] if drawn else [Text("No epoch has ended yet.")])
+
+
+def schedule_section(history: Sequence[Mapping[str, Any]], title: str = "Schedule") -> Section:
+    """Learning rate and prefactors of the loss at the end of each epoch."""
+    names = {"energy": "energy", "force": "forces", "virial": "virial"}
+    rate = _curve(history, "learning_rate", "", 1.0)
+    weights = [_curve(history, f"prefactor_{name}", label, 1.0) for name, label in names.items()]
+    panels = [("Learning rate", [rate]), ("Prefactors of the loss", weights)]
+    kept = [(name, [c for c in curves if c is not None]) for name, curves in panels]
+    drawn = [(figures.learning_curve(name, "", curves), "") for name, curves in kept if curves]
+    note = (
+        "The weights of the loss follow the learning rate, so the training loss of different epochs does not compare; "
+        "the validation loss is always taken with the last weights."
+    )
+    return Section(title, [Figures(drawn), Text(note)] if drawn else [Text("No epoch has ended yet.")])
+
+
+def residuals_section(assessment: Assessment, title: str = "Residuals") -> Section:
+    """Distribution of errors by element, by group and, where there are several, by reference method."""
+    drawn = []
+    for what, heading in (("element", "by element"), ("group", "by group"), ("mode", "by method")):
+        for quantity, by_name in assessment.residuals_by(what).items():
+            label, unit, factor = QUANTITIES[quantity]
+            if not by_name or (what != "element" and len(by_name) < 2):
+                continue
+            size = {name: float(np.sqrt((errors**2).mean())) for name, errors in by_name.items()}
+            shown = sorted(by_name, key=lambda name: -size[name])[:BOXES]
+            left_out = f" The {BOXES} of {len(by_name)} with the largest RMSE." if len(by_name) > BOXES else ""
+            boxes = {_short(name or "(none)"): factor * by_name[name] for name in shown}
+            drawn.append((figures.residual_boxes(f"{label} {heading}", unit, boxes), f"Largest RMSE first.{left_out}"))
+    note = "Boxes hold the middle half of the errors, whiskers 90 %; the line is their median, the dot their mean."
+    return Section(title, [Text(note), Figures(drawn)] if drawn else [Text("These frames have no labels.")])
+
+
+def timings_section(
+    history: Sequence[Mapping[str, Any]], totals: Mapping[str, float], title: str = "Timings"
+) -> Section:
+    """Where the time went.
+
+    Args:
+        history: rows of metrics.csv.
+        totals: seconds of each part of the work, by name.
+        title: heading.
+    """
+    facts: dict[str, str] = {f"{name} (s)": format_number(seconds) for name, seconds in totals.items()}
+    columns = {
+        "training, each epoch (s)": "train_seconds",
+        "validation, each epoch (s)": "valid_seconds",
+        "structures per second": "structures_per_second",
+        "atoms per second": "atoms_per_second",
+    }
+    for name, column in columns.items():
+        found = [float(row[column]) for row in history if _number(row.get(column))]
+        if found:
+            facts[f"{name}, median"] = format_number(float(np.median(found)))
+    seconds = [("train_seconds", "training"), ("valid_seconds", "validation")]
+    panels = [
+        ("Time of an epoch", "s", [_curve(history, column, label, 1.0) for column, label in seconds]),
+        ("Throughput", "atoms per second", [_curve(history, "atoms_per_second", "", 1.0)]),
+    ]
+    kept = [(name, unit, [c for c in curves if c is not None]) for name, unit, curves in panels]
+    drawn = [(figures.learning_curve(name, unit, curves), "") for name, unit, curves in kept if curves]
+    blocks: list[Block] = [Facts(facts)]
+    return Section(title, [*blocks, Figures(drawn)] if drawn else blocks)
 
 
 def settings_section(parts: Mapping[str, Mapping[str, Any]], title: str = "Settings") -> Section:
@@ -205,3 +270,8 @@ def _number(value: Any) -> bool:
         return value is not None and value != "" and bool(np.isfinite(float(value)))
     except ValueError:
         return False
+
+
+def _short(name: str) -> str:
+    """A long name by its beginning and its end."""
+    return name if len(name) <= 20 else f"{name[:9]}…{name[-10:]}"

@@ -258,6 +258,30 @@ class Plateau(Settings):
 ScheduleSettings = Annotated[Constant | Exponential | Cosine | Plateau, Field(discriminator="name")]
 
 
+class WandbSettings(Settings):
+    """Metrics to Weights & Biases, with the key of `wandb login`; needs the package wandb."""
+
+    project: str = "rutile"
+    """Project that the run belongs to."""
+    name: str | None = None
+    """Name of the run. Default: its folder."""
+    mode: Literal["online", "offline"] | None = None
+    """offline: into the folder of the run, for `wandb sync` later. Default: as the variable WANDB_MODE says, else
+    online."""
+
+
+class MlflowSettings(Settings):
+    """Metrics to MLflow; needs the package mlflow."""
+
+    experiment: str = "rutile"
+    """Experiment that the run belongs to; made if there is none of that name."""
+    name: str | None = None
+    """Name of the run. Default: its folder."""
+    uri: str | None = None
+    """Where runs are kept: address of a server, sqlite:///file.db, or a folder. Default: as the variable
+    MLFLOW_TRACKING_URI says, else mlflow.db in the working directory; `mlflow ui` shows it."""
+
+
 class TrainSettings(Settings):
     """How the weights are found."""
 
@@ -304,6 +328,10 @@ class TrainSettings(Settings):
     """Of the first weights and of the order of the structures; same seed, same potential."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.csv, if that package is installed."""
+    wandb: WandbSettings | None = None
+    """Send the metrics to Weights & Biases too: wandb={} or wandb.project=oxides."""
+    mlflow: MlflowSettings | None = None
+    """Send the metrics to MLflow too: mlflow={} or mlflow.experiment=oxides."""
 
 
 class JobSettings(TrainSettings):
