@@ -211,6 +211,11 @@ def test_frames_that_the_model_was_trained_on_are_told(here, capsys):
     calibrate(here, reporter, model=here / "run", data=[here / "train.extxyz"], test=[here / "test.extxyz"])
     assert any("trained on 60 of 80 validation frames" in text for text in reporter.warnings)
     assert not any("test frames" in text and "trained" in text for text in reporter.warnings)
+    result = calibrate(here, model=here / "run", data=[], coverage=0.5)  # 20 validation frames of the run
+    assert result.energy.fitted + result.energy.frames == 20
+    assert not [text for text in result.warnings if "trained on" in text or "among" in text]
+    result = calibrate(here, model=here / "run", data=[], test=[here / "test.extxyz"])
+    assert (result.energy.fitted, result.energy.frames) == (20, 80)
     alone = here / "alone.rutile"
     alone.write_bytes((here / "run" / "model.rutile").read_bytes())
     reporter = SilentReporter()
@@ -228,6 +233,8 @@ def test_what_cannot_be_calibrated_is_refused_in_one_line(here, model, capsys):
     assert "heads=8" in error
     assert main([*given, f"model={here / 'model.rutile'}", "coverage=0.99"]) == 2
     assert "at least 99 are needed" in capsys.readouterr().err
+    assert main(["calibrate", f"model={here / 'model.rutile'}", f"out={here / 'none'}"]) == 2
+    assert "name files with labelled structures" in capsys.readouterr().err
     assert main([*given, f"model={here / 'model.rutile'}", "coverage=1"]) == 2
     assert "coverage" in capsys.readouterr().err
     write(here / "bare.extxyz", structures(20, 0))

@@ -76,11 +76,6 @@ def read_given(settings: GivenStructures, elements: tuple[int, ...], reporter: R
         raise ElementError(f"no usable structure; the last: {problem}")
 
 
-def members_of(settings: GivenStructures, reporter: Reporter) -> list[Potential]:
-    """The model's potentials, placed for evaluation; see `members_and_bars`."""
-    return members_and_bars(settings, reporter)[0]
-
-
 def members_and_bars(settings: GivenStructures, reporter: Reporter) -> tuple[list[Potential], Calibration | None]:
     """The model's potentials, placed for evaluation, and its error bars; warns of a potential that is not smooth.
 

@@ -15,6 +15,7 @@ from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
 from rutile.core.units import EVPerAngstrom, EVPerAtom
 from rutile.data.settings import ReadSettings, SplitSettings
+from rutile.tasks.past_run import past_run
 from rutile.tasks.task import Task
 from rutile.train.calibration import BinCheck, LevelCheck, QuantityCheck
 
@@ -39,11 +40,12 @@ class CalibrateSettings(Settings):
 
     model: Path
     """Model file, or the folder of a training run; a committee, or a potential with several heads."""
-    data: list[Path] = Field(min_length=1)
-    """Files with labelled structures that the model was not trained on."""
+    data: list[Path] = []
+    """Files with labelled structures that the model was not trained on. Without them, if the model lies in the folder
+    of its training run: the validation frames of that run, and for the test its test frames, if it had any."""
     test: list[Path] = []
     """Files with other labelled structures, on which the coverage is measured. Without them a part of the data is held
-    out for that: frames of one geometry, or of one group, are never divided."""
+    out for that; frames of one geometry stay together."""
     test_fraction: float = Field(default=0.5, gt=0, lt=1)
     """Fraction of the frames held out, where no test files are given."""
     by: Literal["frames", "groups", "stratified"] = "frames"
@@ -120,13 +122,13 @@ def _calibrate(settings: CalibrateSettings, reporter: Reporter) -> CalibrateResu
         raise ModelFileError(f"{path} is a single potential without spread, there is nothing to calibrate: {REMEDY}")
     warnings: list[str] = []
     with tempfile.TemporaryDirectory(dir=settings.out, prefix=".frames-") as folder:
-        stores, sides = _frames(settings, Path(folder), reporter)
+        stores, sides = _frames(settings, path, model, Path(folder), reporter)
         warnings += _seen_before(path, model, stores, sides)
         fitted, test = (_scores(settings, members, dtype, stores[s], sides[s], s, reporter) for s in ("data", "test"))
         data = stores["data"].hash
     if not fitted:
         raise LabelError(
-            f"no validation frame of {', '.join(map(str, settings.data))} has an energy or forces: "
+            f"no validation frame of {', '.join(map(str, settings.data or [path.parent]))} has an energy or forces: "
             "say under which names they are (read.energy_key=..., read.forces_key=...)"
         )
     if missing := sorted(fitted.keys() - test.keys()):
@@ -199,12 +201,12 @@ def _finish(
 
 
 def _frames(
-    settings: CalibrateSettings, folder: Path, reporter: Reporter
+    settings: CalibrateSettings, path: Path, model: Model, folder: Path, reporter: Reporter
 ) -> tuple[dict[str, Store], dict[str, np.ndarray]]:
     """Stores of "data" and "test" frames (the same one, where no test files are given), and frames of each side.
 
     Raises:
-        SettingsError: no frame is left on a side.
+        SettingsError: no frame is left on a side, or there is no run to take frames from.
     """
     import numpy as np
 
@@ -212,15 +214,42 @@ def _frames(
     from rutile.data.split import split
     from rutile.data.store import build_store
 
-    data = build_store(read_frames(settings.data, settings.read, reporter), folder / "data", reporter)
+    if settings.data:
+        data = build_store(read_frames(settings.data, settings.read, reporter), folder / "data", reporter)
+        ids, tests = np.arange(len(data)), np.zeros(0, np.int64)
+    else:
+        data, ids, tests = _frames_of_run(path, model)
+        reporter.info(f"calibrating on {len(ids)} validation frames of the training run in {path.parent}")
     if settings.test:
         test = build_store(read_frames(settings.test, settings.read, reporter), folder / "test", reporter)
-        sides = {"data": np.arange(len(data)), "test": np.arange(len(test))}
-        return {"data": data, "test": test}, sides
-    if len(data) < 2:
+        return {"data": data, "test": test}, {"data": ids, "test": np.arange(len(test))}
+    if len(tests):
+        return {"data": data, "test": data}, {"data": ids, "test": tests}
+    if len(ids) < 2:
         raise SettingsError("one frame is not enough to calibrate and to test: give more, or test files (test=...)")
-    halves = split(data, SplitSettings(by=settings.by, valid=0, test=settings.test_fraction), settings.seed, reporter)
+    others = np.ones(len(data), dtype=bool)
+    others[ids] = False
+    held = SplitSettings(by=settings.by, valid=0, test=settings.test_fraction)
+    halves = split(data, held, settings.seed, reporter, leave_out=others)
     return {"data": data, "test": data}, {"data": halves["train"], "test": halves["test"]}
+
+
+def _frames_of_run(path: Path, model: Model) -> tuple[Store, np.ndarray, np.ndarray]:
+    """Data of the model's training run; numbers of its validation and of its test frames.
+
+    Raises:
+        SettingsError: there is no such run, or it had no validation frames.
+    """
+    run = past_run(path, model.info.training_data)
+    if run is None or run.replayed:
+        raise SettingsError(
+            f"data: name files with labelled structures that {path} was not trained on; they can be left out only "
+            "beside the training run of the model, for its validation frames"
+        )
+    sides = run.sides()
+    if not len(sides["valid"]):
+        raise SettingsError(f"the training run in {path.parent} had no validation frames: name files (data=...)")
+    return run.store, sides["valid"], sides["test"]
 
 
 def _scores(
@@ -280,32 +309,14 @@ def _trained_on(path: Path, model: Model, asked: np.ndarray) -> np.ndarray | Non
     None where its training run is not beside it.
     """
     import numpy as np
-    import yaml
 
-    from rutile.core.errors import RutileError
     from rutile.data.copies import geometry_hashes
-    from rutile.data.split import split
-    from rutile.data.store import Store
-    from rutile.tasks.train import SETTINGS_FILE
-    from rutile.train.job import STORE
 
-    folder = path.parent
-    if not ((folder / STORE).is_dir() and (folder / SETTINGS_FILE).is_file()):
+    run = past_run(path, model.info.training_data)
+    if run is None:
         return None
-    try:
-        store = Store.open(folder / STORE)
-        if store.hash != model.info.training_data:
-            return None
-        hashes = geometry_hashes(store)
-        if not np.isin(asked, hashes).any():
-            return np.zeros(0, hashes.dtype)
-        said = yaml.safe_load((folder / SETTINGS_FILE).read_text())
-        if said.get("replay"):
-            return hashes
-        ids = split(store, SplitSettings.model_validate(said["split"]), int(said["seed"]))["train"]
-    except (RutileError, OSError, ValueError, KeyError, AttributeError, yaml.YAMLError):
-        return None  # the run was moved, changed or is being written: nothing is known
-    return np.asarray(hashes[ids])
+    hashes = geometry_hashes(run.store)
+    return np.asarray(hashes[run.trained_on()]) if np.isin(asked, hashes).any() else np.zeros(0, hashes.dtype)
 
 
 def _doubts(checked: Checked) -> list[str]:
@@ -342,7 +353,7 @@ TASK = Task(
     run,
     positional="data",
     examples=(
-        "rutile calibrate valid.extxyz model=run",
+        "rutile calibrate model=run",
         "rutile calibrate valid.extxyz model=run test=test.extxyz coverage=0.95",
         "rutile calibrate valid.extxyz model=model.rutile save=calibrated.rutile by=groups",
     ),

@@ -16,13 +16,14 @@ from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import GPA
 from rutile.simulate.settings import RelaxSettings
-from rutile.tasks.apply import GivenStructures, members_of, plain, predicted, read_given
+from rutile.tasks.apply import GivenStructures, members_and_bars, plain, predicted, read_given
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from rutile.data.frames import Frame
+    from rutile.potentials.calibration import Calibration
     from rutile.potentials.potential import Potential
     from rutile.simulate.relax import RelaxResult
 
@@ -90,12 +91,12 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
     from rutile.structures.io import write_frames
     from rutile.structures.structures import concatenate
 
-    members = members_of(settings, reporter)
+    members, calibration = members_and_bars(settings, reporter)
     frames = list(read_given(settings, common_elements(members), reporter))
     how = RelaxSettings(**{name: getattr(settings, name) for name in RelaxSettings.model_fields})
     potential = Mean(members) if len(members) > 1 else members[0]
     result = relax(concatenate(f.structures() for f in frames), potential, how, reporter)
-    images = _images(members, frames, result, settings)
+    images = _images(members, calibration, frames, result, settings)
     rows = [_row(k, atoms, result) for k, atoms in enumerate(images)]
     write_frames(settings.out, images)
     table = settings.out.with_suffix(".csv")
@@ -113,7 +114,11 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
 
 
 def _images(
-    members: Sequence[Potential], frames: Sequence[Frame], result: RelaxResult, settings: RelaxTaskSettings
+    members: Sequence[Potential],
+    calibration: Calibration | None,
+    frames: Sequence[Frame],
+    result: RelaxResult,
+    settings: RelaxTaskSettings,
 ) -> list[Atoms]:
     """The final structures with results (none where even the given structure had no finite energy) and outcome."""
     finals = [
@@ -121,7 +126,8 @@ def _images(
         for frame, final in zip(frames, result.structures.split(), strict=True)
     ]
     sound = result.energy.isfinite().tolist()
-    with_results = predicted(members, [f for f, ok in zip(finals, sound, strict=True) if ok], settings.atoms_at_once)
+    good = [f for f, ok in zip(finals, sound, strict=True) if ok]
+    with_results = predicted(members, good, settings.atoms_at_once, calibration)
     images = [next(with_results) if ok else plain(final) for final, ok in zip(finals, sound, strict=True)]
     for k, atoms in enumerate(images):
         atoms.info["outcome"] = _outcome(result, k)
