@@ -2,8 +2,10 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
+from rutile.cli.columns import duration
 from rutile.cli.terminal import RichReporter, show
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
@@ -50,6 +52,50 @@ def test_a_log_gets_plain_lines():
         "        1    0.12346",
         "        2        0.1",
     ]
+
+
+EPOCH = {
+    "epoch": 1, "step": 20, "learning_rate": 0.003, "prefactor_force": 1.0, "train_loss": 0.5,
+    "train_energy_rmse": 0.0123456, "train_force_rmse": 0.1,
+    "valid_loss": 0.25, "valid_energy_rmse": 0.02, "valid_force_rmse": 0.2,
+    "seconds": 1.0, "structures_per_second": 123.456, "epochs": 250, "seconds_left": 200.4,
+}  # fmt: skip
+
+
+def test_an_epoch_is_shown_in_mev_with_the_time_left_and_without_control_characters():
+    stream = io.StringIO()
+    with RichReporter(stream) as reporter:
+        reporter.metrics(EPOCH)
+        reporter.metrics({k: v for k, v in EPOCH.items() if not k.startswith("valid")})
+    head, first, second = stream.getvalue().splitlines()
+    assert first.split() == [
+        "2/250",
+        "0.5",
+        "0.25",
+        "12.35",
+        "20",
+        "100",
+        "200",
+        "0.003",
+        "123.5",
+        "3",
+        "min",
+        "20",
+        "s",
+    ]
+    assert second.split() == [*"2/250 0.5 12.35 100 0.003 123.5".split(), "3", "min", "20", "s"]  # noqa: SIM905
+    assert len(head) == len(first) == len(second)
+    assert "E meV/atom" in head
+    assert stream.getvalue().isprintable() is False  # line ends, nothing else
+    assert stream.getvalue().replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 s"), (12.4, "12 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (93600, "1 d 02 h")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_a_terminal_gets_bars_and_a_table_that_survive_nesting():

@@ -59,6 +59,7 @@ def test_values_are_escaped():
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 10
 
 
+MANY = [figures.Curve(f"run{k}", [0, 1], [k + 1.0, 2]) for k in range(9)]
 FIGURES = {
     "parity": lambda: figures.parity("Force", "eV/Å", X, Y),
     "parity of nothing": lambda: figures.parity("Force", "eV/Å", X[:0], Y[:0]),
@@ -68,6 +69,8 @@ FIGURES = {
     "spread": lambda: figures.error_against_std("Force", "eV/Å", np.abs(X), Y - X),
     "spread of nothing": lambda: figures.error_against_std("Force", "eV/Å", np.zeros(3), np.zeros(3)),
     "curve": lambda: figures.learning_curve("Loss", "", [figures.Curve("a", [0, 1, 2], [1.0, float("nan"), 0.5])]),
+    "many curves": lambda: figures.learning_curve("Loss", "", MANY),
+    "boxes": lambda: figures.residual_boxes("Force", "eV/Å", {"O": Y - X, "Ti": X[:1]}),
     "order": lambda: figures.energy_order(["a", "b"], np.array([0, 0.1]), np.array([0.1, np.nan]), "eV"),
 }
 
@@ -156,3 +159,51 @@ def test_unknown_element_names_the_frame():
     copper = dataclasses.replace(frame(0), numbers=np.array([22, 8, 8, 29]))
     with pytest.raises(ElementError, match=r"file.extxyz#0.*not trained on Cu"):
         list(compare([make_toy()], [copper], atoms_per_batch=10))
+
+
+def test_more_runs_than_colours_are_all_drawn():
+    svg = FIGURES["many curves"]()
+    assert all(f"run{k}" in svg for k in range(9))
+    assert svg.count("stroke-dasharray") > 0
+
+
+def test_marked_values_stand_out():
+    table = report.Table(["a", "b"], [[1, 2], [3, 4]], marked=frozenset({(1, 0)})).html()
+    assert table.count("<strong>") == 1
+    assert "<strong>3</strong>" in table
+
+
+def test_residuals_are_told_apart_by_element_group_and_method():
+    model = make_toy(seed=1)
+    frames = [frame(k) for k in range(7)]
+    assessment = Assessment(worst=20)
+    for compared in compare([model], frames, atoms_per_batch=7):
+        assessment.add(compared)
+    by_element = assessment.residuals_by("element")["force"]
+    by_group = assessment.residuals_by("group")
+    rows = {(r["quantity"], r["subset"], r["name"]): r for r in assessment.errors.rows()}
+    for name, errors in by_element.items():
+        assert np.sqrt((errors**2).mean()) == pytest.approx(rows["force", "element", name]["rmse"])
+        assert errors.size == rows["force", "element", name]["count"]
+    assert set(by_group["energy"]) == {"a", "b"}
+    for quantity, found in by_group.items():
+        for name, errors in found.items():
+            assert np.abs(errors).max() == pytest.approx(rows[quantity, "group", name]["max"])
+    section = sections.residuals_section(assessment).html()
+    assert section.count("<figure>") == 3  # forces by element and by group, energies by group
+    assert sections.residuals_section(Assessment()).blocks[0].text == "These frames have no labels."
+
+
+def test_schedule_and_timings():
+    history = [{"epoch": k, "learning_rate": 0.1**k, "prefactor_energy": 1.0 + k, "prefactor_force": 3.0,
+                "train_seconds": 2.0, "valid_seconds": 1.0, "atoms_per_second": 50.0 + k}
+               for k in range(3)]  # fmt: skip
+    schedule = sections.schedule_section(history).html()
+    assert "Learning rate" in schedule
+    assert "forces" in schedule
+    assert "virial" not in schedule
+    timings = sections.timings_section(history, {"training": 9.0}).html()
+    assert "<dd>51</dd>" in timings
+    assert "training (s)" in timings
+    assert sections.schedule_section([]).blocks[0].text == "No epoch has ended yet."
+    assert "<figure>" not in sections.timings_section([{"epoch": 0}], {}).html()

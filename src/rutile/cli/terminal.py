@@ -119,10 +119,19 @@ def _table(columns: list[str], rows: Iterable[Mapping[str, Any]], title: str | N
     rows = list(rows)
     for name in columns:
         text = any(isinstance(row.get(name), str) for row in rows)
-        table.add_column(name, justify="left" if text else "right", overflow="fold")
+        table.add_column(name.replace("_", " "), justify="left" if text else "right", overflow="fold")
     for row in rows:
         table.add_row(*(number(row.get(name, "")) for name in columns))
     return table
+
+
+def _side_by_side(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in which every mapping has become a column for each of its keys."""
+    out: dict[str, Any] = {}
+    for name, value in row.items():
+        inner = value if isinstance(value, dict) else {name: value}
+        out |= {f"{name} {key}" if key in row and key != name else key: v for key, v in inner.items()}
+    return out
 
 
 def _width(name: str) -> int:
@@ -146,7 +155,7 @@ def show(result: BaseModel, stream: TextIO | None = None) -> None:
     for name in type(result).model_fields:
         value = getattr(result, name)
         if isinstance(value, list | tuple) and value and all(isinstance(v, BaseModel) for v in value):
-            rows = [v.model_dump(mode="json") for v in value]
+            rows = [_side_by_side(v.model_dump(mode="json")) for v in value]
             console.print(
                 _table([c for c in rows[0] if any(r.get(c) is not None for r in rows)], rows, name), markup=False
             )

@@ -16,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 INK = "#010203"
 """Stands for the text colour of the page until the SVG is written."""
@@ -54,6 +54,7 @@ def learning_curve(title: str, unit: str, curves: Sequence[Curve], x_label: str 
             x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
             keep = np.isfinite(y) & (y > 0)
             axes.plot(x[keep], y[keep], marker="o" if keep.sum() < 3 else "", label=curve.label, **_look(k))
+        _plain_ticks(axes)
         if any(curve.label for curve in curves):
             axes.legend()
         return _svg(figure)
@@ -269,6 +270,16 @@ def _side_labels(axes: Axes, names: Sequence[str], values: np.ndarray, x: float,
     for k in good:
         at = max(float(values[k]), at + gap)
         axes.text(x, at, names[k], ha=align, va="center", fontsize=9)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Plain numbers on a logarithmic axis that spans less than three powers of ten."""
+    low, high = axes.get_ylim()
+    if high / low >= 1000:
+        return
+    axes.yaxis.set_major_locator(MaxNLocator(5) if high / low < 10 else LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _look(k: int) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class Table:
     """One value for each column; floats are rounded to four digits, None is a dash."""
     caption: str = ""
     """Plain text below it."""
+    marked: frozenset[tuple[int, int]] = frozenset()
+    """(row, column) of values that stand out, such as the best."""
 
     def html(self) -> str:
         """Markup."""
@@ -65,11 +67,16 @@ class Table:
         kinds = ["" if n else ' class="text"' for n in numeric]
         head = "".join(f"<th{c}>{html.escape(name)}</th>" for c, name in zip(kinds, self.columns, strict=True))
         body = "\n".join(
-            "<tr>" + "".join(f"<td{c}>{format_value(v)}</td>" for c, v in zip(kinds, row, strict=True)) + "</tr>"
-            for row in self.rows
+            "<tr>" + "".join(f"<td{c}>{self._cell(line, k, row[k])}</td>" for k, c in enumerate(kinds)) + "</tr>"
+            for line, row in enumerate(self.rows)
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+    def _cell(self, line: int, column: int, value: Value) -> str:
+        """Markup of one value."""
+        text = format_value(value)
+        return f"<strong>{text}</strong>" if (line, column) in self.marked else text
 
 
 @dataclass(frozen=True)

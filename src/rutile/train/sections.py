@@ -143,9 +143,9 @@ def curves_section(history: Sequence[Mapping[str, Any]], title: str = "Learning 
     quantities = {k: QUANTITIES[k] for k in ("energy", "force")} | {"virial": ("Virial", "meV/atom", 1000.0)}
     panels: dict[str, tuple[str, list[figures.Curve]]] = {}
     for name, (label, unit, factor) in quantities.items():
-        curves = [_curve(history, f"{part}_{name}_rmse", shown, factor) for part, shown in parts]
+        curves = [curve(history, f"{part}_{name}_rmse", shown, factor) for part, shown in parts]
         panels[f"{label} RMSE"] = (unit, [c for c in curves if c])
-    panels["Loss"] = ("", [c for c in (_curve(history, f"{part}_loss", shown, 1.0) for part, shown in parts) if c])
+    panels["Loss"] = ("", [c for c in (curve(history, f"{part}_loss", shown, 1.0) for part, shown in parts) if c])
     drawn = [(figures.learning_curve(label, unit, curves), "") for label, (unit, curves) in panels.items() if curves]
     return Section(title, [Figures(drawn)] if drawn else [Text("No epoch has ended yet.")])
 
@@ -153,8 +153,8 @@ def curves_section(history: Sequence[Mapping[str, Any]], title: str = "Learning 
 def schedule_section(history: Sequence[Mapping[str, Any]], title: str = "Schedule") -> Section:
     """Learning rate and prefactors of the loss at the end of each epoch."""
     names = {"energy": "energy", "force": "forces", "virial": "virial"}
-    rate = _curve(history, "learning_rate", "", 1.0)
-    weights = [_curve(history, f"prefactor_{name}", label, 1.0) for name, label in names.items()]
+    rate = curve(history, "learning_rate", "", 1.0)
+    weights = [curve(history, f"prefactor_{name}", label, 1.0) for name, label in names.items()]
     panels = [("Learning rate", [rate]), ("Prefactors of the loss", weights)]
     kept = [(name, [c for c in curves if c is not None]) for name, curves in panels]
     drawn = [(figures.learning_curve(name, "", curves), "") for name, curves in kept if curves]
@@ -205,8 +205,8 @@ def timings_section(
             facts[f"{name}, median"] = format_number(float(np.median(found)))
     seconds = [("train_seconds", "training"), ("valid_seconds", "validation")]
     panels = [
-        ("Time of an epoch", "s", [_curve(history, column, label, 1.0) for column, label in seconds]),
-        ("Throughput", "atoms per second", [_curve(history, "atoms_per_second", "", 1.0)]),
+        ("Time of an epoch", "s", [curve(history, column, label, 1.0) for column, label in seconds]),
+        ("Throughput", "atoms per second", [curve(history, "atoms_per_second", "", 1.0)]),
     ]
     kept = [(name, unit, [c for c in curves if c is not None]) for name, unit, curves in panels]
     drawn = [(figures.learning_curve(name, unit, curves), "") for name, unit, curves in kept if curves]
@@ -217,6 +217,18 @@ def timings_section(
 def settings_section(parts: Mapping[str, Mapping[str, Any]], title: str = "Settings") -> Section:
     """Settings of the run, folded by part."""
     return Section(title, [Facts(facts, folded=name) for name, facts in parts.items()])
+
+
+def curve(
+    history: Sequence[Mapping[str, Any]], column: str, label: str, factor: float, x: str = "epoch"
+) -> figures.Curve | None:
+    """A column of metrics.csv times a factor against another one; None where no row has both."""
+    both = [row for row in history if _number(row.get(column)) and _number(row.get(x))]
+    points = [(float(row[x]), float(row[column])) for row in both]
+    if not points:
+        return None
+    at, y = np.array(points).T
+    return figures.Curve(label, at.tolist(), (y * factor).tolist())
 
 
 def _base(rows: Iterable[Row]) -> list[Row]:
@@ -255,14 +267,6 @@ def _unit(row: Row) -> str:
 
 def _factor(row: Row) -> float:
     return QUANTITIES[str(row["quantity"])][2]
-
-
-def _curve(history: Sequence[Mapping[str, Any]], column: str, label: str, factor: float) -> figures.Curve | None:
-    points = [(float(row["epoch"]), float(row[column])) for row in history if _number(row.get(column))]
-    if not points:
-        return None
-    x, y = np.array(points).T
-    return figures.Curve(label, x.tolist(), (y * factor).tolist())
 
 
 def _number(value: Any) -> bool:
