@@ -39,12 +39,12 @@ def readable(row: Mapping[str, float | int | str]) -> Row:
 
 
 def duration(seconds: float) -> str:
-    """A time in its two largest units: 2 h 05 min, 3 min 20 s, 12 s."""
+    """A time in its two largest units, at most nine characters: 2h 05min, 3min 20s, 12s."""
     whole = round(max(seconds, 0.0))
     if whole < 60:
-        return f"{whole} s"
+        return f"{whole}s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
+        return f"{whole // 60}min {whole % 60:02}s"
     if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600:02} h"
+        return f"{whole // 3600}h {whole % 3600 // 60:02}min"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02}h"
