@@ -21,7 +21,8 @@ from rutile.potentials.combine import mean, spread
 from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.settings import AnataseSettings, BehlerSettings
 from rutile.tasks import compress
-from rutile.tasks.calibrate import CalibrateSettings, run
+from rutile.tasks.calibrate import CalibrateSettings, _doubts, run
+from rutile.train.calibration import Scores, check, fit
 
 SMALL = BehlerSettings.model_validate({"auto": {"cutoff": 4.0}, "hidden": [4]})
 INFO = ModelInfo(elements=(8, 12))
@@ -173,10 +174,12 @@ def test_calibrations_of_other_versions_and_members_are_refused_and_old_files_lo
 
 def test_without_test_files_a_part_is_held_out_the_same_for_the_same_seed(here):
     first = calibrate(here, seed=3, save=here / "a.rutile")
-    again = calibrate(here, seed=3, save=here / "b.rutile")
     other = calibrate(here, seed=4, save=here / "c.rutile")
     assert first.energy.fitted + first.energy.frames == 80
-    assert first.energy == again.energy
+    in_batches = calibrate(here, seed=3, save=here / "b.rutile", batch_atoms=10)
+    assert in_batches.forces.measured == first.forces.measured
+    assert in_batches.forces.noise == pytest.approx(first.forces.noise, rel=1e-6)
+    assert in_batches.forces.fitted == first.forces.fitted
     assert first.energy.scale != other.energy.scale
     by_groups = calibrate(here, by="groups", save=here / "d.rutile", test_fraction=0.25)
     assert (by_groups.energy.fitted, by_groups.energy.frames) == (60, 20)
@@ -198,6 +201,19 @@ def test_doubtful_data_are_told(here, model):
     result = calibrate(here, reporter, data=[here / "few.extxyz"], test=[here / "test.extxyz"])
     assert any("12 validation frames are few" in text for text in reporter.warnings)
     assert result.warnings == reporter.warnings
+
+
+def test_a_spread_that_errors_do_not_follow_is_told():
+    rng = np.random.default_rng(0)
+    spread = np.exp(rng.normal(0, 1, 4000))
+    halves = []
+    for power in (1.0, 0.2):
+        error = np.abs(rng.normal(size=4000)) * spread**power
+        scores = [Scores(error[k::2], spread[k::2], np.arange(2000), 1) for k in (0, 1)]
+        halves.append(_doubts(check("energy", *scores, fit(scores[0], 0.9, "energy"), 0.9)))
+    assert halves[0] == []
+    assert len(halves[1]) == 1
+    assert re.search(r"spread near 0\.\d+ eV/atom only [1-7]\d.* are within", halves[1][0])
 
 
 def test_frames_that_the_model_was_trained_on_are_told(here, capsys):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 REMEDY = "train with members=4 (a committee) or architecture=anatase potential.heads=8 (one network with several heads)"
 UNLIKELY = 3.0
 """Coverages that are so many standard deviations off are reported."""
+UNEVEN = 0.1
+"""A coverage that is so much lower for values of one spread than for all is reported."""
 UNINFORMATIVE = 0.1
 """Rank correlation of error and spread below which the spread says little."""
 
@@ -335,8 +337,16 @@ def _doubts(checked: Checked) -> list[str]:
         side = "too short" if s.measured < s.coverage else "longer than needed"
         out.append(
             f"{s.quantity}: {percent(s.measured)} of the test values are within error bars for {percent(s.coverage)} "
-            f"(noise {percent(s.noise)}): test frames are unlike the validation frames, where error bars are {side}; "
-            "calibrate on frames like those that you will predict"
+            f"(noise {percent(s.noise)}): the test frames are unlike the validation frames, error bars are {side} for "
+            "them; calibrate on frames like those that you will predict"
+        )
+    worst = min(checked.bins, key=lambda b: b.measured)
+    chance = (s.coverage * (1 - s.coverage) / worst.values) ** 0.5
+    if s.measured - worst.measured > max(UNEVEN, 4 * chance):
+        out.append(
+            f"{s.quantity}: of the values with a spread near {worst.rmv / s.scale:.3g} {s.unit} only "
+            f"{percent(worst.measured)} are within their error bars: the error does not grow as the spread does; "
+            "error bars hold on average over all spreads"
         )
     if s.spearman < UNINFORMATIVE:
         out.append(

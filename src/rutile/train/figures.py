@@ -221,7 +221,7 @@ def rmse_against_rmv(title: str, unit: str, rmv: np.ndarray, rmse: np.ndarray) -
             axes.plot(rmv[keep], rmse[keep], color=COLOURS[1], marker="o", markersize=4)
             axes.set(xlim=ends, ylim=ends)
             for axis in (axes.xaxis, axes.yaxis):  # a narrow range has ticks between the powers of ten
-                axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ends[1] < 20 * ends[0] else (1,)))
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ends[1] < 60 * ends[0] else (1,)))
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_formatter(NullFormatter())
         return _svg(figure)
