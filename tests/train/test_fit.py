@@ -277,6 +277,7 @@ def test_reweighter_sees_unweighted_losses_and_its_weights_count(store, tmp_path
 
         def end_epoch(self):
             self.epochs += 1
+            return torch.zeros(0, dtype=torch.int64)
 
         def state(self):
             return {}

@@ -38,11 +38,10 @@ from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
+from rutile.potentials.settings.stored import MODEL_FILE
 
 FORMAT = 3
 """Version of the layout that this rutile writes."""
-MODEL_FILE = "model.rutile"
-"""Name of the model inside the folder of a training run."""
 UNITS = {"energy": "eV", "length": "Angstrom", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
 Upgrade = Callable[[dict[str, Tensor], dict[str, Any]], tuple[dict[str, Tensor], dict[str, Any]]]
 

@@ -61,7 +61,8 @@ def _is_model(path: Path) -> bool:
 
 def _describe(path: Path) -> list[str]:
     """Lines about a model file: its description without the numbers."""
-    from rutile.potentials.save import MODEL_FILE, read_tensors
+    from rutile.potentials.save import read_tensors
+    from rutile.potentials.settings.stored import MODEL_FILE
 
     path = path / MODEL_FILE if path.is_dir() else path
     tensors, description = read_tensors(path)

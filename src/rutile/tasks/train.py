@@ -129,7 +129,7 @@ def _fit_all(
 
     fields = {name: getattr(settings, name) for name in TrainSettings.model_fields}
     own = settings.model_dump(mode="json", include={"potential", "split", "references", "start_from"})
-    tuned = {"replay", "replay_fraction", "freeze", "lora_rank", "mode_balance"}
+    tuned = {"replay", "replay_fraction", "replay_weight", "freeze", "lora_rank", "mode_balance"}
     own |= settings.model_dump(mode="json", include=tuned, exclude_defaults=True)
     results: list[FitResult] = []
     for m, (potential, seed) in enumerate(zip(job.potentials, seeds, strict=True)):
@@ -173,7 +173,7 @@ def _finish(
     from rutile.potentials.checks import smoothness_note
     from rutile.potentials.model import Model, ModelInfo
     from rutile.potentials.parts.lora import merge_low_rank
-    from rutile.potentials.save import MODEL_FILE
+    from rutile.potentials.settings.stored import MODEL_FILE
     from rutile.train.start import changes
 
     potentials, store = job.potentials[: len(results)], job.store  # fewer members where training was stopped

@@ -29,7 +29,7 @@ from rutile.train.log import MetricsLog
 from rutile.train.loggers import Row, flat
 from rutile.train.loss import Prefactors, RunningErrors, errors, prefactors, structure_losses
 from rutile.train.optimizers import WeightAverage, make_optimizer
-from rutile.train.reweight import Reweighter, Uniform
+from rutile.train.reweight import Reweighter, make_reweighter
 from rutile.train.schedule import make_schedule
 from rutile.train.settings import TrainSettings
 
@@ -38,6 +38,8 @@ FREE = frozenset({"epochs", "max_seconds", "patience", "checkpoint_seconds", "ca
 """Settings that may differ when a run goes on."""
 TIMINGS = frozenset({"train_seconds", "valid_seconds", "seconds", "structures_per_second", "atoms_per_second"})
 """Columns of metrics.csv that differ from run to run; all others are equal where settings and data are."""
+YOUNGER = frozenset({"reweight"})
+"""Settings that checkpoints of earlier versions do not know; at their defaults they change nothing."""
 CHUNK = 64
 """Structures that full-batch optimizers look at together; changes memory, not results."""
 NAMED = 8
@@ -88,7 +90,7 @@ def fit(
         reporter: sees one row for each epoch.
         resume: go on from the folder's checkpoint.
         identity: what else must be equal for a run to go on (data, architecture), as JSON values.
-        reweighter: weights of structures from their losses; default all 1.
+        reweighter: weights of structures from their losses; default: as the settings ask.
         stop: asked after each step; a string ends the run there, with a checkpoint.
 
     Raises:
@@ -102,7 +104,8 @@ def fit(
         name = getattr(potential, "name", type(potential).__name__)
         raise SettingsError(f"the potential {name!r} has nothing to train: make it a term of a sum with one that has")
     potential.to(DTYPES[settings.precision])
-    run = _Run(potential, train, valid, settings, folder, reporter, identity or {}, reweighter or Uniform())
+    reweighter = reweighter or make_reweighter(settings.reweight, len(train))
+    run = _Run(potential, train, valid, settings, folder, reporter, identity or {}, reweighter)
     if resume:
         run.restore()
     elif run.path.exists():
@@ -127,7 +130,7 @@ class _Run:
         self.potential, self.train, self.settings, self.reporter = potential, train, settings, reporter
         self.valid = valid if len(valid) else train
         self.folder, self.path = folder, folder / CHECKPOINT_FILE
-        self.identity = identity | {"train": settings.model_dump(mode="json", exclude=set(FREE))}
+        self.identity = identity | {"train": _said(settings)}
         self.reweighter = reweighter
         self.optimizer = make_optimizer(settings.optimizer, potential.parameters())
         self.parameters = self.optimizer.parameters
@@ -260,11 +263,9 @@ class _Run:
 
     def _blame(self, ids: np.ndarray, what: str, examples: Examples | None = None) -> str:
         """Message that names structures."""
-        examples = examples or self.train
-        names = [examples.source(int(i)) for i in ids[:NAMED]]
-        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
         return (
-            f"{what} is not finite in epoch {self.epoch}, step {self.step}, for {', '.join(names)}{more}; "
+            f"{what} is not finite in epoch {self.epoch}, step {self.step}, for "
+            f"{_names(examples or self.train, ids.tolist())}; "
             f"the last good state is kept in {self.path}: check these structures, or lower the learning rate, "
             "or set clip_norm"
         )
@@ -274,7 +275,7 @@ class _Run:
         row: Row = {"epoch": self.epoch, "step": self.step, "learning_rate": self.optimizer.learning_rate}
         row |= self._prefactors() | dict(self.running.row("train"))
         timings = self._timings()
-        self.reweighter.end_epoch()
+        self._name_suspects(self.reweighter.end_epoch())
         last = self.epoch + 1 == self.settings.epochs
         by_mode: Row = {}
         if (self.epoch + 1) % self.settings.validate_every == 0 or last:
@@ -310,6 +311,14 @@ class _Run:
         pace = (recent[-1] - recent[0]) / (len(recent) - 1)
         left = pace * (self.settings.epochs - self.epoch - 1)
         return left if self.settings.max_seconds is None else min(left, self.settings.max_seconds - self.seconds)
+
+    def _name_suspects(self, ids: Tensor) -> None:
+        """Say which structures have losses so large that their labels may be wrong."""
+        if len(ids):
+            self.reporter.warn(
+                f"epoch {self.epoch}: loss above {self.settings.reweight.suspect:g} medians for "
+                f"{_names(self.train, ids.tolist())}: look at their labels (they keep a weight of 1 instead of FL_i)"
+            )
 
     def _validate(self) -> tuple[Row, Row]:
         """Errors with the weights that would be saved, of all and of each calc mode; remembers the best."""
@@ -381,6 +390,18 @@ class _Run:
         self.reweighter.restore(state["reweighter"])
         self.running = RunningErrors(*state["running"])
         torch.set_rng_state(state["rng"])
+
+
+def _names(examples: Examples, ids: list[int]) -> str:
+    """Where some structures came from."""
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return ", ".join(examples.source(i) for i in ids[:NAMED]) + more
+
+
+def _said(settings: TrainSettings) -> dict[str, Any]:
+    """Settings that a run must keep, as JSON values; younger ones only where they are not at their defaults."""
+    whole = settings.model_dump(mode="json", exclude=set(FREE | YOUNGER))
+    return whole | settings.model_dump(mode="json", include=set(YOUNGER), exclude_defaults=True)
 
 
 def _copy(parameters: list[torch.nn.Parameter], values: list[Tensor]) -> None:

@@ -29,6 +29,7 @@ from rutile.potentials.catalogue import make
 from rutile.potentials.checks import smoothness_note
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import DescriptorPotential
+from rutile.potentials.settings.stored import stored_name
 from rutile.train.examples import DTYPES, GraphExamples, LinearisedExamples, make_examples, mode_name
 from rutile.train.loggers import require_loggers
 from rutile.train.settings import JobSettings
@@ -87,6 +88,9 @@ def prepare(settings: JobSettings, seeds: Sequence[int], out: Path, reporter: Re
         memory=settings.cache_memory,
         reporter=reporter,
     )
+    if settings.replay and settings.replay_weight != 1:
+        old = torch.from_numpy(from_files(store, settings.replay)[sides["train"]])
+        examples["train"].weights[old] *= settings.replay_weight
     if settings.mode_balance != 1:
         examples["train"].weights *= torch.from_numpy(mode_weights(store, sides["train"], settings.mode_balance))
     if scale is not None:
@@ -188,6 +192,7 @@ def _potentials(
 ) -> tuple[list[TrainablePotential], Energies, float | None]:
     """The members, the reference energies, and the energy scale (None for those of a loaded model)."""
     if settings.start_from is not None:
+        _require_same_architecture(settings, settings.start_from)
         return *loaded(settings.start_from, store, train, seeds, settings.references, reporter), None
     references = references_by_mode(store, train, settings.references, reporter)
     s = statistics(store, train, references)
@@ -198,6 +203,18 @@ def _potentials(
             say_statistics(statistics(store, train[of == m], references), f"calc mode {mode}", reporter)
     scale = float(np.nanmax([s.energy_std, 0.1 * s.force_rms, 1e-3]))  # eV per atom; forces over 0.1 Angstrom
     return [make(settings.potential, store.elements, seed, store.calc_modes) for seed in seeds], references, scale
+
+
+def _require_same_architecture(settings: JobSettings, path: Path) -> None:
+    """Refuse another potential than the stored one.
+
+    Raises:
+        SettingsError: names both.
+    """
+    stored = stored_name(path)
+    asked = settings.potential.name if "potential" in settings.model_fields_set else stored
+    if stored is not None and asked != stored:
+        raise SettingsError(f"start_from={path} holds {stored!r}, not {asked!r}: leave `potential` out, or train anew")
 
 
 def _scale(potentials: list[TrainablePotential], train: GraphExamples | LinearisedExamples, scale: float) -> None:

@@ -11,6 +11,7 @@ from rutile.core.settings import Settings, merged
 from rutile.core.units import EVPerAngstrom, Megabyte, Second
 from rutile.data.settings import ReadSettings, ReferenceSettings, SplitSettings
 from rutile.potentials.settings import BehlerSettings, PotentialSettings, training_defaults
+from rutile.potentials.settings.stored import stored_name
 
 
 class Prefactor(Settings):
@@ -282,6 +283,32 @@ class MlflowSettings(Settings):
     MLFLOW_TRACKING_URI says, else mlflow.db in the working directory; `mlflow ui` shows it."""
 
 
+class ReweightSettings(Settings):
+    """Weights of structures from their last losses: FL_i = (n loss_i / sum_j loss_j)^gamma, without gradient.
+
+    What is hard to learn counts more. Structures that have not been seen yet count 1.
+    """
+
+    gamma: float = Field(default=0.0, ge=0)
+    """Power. 0: all structures count alike; 0.5 is usually best; above 1 a few structures may rule the training."""
+    clip: tuple[float, float] | None = (0.05, 20.0)
+    """Smallest and largest weight; null: none."""
+    normalise: bool = False
+    """Scale the weights to a mean of 1. Their mean is below 1 for gamma under 1 and above 1 for gamma over 1."""
+    every: float = Field(default=1.0, gt=0, le=1)
+    """Parts of an epoch between two updates of the weights."""
+    memory: float = Field(default=0.0, ge=0, lt=1)
+    """Part of a structure's earlier loss that stays in its average; 0: the last loss alone."""
+    suspect: float | None = Field(default=100.0, gt=1)
+    """A structure whose loss is above so many medians may have a wrong label: it is named and counts 1; null: never."""
+
+    @model_validator(mode="after")
+    def _clip_around_one(self) -> ReweightSettings:
+        if self.clip is not None and not 0 < self.clip[0] <= 1 <= self.clip[1]:
+            raise ValueError(f"clip: the smallest weight must be in (0, 1], the largest at least 1, not {self.clip}")
+        return self
+
+
 class TrainSettings(Settings):
     """How the weights are found."""
 
@@ -289,6 +316,8 @@ class TrainSettings(Settings):
     """Terms of the loss."""
     optimizer: OptimizerSettings = Adam(learning_rate=0.003)
     """What moves the weights; `name` chooses: adadelta, adam, adamax, asgd, sgd, rprop, rmsprop, adamw, lbfgs, muon."""
+    reweight: ReweightSettings = ReweightSettings()
+    """Make structures that are hard to learn count more (FL_i); off by default."""
     schedule: ScheduleSettings = Exponential()
     """How the learning rate falls; `name` chooses: constant, exponential, cosine, plateau."""
     warmup: int = Field(default=0, ge=0)
@@ -352,12 +381,14 @@ class JobSettings(TrainSettings):
     """Energies of the isolated atoms."""
     start_from: Path | None = None
     """Begin with the weights of this model (file, or folder of a run) and a fresh optimizer; its potential settings,
-    scaling and reference energies are kept. New elements and reference methods are added to it."""
+    scaling and reference energies are kept, `potential` is not needed. New elements and reference methods are added."""
     replay: list[Path] = []
     """Files with old data that are trained on beside the new, so that the model does not forget them; errors on some
     old structures that are not trained on are measured before and after."""
     replay_fraction: float = Field(default=0.5, gt=0, lt=1)
     """Fraction of the training structures that are replayed ones, chosen at random; at most as many as there are."""
+    replay_weight: float = Field(default=1.0, gt=0)
+    """Weight of each replayed structure in the loss; a new one counts 1."""
     freeze: list[str] = []
     """Parameters that are not trained, by name or pattern such as "embedding.*"."""
     lora_rank: int | None = Field(default=None, ge=1)
@@ -369,6 +400,10 @@ class JobSettings(TrainSettings):
     @classmethod
     def suited(cls, data: Any) -> Any:
         """Epochs, learning rate and the like that are not given are those that suit the potential."""
-        potential = data.get("potential") if isinstance(data, dict) else None
+        if not isinstance(data, dict):
+            return data
+        potential = data.get("potential")
         name = potential.get("name") if isinstance(potential, dict) else getattr(potential, "name", None)
+        if name is None and data.get("start_from") is not None:
+            name = stored_name(Path(data["start_from"]))
         return merged(training_defaults(str(name)), data) if name else data
