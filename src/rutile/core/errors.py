@@ -10,6 +10,7 @@ RutileError                     the root; the command line prints it as one line
 │   └── ElementError            an element that the potential was not trained on
 ├── ModeError                   energies or labels of different reference methods would be mixed
 ├── TrainingError               training met NaN or infinity; names the structures
+├── ForgettingError             a retrained model has become worse on old structures
 └── MissingPackageError         an optional package or engine is not installed
 """
 
@@ -52,6 +53,10 @@ class ModeError(RutileError):
 
 class TrainingError(RutileError):
     """Training met NaN or infinity."""
+
+
+class ForgettingError(RutileError):
+    """A retrained model has become worse on old structures than it may."""
 
 
 class MissingPackageError(RutileError):

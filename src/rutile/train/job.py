@@ -29,7 +29,7 @@ from rutile.potentials.catalogue import make
 from rutile.potentials.checks import smoothness_note
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import DescriptorPotential
-from rutile.potentials.settings.stored import stored_name
+from rutile.potentials.settings.stored import stored_members
 from rutile.train.examples import DTYPES, GraphExamples, LinearisedExamples, make_examples, mode_name
 from rutile.train.loggers import require_loggers
 from rutile.train.settings import JobSettings
@@ -211,10 +211,10 @@ def _require_same_architecture(settings: JobSettings, path: Path) -> None:
     Raises:
         SettingsError: names both.
     """
-    stored = stored_name(path)
-    asked = settings.potential.name if "potential" in settings.model_fields_set else stored
-    if stored is not None and asked != stored:
-        raise SettingsError(f"start_from={path} holds {stored!r}, not {asked!r}: leave `potential` out, or train anew")
+    asked = settings.potential.name
+    for stored in stored_members(path):
+        if asked != stored and "potential" in settings.model_fields_set:
+            raise SettingsError(f"start_from={path} is {stored!r}, not {asked!r}: leave `potential` out, or train anew")
 
 
 def _scale(potentials: list[TrainablePotential], train: GraphExamples | LinearisedExamples, scale: float) -> None:

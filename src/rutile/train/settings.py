@@ -11,7 +11,7 @@ from rutile.core.settings import Settings, merged
 from rutile.core.units import EVPerAngstrom, Megabyte, Second
 from rutile.data.settings import ReadSettings, ReferenceSettings, SplitSettings
 from rutile.potentials.settings import BehlerSettings, PotentialSettings, training_defaults
-from rutile.potentials.settings.stored import stored_name
+from rutile.potentials.settings.stored import stored_members
 
 
 class Prefactor(Settings):
@@ -405,5 +405,5 @@ class JobSettings(TrainSettings):
         potential = data.get("potential")
         name = potential.get("name") if isinstance(potential, dict) else getattr(potential, "name", None)
         if name is None and data.get("start_from") is not None:
-            name = stored_name(Path(data["start_from"]))
+            name = next(iter(stored_members(Path(data["start_from"]))), None)
         return merged(training_defaults(str(name)), data) if name else data

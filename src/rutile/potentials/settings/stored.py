@@ -11,8 +11,8 @@ LONGEST = 100_000_000
 """Bytes of a header that is believed."""
 
 
-def stored_name(path: Path) -> str | None:
-    """Name of the architecture of the first member; None where there is no such file or it cannot be understood.
+def stored_members(path: Path) -> list[str]:
+    """Name of the architecture of each member; empty where there is no such file or it cannot be understood.
 
     Whoever loads the model says what is wrong with it.
 
@@ -24,7 +24,6 @@ def stored_name(path: Path) -> str | None:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length < LONGEST else {}
-        name = json.loads(header["__metadata__"]["rutile"])["members"][0]["potential"]
+        return [str(member["potential"]) for member in json.loads(header["__metadata__"]["rutile"])["members"]]
     except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return name if isinstance(name, str) else None
+        return []
