@@ -37,7 +37,7 @@ class RetrainSettings(TrainSettings):
     """Files with the structures it has learned before: some are trained on again, and some only measured."""
     out: Path = Path("retrained")
     """Folder of the run, as of `rutile train`."""
-    replay_fraction: float = Field(default=0.5, gt=0, lt=1)
+    replay_fraction: float = Field(default=0.8, gt=0, lt=1)
     """Fraction of the training structures that are old ones, chosen at random; at most as many as there are."""
     old_weight: float = Field(default=1.0, gt=0)
     """Weight of each old structure in the loss; a new one counts 1."""
