@@ -290,11 +290,16 @@ def test_behler_takes_no_new_elements(files, tmp_path):
     write(tmp_path / "si.extxyz", frames(ONE, 8, 5, "ONE", kinds=(8, 14)))
     write(tmp_path / "two.extxyz", frames(TWO, 8, 5, "TWO"))
     with pytest.raises(ElementError, match="does not know Si: train a new model"):
-        run(settings(tmp_path / "si.extxyz", tmp_path / "b", start_from=first.model), SilentReporter())
+        run(
+            settings(tmp_path / "si.extxyz", tmp_path / "b", start_from=first.model, potential=behler), SilentReporter()
+        )
     with pytest.raises(SettingsError, match="cannot tell calc modes apart"):
-        run(settings(tmp_path / "two.extxyz", tmp_path / "c", start_from=first.model), SilentReporter())
+        run(
+            settings(tmp_path / "two.extxyz", tmp_path / "c", start_from=first.model, potential=behler),
+            SilentReporter(),
+        )
     write(tmp_path / "oxygen.extxyz", frames(ONE, 8, 6, "ONE", kinds=(8, 8)))  # fewer elements than the model knows
-    fewer = settings(tmp_path / "oxygen.extxyz", tmp_path / "d", start_from=first.model, epochs=1)
+    fewer = settings(tmp_path / "oxygen.extxyz", tmp_path / "d", start_from=first.model, potential=behler, epochs=1)
     again = run(fewer, SilentReporter())
     assert load_model(again.model).info.elements == (8, 22)
 

@@ -292,15 +292,16 @@ class ReweightSettings(Settings):
     gamma: float = Field(default=0.0, ge=0)
     """Power. 0: all structures count alike; 0.5 is usually best; above 1 a few structures may rule the training."""
     clip: tuple[float, float] | None = (0.05, 20.0)
-    """Smallest and largest weight; null: none."""
+    """Smallest and largest weight (dimensionless); null: none."""
     normalise: bool = False
     """Scale the weights to a mean of 1. Their mean is below 1 for gamma under 1 and above 1 for gamma over 1."""
     every: float = Field(default=1.0, gt=0, le=1)
-    """Parts of an epoch between two updates of the weights."""
+    """Parts of an epoch between two updates of the weights (dimensionless)."""
     memory: float = Field(default=0.0, ge=0, lt=1)
-    """Part of a structure's earlier loss that stays in its average; 0: the last loss alone."""
+    """Part of a structure's earlier loss in its running average (dimensionless); 0: the last loss alone."""
     suspect: float | None = Field(default=100.0, gt=1)
-    """A structure whose loss is above so many medians may have a wrong label: it is named and counts 1; null: never."""
+    """A structure whose loss is so many times the median (dimensionless) may have a wrong label: it is named and counts
+    1; null: never."""
 
     @model_validator(mode="after")
     def _clip_around_one(self) -> ReweightSettings:
