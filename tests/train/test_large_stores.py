@@ -15,6 +15,7 @@ from rutile.structures import io
 from rutile.tasks.catalogue import load_task
 from rutile.train import examples, ondemand
 from rutile.train.examples import cache_descriptors, cache_edges
+from rutile.train.fit import TIMINGS
 
 QUICK = {"epochs": 2, "tensorboard": False, "threads": 1, "potential": {"name": "schnet"}}
 
@@ -28,7 +29,7 @@ def train(data, out, **more):
 def rows(folder):
     lines = (folder / "metrics.csv").read_text().splitlines()
     names = lines[0].split(",")
-    keep = [k for k, name in enumerate(names) if name not in ("seconds", "loader_wait")]
+    keep = [k for k, name in enumerate(names) if name not in TIMINGS]
     return [[line.split(",")[k] for k in keep] for line in lines]
 
 

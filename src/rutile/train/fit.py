@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from rutile.potentials.parts.heads import one_head_each
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from rutile.train.early import Best
 from rutile.train.examples import DTYPES, Examples
+from rutile.train.loader import AHEAD, Loader
 from rutile.train.log import MetricsLog
 from rutile.train.loggers import Row, flat
 from rutile.train.loss import Prefactors, RunningErrors, errors, prefactors, structure_losses
@@ -36,7 +38,9 @@ from rutile.train.settings import TrainSettings
 WATCHING = {"tensorboard", "wandb", "mlflow"}
 FREE = frozenset({"epochs", "max_seconds", "patience", "checkpoint_seconds", "cache_memory", "threads", *WATCHING})
 """Settings that may differ when a run goes on."""
-TIMINGS = frozenset({"train_seconds", "valid_seconds", "seconds", "structures_per_second", "atoms_per_second"})
+TIMINGS = frozenset(
+    {"train_seconds", "valid_seconds", "seconds", "structures_per_second", "atoms_per_second", "loader_wait"}
+)
 """Columns of metrics.csv that differ from run to run; all others are equal where settings and data are."""
 YOUNGER = frozenset({"reweight"})
 """Settings that checkpoints of earlier versions do not know; at their defaults they change nothing."""
@@ -139,6 +143,7 @@ class _Run:
         self.sampler = self._sampler(train, integer(settings.seed, "batches"))
         self.checks = self._sampler(self.valid, 0).in_order()
         self.per_epoch = 1 if self.optimizer.full_batch else len(self.sampler.epoch(0))
+        self.loader = Loader(train, ahead=0 if self.optimizer.full_batch else AHEAD)
         self.schedule = make_schedule(settings.schedule, settings.epochs * self.per_epoch, settings.warmup)
         self.epoch = self.position = self.step = 0
         self.seconds = 0.0
@@ -168,17 +173,19 @@ class _Run:
         reason = self._finished()
         while reason is None:
             steps = self._steps()[self.position :]
-            for group in self.reporter.track(steps, f"epoch {self.epoch + 1} of {self.settings.epochs}", len(steps)):
-                self._step(group)
-                now = time.monotonic()
-                self.seconds = now - self.zero
-                reason = stop() or self._time_over(now - began)
-                if reason is not None or now - saved >= self.settings.checkpoint_seconds:
-                    self.save()
-                    saved = now
-                if reason is not None:
-                    break
-            else:
+            with closing(self.loader.steps(steps)) as ready:
+                label = f"epoch {self.epoch + 1} of {self.settings.epochs}"
+                for group in self.reporter.track(ready, label, len(steps)):
+                    self._step(group)
+                    now = time.monotonic()
+                    self.seconds = now - self.zero
+                    reason = stop() or self._time_over(now - began)
+                    if reason is not None or now - saved >= self.settings.checkpoint_seconds:
+                        self.save()
+                        saved = now
+                    if reason is not None:
+                        break
+            if reason is None:
                 self._end_epoch()
                 reason = self._finished()
         self.save()
@@ -243,7 +250,7 @@ class _Run:
 
     def _backward(self, ids: np.ndarray, p: Prefactors, total: float, *, count: bool) -> float:
         """Add the gradient of one batch; its part of the loss."""
-        labelled, predict = self.train.batch(ids)
+        labelled, predict = self.loader.batch(ids)
         with one_head_each(self.potential, integer(self.settings.seed, "heads", self.step)):
             prediction = predict(True)
         e = errors(prediction, labelled)
@@ -283,6 +290,8 @@ class _Run:
             row |= overall
         trained, self.seconds = self.seconds, time.monotonic() - self.zero
         row |= timings | {"valid_seconds": self.seconds - trained, "seconds": round(self.seconds, 3)}
+        if (waited := self.loader.wait()) is not None:
+            row["loader_wait"] = round(waited, 4)
         self.reporter.metrics(row | {"epochs": self.settings.epochs, "seconds_left": self._seconds_left()})
         self.history.append(row | by_mode)
         self.log.add(row | by_mode)

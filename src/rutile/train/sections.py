@@ -198,6 +198,7 @@ def timings_section(
         "validation, each epoch (s)": "valid_seconds",
         "structures per second": "structures_per_second",
         "atoms per second": "atoms_per_second",
+        "part of the steps spent waiting for batches": "loader_wait",
     }
     for name, column in columns.items():
         found = [float(row[column]) for row in history if _number(row.get(column))]
