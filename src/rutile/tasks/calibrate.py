@@ -113,7 +113,8 @@ def _calibrate(settings: CalibrateSettings, reporter: Reporter) -> CalibrateResu
 
     from rutile.potentials.calibration import Calibration
     from rutile.potentials.model import PRECISIONS
-    from rutile.potentials.save import MODEL_FILE, load_model
+    from rutile.potentials.save import load_model
+    from rutile.potentials.settings.stored import MODEL_FILE
     from rutile.train import calibration
 
     path = settings.model / MODEL_FILE if settings.model.is_dir() else settings.model

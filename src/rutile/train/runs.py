@@ -14,7 +14,8 @@ import yaml
 
 from rutile.core.errors import FileError, RutileError
 from rutile.core.reporting import Reporter
-from rutile.potentials.save import MODEL_FILE, load_model
+from rutile.potentials.save import load_model
+from rutile.potentials.settings.stored import MODEL_FILE
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from rutile.train.log import METRICS_FILE
 from rutile.train.loggers import flat
