@@ -265,6 +265,12 @@ WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         lambda p: ["predict", p.good, f"model={p.model}", f"out={p.file('taken', 'x')}/x.extxyz"],
         "taken",
     ),
+    "compare a folder that is no run": (lambda p: ["compare", str(p.here)], "no folder of a training run"),
+    "compare a run that does not exist": (
+        lambda p: ["compare", str(p.stock / "run"), "nosuch"],
+        "nosuch: no such folder",
+    ),
+    "compare a run with itself": (lambda p: ["compare", str(p.model.parent), str(p.model.parent)], "given twice"),
     "relax two atoms at one place": (
         lambda p: ["relax", p.data("x.extxyz", lambda ls: ls.__setitem__(9, ls[8])), f"model={p.model}"],
         "frame 1: atoms 0 and 1",

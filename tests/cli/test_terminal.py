@@ -68,8 +68,8 @@ def test_an_epoch_is_shown_in_mev_with_the_time_left_and_without_control_charact
         reporter.metrics(EPOCH)
         reporter.metrics({k: v for k, v in EPOCH.items() if not k.startswith("valid")})
     head, first, second = stream.getvalue().splitlines()
-    assert " ".join(first.split()) == "2/250 0.5 0.25 12.35 20 100 200 0.003 123.5 3min 20s"
-    assert " ".join(second.split()) == "2/250 0.5 12.35 100 0.003 123.5 3min 20s"
+    assert " ".join(first.split()) == "2/250 0.5 0.25 12.35 20 100 200 0.003 123 3min 20s"
+    assert " ".join(second.split()) == "2/250 0.5 12.35 100 0.003 123 3min 20s"
     assert len(head) == len(first) == len(second)
     assert "E meV/atom" in head
     assert stream.getvalue().isprintable() is False  # line ends, nothing else

@@ -86,7 +86,7 @@ def test_known_errors_come_out(tmp_path):
     assert "250" in page
     assert "&lt;b&gt;My &amp; set&lt;/b&gt;" in page
     assert "<b>My" not in page
-    assert page.count("<svg") == 7
+    assert page.count("<svg") == 10
 
 
 def test_page_loads_nothing_from_outside(tmp_path):

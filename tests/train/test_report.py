@@ -10,6 +10,7 @@ import pytest
 
 from rutile.core.errors import ElementError
 from rutile.data.frames import Frame
+from rutile.potentials.calibration import BarScale, Calibration
 from rutile.testing.toys import make_toy
 from rutile.train import figures, report, sections
 from rutile.train.assess import MOST_VALUES, Assessment, Pairs, compare
@@ -207,3 +208,17 @@ def test_schedule_and_timings():
     assert "training (s)" in timings
     assert sections.schedule_section([]).blocks[0].text == "No epoch has ended yet."
     assert "<figure>" not in sections.timings_section([{"epoch": 0}], {}).html()
+
+
+def test_a_committee_has_a_section_about_its_error_bars():
+    single, committee = Assessment(), Assessment()
+    for members, assessment in (([make_toy(0)], single), ([make_toy(0), make_toy(1)], committee)):
+        for compared in compare(members, [frame(k) for k in range(5)], atoms_per_batch=100):
+            assessment.add(compared)
+    assert sections.calibration_section(single) is None
+    assert "rutile calibrate" in sections.calibration_section(committee).html()
+    bars = BarScale(scale=2.0, quantile=3.25, floor=0.01, frames=7)
+    known = sections.calibration_section(committee, Calibration(coverage=0.9, members=2, energy=bars)).html()
+    assert known.count("<figure>") == 3
+    assert "<dd>3.25</dd>" in known
+    assert "forces" not in known

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 
 Row = dict[str, float | int | str]
 COLUMNS = {
-    "train_loss": ("loss", 1.0),
-    "valid_loss": ("valid loss", 1.0),
-    "train_energy_rmse": ("E meV/atom", 1000.0),
-    "valid_energy_rmse": ("valid E", 1000.0),
-    "train_force_rmse": ("F meV/Å", 1000.0),
-    "valid_force_rmse": ("valid F", 1000.0),
-    "train_virial_rmse": ("V meV/atom", 1000.0),
-    "valid_virial_rmse": ("valid V", 1000.0),
-    "learning_rate": ("rate", 1.0),
-    "structures_per_second": ("struct/s", 1.0),
+    "train_loss": ("loss", 1.0, 4),
+    "valid_loss": ("valid loss", 1.0, 4),
+    "train_energy_rmse": ("E meV/atom", 1000.0, 4),
+    "valid_energy_rmse": ("valid E", 1000.0, 4),
+    "train_force_rmse": ("F meV/Å", 1000.0, 4),
+    "valid_force_rmse": ("valid F", 1000.0, 4),
+    "train_virial_rmse": ("V meV/atom", 1000.0, 4),
+    "valid_virial_rmse": ("valid V", 1000.0, 4),
+    "learning_rate": ("rate", 1.0, 2),
+    "structures_per_second": ("struct/s", 1.0, 3),
 }
-"""Metric -> heading and factor."""
+"""Metric -> heading, factor, significant digits."""
 
 
 def readable(row: Mapping[str, float | int | str]) -> Row:
@@ -28,9 +28,9 @@ def readable(row: Mapping[str, float | int | str]) -> Row:
     if "epochs" not in row:
         return dict(row)
     out: Row = {"epoch": f"{int(row['epoch']) + 1}/{row['epochs']}"}
-    for name, (heading, factor) in COLUMNS.items():
+    for name, (heading, factor, digits) in COLUMNS.items():
         if name in row:
-            out[heading] = float(f"{float(row[name]) * factor:.4g}")
+            out[heading] = float(f"{float(row[name]) * factor:.{digits}g}")
         elif name.replace("valid_", "train_") in row:
             out[heading] = ""
     if "seconds_left" in row:

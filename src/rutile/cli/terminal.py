@@ -20,6 +20,8 @@ from rutile.cli.columns import duration, readable
 
 T = TypeVar("T")
 Row = dict[str, float | int | str]
+WIDE = 100
+"""Width from which on the live table has room to spare."""
 ROWS_SHOWN = 12
 """Rows of the live table of metrics."""
 SECONDS_BETWEEN_LINES = 10.0
@@ -109,13 +111,17 @@ class RichReporter:
             self.live = Live(self._picture(), console=self.console, refresh_per_second=8)
             self.live.start()
 
+    def _gap(self) -> int:
+        """Columns lie closer together on a narrow terminal."""
+        return 2 if self.console.width >= WIDE else 1
+
     def _picture(self) -> Group:
-        parts: list[Table | Progress] = [_table(self.columns, self.rows)] if self.rows else []
+        parts: list[Table | Progress] = [_table(self.columns, self.rows, gap=self._gap())] if self.rows else []
         return Group(*parts, self.progress)
 
 
-def _table(columns: list[str], rows: Iterable[Mapping[str, Any]], title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _table(columns: list[str], rows: Iterable[Mapping[str, Any]], title: str | None = None, gap: int = 2) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, gap, 0, 0))
     rows = list(rows)
     for name in columns:
         text = any(isinstance(row.get(name), str) for row in rows)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from ase import Atoms
 
+    from rutile.potentials.calibration import Calibration
     from rutile.potentials.dimers import DimerCurve
     from rutile.potentials.potential import Potential
     from rutile.train.assess import Assessment, Compared
@@ -154,6 +155,7 @@ def run(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
 
 def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     """The work of `run`, in a folder that exists."""
+    from rutile.potentials.save import load_model
     from rutile.train import sections
     from rutile.train.report import render
 
@@ -174,7 +176,7 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
         sections.cards(assessment.errors.rows()),
         [
             *model_sections(settings.model),
-            *assessment_sections(assessment),
+            *assessment_sections(assessment, load_model(settings.model).calibration),
             *([sections.dimers_section(curves, modes)] if curves else []),
             _settings_section(settings),
         ],
@@ -294,13 +296,16 @@ def predicted_atoms(compared: Compared) -> Iterator[Atoms]:
         yield atoms
 
 
-def assessment_sections(assessment: Assessment) -> list[Section]:
-    """What a page says about an assessment."""
+def assessment_sections(assessment: Assessment, calibration: Calibration | None = None) -> list[Section]:
+    """What a page says about an assessment, and about the error bars of the model."""
     from rutile.train import sections
 
     rows = assessment.errors.rows()
     out = [sections.parity_section(assessment), sections.residuals_section(assessment), sections.errors_section(rows)]
-    return [*out, sections.worst_section(assessment.worst)] if assessment.worst else out
+    if assessment.worst:
+        out.append(sections.worst_section(assessment.worst))
+    bars = sections.calibration_section(assessment, calibration)
+    return out if bars is None else [*out, bars]
 
 
 def model_sections(model: Path) -> list[Section]:

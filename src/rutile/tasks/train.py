@@ -274,7 +274,7 @@ def _write_report(
         sections.errors_section(a.errors.rows(), f"Errors on {PARTS[name]} structures")
         for name, a in reversed(assessments.items())
     ]
-    parts.append(sections.worst_section(shown.worst))
+    parts += filter(None, [sections.worst_section(shown.worst), sections.calibration_section(shown)])
     parts += [sections.schedule_section(history), sections.timings_section(history, seconds)]
     parts.append(sections.settings_section({"Settings": settings.model_dump(mode="json")}))
     names = ", ".join(symbol(z) for z in store.elements)

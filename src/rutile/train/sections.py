@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rutile.core.units import GPA
+from rutile.potentials.calibration import Calibration
 from rutile.potentials.dimers import CORE, FRACTIONS, DimerCurve, worst_first
 from rutile.train import figures
 from rutile.train.assess import Assessment, FrameError
@@ -55,8 +56,8 @@ def errors_section(rows: Sequence[Row], title: str = "Errors") -> Section:
 
 
 def parity_section(assessment: Assessment, title: str = "Parity") -> Section:
-    """Parity plots and error histograms of energy, force and stress; error against spread for a committee."""
-    parity, spread, histogram = [], [], []
+    """Parity plots and error histograms of energy, force and stress."""
+    parity, histogram = [], []
     for name, pairs in assessment.pairs.items():
         label, unit, factor = QUANTITIES[name]
         values = pairs.values
@@ -66,13 +67,36 @@ def parity_section(assessment: Assessment, title: str = "Parity") -> Section:
         wide, scale = ("eV/atom", 1.0) if name == "energy" else (unit, factor)
         parity.append((figures.parity(label, wide, scale * values[0], scale * values[1]), ""))
         histogram.append((figures.histogram(label, unit, errors), ""))
-        if assessment.committee:
-            spread.append((figures.error_against_std(label, unit, factor * values[2], errors), ""))
     blocks: list[Block] = [Figures(parity), Figures(histogram)] if parity else [Text("These frames have no labels.")]
-    if spread:
-        note = "Does the committee know when it is wrong? Points on the line: its spread is the size of its error."
-        blocks += [Text(note), Figures(spread)]
     return Section(title, blocks)
+
+
+def calibration_section(
+    assessment: Assessment, calibration: Calibration | None = None, title: str = "Calibration"
+) -> Section | None:
+    """Error against spread of a committee, and the error bars in its model file; None for a single potential."""
+    if not assessment.committee:
+        return None
+    spread = []
+    for name, pairs in assessment.pairs.items():
+        label, unit, factor = QUANTITIES[name]
+        reference, predicted, std = pairs.values
+        if reference.size:
+            errors = factor * (predicted - reference)
+            spread.append((figures.error_against_std(label, unit, factor * std, errors), ""))
+    blocks: list[Block] = [
+        Text("Does the committee know when it is wrong? Points on the line: its spread is the size of its error."),
+        Figures(spread),
+    ]
+    if calibration is None:
+        text = "Its error bars are not calibrated: rutile calibrate gives them a stated coverage and a page."
+        return Section(title, [*blocks, Text(text)])
+    facts: dict[str, Any] = {"stated coverage": calibration.coverage}
+    for name, scale in (("energy", calibration.energy), ("forces", calibration.forces)):
+        if scale is not None:
+            facts |= {f"{name}: measured coverage": calibration.measured.get(name)}
+            facts |= {f"{name}: error bar (spreads)": scale.quantile, f"{name}: frames fitted on": scale.frames}
+    return Section(title, [*blocks, Facts(facts)])
 
 
 def worst_section(worst: Sequence[FrameError], title: str = "Worst frames") -> Section:
