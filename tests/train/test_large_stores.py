@@ -13,7 +13,7 @@ from rutile.data.reading import to_atoms
 from rutile.data.store import build_store, is_store
 from rutile.structures import io
 from rutile.tasks.catalogue import load_task
-from rutile.train import examples, ondemand
+from rutile.train import assess, examples, ondemand
 from rutile.train.examples import cache_descriptors, cache_edges
 from rutile.train.fit import TIMINGS
 
@@ -99,6 +99,17 @@ def test_what_a_store_does_not_allow(tmp_path):
     without = [Frame(f.numbers, f.positions, f.cell, f.pbc, f.energy) for f in teacher_frames(6)]
     with pytest.raises(LabelError, match=r"loss\.force\.start=0"):
         train([build_store(without, tmp_path / "bare").folder], tmp_path / "r")
+
+
+def test_errors_of_a_large_store_are_those_of_a_sample_and_said_so(tmp_path, monkeypatch):
+    folder = teacher_store(tmp_path, 24).folder
+    for module in (kept, ondemand, examples, assess):
+        monkeypatch.setattr(module, "LARGE", 10)
+    monkeypatch.setattr(assess, "ASSESSED", 5)
+    result, reporter = train([folder], tmp_path / "large")
+    assert any("errors on training structures: of 5 of 2" in text for text in reporter.messages), reporter.messages
+    assert {e.part for e in result.errors} == {"train", "valid"}
+    assert not list((folder / "derived").glob("neighbours*")), "nothing is counted for all frames"
 
 
 def test_a_sample_holds_every_element(tmp_path, monkeypatch):

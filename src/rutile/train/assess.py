@@ -20,12 +20,14 @@ from rutile.core.errors import ElementError
 from rutile.core.reporting import Reporter
 from rutile.data.batches import BatchSampler
 from rutile.data.frames import Frame, Labelled, batch_frames
+from rutile.data.kept import LARGE
 from rutile.potentials.combine import Spread, common_elements, mean, spread
 from rutile.potentials.evaluate import evaluate_members
 from rutile.potentials.modes import frame_mode, modes_of
 from rutile.potentials.parts.heads import heads_of
 from rutile.potentials.potential import Potential, Prediction
 from rutile.train.metrics import VOIGT, ErrorSums
+from rutile.train.ondemand import sample
 
 if TYPE_CHECKING:
     from rutile.data.store import Store
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 MOST_VALUES = 1_000_000
 EDGES_PER_BATCH = 100_000
 """Neighbour pairs of examples that are looked at together: bounds memory, whatever the sizes of the structures are."""
+ASSESSED, LIKELY_NEIGHBOURS = 20_000, 50
+"""Structures on which errors are measured where the store is large; neighbours of an atom where they are unknown."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,18 @@ def compare_examples(
 
     Yields:
         Batches of about `EDGES_PER_BATCH` pairs, in the order of the examples; a committee's mean with its spread.
+        Of a part of a large store, a sample of `ASSESSED` structures.
 
     Raises:
         ElementError: an element that the potentials do not know.
     """
     members = [head for potential in potentials for head in heads_of(potential)]
-    batches = BatchSampler(examples.costs, edges=EDGES_PER_BATCH).in_order()
+    places = sample(store, examples.ids, ASSESSED)
+    if len(places) < len(examples):
+        reporter.info(f"{what}: of {len(places)} of {len(examples)}, chosen at random")
+    costs = examples.costs if len(store) < LARGE else LIKELY_NEIGHBOURS * examples.sizes[places]
+    batches = [places[part] for part in BatchSampler(costs, edges=EDGES_PER_BATCH).in_order()]
+    first = 0
     for ids in reporter.track(batches, what, len(batches)):
         labelled, predictions = None, []
         for member in members:
@@ -124,7 +134,8 @@ def compare_examples(
             labelled, predict = examples.batch(ids)
             predictions.append(predict(False))
         assert labelled is not None
-        labelled = dataclasses.replace(labelled, index=torch.from_numpy(ids))
+        labelled = dataclasses.replace(labelled, index=torch.arange(first, first + len(ids)))
+        first += len(ids)
         frames = [store[int(k)] for k in examples.ids[ids]]
         yield Compared(frames, labelled, mean(predictions), spread(predictions) if len(predictions) > 1 else None)
 
