@@ -127,3 +127,21 @@ def test_settings_of_these_tasks_need_no_torch():
         "load_task('inspect'); load_task('convert'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_convert_to_a_store(data, tmp_path):
+    from rutile.data.store import Store
+
+    out = tmp_path / "data.store"
+    result = run("convert", files=[data], out=out)
+    assert (result.format, result.frames, result.labels["forces"], result.lost) == ("store", 3, 3, {})
+    assert Store.open(out, verify=True)[2].energy == pytest.approx(-12)
+    with pytest.raises(FileError, match="overwrite=true"):
+        run("convert", files=[data], out=out)
+    run("convert", files=[data, data], out=out, overwrite=True)
+    assert len(Store.open(out)) == 6
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.store", "in.extxyz"]
+    with pytest.raises(FileError, match="is no store"):
+        run("convert", files=[out / ".." / "in.extxyz"], out=data, format="store", overwrite=True)
+    with pytest.raises(SettingsError, match="a store is in eV"):
+        run("convert", files=[data], out=tmp_path / "x.store", energy_unit="Ry")
