@@ -274,7 +274,9 @@ def _write_report(
         sections.errors_section(a.errors.rows(), f"Errors on {PARTS[name]} structures")
         for name, a in reversed(assessments.items())
     ]
-    parts += filter(None, [sections.worst_section(shown.worst), sections.calibration_section(shown)])
+    for name in dict.fromkeys(["valid" if "valid" in assessments else "train", "train"]):
+        parts.append(sections.worst_section(assessments[name].worst, f"Worst {PARTS[name]} structures"))
+    parts += filter(None, [sections.calibration_section(shown)])
     parts += [sections.schedule_section(history), sections.timings_section(history, seconds)]
     parts.append(sections.settings_section({"Settings": settings.model_dump(mode="json")}))
     names = ", ".join(symbol(z) for z in store.elements)

@@ -23,6 +23,8 @@ INK = "#010203"
 COLOURS = ("#3b82c4", "#e07b39", "#3a9d6b", "#a56cc1", "#c4504f", "#8a8f3c")
 MOST_POINTS = 20_000
 """A parity plot draws at most this many points (its numbers always count all of them)."""
+SHOWN_RANGE = 1e-5
+"""Smaller parts of the largest value, such as forces that vanish by symmetry, lie outside a plot of error by spread."""
 STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "rutile", "font.family": "sans-serif", "font.size": 10,
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
@@ -154,6 +156,8 @@ def error_against_std(title: str, unit: str, std: np.ndarray, errors: np.ndarray
             axes.scatter(x[shown], y[shown], s=4, color=COLOURS[0], alpha=0.25, linewidths=0, rasterized=True)
             ends = [x.min(), x.max()]
             axes.plot(ends, ends, color=INK, alpha=0.45, linewidth=0.9)
+            axes.set_xlim(left=max(x.min(), SHOWN_RANGE * x.max()) / 2)
+            axes.set_ylim(bottom=max(y.min(), SHOWN_RANGE * y.max()) / 2)
             bins = np.array_split(np.argsort(x, kind="stable"), min(10, len(x)))
             axes.plot([x[b].mean() for b in bins], [np.sqrt((y[b] ** 2).mean()) for b in bins],
                       color=COLOURS[1], marker="o", markersize=4, label="RMSE of ten bins")  # fmt: skip
