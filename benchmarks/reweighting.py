@@ -8,9 +8,10 @@ A Behler-Parrinello potential on TiO2 frames of the aenet set with forces under 
     adam    energies and forces, prefactors that stay, Adam with 8 structures a step at its default rate, no schedule
     rprop   energies alone, all structures in each step, so that an iteration is a step, as it may have been published
 
-Every power and seed begins with the same weights and sees the frames in the same order. FL_i as published: no clipping, nobody suspected. The loss is the unweighted one,
-over all training frames; the targets are what plain training (gamma = 0, median of the seeds) reaches in the epochs of
-the published table, so that its column is the published one by construction and the others can be compared.
+Every power and seed begins with the same weights and sees the frames in the same order. FL_i as published: no clipping,
+nobody suspected. The loss is the unweighted one, over all training frames; the targets are what plain training
+(gamma = 0, median of the seeds) reaches in the epochs of the published table, so that its column is the published one
+by construction and the others can be compared.
 
 Writes results/reweighting_WAY.{json,md}, docs/reweighting_WAY.png, and docs/reweighting.md with what there is.
 """
@@ -56,9 +57,7 @@ def main(words: list[str]) -> None:
     seeds = [int(s) for s in given.get("seeds", "0,1,2").split(",")]
     frames, epochs = int(given.get("frames", 200)), int(given.get("epochs", 300))
     if way not in WAYS or not SHARED.is_dir() or 0.0 not in gammas or epochs <= PUBLISHED[0.0][-1]:
-        sys.exit(
-            f"error: needs the data at {SHARED}, adam or rprop, gamma 0, and more than {PUBLISHED[0.0][-1]} epochs"
-        )
+        sys.exit(f"error: needs {SHARED}, adam or rprop, gamma 0, and more than {PUBLISHED[0.0][-1]} epochs")
     with tempfile.TemporaryDirectory() as folder:
 
         def one(seed: int) -> dict[str, list[float]]:
@@ -121,6 +120,13 @@ def middle(values: list[int | None]) -> float:
     return median(float("inf") if v is None else v for v in values)
 
 
+def spread(values: list[int | None]) -> str:
+    """First and last of the seeds."""
+    reached_it = [v for v in values if v is not None]
+    last = "–" if None in values else str(max(reached_it))
+    return f"{min(reached_it)} to {last}" if reached_it else "–"
+
+
 def report(way: str, setup: dict[str, Any], curves: dict[int, dict[str, list[float]]]) -> None:
     """Table, figure and page."""
     seeds, gammas = list(curves), [f"{g:g}" for g in setup["gammas"]]
@@ -137,17 +143,18 @@ def report(way: str, setup: dict[str, Any], curves: dict[int, dict[str, list[flo
             at = middle(values)
             said = f"{at:g}" if np.isfinite(at) else "–"
             old = PUBLISHED.get(float(g), ())[k]
-            cells.append(f"{said} ({', '.join('–' if v is None else str(v) for v in values)}) [{old or '–'}]")
+            cells.append(f"{said} ({spread(values)}) [{old or '–'}]")
         lines.append(f"| {target:.4g} | {' | '.join(cells)} |")
     last = [f"{median(lowest[s][g][-1] for s in seeds):.4g}" for g in gammas]
     lines.append(f"| lowest of all | {' | '.join(last)} |")
-    title = (
-        f"{WAYS[way][0]}: epochs until the training loss is below a target, median ({len(seeds)} seeds) [published], "
-        f"{setup['frames']} frames of TiO2, {setup['epochs']} epochs"
+    title = WAYS[way][0]
+    said = (
+        f"{setup['frames']} frames of TiO2, {setup['epochs']} epochs, {len(seeds)} seeds. Epochs until the training "
+        "loss is below the target: median (first to last seed) [published]."
     )
-    (RESULTS / f"reweighting_{way}.md").write_text("\n".join([f"# {title}", "", *lines, ""]))
+    (RESULTS / f"reweighting_{way}.md").write_text("\n".join([f"# {title}", "", said, "", *lines, ""]))
     draw(curves, gammas, targets, DOCS / f"reweighting_{way}.png")
-    print("\n".join([title, "", *lines]))
+    print("\n".join([title, said, "", *lines]))
 
 
 def page() -> None:
@@ -155,7 +162,7 @@ def page() -> None:
     lines = [
         "# Does FL_i reweighting help?",
         "",
-        "Epochs that a training needs until its (unweighted) loss is below a target, by the power γ. A dash: never. The "
+        "Epochs that a training needs until its unweighted loss is below a target, by the power γ. A dash: never. The "
         "published losses were 0.015 to 0.007 of another loss; here the targets are what plain training reaches in the "
         "same number of epochs, so that its column is the published one by construction. Made by "
         "`benchmarks/reweighting.py`, which says how.",
