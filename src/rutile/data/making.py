@@ -29,6 +29,7 @@ from typing import Any
 
 from rutile.core.errors import DataError, FileError, RutileError
 from rutile.core.files import write_atomically
+from rutile.core.machine import cores
 from rutile.core.reporting import Reporter
 from rutile.data.arrays import MANIFEST, ArrayWriters
 from rutile.data.frames import Frame
@@ -125,7 +126,7 @@ def make_store(
     files = io.expand(paths)
     modes, where = file_modes(files, settings), ", ".join(map(str, paths))
     units = list(_units(files, settings))
-    workers = workers or (1 if sum(map(_size, files)) < LITTLE else len(os.sched_getaffinity(0)))
+    workers = workers or (1 if sum(map(_size, files)) < LITTLE else cores())
     key = _key(files, settings)
     with _partial(folder) as temporary:
         try:

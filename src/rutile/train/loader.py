@@ -7,7 +7,6 @@ arrays run outside of Python.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -15,12 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from rutile.core.machine import cores
 from rutile.data.frames import Labelled
 from rutile.train.examples import Examples, Predict
 
 AHEAD = 4
 """Batches that are made or ready at most."""
-THREADS = max(1, min(AHEAD, len(os.sched_getaffinity(0)) - 1))
+THREADS = max(1, min(AHEAD, cores() - 1))
 """Threads that make them: one core is left to the loop."""
 
 Batch = tuple[Labelled, Predict]
