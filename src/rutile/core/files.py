@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from rutile.core.errors import FileError
+
+UNFINISHED = ".unfinished"
+"""Ending of temporary names; what bears one was left behind by a process that was killed, or is being written."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -19,14 +23,16 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED, delete=False
+        ) as file:
             temporary = Path(file.name)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         raise FileError(
             f"cannot write {path}: {error.strerror or error}; choose another place or make room there"
@@ -35,6 +41,27 @@ def write_atomically(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it; a kill in the middle leaves none of that name.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=UNFINISHED, dir=folder.parent))
+    folder.replace(aside)
+    shutil.rmtree(aside)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left behind in a folder and below; for one who is alone in it (`core.lock`)."""
+    for path in sorted(folder.rglob(f".*{UNFINISHED}")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 @contextlib.contextmanager
@@ -60,7 +87,7 @@ def folder_for_results(folder: Path) -> Iterator[None]:
         raise
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the rename itself durable (not every file system can)."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from rutile.core.errors import FileError
+from rutile.core.files import UNFINISHED, flush_folder
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
@@ -148,13 +150,17 @@ def new_folder(folder: Path) -> Iterator[Path]:
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=UNFINISHED, dir=folder.parent))
         yield temporary
         temporary.chmod(0o755)
+        flush_folder(temporary)
         temporary.rename(folder)
+        flush_folder(folder.parent)
     except OSError as error:
         place = f"{folder}" if error.filename is None else f"{folder} ({error.filename})"
-        raise FileError(f"{place}: cannot be written: {error.strerror or error}") from error
+        raise FileError(
+            f"{place}: cannot be written: {error.strerror or error}; make room there, or choose another place"
+        ) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -188,25 +194,55 @@ def content_hash(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def open_array(folder: Path, entry: Mapping[str, Any]) -> np.ndarray:
-    """Memory-map one array read-only, after checking its size.
+class MappedArrays:
+    """Memory-mapped, read-only arrays of a folder.
 
-    Raises:
-        FileError: missing, unreadable or of the wrong size.
+    Reading a mapped file behind its end kills the process (SIGBUS), without a word. A file that has become shorter is
+    therefore looked for before arrays are read (`check`); only what happens in that very moment is not seen.
     """
-    path = Path(folder) / entry["file"]
-    try:
-        size = path.stat().st_size
-        if size != entry["bytes"]:
-            raise FileError(
-                f"{path}: {size} bytes, the manifest says {entry['bytes']}: truncated or altered; build it again"
-            )
-        shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
-        if size == 0:
-            return np.zeros(shape, dtype)
-        return np.asarray(np.memmap(path, dtype, mode="r", shape=shape))
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    def __init__(self) -> None:
+        self._files: list[tuple[Path, mmap.mmap, int]] = []
+
+    def open(self, folder: Path, entry: Mapping[str, Any]) -> np.ndarray:
+        """Map one array, after checking its size.
+
+        Raises:
+            FileError: missing, unreadable or of the wrong size.
+        """
+        path = Path(folder) / entry["file"]
+        try:
+            size = path.stat().st_size
+            if size != entry["bytes"]:
+                raise FileError(
+                    f"{path}: {size} bytes, the manifest says {entry['bytes']}: truncated or altered; build it again"
+                )
+            shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
+            if size == 0:
+                return np.zeros(shape, dtype)
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise FileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        self._files.append((path, mapped, size))
+        return np.frombuffer(mapped, dtype).reshape(shape)
+
+    def check(self) -> None:
+        """Look whether all files are as long as they were.
+
+        Raises:
+            FileError: names one that is not, or that can no longer be reached.
+        """
+        for path, mapped, size in self._files:
+            try:
+                now = mapped.size()
+            except OSError as error:
+                raise FileError(f"{path}: can no longer be read: {error.strerror or error}") from error
+            if now != size:
+                raise FileError(
+                    f"{path}: {now} bytes, but {size} when it was opened: truncated or altered while in use; build it "
+                    "again"
+                )
 
 
 def verify_array(folder: Path, entry: Mapping[str, Any]) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from rutile.core.errors import FileError
+from rutile.core.files import remove_folder
 from rutile.core.reporting import Reporter, SilentReporter
-from rutile.data.arrays import ArrayWriters, gather, new_folder, open_array, read_manifest, verify_array
+from rutile.data.arrays import ArrayWriters, MappedArrays, gather, new_folder, read_manifest, verify_array
 
 KIND, VERSION = "rutile-ragged", 1
 Row = Mapping[str, np.ndarray]
@@ -32,11 +33,11 @@ class RaggedStore:
     """Names of the arrays."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        entries = manifest["arrays"]
+        entries, self._files = manifest["arrays"], MappedArrays()
         self.folder, self.key, self.names = folder, manifest["key"], tuple(manifest["names"])
         self._entries, self._length = entries, int(manifest["frames"])
-        self._rows = {name: open_array(folder, entries[name]) for name in self.names}
-        self._offsets = {name: open_array(folder, entries[f"{name}.offsets"]) for name in self.names}
+        self._rows = {name: self._files.open(folder, entries[name]) for name in self.names}
+        self._offsets = {name: self._files.open(folder, entries[f"{name}.offsets"]) for name in self.names}
 
     @staticmethod
     def open(folder: Path, key: str | None = None, *, verify: bool = False) -> RaggedStore:
@@ -67,10 +68,12 @@ class RaggedStore:
 
         Raises:
             IndexError: an id is not a frame.
+            FileError: a file was truncated since the cache was opened.
         """
         ids = np.asarray(ids, dtype=np.int64).reshape(-1)
         if len(ids) and not (ids.min() >= 0 and ids.max() < self._length):
             raise IndexError(f"frame {ids[(ids < 0) | (ids >= self._length)][0]} of a cache of {self._length} frames")
+        self._files.check()
         offsets = self._offsets[name]
         return gather(self._rows[name], offsets, ids), offsets[ids + 1] - offsets[ids]
 
@@ -113,15 +116,34 @@ def open_or_build(
     label: str,
     total: int | None = None,
 ) -> RaggedStore:
-    """The cache `folder/KEY`, built with `rows()` if it is not there yet.
+    """The cache `folder/KEY`, built with `rows()` if it is not there yet, or damaged.
 
     Raises:
-        FileError: the cache is damaged (remove it) or cannot be written.
+        FileError: the cache cannot be written.
     """
-    place = Path(folder) / key
-    if place.exists():
-        return RaggedStore.open(place, key)
+    place, reporter = Path(folder) / key, reporter or SilentReporter()
+    if (found := opened(place, key, reporter)) is not None:
+        return found
     return build_ragged(rows(), place, key, reporter, label=label, total=total)
+
+
+def opened(place: Path, key: str, reporter: Reporter) -> RaggedStore | None:
+    """A cache that is there and whole; a damaged one is removed, with a warning.
+
+    Raises:
+        FileError: it cannot be removed.
+    """
+    if not place.exists():
+        return None
+    try:
+        return RaggedStore.open(place, key)
+    except FileError as error:
+        reporter.warn(f"{error} (done now)")
+    try:
+        remove_folder(place)
+    except OSError as error:
+        raise FileError(f"{place}: damaged, and cannot be removed: {error.strerror or error}; remove it") from None
+    return None
 
 
 def _begin(out: ArrayWriters, row: Row) -> None:

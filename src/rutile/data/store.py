@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from rutile.core.reporting import Reporter, SilentReporter
-from rutile.data.arrays import MANIFEST, ArrayWriters, gather, new_folder, open_array, read_manifest, verify_array
+from rutile.data.arrays import MANIFEST, ArrayWriters, MappedArrays, gather, new_folder, read_manifest, verify_array
 from rutile.data.frames import Frame, Labelled
 from rutile.data.writer import ARRAYS, KIND, VERSION, StoreWriter, blocks_of
 from rutile.structures.structures import Structures
@@ -50,10 +50,16 @@ class Store:
     sizes: np.ndarray
     """Atoms of each frame, [F] int64."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.folder, self.hash, self._arrays, self._entries = folder, manifest["content_sha256"], arrays, manifest
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder, self.hash, self._entries, self._files = (
+            folder,
+            manifest["content_sha256"],
+            manifest,
+            MappedArrays(),
+        )
+        self._arrays = {name: self._files.open(folder, manifest["arrays"][name]) for name in ARRAYS}
         self.elements = tuple(manifest["elements"])
-        self.sizes = np.diff(arrays["offsets"])
+        self.sizes = np.diff(self._arrays["offsets"])
         self._group_names, self._mode_names = manifest["groups"], manifest["modes"]
 
     @staticmethod
@@ -64,10 +70,7 @@ class Store:
             FileError: no store, of another version, or a file is missing, truncated or altered; says which.
         """
         folder = Path(folder)
-        manifest = read_manifest(folder, KIND, VERSION)
-        entries = manifest["arrays"]
-        arrays = {name: open_array(folder, entries[name]) for name in ARRAYS}
-        store = Store(folder, manifest, arrays)
+        store = Store(folder, read_manifest(folder, KIND, VERSION))
         if verify:
             store.verify()
         return store
@@ -88,11 +91,17 @@ class Store:
         return (self[k] for k in range(len(self)))
 
     def __getitem__(self, k: int) -> Frame:
-        """Frame k as it was put in; labels that were absent are None."""
+        """Frame k as it was put in; labels that were absent are None.
+
+        Raises:
+            IndexError: there is no such frame.
+            FileError: a file was truncated since the store was opened.
+        """
         k = operator.index(k)
         if not -len(self) <= k < len(self):
             raise IndexError(f"frame {k} of a store of {len(self)} frames")
         k %= len(self)
+        self._files.check()
         a, (start, end) = self._arrays, self._arrays["offsets"][k : k + 2].tolist()
         return Frame(
             numbers=a["numbers"][start:end].astype(np.int64),
@@ -113,8 +122,10 @@ class Store:
 
         Raises:
             IndexError: an id is not a frame of the store.
+            FileError: a file was truncated since the store was opened.
         """
         ids = self._checked(ids)
+        self._files.check()
         a = self._arrays
         frames = {name: torch.from_numpy(a[name][ids]) for name in _PER_FRAME}
         atoms = {name: torch.from_numpy(gather(a[name], a["offsets"], ids)) for name in ("positions", "forces")}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from rutile.core.elements import symbol
-from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.files import folder_for_results, remove_unfinished, write_atomically
+from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import EVPerAngstrom
@@ -90,7 +91,8 @@ def run(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    with folder_for_results(settings.out):
+    with folder_for_results(settings.out), alone_in(settings.out, reporter):
+        remove_unfinished(settings.out)
         return _train(settings, reporter)
 
 

@@ -37,7 +37,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ModelFileError: missing, damaged, not a checkpoint, or of another version.
     """
-    tensors, description = read_tensors(path)
+    try:
+        tensors, description = read_tensors(path)
+    except ModelFileError as error:
+        raise ModelFileError(f"{error}, or remove it to train from the start") from None
     if description.get("kind") != KIND:
         raise ModelFileError(f"{path} is no training checkpoint (kind {description.get('kind')!r})")
     if description.get("version") != VERSION:

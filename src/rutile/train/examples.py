@@ -25,7 +25,7 @@ from rutile.core.reporting import Reporter, SilentReporter
 from rutile.data.arrays import gather
 from rutile.data.frames import Labelled
 from rutile.data.kept import LARGE
-from rutile.data.ragged import RaggedStore, open_or_build
+from rutile.data.ragged import open_or_build, opened
 from rutile.data.statistics import References, reference_sums
 from rutile.data.store import Store
 from rutile.graph.graph import Edges, Graph, build_graph
@@ -441,9 +441,9 @@ def _keep(
     label: str,
 ) -> Ragged:
     """Rows in memory; in files when they outgrow the limit (MB) and there is a folder; files from before are reused."""
-    if folder is not None and (folder / key).exists():
+    if folder is not None and (found := opened(folder / key, key, reporter)) is not None:
         reporter.info(f"{label}: read from {folder / key}")
-        return RaggedStore.open(folder / key, key)
+        return found
     kept: list[dict[str, np.ndarray]] = []
     size = 0.0
     source = iter(reporter.track(rows(), label, total))

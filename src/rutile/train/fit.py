@@ -158,8 +158,12 @@ class _Run:
 
     def go(self, stop: Callable[[], str | None]) -> FitResult:
         """Run to the end; see `fit`."""
-        with MetricsLog(self.folder, self.history, self.settings, self.reporter, self._config()) as self.log:
-            reason = self._go(stop)
+        try:
+            with MetricsLog(self.folder, self.history, self.settings, self.reporter, self._config()) as self.log:
+                reason = self._go(stop)
+        except FileError as error:
+            kept = f"; {self.path} is kept: then the same command goes on from there" if self.path.exists() else ""
+            raise FileError(f"{error}{kept}") from None
         self._keep()
         return FitResult(
             reason, self.epoch, self.step, self.seconds, self.best.epoch, self.best.score, list(self.history)
@@ -362,7 +366,17 @@ class _Run:
             _copy(self.parameters, self.average.average)
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint.
+
+        Raises:
+            TrainingError: a weight is not finite; the checkpoint before stays.
+            FileError: it cannot be written; the checkpoint before stays.
+        """
+        if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
+            raise TrainingError(
+                f"weights are not finite after step {self.step}; the state before is kept in {self.path}: lower the "
+                "learning rate, or set clip_norm"
+            )
         average = self.average
         write_checkpoint(
             self.path,

@@ -6,7 +6,6 @@ files -> store -> sides (training, validation, test, replayed) -> reference ener
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from rutile.core.errors import FileError, LabelError, SettingsError
+from rutile.core.files import remove_folder
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.data.checks import require_labels
 from rutile.data.frames import Frame
@@ -118,8 +118,9 @@ def _read(settings: JobSettings, out: Path, reporter: Reporter) -> Store:
         if any(path.resolve() == folder.resolve() for path in paths):
             raise FileError(f"{folder} would be replaced by the store of this run: choose another out=")
         if folder.exists():
-            Store.open(folder)  # refuses to remove what is no store
-            shutil.rmtree(folder)
+            if not is_store(folder):
+                raise FileError(f"{folder} is no store; the store of this run belongs there: choose another out=")
+            remove_folder(folder)
         store = build_store(_frames(paths, settings.read, reporter), folder, reporter)
     check_modes(store)
     _require_labels(store, settings, paths)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
+from rutile.core.errors import FileError
+from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.train.loggers import Logger, Row, make_loggers
 from rutile.train.settings import TrainSettings
@@ -29,6 +32,7 @@ class MetricsLog:
     Raises:
         MissingPackageError: a logger is asked for by its own settings and its package is not installed.
         SettingsError: it cannot begin: no account, no such place.
+        FileError: metrics.csv cannot be written.
     """
 
     def __init__(
@@ -47,11 +51,18 @@ class MetricsLog:
         self.close(failed=error[0] is not None)
 
     def add(self, row: Row) -> None:
-        """Write one row."""
+        """Write one row.
+
+        Raises:
+            FileError: metrics.csv cannot be written.
+        """
         self._rows.append(row)
         if all(key in self._columns for key in row):
-            with self._path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+            try:
+                with self._path.open("a", newline="") as file:
+                    csv.DictWriter(file, self._columns).writerow(row)
+            except OSError as error:
+                raise FileError(f"cannot write {self._path}: {error.strerror or error}; make room there") from None
         else:
             self._rewrite()
         for logger in list(self._loggers):
@@ -74,8 +85,9 @@ class MetricsLog:
     def _rewrite(self) -> None:
         """The whole table, with a column for every key seen."""
         self._columns = list(dict.fromkeys(key for row in self._rows for key in row))
-        with self._path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            if self._columns:
-                writer.writeheader()
-            writer.writerows(self._rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        if self._columns:
+            writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self._path, text.getvalue().encode())
