@@ -27,7 +27,8 @@ def readable(row: Mapping[str, float | int | str]) -> Row:
     """
     if "epochs" not in row:
         return dict(row)
-    out: Row = {"epoch": f"{int(row['epoch']) + 1}/{row['epochs']}"}
+    out: Row = {"member": row["member"]} if "member" in row else {}
+    out["epoch"] = f"{int(row['epoch']) + 1}/{row['epochs']}"
     for name, (heading, factor, digits) in COLUMNS.items():
         if name in row:
             out[heading] = float(f"{float(row[name]) * factor:.{digits}g}")

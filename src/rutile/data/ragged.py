@@ -55,6 +55,9 @@ class RaggedStore:
                 verify_array(folder, entry)
         return RaggedStore(folder, manifest)
 
+    def __reduce__(self) -> tuple[Callable[..., RaggedStore], tuple[Path, str]]:
+        return RaggedStore.open, (self.folder, self.key)  # to another process: opened there, not copied
+
     def __len__(self) -> int:
         """Number of frames."""
         return self._length

@@ -16,7 +16,7 @@ Floats are float64 in eV, Angstrom, eV/Angstrom, eV/Angstrom^3. `docs/store.md` 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,9 @@ class Store:
         """
         for entry in self._entries["arrays"].values():
             verify_array(self.folder, entry)
+
+    def __reduce__(self) -> tuple[Callable[..., Store], tuple[Path]]:
+        return Store.open, (self.folder,)  # to another process: opened there, not copied
 
     def __len__(self) -> int:
         return len(self.sizes)

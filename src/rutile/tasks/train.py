@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rutile.core.elements import symbol
 from rutile.core.files import folder_for_results, remove_unfinished, write_atomically
@@ -41,8 +41,20 @@ class TrainTaskSettings(JobSettings):
     """Go on from the checkpoint in `out`, if there is one; refused if settings or data have changed."""
     members: int = Field(default=1, ge=1)
     """Train a committee of so many potentials that differ in their first weights and the order of the structures."""
+    diversity: Literal["seeds", "bootstrap", "folds"] = "seeds"
+    """In what else the members differ. seeds: nothing; bootstrap: each draws its training structures with replacement;
+    folds: each leaves out another part of them."""
+    workers: int | None = Field(default=None, ge=1)
+    """Members trained at a time, each in a process of its own. Default: as many as there are cores for their threads;
+    1: one after another."""
     report_force_limit: EVPerAngstrom | None = Field(default=None, gt=0)
     """Report errors of frames with all reference forces |F| below this apart from the others."""
+
+    @model_validator(mode="after")
+    def _several_differ(self) -> TrainTaskSettings:
+        if self.diversity != "seeds" and self.members < 2:
+            raise ValueError(f"diversity={self.diversity} is for a committee: say members=4, for example")
+        return self
 
 
 class PartError(Result):
@@ -100,11 +112,15 @@ def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     """The work of `run`, in a folder that exists."""
     from rutile.core.seeds import integer
     from rutile.train.job import prepare
+    from rutile.train.members import division
     from rutile.train.signals import remember_signals
 
     seeds = [settings.seed if m == 0 else integer(settings.seed, "member", m) % 2**31 for m in range(settings.members)]
     began = time.monotonic()
-    job = prepare(settings, seeds, settings.out, reporter)
+    workers, _ = division(settings.members, settings.workers, settings.threads)
+    copies = workers + 1 if workers > 1 else 1  # of what is kept in memory
+    memory = {"cache_memory": settings.cache_memory / copies}
+    job = prepare(settings.model_copy(update=memory), seeds, settings.out, reporter)
     seconds = {"reading, neighbours, descriptors": time.monotonic() - began}
     before: dict[str, Assessment] = {}
     if settings.start_from is not None:
@@ -112,7 +128,7 @@ def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
         before = {n: _assess(settings, job.store, job.potentials, side, n, reporter) for n, side in looked_at.items()}
     with remember_signals() as stop:
         results = _fit_all(settings, job, seeds, reporter, stop)
-        stopped = results[-1].stopped
+        stopped = next((r.stopped for r in results if r.stopped.startswith("SIG")), results[-1].stopped)
         result = _finish(settings, job, results, before, seconds, reporter)
     if stopped.startswith("SIG"):
         reporter.info(f"stopped by {stopped}; run the same command again to go on from {settings.out}")
@@ -127,14 +143,17 @@ def _fit_all(
 ) -> list[FitResult]:
     """Train each member; ends early, with the members so far, when asked to stop."""
     from rutile.train.checkpoint import CHECKPOINT_FILE
-    from rutile.train.fit import fit
+    from rutile.train.members import Member, division, shares, train_members
 
     fields = {name: getattr(settings, name) for name in TrainSettings.model_fields}
     own = settings.model_dump(mode="json", include={"potential", "split", "references", "start_from"})
-    tuned = {"replay", "replay_fraction", "replay_weight", "freeze", "lora_rank", "mode_balance"}
+    tuned = {"replay", "replay_fraction", "replay_weight", "freeze", "lora_rank", "mode_balance", "diversity"}
     own |= settings.model_dump(mode="json", include=tuned, exclude_defaults=True)
-    results: list[FitResult] = []
-    for m, (potential, seed) in enumerate(zip(job.potentials, seeds, strict=True)):
+    if settings.diversity == "folds":
+        own |= {"members": settings.members}
+    train = job.examples["train"]
+    members = []
+    for m, places in enumerate(shares(len(train), len(seeds), settings.diversity, settings.seed)):
         folder = settings.out / f"member-{m + 1}" if len(seeds) > 1 else settings.out
         folder.mkdir(exist_ok=True)
         resume = settings.resume and (folder / CHECKPOINT_FILE).exists()
@@ -142,25 +161,21 @@ def _fit_all(
             reporter.info(f"going on from {folder / CHECKPOINT_FILE}")
         elif m == 0:
             write_atomically(settings.out / SETTINGS_FILE, _yaml(settings).encode())
-        for side in job.examples.values():
-            side.potential = potential
-        train = job.examples["train"]
-        results.append(
-            fit(
-                potential,
-                train,
-                job.examples.get("valid", train),
-                TrainSettings(**(fields | {"seed": seed})),
-                folder,
-                reporter,
-                resume=resume,
+        its_train = train if settings.diversity == "seeds" else train.part(places)
+        members.append(
+            Member(
+                number=m + 1,
+                potential=job.potentials[m],
+                train=its_train,
+                valid=job.examples.get("valid", its_train),
+                settings=TrainSettings(**(fields | {"seed": seeds[m]})),
+                folder=folder,
                 identity=own | {"data": job.store.hash},
-                stop=stop,
+                resume=resume,
             )
         )
-        if results[-1].stopped.startswith("SIG"):
-            break
-    return results
+    workers, threads = division(len(seeds), settings.workers, settings.threads)
+    return train_members(members, reporter, stop, workers=workers, threads=threads)
 
 
 def _finish(

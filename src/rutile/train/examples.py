@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -91,6 +92,14 @@ class _Labels:
         """Where structure i came from."""
         return self.store.source(int(self.ids[i])) or f"frame {int(self.ids[i])}"
 
+    def part(self, places: np.ndarray) -> Self:
+        """Some of these structures, a place given twice counted twice, with the same caches and weights."""
+        out = copy(self)
+        _Labels.__init__(out, self.store, self.ids[places], self.dtype, self._references)
+        out.weights = self.weights[torch.from_numpy(places)]
+        out.__dict__.pop("costs", None)
+        return out
+
     def _read(self, ids: np.ndarray) -> Labelled:
         """Labels of some structures from the store; energies without the references of their atoms."""
         batch = self.store.batch(self.ids[ids])
@@ -151,6 +160,12 @@ class GraphExamples(_Labels):
         self.potential = potential
         self.edges = cache_edges(store, potential.cutoff) if edges is None else edges
         self._mode = torch.from_numpy(modes_of(store, potential)[self.ids])
+
+    def part(self, places: np.ndarray) -> Self:
+        """Some of these structures."""
+        out = super().part(places)
+        out._mode = self._mode[torch.from_numpy(places)]
+        return out
 
     @cached_property
     def costs(self) -> np.ndarray:

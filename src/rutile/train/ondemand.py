@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +34,20 @@ class OnDemand:
     Args:
         compute: makes the rows of all arrays for some frames.
         count: gives the rows of every frame of the store, [frames]; called when sizes are asked for.
+        again: function and arguments that make the same in another process.
     """
 
-    def __init__(self, compute: Callable[[np.ndarray], Rows], count: Callable[[], np.ndarray]) -> None:
-        self._compute, self._count = compute, count
+    def __init__(
+        self,
+        compute: Callable[[np.ndarray], Rows],
+        count: Callable[[], np.ndarray],
+        again: tuple[Callable[..., OnDemand], tuple[Any, ...]],
+    ) -> None:
+        self._compute, self._count, self._again = compute, count, again
         self._last = threading.local()  # asked from the thread that prepares batches and from the one that validates
+
+    def __reduce__(self) -> tuple[Callable[..., OnDemand], tuple[Any, ...]]:
+        return self._again
 
     def sizes(self, name: str) -> np.ndarray:
         """Neighbour pairs of each frame, [frames] int64."""
@@ -63,7 +73,8 @@ def edges_on_demand(store: Store, cutoff: float, reporter: Reporter | None = Non
         sizes = np.bincount(system, minlength=len(ids))
         return {"ij": (ij.astype(np.int32), sizes), "shift": (edges.shift.numpy().astype(np.int32), sizes)}
 
-    return OnDemand(compute, _counter(store, cutoff, reporter or SilentReporter()))
+    count = _counter(store, cutoff, reporter or SilentReporter())
+    return OnDemand(compute, count, (edges_on_demand, (store, cutoff)))
 
 
 def descriptors_on_demand(
@@ -86,7 +97,8 @@ def descriptors_on_demand(
             "d_strain": (one.d_strain.to(dtype).numpy(), n_atoms),
         }
 
-    return OnDemand(compute, _counter(store, potential.cutoff, reporter or SilentReporter()))
+    count = _counter(store, potential.cutoff, reporter or SilentReporter())
+    return OnDemand(compute, count, (descriptors_on_demand, (store, potential, dtype)))
 
 
 def _starts(store: Store, ids: np.ndarray) -> np.ndarray:
