@@ -290,7 +290,7 @@ class ReweightSettings(Settings):
     """
 
     gamma: float = Field(default=0.0, ge=0)
-    """Power. 0: all structures count alike; 0.5 is usually best; above 1 a few structures may rule the training."""
+    """Power. 0: all structures count alike; 0.5: hard ones count somewhat more; above 1 a few may rule the training."""
     clip: tuple[float, float] | None = (0.05, 20.0)
     """Smallest and largest weight (dimensionless); null: none."""
     normalise: bool = False
