@@ -50,7 +50,8 @@ FINDING = (
     "no power is ahead of plain training, neither early nor late, in either way of training; γ = 0.5 needs 1.3 to 2 "
     "times as many epochs and does not reach the two lowest targets in 300. Plain training descends on the very loss "
     "that is measured, the others on another one; how the published trainings were run, and whether their loss was "
-    "weighted, is not known. Reweighting is off by default in `rutile train`. In `rutile retrain` γ = 0.5 moves weight to the new structures, which are few and hard."
+    "weighted, is not known. Reweighting is off by default in `rutile train`. "
+    "In `rutile retrain` γ = 0.5 moves weight to the new structures, which are few and hard."
 )
 """Of both tables, as measured with 200 frames, 300 epochs and three seeds."""
 DOCS = Path(__file__).resolve().parent.parent / "docs"
