@@ -32,7 +32,7 @@ def words(data: Path, out: Path) -> list[str]:
     """The command: a small training with caches in files that writes a checkpoint after each step."""
     return [
         "train", str(data), f"out={out}", "potential.hidden=[3]", "potential.auto.cutoff=4", "epochs=5", "batch_size=4",
-        "split.valid=0.25", "ema=0.9", "tensorboard=false", "checkpoint_seconds=0", "cache_memory=0.01",
+        "split.valid=0.25", "ema=0.9", "keep=last", "tensorboard=false", "checkpoint_seconds=0", "cache_memory=0.01",
     ]  # fmt: skip
 
 
@@ -40,7 +40,10 @@ def at_each_touch(out: Path, told) -> None:
     """Call `told` whenever this process is about to change something in the folder of the run."""
 
     def hook(event, arguments):
-        if event in EVENTS and any(str(out) in str(a) for a in arguments) and arguments[1:2] != ("r",):
+        if event not in EVENTS or arguments[1:2] == ("r",):
+            return
+        in_open_folder = event in ("os.remove", "os.rmdir") and arguments[1] != -1  # shutil.rmtree at work
+        if in_open_folder or any(str(out) in str(a) for a in arguments):
             told()
 
     sys.addaudithook(hook)

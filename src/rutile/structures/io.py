@@ -201,7 +201,8 @@ def entries(
     except FileError as error:
         raise type(error)(f"{path}: frame {number}: {error}") from None
     except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from None
+        at = f"frame {number}: " if number else ""
+        raise FileError(f"{path}: {at}cannot be read: {error.strerror or error}") from None
 
 
 def iterate(path: Path | str, format: str | None = None) -> Iterator[Atoms]:
