@@ -8,7 +8,8 @@ Both directions are stored. Edges are sorted by centre i.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -58,6 +59,8 @@ class Graph:
     """Cell vectors as rows (Angstrom), [S, 3, 3]."""
     pbc: Tensor
     """Periodic directions, [S, 3] bool."""
+    plan: Mapping[str, Tensor] = field(default_factory=dict)
+    """Who goes where, counted before by the potential (`plan`), so that sizes are known; empty: it counts itself."""
 
     @property
     def n_atoms(self) -> int:
@@ -95,7 +98,7 @@ def build_graph(structures: Structures, edges: Edges, mode: Tensor | None = None
 def within(graph: Graph, cutoff: float) -> Graph:
     """The graph with only the edges shorter than a cutoff (Angstrom)."""
     near = (graph.vectors.detach().square().sum(1) < cutoff**2).nonzero().squeeze(1)
-    return dataclasses.replace(graph, i=graph.i[near], j=graph.j[near], vectors=graph.vectors[near])
+    return dataclasses.replace(graph, i=graph.i[near], j=graph.j[near], vectors=graph.vectors[near], plan={})
 
 
 def join_edges(parts: list[Edges], sizes: list[int]) -> Edges:

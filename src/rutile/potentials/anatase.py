@@ -41,7 +41,7 @@ from rutile.potentials.parts.dense import SILU_GAIN, Dense
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.heads import HeadsDense
 from rutile.potentials.parts.network import NetworkPotential
-from rutile.potentials.parts.padded import pad_edges
+from rutile.potentials.parts.padded import pad_edges, plan_places
 from rutile.potentials.settings import AnataseSettings
 
 SIZE = (1, 3, 5)
@@ -125,6 +125,13 @@ class Anatase(NetworkPotential):
         fading = fade(graph.vectors.square().sum(1).sqrt(), self.cutoff)
         charges = self.charge(features, graph, fading / self.spread[-1])
         return out + far_coulomb(charges, graph, self.cutoff, fading) / self.energy_scale
+
+    def plan_edges(self, graph: Graph) -> dict[str, Tensor]:
+        """Rows of neighbours for each cutoff."""
+        if self.charge is not None:
+            raise NotImplementedError("the energy of charges cannot be compiled")
+        parts = [plan_places(graph, r_c) for r_c in self.distinct]
+        return {name: part for plan in parts for name, part in plan.items()}
 
     def charges(self, graph: Graph) -> Tensor:
         """Charge of each atom (e), [N]; they sum to 0 in each system, and all are 0 without `electrostatics`.
@@ -231,7 +238,7 @@ class Messages(nn.Module):
 
     def forward(self, s: Tensor, e: Tensor | None, edges: Sequence[Tensor], j: Tensor) -> Tensor:
         """[9, N, C] from scalars [N, .], vectors and tensors [8, N, C] or None, edges and neighbours."""
-        n = len(s)
+        n = s.shape[0]
         shown = [self.scalars(s)]
         if self.tensors is not None and e is not None:
             shown.append(self.tensors(e).transpose(0, 1).reshape(n, -1))
@@ -241,7 +248,7 @@ class Messages(nn.Module):
             if k == 0 and len(shown) > 1:
                 g = self.constants @ g
             for name, piece in zip(names, g.split([SIZE[int(name[2])] for name in names]), strict=True):
-                pieces[int(name[2])].append(piece.view(len(piece), n, -1))
+                pieces[int(name[2])].append(piece.view(piece.shape[0], n, -1))
         mixed = [
             mix(torch.cat(of_rank, 2).view(SIZE[rank] * n, -1))
             for rank, (mix, of_rank) in enumerate(zip(self.mix, pieces, strict=True))
@@ -281,7 +288,7 @@ class Products(nn.Module):
         """A [9, N, C] -> B [9, N, C], D [N, C]."""
         _, n, c = a.shape
         pairs = a.index_select(0, self.first) * a.index_select(0, self.second)
-        scalars, vectors, tensors = (self.constants @ pairs.view(len(pairs), -1)).split((3, 6, 15))
+        scalars, vectors, tensors = (self.constants @ pairs.view(pairs.shape[0], -1)).split((3, 6, 15))
         parts = ((scalars, 1, slice(0, 3)), (vectors, 3, slice(3, 5)), (tensors, 5, slice(5, 8)))
         b = torch.cat([(z.view(-1, m, n, c) * self.square[k, None, None]).sum(0) for z, m, k in parts])
         dots = (self.dot @ (a * b).view(9, -1)).view(3, n, c)

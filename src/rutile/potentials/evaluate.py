@@ -36,6 +36,7 @@ def evaluate(
     edges: Edges | None = None,
     mode: Tensor | None = None,
     training: bool = False,
+    compiled: Callable[[Graph], tuple[Tensor, Tensor] | None] | None = None,
 ) -> Prediction:
     """Energy, forces and stress of a batch.
 
@@ -46,12 +47,17 @@ def evaluate(
         mode: number of each system's calc mode among those of the potential, [S] int64 (default: the first).
         training: keep the graph, so that a loss of forces and stress can be differentiated. Without it a large batch
             is worked on in parts, see `evaluate_members`.
+        compiled: for training, the energies and slopes of the same potential as one graph (`compiled`); where it gives
+            None, and by default, they are computed operation by operation.
     """
     if not training:
         return evaluate_members([potential], structures, edges=edges, mode=mode)[0]
     edges = find_edges(structures, potential.cutoff) if edges is None else edges
     with torch.enable_grad():
-        graph = _with_open_geometry(build_graph(structures, edges, mode))
+        graph = build_graph(structures, edges, mode)
+        if compiled is not None and (found := compiled(graph)) is not None:
+            return _prediction(structures, found[0], *sum_edges(found[1], graph))
+        graph = _with_open_geometry(graph)
         atom_energy = potential(graph)
         d_positions, d_strain = _derivatives(atom_energy, graph, training=True)
     return _prediction(structures, atom_energy, d_positions, d_strain)
@@ -301,13 +307,7 @@ def _derivatives(atom_energy: Tensor, graph: Graph, training: bool, keep: bool =
     """dE/dR [N, 3] and dE/dstrain [S, 3, 3] through the edges, and through positions and cells if they were used."""
     if not atom_energy.requires_grad:
         return torch.zeros_like(graph.positions), torch.zeros_like(graph.cell)
-    push, d_positions, d_cell = torch.autograd.grad(
-        atom_energy.sum(),
-        [graph.vectors, graph.positions, graph.cell],
-        create_graph=training,
-        retain_graph=training or keep,
-        allow_unused=True,
-    )
+    push, d_positions, d_cell = slopes(atom_energy, graph, training=training, keep=keep)
     with torch.set_grad_enabled(training):
         push = torch.zeros_like(graph.vectors) if push is None else push
         force, strain = sum_edges(push, graph)
@@ -320,6 +320,20 @@ def _derivatives(atom_energy: Tensor, graph: Graph, training: bool, keep: bool =
             product = graph.cell.mT @ d_cell
             strain = strain + 0.5 * (product + product.mT)
     return force, strain
+
+
+def slopes(
+    atom_energy: Tensor, graph: Graph, *, training: bool, keep: bool = False
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """dE/dr_e [E, 3], and the derivatives with respect to positions and cells themselves; None: not used."""
+    push, d_positions, d_cell = torch.autograd.grad(
+        atom_energy.sum(),
+        [graph.vectors, graph.positions, graph.cell],
+        create_graph=training,
+        retain_graph=training or keep,
+        allow_unused=True,
+    )
+    return push, d_positions, d_cell
 
 
 def _slope(atom_energy: Tensor, descriptors: Tensor, training: bool) -> Tensor:

@@ -34,7 +34,7 @@ from rutile.potentials.parts.cutoff import cutoff
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.network import NetworkPotential
-from rutile.potentials.parts.pairs import Pairs, mean_neighbors, pairs_of, sum_directions, sum_neighbors
+from rutile.potentials.parts.pairs import Pairs, mean_neighbors, pairs_of, plan_pairs, sum_directions, sum_neighbors
 from rutile.potentials.parts.radial import bessel
 from rutile.potentials.settings import PaiNNSettings
 
@@ -81,11 +81,15 @@ class PaiNN(NetworkPotential):
         scale = (cutoff(self.cutoff_function, r, self.cutoff) * self.mean_neighbors.rsqrt()).unsqueeze(1)
         basis = torch.cat([bessel(r, self.cutoff, self.radial), torch.ones_like(scale)], 1) * scale
         s = self.embedding(graph, position)
-        v = s.new_zeros(len(s), 3, s.shape[1])
+        v = s.new_zeros(s.shape[0], 3, s.shape[1])
         for message, update in zip(self.messages, self.updates, strict=True):
             s, v = update(*message(s, v, pairs, unit, basis))
         out: Tensor = self.head(s).squeeze(1)
         return out
+
+    def plan_edges(self, graph: Graph) -> dict[str, Tensor]:
+        """Every pair of neighbours once."""
+        return plan_pairs(graph)
 
     def learn_statistics(self, graphs: Iterable[Graph]) -> None:
         """n, how many neighbours an atom has."""

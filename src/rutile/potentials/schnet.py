@@ -29,7 +29,7 @@ from rutile.potentials.parts.cutoff import cutoff
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.network import NetworkPotential
-from rutile.potentials.parts.pairs import Pairs, mean_neighbors, pairs_of, sum_neighbors
+from rutile.potentials.parts.pairs import Pairs, mean_neighbors, pairs_of, plan_pairs, sum_neighbors
 from rutile.potentials.parts.radial import even_centers, gaussians
 from rutile.potentials.settings import SchNetSettings
 
@@ -82,6 +82,10 @@ class SchNet(NetworkPotential):
             x = x + block(x, pairs, basis, scale.unsqueeze(1))
         out: Tensor = self.head(x).squeeze(1)
         return out
+
+    def plan_edges(self, graph: Graph) -> dict[str, Tensor]:
+        """Every pair of neighbours once."""
+        return plan_pairs(graph)
 
     def learn_statistics(self, graphs: Iterable[Graph]) -> None:
         """n, how many neighbours an atom has."""

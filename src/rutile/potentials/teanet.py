@@ -34,6 +34,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -84,18 +85,24 @@ class Bonds:
         )
 
 
+def plan_bonds(graph: Graph, cutoffs: Iterable[float]) -> dict[str, Tensor]:
+    """Edges of each shell between the cutoffs, each bond once."""
+    length = graph.vectors.detach().square().sum(1).sqrt()
+    once = graph.i <= graph.j
+    inner, shells = 0.0, {}
+    for radius in sorted(set(cutoffs)):
+        shells[f"shell {radius}"] = (once & (length >= inner) & (length < radius)).nonzero().squeeze(1)
+        inner = radius
+    return shells
+
+
 def find_bonds(graph: Graph, cutoffs: Iterable[float]) -> Bonds:
     """Each bond once, in shells between the cutoffs."""
+    cutoffs = sorted(set(cutoffs))
+    plan = graph.plan or plan_bonds(graph, cutoffs)
+    shells = [plan[f"shell {radius}"] for radius in cutoffs]
     squared = graph.vectors.square().sum(1)
-    length = squared.detach().sqrt()
-    once = graph.i <= graph.j
-    inner, shells, count, total = 0.0, [], {}, 0
-    for outer_radius in sorted(set(cutoffs)):
-        shell = (once & (length >= inner) & (length < outer_radius)).nonzero().squeeze(1)
-        shells.append(shell)
-        total += len(shell)
-        count[outer_radius] = total
-        inner = outer_radius
+    count = dict(zip(cutoffs, accumulate(shell.shape[0] for shell in shells), strict=True))
     chosen = torch.cat(shells)
     i, j = graph.i[chosen], graph.j[chosen]
     r = squared[chosen].clamp_min(1e-6).sqrt()  # atoms on one another: no direction, and no infinite gradient
@@ -170,7 +177,7 @@ class Layer(nn.Module):
         w = cutoff("exp", bonds.r, self.radius).unsqueeze(1)
         s, v, t = (normalise_rank(x, rank) for rank, x in enumerate((state.s, state.v, state.t)))
         b, c = self._bonds(s, v, t, state, bonds, radial, w)
-        m = self._messages(normalise_rank(b, 0), normalise_rank(c, 1), bonds, w * scale, len(s))
+        m = self._messages(normalise_rank(b, 0), normalise_rank(c, 1), bonds, w * scale, s.shape[0])
         m_s, m_v, m_t = (normalise_rank(f(x), rank) for rank, (f, x) in enumerate(zip(self.to_atoms, m, strict=True)))
         x = [s, m_s, dot(v, v), dot(t, t), dot(m_v, m_v), dot(m_t, m_t), dot(v, m_v), dot(t, m_t)]
         q_s, q_v, q_t = self.update(torch.cat(x, 1)).chunk(3, 1)
@@ -271,6 +278,10 @@ class TeaNet(NetworkPotential):
         there = torch.cat([own, own.new_zeros(1)]).index_add(0, bonds.back, half)[: graph.n_atoms]
         return there.index_add(0, bonds.i, half)
 
+    def plan_edges(self, graph: Graph) -> dict[str, Tensor]:
+        """The bonds in their shells."""
+        return plan_bonds(graph, self.cutoffs)
+
     def charges(self, graph: Graph) -> Tensor:
         """Charge of each atom (e), [N]; they sum to 0 in each system.
 
@@ -307,7 +318,7 @@ class TeaNet(NetworkPotential):
         state = State(s, s.new_zeros(n, 3, c), s.new_zeros(n, 5, c), start[:0], start.new_zeros(0, 3, k))
         scales = self.neighbors.to(s.dtype).rsqrt()
         for radius, scale, layer in zip(self.cutoffs, scales, self.layers, strict=True):
-            known, m = len(state.b), bonds.count[radius]
+            known, m = state.b.shape[0], bonds.count[radius]
             state.b = torch.cat([state.b, start[known:m]])
             state.c = torch.cat([state.c, state.c.new_zeros(m - known, 3, k)])
             state = layer(state, bonds.first(m), radial[:m], scale)

@@ -39,6 +39,8 @@ from rutile.train.ondemand import descriptors_on_demand, edges_on_demand, portio
 
 Predict = Callable[[bool], Prediction]
 """(training) -> prediction of one batch."""
+Compiled = Callable[[Graph], tuple[Tensor, Tensor] | None]
+"""Energies and slopes as one graph; see `potentials.compiled`."""
 BYTES_PER_ATOM, TABLE_BYTES = 64, 64e6
 """Labels that need less than this are kept in memory, ready to be put together; others are read when needed."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -158,6 +160,8 @@ class GraphExamples(_Labels):
     ) -> None:
         super().__init__(store, ids, dtype, references or {})
         self.potential = potential
+        self.compiled: Compiled | None = None
+        """Of the potential, for training; None: operation by operation."""
         self.edges = cache_edges(store, potential.cutoff) if edges is None else edges
         self._mode = torch.from_numpy(modes_of(store, potential)[self.ids])
 
@@ -185,7 +189,9 @@ class GraphExamples(_Labels):
         mode = self._mode[torch.from_numpy(ids)]
 
         def predict(training: bool) -> Prediction:
-            return evaluate(self.potential, structures, edges=edges, mode=mode, training=training)
+            return evaluate(
+                self.potential, structures, edges=edges, mode=mode, training=training, compiled=self.compiled
+            )
 
         return labelled, predict
 

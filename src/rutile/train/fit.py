@@ -24,6 +24,7 @@ from rutile.core.seeds import integer
 from rutile.data.batches import BatchSampler, alike
 from rutile.potentials.parts.heads import one_head_each
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
+from rutile.train.compiled import compiled_training
 from rutile.train.early import Best
 from rutile.train.examples import DTYPES, Examples
 from rutile.train.loader import AHEAD, Loader
@@ -42,7 +43,7 @@ TIMINGS = frozenset(
     {"train_seconds", "valid_seconds", "seconds", "structures_per_second", "atoms_per_second", "loader_wait"}
 )
 """Columns of metrics.csv that differ from run to run; all others are equal where settings and data are."""
-YOUNGER = frozenset({"reweight"})
+YOUNGER = frozenset({"reweight", "compile"})
 """Settings that checkpoints of earlier versions do not know; at their defaults they change nothing."""
 CHUNK = 64
 """Structures that full-batch optimizers look at together; changes memory, not results."""
@@ -114,7 +115,8 @@ def fit(
         run.restore()
     elif run.path.exists():
         raise FileError(f"{run.path} exists: resume that run, or choose another output folder")
-    return run.go(stop or (lambda: None))
+    with compiled_training(potential, train, settings, reporter):
+        return run.go(stop or (lambda: None))
 
 
 class _Run:

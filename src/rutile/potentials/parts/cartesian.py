@@ -162,7 +162,7 @@ def stacked_directions(unit: Tensor, constants: Tensor) -> Tensor:
         [E, 9].
     """
     q = torch.nn.functional.pad(unit, (1, 0), value=1.0)
-    return (q.unsqueeze(2) * q.unsqueeze(1)).view(len(q), 16) @ constants
+    return (q.unsqueeze(2) * q.unsqueeze(1)).view(q.shape[0], 16) @ constants
 
 
 def squared_norm(x: Tensor, rank: int) -> Tensor:

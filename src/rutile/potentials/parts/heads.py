@@ -44,7 +44,7 @@ class HeadsDense(Dense):
         n_in, heads = self.weight.shape
         if heads == 1:
             return super().forward(x).mT
-        parts = x.view(len(x), heads, n_in).transpose(0, 1)
+        parts = x.view(x.shape[0], heads, n_in).transpose(0, 1)
         y = (parts @ (self.weight * self.factor).mT.unsqueeze(2)).squeeze(2)
         return y if self.bias is None else y + self.bias.unsqueeze(1)
 
@@ -81,23 +81,25 @@ def heads_of(potential: Any) -> list[Any]:
     return [Head(potential, k) for k in range(n)] if n > 1 else [potential]
 
 
-def answer(energies: Tensor, graph: Graph, lesson: int | None) -> Tensor:
+def draw(n_heads: int, graph: Graph, lesson: int) -> Tensor:
+    """One head for each system, the same ones for the same seed `lesson`, said for each atom, [N] int64."""
+    drawn = torch.randint(n_heads, (graph.n_systems,), generator=torch.Generator().manual_seed(lesson))
+    return drawn.to(graph.system.device)[graph.system]
+
+
+def answer(energies: Tensor, drawn: Tensor | None) -> Tensor:
     """The energy of a potential with heads.
 
     Args:
         energies: of all heads, [H, N].
-        graph: the batch.
-        lesson: None: the mean of the heads. Else a seed: one head answers for each system.
+        drawn: None: the mean of the heads answers. Else the head that answers for each atom, [N].
 
     Returns:
         [N].
     """
     if len(energies) == 1:
         return energies[0]
-    if lesson is None:
-        return energies.mean(0)
-    drawn = torch.randint(len(energies), (graph.n_systems,), generator=torch.Generator().manual_seed(lesson))
-    return energies.gather(0, drawn.to(graph.system.device)[graph.system].unsqueeze(0))[0]
+    return energies.mean(0) if drawn is None else energies.gather(0, drawn.unsqueeze(0))[0]
 
 
 @contextmanager

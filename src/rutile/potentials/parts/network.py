@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rutile.core.settings import Settings
 from rutile.graph.graph import Graph
-from rutile.potentials.parts.heads import answer
+from rutile.potentials.parts.heads import answer, draw
 from rutile.potentials.parts.reference import ElementIndex, ReferenceEnergies, one_mode
 from rutile.potentials.parts.repulsion import CoreRepulsion
 from rutile.potentials.settings.network import NetworkSettings
@@ -111,7 +111,8 @@ class NetworkPotential(TrainablePotential, ABC):
         Raises:
             ElementError: an element that the potential does not know.
         """
-        return self._complete(answer(self._changes(graph), graph, self.lesson), graph)
+        drawn = graph.plan["head"] if "head" in graph.plan else self._drawn(graph)
+        return self._complete(answer(self._changes(graph), drawn), graph)
 
     def head_energies(self, graph: Graph) -> Tensor:
         """Energy of each atom (eV) as each head says it, [H, N] float64.
@@ -121,26 +122,55 @@ class NetworkPotential(TrainablePotential, ABC):
         """
         return self._complete(self._changes(graph), graph)
 
+    def plan(self, graph: Graph) -> dict[str, Tensor]:
+        """Who goes where in a batch: what depends on data and is the same for all weights, [..] int64 each.
+
+        In a graph that has it (`graph.plan`) no operation's shape depends on the values of a tensor, so that the energy
+        can be compiled. Sizes are those of the tensors.
+
+        Raises:
+            ElementError: an element that the potential does not know.
+        """
+        drawn = self._drawn(graph)
+        return self._plan_kinds(graph) | self.plan_edges(graph) | ({} if drawn is None else {"head": drawn})
+
+    def plan_edges(self, graph: Graph) -> dict[str, Tensor]:
+        """The part of the plan that `outputs` needs."""
+        raise NotImplementedError(f"{self.name} cannot be compiled")
+
+    def _plan_kinds(self, graph: Graph) -> dict[str, Tensor]:
+        """Places of the elements [N], kinds of atoms (element and mode) that occur [K], and the kind of each [N]."""
+        position = self.position(graph.numbers)
+        kinds, kind = torch.unique(position * len(self.modes) + graph.mode[graph.system], return_inverse=True)
+        return {"position": position, "kinds": kinds, "kind": kind}
+
+    def _drawn(self, graph: Graph) -> Tensor | None:
+        """The head that answers for each atom, [N]; None: all do."""
+        if self.n_heads == 1 or self.lesson is None:
+            return None
+        return draw(self.n_heads, graph, self.lesson)
+
     def _complete(self, changes: Tensor, graph: Graph) -> Tensor:
         """What the network says with the reference energies and the core repulsion (eV), [N] or [H, N]."""
-        energy: Tensor = changes + self.reference(self.position(graph.numbers), graph.mode[graph.system])
+        position = graph.plan["position"] if graph.plan else self.position(graph.numbers)
+        energy: Tensor = changes + self.reference(position, graph.mode[graph.system])
         return energy if self.core is None else energy + self.core(graph, self.cutoff)
 
     def _changes(self, graph: Graph) -> Tensor:
         """What the network says about each atom, less what it says about the isolated atom (eV), [H, N]."""
-        position = self.position(graph.numbers)
-        mode = graph.mode[graph.system]
-        kinds, kind = torch.unique(position * len(self.modes) + mode, return_inverse=True)
+        plan = graph.plan or self._plan_kinds(graph)
+        position, kinds, kind = plan["position"], plan["kinds"], plan["kind"]
+        n_kinds = kinds.shape[0]
         alone = kinds // len(self.modes)
         extended = dataclasses.replace(
             graph,
             numbers=torch.cat([graph.numbers, graph.numbers.new_tensor(self.elements)[alone]]),
-            system=torch.cat([graph.system, graph.n_systems + torch.arange(len(kinds), device=kinds.device)]),
-            n_systems=graph.n_systems + len(kinds),
+            system=torch.cat([graph.system, graph.n_systems + torch.arange(n_kinds, device=kinds.device)]),
+            n_systems=graph.n_systems + n_kinds,
             mode=torch.cat([graph.mode, kinds % len(self.modes)]),
-            positions=torch.cat([graph.positions, graph.positions.new_zeros(len(kinds), 3)]),
-            cell=torch.cat([graph.cell, graph.cell.new_zeros(len(kinds), 3, 3)]),
-            pbc=torch.cat([graph.pbc, graph.pbc.new_zeros(len(kinds), 3)]),
+            positions=torch.cat([graph.positions, graph.positions.new_zeros(n_kinds, 3)]),
+            cell=torch.cat([graph.cell, graph.cell.new_zeros(n_kinds, 3, 3)]),
+            pbc=torch.cat([graph.pbc, graph.pbc.new_zeros(n_kinds, 3)]),
         )
         out = self.outputs(extended, torch.cat([position, alone]))
         n = graph.n_atoms

@@ -33,12 +33,18 @@ class Pairs:
     """How many pairs, the first ones, stand for both directions; the others stand for i -> j alone."""
 
 
+def plan_pairs(graph: Graph) -> dict[str, Tensor]:
+    """Edges that stand for both directions, and those of an atom and its own image."""
+    own, mutual = graph.i == graph.j, graph.i < graph.j
+    return {"own": own.nonzero().squeeze(1), "mutual": mutual.nonzero().squeeze(1)}
+
+
 def pairs_of(graph: Graph) -> Pairs:
     """Every pair of neighbours once."""
-    own = (graph.i == graph.j).nonzero().squeeze(1)
-    chosen = (graph.i < graph.j).nonzero().squeeze(1)
-    n_mutual = len(chosen)
-    if len(own):
+    plan = graph.plan or plan_pairs(graph)
+    own, chosen = plan["own"], plan["mutual"]
+    n_mutual = chosen.shape[0]
+    if own.shape[0]:
         chosen = torch.cat([chosen, own])
     i, j, vectors = (x.index_select(0, chosen) for x in (graph.i, graph.j, graph.vectors))
     return Pairs(i, j, vectors, n_mutual)
@@ -92,5 +98,5 @@ def sum_directions(pairs: Pairs, x: Tensor, weight: Tensor, unit: Tensor) -> Ten
     u = unit.unsqueeze(2)
     there = (x.index_select(0, pairs.j) * weight).unsqueeze(1) * u
     back = (x.index_select(0, pairs.i[:n]) * weight[:n]).unsqueeze(1) * u[:n]
-    total = x.new_zeros(len(x), 3, x.shape[1]).index_add(0, pairs.i, there)
+    total = x.new_zeros(x.shape[0], 3, x.shape[1]).index_add(0, pairs.i, there)
     return total.index_add(0, pairs.j[:n], back, alpha=-1)
