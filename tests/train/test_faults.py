@@ -275,6 +275,9 @@ def test_a_data_file_cut_off_in_the_middle_of_a_frame(data, tmp_path):
     path.write_text("".join(data.read_text().splitlines(keepends=True)[: 7 * 5 + 3]))
     with pytest.raises(FileError, match=r"cut\.extxyz: frame 7: "):
         run(job(path, tmp_path / "run"), SilentReporter())
+    reporter = SilentReporter()
+    run(job(path, tmp_path / "run", read={"on_bad": "skip"}), reporter)
+    assert any("1 of 8 frames were skipped" in text for text in reporter.warnings)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -292,6 +295,10 @@ def test_labels_that_are_not_finite_are_named_before_anything_is_trained(data, t
     with pytest.raises(LabelError, match=rf"bad\.extxyz: frame 7: .*{label} is not finite"):
         run(job(path, tmp_path / "run"), SilentReporter())
     assert not (tmp_path / "run").exists()
+    if (label, value) == ("force", "nan"):
+        reporter = SilentReporter()
+        run(job(path, tmp_path / "run", read={"on_bad": "skip"}), reporter)
+        assert any("1 of 12 frames were skipped" in text for text in reporter.warnings)
 
 
 def test_after_nan_in_the_loss_the_best_model_so_far_can_be_had(store, tmp_path):
@@ -337,6 +344,22 @@ def test_a_second_training_in_the_folder_is_refused_and_reading_is_not(data, tmp
         assert main(["compare", str(out), f"out={tmp_path / 'compared'}"]) == 0
     assert contents(out) == before
     assert run(job(data, out, epochs=4), SilentReporter()).epochs == 4
+
+
+@pytest.mark.slow
+def test_a_member_whose_folder_is_still_in_use_is_told_and_goes_on_later(data, tmp_path):
+    """As after SIGKILL of the process that started it, until its step has ended."""
+    out = tmp_path / "run"
+    (out / "member-1").mkdir(parents=True)
+    how = job(data, out, members=2, workers=2, threads=1, epochs=1)
+    with (
+        alone_in(out / "member-1", SilentReporter()),
+        pytest.raises(FileError, match=rf"member-1: process {os.getpid()} on .* is at work here"),
+    ):
+        run(how, SilentReporter())
+    assert (out / "member-2" / CHECKPOINT_FILE).exists()
+    assert run(how, SilentReporter()).epochs == 1
+    assert not list(out.rglob(".*"))
 
 
 def test_a_damaged_checkpoint_says_what_to_do(data, tmp_path):

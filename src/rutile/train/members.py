@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from rutile.core.errors import RutileError, SettingsError, TrainingError
+from rutile.core.lock import alone_in
 from rutile.core.machine import cores
 from rutile.core.reporting import Reporter
 from rutile.core.seeds import stream
@@ -345,7 +346,8 @@ def _work(content: bytes, to: connection.Connection, threads: int) -> None:
         telling = _Telling(to, log)
         answer: Any
         try:
-            result = _fit(member, telling, lambda: stop() or telling.asked())
+            with alone_in(member.folder, telling):  # a member whose parent was killed ends after its step
+                result = _fit(member, telling, lambda: stop() or telling.asked())
             answer = (result, member.potential.state_dict())
         except RutileError as error:
             answer = error
