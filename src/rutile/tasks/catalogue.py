@@ -9,6 +9,7 @@ from rutile.tasks.task import Task
 TASKS: dict[str, str] = {
     "train": "rutile.tasks.train:TASK",
     "compare": "rutile.tasks.compare:TASK",
+    "compare-optimizers": "rutile.tasks.compare_optimizers:TASK",
     "retrain": "rutile.tasks.retrain:TASK",
     "evaluate": "rutile.tasks.evaluate:TASK",
     "calibrate": "rutile.tasks.calibrate:TASK",

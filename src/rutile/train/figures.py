@@ -62,6 +62,22 @@ def learning_curve(title: str, unit: str, curves: Sequence[Curve], x_label: str 
         return _svg(figure)
 
 
+def against_rate(title: str, unit: str, curves: Sequence[Curve]) -> str:
+    """Curves against the learning rate, both axes logarithmic; the lowest point of each is marked."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        axes.set(xlabel="learning rate", ylabel=unit, xscale="log", yscale="log")
+        for k, curve in enumerate(curves):
+            x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
+            keep = np.isfinite(y) & (y > 0)
+            if keep.any():
+                at = [int(y[keep].argmin())]
+                axes.plot(x[keep], y[keep], marker="o", markersize=4, markevery=at, label=curve.label, **_look(k))
+        _plain_ticks(axes)
+        axes.legend()
+        return _svg(figure)
+
+
 def residual_boxes(title: str, unit: str, residuals: Mapping[str, np.ndarray]) -> str:
     """Spread of errors by name, one box for each: median, quartiles, whiskers to 5 and 95 %, the mean as a dot.
 
