@@ -51,8 +51,8 @@ def protocol(plan: Plan) -> str:
         "gradient of every training structure, line searches included. Learning rates in half decades, "
         f"{plan.rates} at first and more while the best was outermost: {plan.screening} passes each with one seed; "
         f"the best and its neighbours with {plan.passes} passes; the best of these with {len(plan.seeds)} seeds. "
-        "Losses are of validation structures, which choose both the learning rate and the epoch. rprop and lbfgs take all "
-        "structures in a step."
+        "Losses are of validation structures, which choose both the learning rate and the epoch. rprop and lbfgs take "
+        "all structures in a step."
     )
 
 
