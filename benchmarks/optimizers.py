@@ -1,8 +1,8 @@
 """Which optimizer suits a Behler-Parrinello potential? The comparison of `rutile compare-optimizers` on two systems.
 
-    python benchmarks/optimizers.py [passes=80] [seeds=3] [out=FOLDER]
+    python benchmarks/optimizers.py [passes=40] [seeds=3] [out=FOLDER]
 
-140 frames of TiO2 (aenet's set) and 80 of Si (mlearn), with forces under 3 eV/Å. A quarter of the frames chooses the
+100 frames of TiO2 (aenet's set) and 60 of Si (mlearn), with forces under 3 eV/Å. A quarter of the frames chooses the
 rate and the epoch. Energies and forces with weights of 1, batches of 8, the learning rate falling to a hundredth (but
 for L-BFGS), no averaging of the weights, float32, one thread. With out= a comparison that was stopped goes on.
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from accuracy import RESULTS, SHARED
 
-SYSTEMS = {"TiO2": ("tio2-aenet/public/train.extxyz", 140), "Si": ("mlearn/public/Si_train.extxyz", 80)}
+SYSTEMS = {"TiO2": ("tio2-aenet/public/train.extxyz", 100), "Si": ("mlearn/public/Si_train.extxyz", 60)}
 """File, and how many of its frames."""
 LIMIT = 3.0
 """Largest force component of the frames (eV/Angstrom)."""
@@ -33,7 +33,7 @@ def main(words: list[str]) -> None:
     given = dict(w.split("=", 1) for w in words)
     if not SHARED.is_dir():
         sys.exit(f"error: needs the data at {SHARED}")
-    setup = {name: int(given.get(name, usual)) for name, usual in (("passes", 80), ("seeds", 3))}
+    setup = {name: int(given.get(name, usual)) for name, usual in (("passes", 40), ("seeds", 3))}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(given.get("out", temporary))
         found = {name: compare(name, setup, folder) for name in SYSTEMS}
