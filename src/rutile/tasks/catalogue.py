@@ -10,6 +10,7 @@ TASKS: dict[str, str] = {
     "train": "rutile.tasks.train:TASK",
     "compare": "rutile.tasks.compare:TASK",
     "compare-optimizers": "rutile.tasks.compare_optimizers:TASK",
+    "tune": "rutile.tasks.tune:TASK",
     "retrain": "rutile.tasks.retrain:TASK",
     "evaluate": "rutile.tasks.evaluate:TASK",
     "calibrate": "rutile.tasks.calibrate:TASK",

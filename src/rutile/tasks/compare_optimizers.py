@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rutile.core.errors import SettingsError, TrainingError
 from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, merged
 from rutile.tasks.task import Task
@@ -107,7 +108,7 @@ def run(settings: CompareOptimizersSettings, reporter: Reporter) -> CompareOptim
             )
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    with folder_for_results(settings.out):
+    with folder_for_results(settings.out), alone_in(settings.out, reporter):
         return _compare(settings, reporter)
 
 

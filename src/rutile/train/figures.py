@@ -78,6 +78,40 @@ def against_rate(title: str, unit: str, curves: Sequence[Curve]) -> str:
         return _svg(figure)
 
 
+def trials(
+    title: str,
+    x_label: str,
+    y_label: str,
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    best: bool,
+    log: bool,
+) -> str:
+    """Values of trials as points, on a logarithmic axis.
+
+    Args:
+        title: heading.
+        x_label: what x is, for example the number of the trial or a setting.
+        y_label: what was made small, with its unit.
+        points: name of a group -> x and y of its trials; the first group is that of the complete ones.
+        best: draw the lowest value of the first group so far.
+        log: logarithmic x, too.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        axes.set(xlabel=x_label, ylabel=y_label, yscale="log", xscale="log" if log else "linear")
+        for k, (name, (x, y)) in enumerate(points.items()):
+            if len(x):
+                face = "none" if k else COLOURS[0]
+                axes.plot(x, y, "o", markersize=4, color=COLOURS[k], markerfacecolor=face, label=name)
+            if best and k == 0 and len(x):
+                axes.step(x, np.minimum.accumulate(y), where="post", color=COLOURS[0], linewidth=1.2)
+        if axes.get_legend_handles_labels()[1]:
+            _plain_ticks(axes)
+            axes.legend()
+        return _svg(figure)
+
+
 def residual_boxes(title: str, unit: str, residuals: Mapping[str, np.ndarray]) -> str:
     """Spread of errors by name, one box for each: median, quartiles, whiskers to 5 and 95 %, the mean as a dot.
 
