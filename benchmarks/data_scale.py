@@ -117,9 +117,9 @@ def start(folder: Path, potential: str, steps: int, began: float) -> None:
     count = 0
     step = fit._Run._step
 
-    def watched(run: Any, group: list[np.ndarray]) -> None:
+    def watched(run: Any, *group: Any) -> None:
         nonlocal count
-        step(run, group)
+        step(run, *group)
         count += 1
         if count == 1:
             found.update(wall_s=round(time.time() - began, 2), cpu_s=round(time.process_time(), 2))

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from rutile.core.elements import symbol
 from rutile.core.files import folder_for_results, remove_unfinished, write_atomically
 from rutile.core.lock import alone_in
-from rutile.core.reporting import Reporter
+from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
 from rutile.core.units import EVPerAngstrom
 from rutile.tasks.task import Task
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rutile.train.examples import GraphExamples, LinearisedExamples
     from rutile.train.fit import FitResult
     from rutile.train.job import Job
+    from rutile.train.parallel import Alone
 
 SETTINGS_FILE, REPORT_FILE = "settings.yaml", "report.html"
 WORST = 20
@@ -101,33 +102,35 @@ def run(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     """Train a potential on labelled structures; goes on where it stopped when run again."""
     import torch
 
+    from rutile.train.parallel import started_by_torchrun
+
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    with folder_for_results(settings.out), alone_in(settings.out, reporter):
-        remove_unfinished(settings.out)
-        return _train(settings, reporter)
+    with started_by_torchrun() as team:
+        if not team.first:
+            return _train(settings, SilentReporter(), team)
+        with folder_for_results(settings.out), alone_in(settings.out, reporter):
+            remove_unfinished(settings.out)
+            return _train(settings, reporter, team)
 
 
-def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
-    """The work of `run`, in a folder that exists."""
+def _train(settings: TrainTaskSettings, reporter: Reporter, team: Alone) -> TrainResult:
+    """The work of `run`, in a folder that exists; of several ranks the first one alone returns."""
     from rutile.core.seeds import integer
-    from rutile.train.job import prepare
-    from rutile.train.members import division
     from rutile.train.signals import remember_signals
 
     seeds = [settings.seed if m == 0 else integer(settings.seed, "member", m) % 2**31 for m in range(settings.members)]
     began = time.monotonic()
-    workers, _ = division(settings.members, settings.workers, settings.threads)
-    copies = workers + 1 if workers > 1 else 1  # of what is kept in memory
-    memory = {"cache_memory": settings.cache_memory / copies}
-    job = prepare(settings.model_copy(update=memory), seeds, settings.out, reporter)
+    job = _prepare(settings, seeds, reporter, team)
     seconds = {"reading, neighbours, descriptors": time.monotonic() - began}
     before: dict[str, Assessment] = {}
-    if settings.start_from is not None:
+    if settings.start_from is not None and team.first:
         looked_at = {name: job.examples[name] for name in ("valid", "replay") if name in job.examples}
         before = {n: _assess(settings, job.store, job.potentials, side, n, reporter) for n, side in looked_at.items()}
     with remember_signals() as stop:
         results = _fit_all(settings, job, seeds, reporter, stop)
+        if not team.first:
+            raise SystemExit(0)
         stopped = next((r.stopped for r in results if r.stopped.startswith("SIG")), results[-1].stopped)
         result = _finish(settings, job, results, before, seconds, reporter)
     if stopped.startswith("SIG"):
@@ -138,13 +141,34 @@ def _train(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
     return result
 
 
+def _prepare(settings: TrainTaskSettings, seeds: list[int], reporter: Reporter, team: Alone) -> Job:
+    """What is trained on what; of several ranks the first one makes what the others then read."""
+    from rutile.data.store import Store
+    from rutile.train.job import prepare
+    from rutile.train.members import division
+
+    workers, _ = division(settings.members, settings.workers, settings.threads)
+    copies = team.size if team.size > 1 else workers + (workers > 1)  # of what is kept in memory
+    fewer = settings.model_copy(update={"cache_memory": settings.cache_memory / copies})
+    made: list[Job] = []
+
+    def first() -> str:
+        made.append(prepare(fewer, seeds, settings.out, reporter))
+        return str(made[0].store.folder)
+
+    folder = team.from_first(first)
+    return made[0] if made else prepare(fewer, seeds, settings.out, reporter, Store.open(Path(folder)))
+
+
 def _fit_all(
     settings: TrainTaskSettings, job: Job, seeds: list[int], reporter: Reporter, stop: Callable[[], str | None]
 ) -> list[FitResult]:
     """Train each member; ends early, with the members so far, when asked to stop."""
     from rutile.train.checkpoint import CHECKPOINT_FILE
     from rutile.train.members import Member, division, shares, train_members
+    from rutile.train.parallel import team
 
+    ranks = team()
     fields = {name: getattr(settings, name) for name in TrainSettings.model_fields}
     own = settings.model_dump(mode="json", include={"potential", "split", "references", "start_from"})
     tuned = {"replay", "replay_fraction", "replay_weight", "freeze", "lora_rank", "mode_balance", "diversity"}
@@ -159,7 +183,7 @@ def _fit_all(
         resume = settings.resume and (folder / CHECKPOINT_FILE).exists()
         if resume:
             reporter.info(f"going on from {folder / CHECKPOINT_FILE}")
-        elif m == 0:
+        elif m == 0 and ranks.first:
             write_atomically(settings.out / SETTINGS_FILE, _yaml(settings).encode())
         its_train = train if settings.diversity == "seeds" else train.part(places)
         members.append(
@@ -174,7 +198,7 @@ def _fit_all(
                 resume=resume,
             )
         )
-    workers, threads = division(len(seeds), settings.workers, settings.threads)
+    workers, threads = division(len(seeds), settings.workers if ranks.size == 1 else 1, settings.threads)
     return train_members(members, reporter, stop, workers=workers, threads=threads)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,21 @@ from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_chec
 from rutile.train.compiled import compiled_training
 from rutile.train.early import Best
 from rutile.train.examples import DTYPES, Examples
+from rutile.train.identity import WATCHING, require_same, said
 from rutile.train.loader import AHEAD, Loader
 from rutile.train.log import MetricsLog
-from rutile.train.loggers import Row, flat
+from rutile.train.loggers import Row
 from rutile.train.loss import Prefactors, RunningErrors, errors, prefactors, structure_losses
 from rutile.train.optimizers import WeightAverage, make_optimizer
-from rutile.train.reweight import Reweighter, make_reweighter
+from rutile.train.parallel import Alone, or_problem, team
+from rutile.train.reweight import Reweighter, Uniform, make_reweighter
 from rutile.train.schedule import make_schedule
 from rutile.train.settings import TrainSettings
 
-WATCHING = {"tensorboard", "wandb", "mlflow"}
-FREE = frozenset({"epochs", "max_seconds", "patience", "checkpoint_seconds", "cache_memory", "threads", *WATCHING})
-"""Settings that may differ when a run goes on."""
 TIMINGS = frozenset(
     {"train_seconds", "valid_seconds", "seconds", "structures_per_second", "atoms_per_second", "loader_wait"}
 )
 """Columns of metrics.csv that differ from run to run; all others are equal where settings and data are."""
-YOUNGER = frozenset({"reweight", "compile"})
-"""Settings that checkpoints of earlier versions do not know; at their defaults they change nothing."""
 CHUNK = 64
 """Structures that full-batch optimizers look at together; changes memory, not results."""
 NAMED = 8
@@ -110,11 +107,14 @@ def fit(
         raise SettingsError(f"the potential {name!r} has nothing to train: make it a term of a sum with one that has")
     potential.to(DTYPES[settings.precision])
     reweighter = reweighter or make_reweighter(settings.reweight, len(train))
-    run = _Run(potential, train, valid, settings, folder, reporter, identity or {}, reweighter)
-    if resume:
-        run.restore()
-    elif run.path.exists():
-        raise FileError(f"{run.path} exists: resume that run, or choose another output folder")
+    ranks = team()
+    ranks.begin(potential)
+    with ranks.together():
+        run = _Run(potential, train, valid, settings, folder, reporter, identity or {}, reweighter, ranks)
+        if resume:
+            run.restore()
+        elif run.path.exists():
+            raise FileError(f"{run.path} exists: resume that run, or choose another output folder")
     with compiled_training(potential, train, settings, reporter):
         return run.go(stop or (lambda: None))
 
@@ -132,11 +132,13 @@ class _Run:
         reporter: Reporter,
         identity: dict[str, Any],
         reweighter: Reweighter,
+        ranks: Alone,
     ) -> None:
+        self.team = ranks
         self.potential, self.train, self.settings, self.reporter = potential, train, settings, reporter
         self.valid = valid if len(valid) else train
         self.folder, self.path = folder, folder / CHECKPOINT_FILE
-        self.identity = identity | {"train": _said(settings)}
+        self.identity = identity | {"train": said(settings)}
         self.reweighter = reweighter
         self.optimizer = make_optimizer(settings.optimizer, potential.parameters())
         self.parameters = self.optimizer.parameters
@@ -150,6 +152,7 @@ class _Run:
         self.epoch = self.position = self.step = 0
         self.seconds = 0.0
         self.running = RunningErrors.zero()
+        self.seen: list[tuple[Tensor, Tensor]] = []
         self.history: list[Row] = []
 
     def _sampler(self, examples: Examples, seed: int) -> BatchSampler:
@@ -161,7 +164,7 @@ class _Run:
     def go(self, stop: Callable[[], str | None]) -> FitResult:
         """Run to the end; see `fit`."""
         try:
-            with MetricsLog(self.folder, self.history, self.settings, self.reporter, self._config()) as self.log:
+            with self._log() as self.log:
                 reason = self._go(stop)
         except FileError as error:
             kept = f"; {self.path} is kept: then the same command goes on from there" if self.path.exists() else ""
@@ -171,6 +174,11 @@ class _Run:
             reason, self.epoch, self.step, self.seconds, self.best.epoch, self.best.score, list(self.history)
         )
 
+    def _log(self) -> AbstractContextManager[MetricsLog | None]:
+        if not self.team.first:
+            return nullcontext()
+        return MetricsLog(self.folder, self.history, self.settings, self.reporter, self._config())
+
     def _go(self, stop: Callable[[], str | None]) -> str:
         """The loop; why it ended."""
         began = saved = time.monotonic()
@@ -179,14 +187,16 @@ class _Run:
         reason = self._finished()
         while reason is None:
             steps = self._steps()[self.position :]
-            with closing(self.loader.steps(steps)) as ready:
+            with closing(self.loader.steps([self._mine(whole) for whole in steps])) as ready:
                 label = f"epoch {self.epoch + 1} of {self.settings.epochs}"
-                for group in self.reporter.track(ready, label, len(steps)):
-                    self._step(group)
+                tracked = self.reporter.track(or_problem(ready), label, len(steps))
+                for whole, group in zip(steps, tracked, strict=True):
+                    self._step(whole, group)
                     now = time.monotonic()
                     self.seconds = now - self.zero
-                    reason = stop() or self._time_over(now - began)
-                    if reason is not None or now - saved >= self.settings.checkpoint_seconds:
+                    due = now - saved >= self.settings.checkpoint_seconds
+                    reason, due = self.team.agree(stop() or self._time_over(now - began), save=due)
+                    if reason is not None or due:
                         self.save()
                         saved = now
                     if reason is not None:
@@ -210,13 +220,18 @@ class _Run:
         """Batches of each step of this epoch; several only for a full-batch optimizer."""
         if self.optimizer.full_batch:
             return [self.sampler.in_order()]
-        batches = self.sampler.epoch(self.epoch)
-        if self.settings.batch_edges is None or not getattr(self.potential, "pads_neighbours", False):
-            return [[ids] for ids in batches]
-        return [self._parts(ids) for ids in batches]
+        return [[ids] for ids in self.sampler.epoch(self.epoch)]
+
+    def _mine(self, whole: list[np.ndarray]) -> list[np.ndarray]:
+        """What this process computes of the batches of a step, in parts."""
+        shares = (self.team.share(ids, lambda: self.train.costs) for ids in whole)
+        return [part for ids in shares if len(ids) for part in self._parts(ids)]
 
     def _parts(self, ids: np.ndarray) -> list[np.ndarray]:
         """One batch, in two parts where structures of few and of many neighbours are computed cheaper apart."""
+        full, pads = self.optimizer.full_batch, getattr(self.potential, "pads_neighbours", False)
+        if full or self.settings.batch_edges is None or not pads:
+            return [ids]
         return [ids[part] for part in alike(self.train.sizes[ids], self.train.costs[ids])]
 
     def _total_weight(self, group: list[np.ndarray]) -> float:
@@ -228,12 +243,13 @@ class _Run:
             return float(self.train.weights.sum()) / self.per_epoch
         return float(sum(self.train.weights[torch.from_numpy(ids)].sum() for ids in group))
 
-    def _step(self, group: list[np.ndarray]) -> None:
-        """One optimizer step."""
+    def _step(self, whole: list[np.ndarray], group: list[np.ndarray] | Exception) -> None:
+        """One optimizer step: all its batches, and this process's parts of them or why there are none."""
         factor = self.schedule.factor(self.step)
         self.optimizer.set_factor(factor)
         p = prefactors(self.settings.loss, factor)
-        total = self._total_weight(group)
+        total = self._total_weight(whole)
+        everything = np.concatenate(whole)
         calls = 0
 
         def closure() -> float:
@@ -241,14 +257,23 @@ class _Run:
             calls += 1
             for parameter in self.parameters:
                 parameter.grad = None
-            loss = sum(self._backward(ids, p, total, count=calls == 1) for ids in group)
+            loss, problem = 0.0, group if isinstance(group, Exception) else None
+            try:
+                if not isinstance(group, Exception):
+                    loss = sum(self._backward(ids, p, total, count=calls == 1) for ids in group)
+            except Exception as error:
+                problem = error
+            loss = self.team.sum_gradients(self.parameters, loss, problem)
             clip = self.settings.clip_norm
             norm = torch.nn.utils.clip_grad_norm_(self.parameters, float("inf") if clip is None else clip)
             if not bool(torch.isfinite(norm)):
-                raise TrainingError(self._blame(np.concatenate(group), "gradient"))
+                raise TrainingError(self._blame(everything, "gradient"))
             return loss
 
+        self.seen = []
         self.optimizer.step(closure)
+        if not isinstance(self.reweighter, Uniform):
+            self.reweighter.observe(*self.team.assemble(everything, *_joined(self.seen)))
         if self.average is not None:
             self.average.update()
         self.step += 1
@@ -271,7 +296,7 @@ class _Run:
             loss.backward(inputs=self.parameters)
         if count:
             self.running.add(e, labelled, losses)
-            self.reweighter.observe(index, losses.detach())
+            self.seen.append((index, losses.detach()))
         return value
 
     def _blame(self, ids: np.ndarray, what: str, examples: Examples | None = None) -> str:
@@ -286,7 +311,7 @@ class _Run:
     def _end_epoch(self) -> None:
         """Validate, write metrics, begin the next epoch."""
         row: Row = {"epoch": self.epoch, "step": self.step, "learning_rate": self.optimizer.learning_rate}
-        row |= self._prefactors() | dict(self.running.row("train"))
+        row |= self._prefactors() | dict(self._summed(self.running).row("train"))
         timings = self._timings()
         self._name_suspects(self.reweighter.end_epoch())
         last = self.epoch + 1 == self.settings.epochs
@@ -300,7 +325,8 @@ class _Run:
             row["loader_wait"] = round(waited, 4)
         self.reporter.metrics(row | {"epochs": self.settings.epochs, "seconds_left": self._seconds_left()})
         self.history.append(row | by_mode)
-        self.log.add(row | by_mode)
+        if self.log is not None:
+            self.log.add(row | by_mode)
         self.epoch, self.position, self.running = self.epoch + 1, 0, RunningErrors.zero()
 
     def _config(self) -> dict[str, Any]:
@@ -343,22 +369,29 @@ class _Run:
         modes = sorted(set(self.valid.modes.tolist()))
         by_mode = {mode: RunningErrors.zero() for mode in modes} if len(modes) > 1 else {}
         p = prefactors(self.settings.loss, 0.0)
-        for ids in self.checks:
-            labelled, predict = self.valid.batch(ids)
-            e = errors(predict(False), labelled)
-            losses = structure_losses(e, p, self.settings.loss)
-            if not bool(torch.isfinite(losses).all()):
-                bad = ids[~torch.isfinite(losses).numpy()]
-                raise TrainingError(self._blame(bad, "validation loss", self.valid))
-            running.add(e, labelled, losses)
-            for mode, its_own in by_mode.items():
-                its_own.add_some(torch.from_numpy(self.valid.modes[ids] == mode), e, labelled, losses)
+        with self.team.together():
+            for ids in self.checks[self.team.rank :: self.team.size]:
+                labelled, predict = self.valid.batch(ids)
+                e = errors(predict(False), labelled)
+                losses = structure_losses(e, p, self.settings.loss)
+                if not bool(torch.isfinite(losses).all()):
+                    bad = ids[~torch.isfinite(losses).numpy()]
+                    raise TrainingError(self._blame(bad, "validation loss", self.valid))
+                running.add(e, labelled, losses)
+                for mode, its_own in by_mode.items():
+                    its_own.add_some(torch.from_numpy(self.valid.modes[ids] == mode), e, labelled, losses)
+        running = self._summed(running)
+        by_mode = {mode: self._summed(its_own) for mode, its_own in by_mode.items()}
         row = running.row("valid")
         self.best.observe(row["valid_loss"], self.epoch, self.parameters)
         if self.average is not None:
             self.average.swap()
         self.schedule.observe(row["valid_loss"])
         return dict(row), {k: v for mode, one in by_mode.items() for k, v in one.row(f"valid_{mode}").items()}
+
+    def _summed(self, running: RunningErrors) -> RunningErrors:
+        """Of all processes."""
+        return RunningErrors(*self.team.sum(running.sums, running.counts))
 
     def _keep(self) -> None:
         """Give the potential the best weights, or the last ones."""
@@ -380,9 +413,11 @@ class _Run:
                 "learning rate, or set clip_norm"
             )
         average = self.average
-        write_checkpoint(
-            self.path,
-            {
+        running = self._summed(self.running)
+        with self.team.together():
+            if not self.team.first:
+                return
+            state = {
                 "identity": self.identity,
                 "epoch": self.epoch,
                 "position": self.position,
@@ -394,16 +429,16 @@ class _Run:
                 "average": None if average is None else {"steps": average.steps, "weights": average.average},
                 "best": self.best.state(),
                 "reweighter": self.reweighter.state(),
-                "running": [self.running.sums, self.running.counts],
+                "running": [running.sums, running.counts],
                 "history": self.history,
                 "rng": torch.get_rng_state(),
-            },
-        )
+            }
+            write_checkpoint(self.path, state)
 
     def restore(self) -> None:
         """Read the checkpoint."""
         state = read_checkpoint(self.path)
-        _require_same(state["identity"], self.identity, self.path)
+        require_same(state["identity"], self.identity, self.path)
         self.epoch, self.position, self.step = state["epoch"], state["position"], state["step"]
         self.seconds, self.history = state["seconds"], state["history"]
         self.potential.load_state_dict(state["potential"])
@@ -413,7 +448,7 @@ class _Run:
             self.average.steps, self.average.average = state["average"]["steps"], state["average"]["weights"]
         self.best.restore(state["best"])
         self.reweighter.restore(state["reweighter"])
-        self.running = RunningErrors(*state["running"])
+        self.running = RunningErrors(*state["running"]) if self.team.first else RunningErrors.zero()
         torch.set_rng_state(state["rng"])
 
 
@@ -423,28 +458,14 @@ def _names(examples: Examples, ids: list[int]) -> str:
     return ", ".join(examples.source(i) for i in ids[:NAMED]) + more
 
 
-def _said(settings: TrainSettings) -> dict[str, Any]:
-    """Settings that a run must keep, as JSON values; younger ones only where they are not at their defaults."""
-    whole = settings.model_dump(mode="json", exclude=set(FREE | YOUNGER))
-    return whole | settings.model_dump(mode="json", include=set(YOUNGER), exclude_defaults=True)
+def _joined(seen: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Numbers and losses of structures, batches put together."""
+    empty = (torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    ids, losses = zip(*seen, strict=True) if seen else zip(empty, strict=True)
+    return torch.cat(ids), torch.cat(losses)
 
 
 def _copy(parameters: list[torch.nn.Parameter], values: list[Tensor]) -> None:
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):
             parameter.copy_(value)
-
-
-def _require_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with other settings.
-
-    Raises:
-        SettingsError: names every setting that differs.
-    """
-    a, b = flat(old), flat(new)
-    different = [f"{k} was {a.get(k)!r}, now {b.get(k)!r}" for k in sorted(a | b) if a.get(k) != b.get(k)]
-    if different:
-        raise SettingsError(
-            f"{path} belongs to another run: {'; '.join(different)}. Restore these settings, or begin a new run in "
-            "another folder (start_from=MODEL goes on from a trained model)"
-        )

@@ -55,7 +55,9 @@ class Job:
     """Energies of isolated atoms, to be given to the trained potentials."""
 
 
-def prepare(settings: JobSettings, seeds: Sequence[int], out: Path, reporter: Reporter) -> Job:
+def prepare(
+    settings: JobSettings, seeds: Sequence[int], out: Path, reporter: Reporter, store: Store | None = None
+) -> Job:
     """Read, divide and scale.
 
     Args:
@@ -63,6 +65,7 @@ def prepare(settings: JobSettings, seeds: Sequence[int], out: Path, reporter: Re
         seeds: of the first weights, one for each potential.
         out: folder that gets the store of the frames and the caches; must exist.
         reporter: hears what there is to learn from, and what is replayed, grown, frozen.
+        store: of the frames, if it is made already.
 
     Raises:
         LabelError: no frame has a label that the loss asks for.
@@ -71,7 +74,7 @@ def prepare(settings: JobSettings, seeds: Sequence[int], out: Path, reporter: Re
         MissingPackageError: a logger is asked for whose package is not installed.
     """
     require_loggers(settings)
-    store = _read(settings, out, reporter)
+    store = _read(settings, out, reporter) if store is None else store
     sides = _divide(store, settings, reporter)
     potentials, references, scale = _potentials(settings, store, sides["train"], list(seeds), reporter)
     if note := smoothness_note(potentials[0]):
