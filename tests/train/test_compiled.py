@@ -215,6 +215,18 @@ def test_a_potential_without_a_plan_is_trained_plainly(store, tmp_path):
     assert hears.warnings == ["compile: training goes on without it, as toy cannot be compiled"]
 
 
+def test_several_threads_sum_in_one_order_while_it_is_compiled(store, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    train, seen = examples(store, "schnet"), []
+    monkeypatch.setattr(
+        compiled._Guarded, "start", lambda *_: seen.append(torch.are_deterministic_algorithms_enabled())
+    )
+    with compiled.compiled_training(train.potential, train, s.TrainSettings(compile=True), SilentReporter()):
+        pass
+    assert seen == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) on this machine")
 @pytest.mark.filterwarnings("ignore")

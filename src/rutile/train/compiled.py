@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,12 +53,28 @@ def compiled_training(
     if not settings.compile or not isinstance(train, GraphExamples):
         yield
         return
-    guard = _Guarded(potential, train, reporter)
+    with _repeatable():
+        try:
+            _Guarded(potential, train, reporter).start(settings)
+            yield
+        finally:
+            train.compiled = None
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Sums in the same order every time; compiled kernels of several threads add in the order in which they come."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
+    if torch.get_num_threads() > 1:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False
     try:
-        guard.start(settings)
         yield
     finally:
-        train.compiled = None
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = fill
 
 
 class _Guarded:

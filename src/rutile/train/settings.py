@@ -336,8 +336,8 @@ class TrainSettings(Settings):
     """Precision of weights, descriptors and arithmetic while training. float32 takes half the memory and time; lbfgs
     converges further in float64."""
     compile: bool = False
-    """Compile energies and forces to one graph before the training, which takes minutes and needs a C++ compiler;
-    checked against plain training, which goes on where it does not work. Worth it for long runs on a GPU."""
+    """Compile energies and forces to one graph before the training: steps of networks on graphs become faster. Takes a
+    minute or more and a C++ compiler; checked against plain training, which goes on where it does not work."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Shorten the gradient to this norm."""
     ema: float | None = Field(default=0.99, gt=0, lt=1)
