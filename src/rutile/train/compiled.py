@@ -86,6 +86,7 @@ class _Guarded:
     def start(self, settings: TrainSettings) -> None:
         """Compile and compare."""
         began = time.monotonic()
+        self.reporter.info("compiling energies and forces (a minute or more)")
         try:
             self.function = CompiledSlopes(self.potential)
             self.train.compiled = self.function
