@@ -228,11 +228,13 @@ class _Run:
         return [part for ids in shares if len(ids) for part in self._parts(ids)]
 
     def _parts(self, ids: np.ndarray) -> list[np.ndarray]:
-        """One batch, in two parts where structures of few and of many neighbours are computed cheaper apart."""
-        full, pads = self.optimizer.full_batch, getattr(self.potential, "pads_neighbours", False)
-        if full or self.settings.batch_edges is None or not pads:
+        """One batch, in as many parts as asked for; structures of few and of many neighbours apart where cheaper."""
+        if self.optimizer.full_batch:
             return [ids]
-        return [ids[part] for part in alike(self.train.sizes[ids], self.train.costs[ids])]
+        parts = np.array_split(ids, min(self.settings.accumulate, len(ids)))
+        if self.settings.batch_edges is None or not getattr(self.potential, "pads_neighbours", False):
+            return parts
+        return [part[some] for part in parts for some in alike(self.train.sizes[part], self.train.costs[part])]
 
     def _total_weight(self, group: list[np.ndarray]) -> float:
         """What the weights of a step's structures are divided by: their sum, or with a budget of edges its mean.
@@ -255,12 +257,9 @@ class _Run:
         def closure() -> float:
             nonlocal calls
             calls += 1
-            for parameter in self.parameters:
-                parameter.grad = None
-            loss, problem = 0.0, group if isinstance(group, Exception) else None
+            loss, problem = 0.0, None
             try:
-                if not isinstance(group, Exception):
-                    loss = sum(self._backward(ids, p, total, count=calls == 1) for ids in group)
+                loss = self._gradient(group, p, total, count=calls == 1)
             except Exception as error:
                 problem = error
             loss = self.team.sum_gradients(self.parameters, loss, problem)
@@ -270,7 +269,6 @@ class _Run:
                 raise TrainingError(self._blame(everything, "gradient"))
             return loss
 
-        self.seen = []
         self.optimizer.step(closure)
         if not isinstance(self.reweighter, Uniform):
             self.reweighter.observe(*self.team.assemble(everything, *_joined(self.seen)))
@@ -278,6 +276,30 @@ class _Run:
             self.average.update()
         self.step += 1
         self.position += 1
+
+    def _gradient(self, group: list[np.ndarray] | Exception, p: Prefactors, total: float, *, count: bool) -> float:
+        """Set the gradients to those of some batches, in smaller ones where memory is short; their loss.
+
+        Raises:
+            TrainingError: a loss is not finite, or one structure alone needs too much memory.
+        """
+        if isinstance(group, Exception):
+            raise group
+        before = RunningErrors(self.running.sums.clone(), self.running.counts.clone())
+        while True:
+            for parameter in self.parameters:
+                parameter.grad = None
+            try:
+                if count:
+                    self.running, self.seen = RunningErrors(before.sums.clone(), before.counts.clone()), []
+                return sum(self._backward(ids, p, total, count=count) for ids in group)
+            except torch.OutOfMemoryError:
+                largest = max(group, key=len)
+                if len(largest) < 2:
+                    raise TrainingError(f"too little memory for {_names(self.train, largest.tolist())} alone") from None
+            group = [half for ids in group for half in np.array_split(ids, 2) if len(half)]
+            torch.cuda.empty_cache()  # nothing without a GPU
+            self.reporter.warn(f"step {self.step}: memory is short; computed in {len(group)} parts (accumulate=...)")
 
     def _backward(self, ids: np.ndarray, p: Prefactors, total: float, *, count: bool) -> float:
         """Add the gradient of one batch; its part of the loss."""

@@ -12,7 +12,7 @@ from rutile.train.settings import TrainSettings
 WATCHING = {"tensorboard", "wandb", "mlflow"}
 FREE = frozenset({"epochs", "max_seconds", "patience", "checkpoint_seconds", "cache_memory", "threads", *WATCHING})
 """Settings that may differ when a run goes on."""
-YOUNGER = frozenset({"reweight", "compile"})
+YOUNGER = frozenset({"reweight", "compile", "accumulate"})
 """Settings that checkpoints of earlier versions do not know; at their defaults they change nothing."""
 
 

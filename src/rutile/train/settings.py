@@ -332,6 +332,9 @@ class TrainSettings(Settings):
     batch_edges: int | None = Field(default=None, ge=1)
     """Limit the neighbour pairs of a step instead of its structures; for data of very different sizes. All structures
     count alike, however many share a step."""
+    accumulate: int = Field(default=1, ge=1)
+    """Compute each step in so many parts, one after another: less memory, the same result up to rounding. Ignored by
+    rprop and lbfgs."""
     precision: Literal["float32", "float64"] = "float32"
     """Precision of weights, descriptors and arithmetic while training. float32 takes half the memory and time; lbfgs
     converges further in float64."""
