@@ -38,7 +38,7 @@ class CompareOptimizersSettings(JobSettings):
     screening: float = Field(default=0.25, gt=0, le=1)
     """Part of the budget that the first look at each learning rate takes; the best and its neighbours get all of it."""
     target: float | None = Field(default=None, gt=0)
-    """Validation loss for which the passes until it is reached are told. Default: 1.5 times the lowest of all."""
+    """Validation loss for which the passes until it is reached are told. Default: 1.5 times that of the best."""
     out: Path = Path("optimizers")
     """Folder for report.html and the finished runs. The same command goes on where it was stopped."""
 

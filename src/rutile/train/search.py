@@ -94,9 +94,13 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = self.folder / STUDY_FILE
         try:
-            study = optuna.create_study(
-                storage=f"sqlite:///{path.resolve()}", study_name="search", load_if_exists=True, pruner=self._pruner()
-            )
+            with turn(self.folder):  # two processes that begin together would both make the tables
+                study = optuna.create_study(
+                    storage=f"sqlite:///{path.resolve()}",
+                    study_name="search",
+                    load_if_exists=True,
+                    pruner=self._pruner(),
+                )
             old = study.user_attrs.get("identity")
         except Exception as error:
             first = str(error).strip().split("\n")[0]

@@ -115,7 +115,7 @@ def _history(search: Search, trials: Sequence[Known]) -> list[tuple[str, str]]:
     out = [(figures.trials("History", "trial", label, numbers, best=True, log=False), "")]
     for d in search.dimensions:
         points = {n: [k for k in some if k.values[d.key] is not None] for n, some in groups.items()}
-        if all(isinstance(k.values[d.key], int | float) for some in points.values() for k in some):
+        if all(_is_number(k.values[d.key]) for some in points.values() for k in some):
             at = {n: ([float(str(k.values[d.key])) for k in s], [k.value or 0.0 for k in s]) for n, s in points.items()}
             out.append((figures.trials(d.key.rsplit(".", 1)[-1], d.key, label, at, best=False, log=d.log), ""))
     return out
@@ -132,6 +132,10 @@ def _table(search: Search, trials: Sequence[Known]) -> Table:
     ]  # fmt: skip
     return Table(columns, rows, "Complete trials by value, then the others. Values of these: where they stood.",
                  frozenset({(0, 2)}))  # fmt: skip
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> Value:
