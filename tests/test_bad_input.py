@@ -312,7 +312,7 @@ def one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def left_behind(folder: Path) -> list[str]:
     """Files of a run or half-written files."""
-    return [str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in {".rutile", ".tmp", ".part", ".html"}]
+    return [str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in {".rutile", ".unfinished", ".html"}]
 
 
 @pytest.mark.parametrize("name", DATA_CASES)
@@ -369,7 +369,7 @@ def test_full_disk_while_saving_the_checkpoint_or_model(place, small_disk, capsy
     words = [*QUICK, "potential.hidden=[100,100]", "checkpoint_seconds=0"]
     line = one_line(["train", place.good, f"out={small_disk / 'run'}", *words], capsys)
     assert "No space left on device" in line
-    assert [n for n in left_behind(small_disk) if n.endswith((".tmp", ".part"))] == []
+    assert [n for n in left_behind(small_disk) if n.endswith(".unfinished")] == []
     for name in left_behind(small_disk):
         assert main(["inspect", str(small_disk / name)]) == 0, name
 

@@ -135,7 +135,8 @@ def main(folder: Path, data: Path, kills: int, seed: int) -> None:
     """
     for module in pkgutil.walk_packages(rutile.__path__, "rutile."):
         if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+            with contextlib.suppress(ModuleNotFoundError):  # packages that are extras
+                importlib.import_module(module.name)
     importlib.import_module("torch._dynamo")  # each optimizer asks for it
     figures._svg = lambda figure: "<svg/>"  # the report is written, but drawing would take most of the time
     gc.freeze()

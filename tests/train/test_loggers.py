@@ -199,3 +199,15 @@ def test_services_are_left_alone_without_settings(store, tmp_path, wandb, mlflow
     run(store, tmp_path / "a", settings())
     assert wandb.begun == mlflow.begun == []
     assert not (tmp_path / "a" / "loggers.json").exists()
+
+
+def test_tensorboard_on_a_full_disk_does_not_keep_the_training_from_beginning(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loggers, "TensorBoardLog", full)
+    reporter = SilentReporter()
+    assert loggers.make_loggers(tmp_path, [], TrainSettings(), reporter, {}) == []
+    assert "No space left on device" in reporter.warnings[0]

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from rutile.core.errors import DataError, FileError, RutileError
-from rutile.core.files import write_atomically
+from rutile.core.files import remove_unfinished, write_atomically
 from rutile.core.machine import cores
 from rutile.core.reporting import Reporter
 from rutile.data.arrays import MANIFEST, ArrayWriters
@@ -139,6 +139,7 @@ def make_store(
             raise
         for name in (PROGRESS, LOCK):
             (temporary / name).unlink(missing_ok=True)
+        remove_unfinished(temporary)
         temporary.rename(folder)
     return Store.open(folder), tally
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from rutile.core.errors import DataError, FileError, SettingsError
+from rutile.core.files import remove_folder
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
 from rutile.data.settings import EnergyUnit, Format, LengthUnit, ReadSettings
@@ -106,8 +107,6 @@ def _to_store(settings: ConvertSettings, reporter: Reporter) -> ConvertResult:
         FileError: the place is taken or cannot be written, or a file cannot be read.
         SettingsError: units to write, which a store does not have.
     """
-    import shutil
-
     from rutile.data.making import make_store
     from rutile.data.store import is_store
 
@@ -123,7 +122,7 @@ def _to_store(settings: ConvertSettings, reporter: Reporter) -> ConvertResult:
     place = settings.out.with_name(f"{settings.out.name}.new") if old else settings.out
     store, tally = make_store(settings.files, place, settings.read, reporter, settings.workers)
     if old:
-        shutil.rmtree(settings.out)
+        remove_folder(settings.out)
         place.rename(settings.out)
     reporter.info(f"{len(store)} frames, {store.n_atoms} atoms: rutile train {settings.out}")
     return ConvertResult(

@@ -197,7 +197,10 @@ def make_loggers(
     if settings.tensorboard and not installed("tensorboard"):
         reporter.info("no TensorBoard events: the package tensorboard is not installed (metrics.csv has the numbers)")
     elif settings.tensorboard:
-        found.append(TensorBoardLog(folder, len(history)))
+        try:
+            found.append(TensorBoardLog(folder, len(history)))
+        except OSError as error:
+            reporter.warn(f"no TensorBoard events: {error.strerror or error} (metrics.csv has the numbers)")
     known = _names(folder / NAMES_FILE) if history else {}
     services: dict[str, WandbLog | MlflowLog] = {}
     if settings.wandb is not None:
