@@ -191,6 +191,12 @@ def test_where_every_trial_fails_the_reason_is_told(data, tmp_path):
 
 
 @needs_optuna
+def test_a_goal_without_labels_is_told(data, tmp_path):
+    with pytest.raises(TrainingError, match="trial 0: goal=virial: the validation structures have no such labels"):
+        search(data, tmp_path / "out", "trials=1", "epochs=1", "goal=virial")
+
+
+@needs_optuna
 def test_pruned_trials_end_early(data, tmp_path, monkeypatch):
     from rutile.train import search as room
 

@@ -212,10 +212,12 @@ class Worker:
             done, job, potential = self._train(trial, settings)
             if done.stopped.startswith(STOPPED):
                 raise Stopped(done.stopped)
-            state = TrialState.PRUNED if done.stopped == PRUNED else TrialState.COMPLETE
-            if state == TrialState.COMPLETE:
+            if done.stopped == PRUNED:
+                state = TrialState.PRUNED
+            else:
                 value = self._value(done, settings)
                 self._keep_if_best(trial.number, value, settings, job, potential, done)
+                state = TrialState.COMPLETE
         except FileError:
             raise
         except TrainingError as error:  # diverged: told as ended early, so that the proposals keep away from it
@@ -226,7 +228,7 @@ class Worker:
         trial.set_user_attr("seconds", round(time.monotonic() - began, 3) if done is None else done.seconds)
         trial.set_user_attr("epochs", 0 if done is None else done.epochs)
         self._clean(trial.number)
-        self.study.tell(trial.number, value, state)
+        self.study.tell(trial.number, value if state == TrialState.COMPLETE else None, state)
         self._report(trial.number, values)
 
     def _train(self, trial: Trial, settings: JobSettings) -> tuple[FitResult, Job, Any]:
