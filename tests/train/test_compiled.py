@@ -234,7 +234,8 @@ def test_the_compiler_of_pytorch(store, tmp_path):
     hears = SilentReporter()
     a = trained(store, tmp_path / "a", hears)
     assert not hears.warnings
-    assert largest(a, trained(store, tmp_path / "b", SilentReporter(), compile=False)) < 1e-9
+    b = trained(store, tmp_path / "b", SilentReporter(), compile=False)
+    assert largest(a, b) < 1e-6  # Adam makes steps of one size from gradients that are nothing but rounding
     left = iter((None, None, None, "SIGTERM"))
     trained(store, tmp_path / "parts", SilentReporter(), stop=lambda: next(left))
     ended = trained(store, tmp_path / "parts", SilentReporter(), resume=True)
