@@ -14,7 +14,8 @@ as many epochs as a probe says will fit into the time, so that every learning ra
 `together=2 threads=1` trains two at a time; with one thread the seconds are those of the processor, so that
 other work on the machine costs no model anything.
 
-Writes results/accuracy_per_time_SET.{json,md} after every model; models of earlier runs for the same time stay in it.
+Writes results/accuracy_per_time_SET_TIMEs.{json,md} after every model; models of earlier runs for the same time stay
+in it.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ def ours(words: list[str], data: Path, out: Path, seconds: float, threads: int) 
 
 def save(name: str, seconds: float, threads: str, record: dict[str, Any]) -> None:
     """Add a model to the table of those that were given the same time and tested on the same frames."""
-    path = RESULTS / f"accuracy_per_time_{name}.json"
+    path = RESULTS / f"accuracy_per_time_{name}_{seconds:g}s.json"
     key = {"seconds": seconds, "threads": threads, "looked at": name == "tio2"}
     earlier = json.loads(path.read_text()) if path.exists() else {}
     same = {k: earlier.get(k) for k in key} == key
