@@ -18,7 +18,10 @@ from rutile.structures.structures import Structures
 from rutile.tasks import demo
 from rutile.testing.toys import make_toy
 
-SECTIONS = ("Polymorphs", "Learning curves", "Parity", "Errors", "Worst frames", "Dimers", "Data", "Settings")
+SECTIONS = (
+    "Polymorphs", "Learning curves", "Schedule", "Parity", "Residuals", "Errors", "Worst frames", "Dimers", "Data",
+    "Settings",
+)  # fmt: skip
 
 
 def parents() -> dict[str, Atoms]:
