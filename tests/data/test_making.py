@@ -50,6 +50,7 @@ def plain(files, folder, settings=LOOSE):
     return build_store(read_frames(files, settings, reporter), folder), reporter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_equals_a_single_pass(files, tmp_path, workers):
     want, _ = plain(files, tmp_path / "want")

@@ -204,6 +204,7 @@ def frames(n):
     return out
 
 
+@pytest.mark.slow
 def test_a_committee_trains_and_comes_back(tmp_path):
     data = tmp_path / "frames.extxyz"
     write(data, frames(10))

@@ -134,6 +134,7 @@ def dimers(folder, charge, seeds):
     return build_store(frames, folder, SilentReporter())
 
 
+@pytest.mark.slow
 def test_it_learns_what_the_network_alone_cannot_represent(tmp_path):
     """Molecules beyond the cutoffs: without charges nothing is seen of their interaction."""
     train, test = dimers(tmp_path / "a", 1.0, range(24)), dimers(tmp_path / "b", 1.0, range(100, 112))

@@ -70,6 +70,7 @@ def test_what_has_nothing_to_train_says_so(name, data, tmp_path):
         run(name, data, tmp_path / "run", potential={"name": name}, epochs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rutile.potentials.calculator.NotSmoothWarning")
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_trains_goes_on_evaluates_and_moves_atoms(name, data, tmp_path):

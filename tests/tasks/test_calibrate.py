@@ -172,6 +172,7 @@ def test_calibrations_of_other_versions_and_members_are_refused_and_old_files_lo
             load(path)
 
 
+@pytest.mark.slow
 def test_without_test_files_a_part_is_held_out_the_same_for_the_same_seed(here):
     first = calibrate(here, seed=3, save=here / "a.rutile")
     other = calibrate(here, seed=4, save=here / "c.rutile")
@@ -185,6 +186,7 @@ def test_without_test_files_a_part_is_held_out_the_same_for_the_same_seed(here):
     assert (by_groups.energy.fitted, by_groups.energy.frames) == (60, 20)
 
 
+@pytest.mark.slow
 def test_doubtful_data_are_told(here, model):
     labelled(here / "other.extxyz", model, 80, seed=4, alpha=5.0)
     reporter = SilentReporter()
@@ -216,6 +218,7 @@ def test_a_spread_that_errors_do_not_follow_is_told():
     assert re.search(r"spread near 0\.\d+ eV/atom only [1-7]\d.* are within", halves[1][0])
 
 
+@pytest.mark.slow
 def test_frames_that_the_model_was_trained_on_are_told(here, capsys):
     images = read(here / "valid.extxyz", ":")
     for atoms in images[1:]:

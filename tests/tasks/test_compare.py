@@ -21,6 +21,8 @@ from rutile.testing.strategies import random_structure
 from rutile.testing.toys import make_toy
 from rutile.train.runs import comparable, differing, read_runs, short_text
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):

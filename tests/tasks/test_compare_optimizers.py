@@ -215,6 +215,7 @@ def test_lbfgs_that_was_cut_off_has_the_same_curve(data, tmp_path, monkeypatch):
     assert (again.at, again.losses) == (whole.at, whole.losses)
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on(data, tmp_path, finished):
     out = tmp_path / "out"
     words = [f"data=[{data}]", f"out={out}", *QUICK, "optimizers=[adam,lbfgs]", "checkpoint_seconds=0"]

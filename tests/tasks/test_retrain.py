@@ -18,6 +18,8 @@ from rutile.tasks.train import run as train
 from rutile.train.job import prepare
 from rutile.train.settings import JobSettings
 
+pytestmark = pytest.mark.slow
+
 POTENTIAL = {"name": "behler", "hidden": [8]}
 
 

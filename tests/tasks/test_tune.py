@@ -129,6 +129,7 @@ def test_a_stopped_search_makes_the_same_trials(data, tmp_path, finished, monkey
     assert trials(search(data, out, "trials=7", *SPACE)) == trials(finished[0])
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_a_killed_search_goes_on_and_makes_the_same_trials(data, tmp_path, finished):
     out = tmp_path / "out"
@@ -145,6 +146,7 @@ def test_a_killed_search_goes_on_and_makes_the_same_trials(data, tmp_path, finis
     assert not list(out.glob("worker-*"))
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_two_processes_share_a_search(data, tmp_path):
     out = tmp_path / "out"

@@ -17,6 +17,8 @@ from rutile.train import assess, examples, ondemand
 from rutile.train.examples import cache_descriptors, cache_edges
 from rutile.train.fit import TIMINGS
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"epochs": 2, "tensorboard": False, "threads": 1, "potential": {"name": "schnet"}}
 
 

@@ -126,6 +126,7 @@ def test_a_wrong_label_is_named_while_training(tmp_path):
     assert "toy.extxyz#4" not in said
 
 
+@pytest.mark.slow
 def test_what_is_hard_is_learned_better(tmp_path):
     """Nine frames and one equal frame of another energy: the plain optimum is a tenth of the way between the labels.
 

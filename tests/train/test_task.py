@@ -130,6 +130,7 @@ def test_retrain_from_a_model_with_another_learning_rate(data, tmp_path):
     assert any("begins with the weights" in text for text in reporter.messages)
 
 
+@pytest.mark.slow
 def test_committee_in_one_file(data, tmp_path):
     result = run(settings(data, tmp_path / "run", members=2), SilentReporter())
     model = load_model(result.model)

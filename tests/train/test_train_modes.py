@@ -113,6 +113,7 @@ def test_each_mode_has_its_reference_energies_and_errors(files, joint):
     assert any(text.startswith("calc mode TWO: ") for text in reporter.messages)
 
 
+@pytest.mark.slow
 def test_joint_training_beats_training_on_the_small_mode_alone(tmp_path):
     """Three frames of a method are too few; beside sixty of a similar one they are not."""
     for name, method, n, seed in (("one", ONE, 60, 21), ("two", TWO, 3, 22), ("held", TWO, 20, 23)):
