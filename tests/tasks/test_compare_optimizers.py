@@ -7,12 +7,8 @@ import subprocess
 import sys
 import time
 
-import ase.io
 import pytest
 import torch
-from ase.build import bulk
-from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from rutile.core.config import load
 from rutile.core.errors import FileError, SettingsError, TrainingError
@@ -27,22 +23,6 @@ from rutile.train.contest import Contest, Run
 
 QUICK = ["epochs=4", "repeats=2", "rates=3", "screening=0.5", "threads=1", "split.valid=0.25", "potential.hidden=[3]",
          "potential.auto.cutoff=4", "batch_size=4", "precision=float64"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Sixteen frames of rattled copper with energies and forces of effective medium theory."""
-    frames = []
-    for seed in range(16):
-        atoms = bulk("Cu", cubic=True)
-        atoms.rattle(0.15, seed=seed)
-        atoms.calc = EMT()
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-        frames.append(atoms)
-    path = tmp_path_factory.mktemp("copper") / "frames.extxyz"
-    ase.io.write(path, frames)
-    return path
 
 
 def settings(data, out, *words):

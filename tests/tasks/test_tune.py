@@ -7,12 +7,8 @@ import subprocess
 import sys
 import time
 
-import ase.io
 import pytest
 import yaml
-from ase.build import bulk
-from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from rutile.core.config import load
 from rutile.core.errors import FileError, MissingPackageError, SettingsError, TrainingError
@@ -25,22 +21,6 @@ needs_optuna = pytest.mark.skipif(importlib.util.find_spec("optuna") is None, re
 QUICK = ["epochs=3", "threads=1", "split.valid=0.25", "potential.hidden=[3]", "potential.auto.cutoff=4", "batch_size=4",
          "precision=float64", "checkpoint_seconds=0"]  # fmt: skip
 SPACE = ["space.optimizer.learning_rate=log:1e-3:1e-1", "space.batch_size=2:6", "space.potential.hidden=[[3],[4,4]]"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Sixteen frames of rattled copper with energies and forces of effective medium theory."""
-    frames = []
-    for seed in range(16):
-        atoms = bulk("Cu", cubic=True)
-        atoms.rattle(0.15, seed=seed)
-        atoms.calc = EMT()
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-        frames.append(atoms)
-    path = tmp_path_factory.mktemp("copper") / "frames.extxyz"
-    ase.io.write(path, frames)
-    return path
 
 
 def words(data, out, *more):
