@@ -258,7 +258,7 @@ def coverage_curve(title: str, curves: Sequence[Curve], chosen: float, noise: fl
             axes.plot(curve.x, curve.y, color=colour, label=curve.label)
         axes.axvline(chosen, color=INK, alpha=0.45, linewidth=0.9, linestyle=":")
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="coverage asked for", ylabel="coverage on test frames")
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")
         return _svg(figure)
 
 
