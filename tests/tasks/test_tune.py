@@ -141,6 +141,27 @@ def test_two_processes_share_a_search(data, tmp_path):
 
 
 @needs_optuna
+def test_a_trial_that_another_process_ends_meanwhile_is_left_alone(data, tmp_path, monkeypatch):
+    import optuna
+
+    from rutile.train import search as room
+
+    out = tmp_path / "out"
+    search(data, out, "trials=1", "epochs=1", *SPACE)
+    other = optuna.load_study(study_name="search", storage=f"sqlite:///{out / room.STUDY_FILE}")
+    running, hold = other.ask(), room.Worker._hold
+
+    def hold_after_its_end(worker, folder, held):
+        if folder.name == "trial-0001" and other.trials[1].state == optuna.trial.TrialState.RUNNING:
+            other.tell(running, state=optuna.trial.TrialState.FAIL)
+        return hold(worker, folder, held)
+
+    monkeypatch.setattr(room.Worker, "_hold", hold_after_its_end)
+    result = search(data, out, "trials=3", "epochs=1", *SPACE)
+    assert result.trials == {"complete": 2, "failed": 1}
+
+
+@needs_optuna
 def test_failures_are_recorded_and_not_the_end(data, tmp_path, monkeypatch):
     from rutile.train import search as room
 

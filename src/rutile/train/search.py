@@ -174,7 +174,7 @@ class Worker:
         with turn(self.search.folder):
             trials = self.study.get_trials(deepcopy=False)
             for old in trials:
-                if old.state == TrialState.RUNNING and self._hold(self.folder_of(old.number), held):
+                if old.state == TrialState.RUNNING and self._hold_unfinished(old.number, held):
                     self._propose(old.number)
                     return Trial(self.study, old._trial_id)
             if len(trials) >= self.search.trials:
@@ -183,6 +183,16 @@ class Worker:
             trial = self.study.ask()
             self._hold(self.folder_of(trial.number), held)
             return trial
+
+    def _hold_unfinished(self, number: int, held: ExitStack) -> bool:
+        """Take the lock of a trial that no process works on and that is still to be ended."""
+        with ExitStack() as tried:
+            if not self._hold(self.folder_of(number), tried):
+                return False
+            if self.study.get_trials(deepcopy=False)[number].state != TrialState.RUNNING:
+                return False  # its process ended it between the look at its state and the lock
+            held.push(tried.pop_all())
+        return True
 
     def _hold(self, folder: Path, held: ExitStack) -> bool:
         """Take the lock of a folder, if no other process has it."""
