@@ -23,7 +23,8 @@ from rutile.data.settings import ReferenceSettings, SplitSettings
 from rutile.data.split import split
 from rutile.data.statistics import reference_energies, statistics
 from rutile.data.store import Store, build_store
-from rutile.train.examples import GraphExamples, cache_edges
+from rutile.train.caches import cache_edges
+from rutile.train.examples import GraphExamples
 from rutile.train.fit import fit
 from rutile.train.settings import TrainSettings
 

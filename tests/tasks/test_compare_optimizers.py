@@ -17,9 +17,9 @@ from rutile.potentials.settings import training_defaults
 from rutile.tasks import compare_optimizers
 from rutile.tasks.compare_optimizers import CompareOptimizersSettings
 from rutile.train import contest, contestants, job
-from rutile.train import fit as loop
 from rutile.train import settings as s
 from rutile.train.contest import Contest, Run
+from rutile.train.gradient import Gradient
 
 QUICK = ["epochs=4", "repeats=2", "rates=3", "screening=0.5", "threads=1", "split.valid=0.25", "potential.hidden=[3]",
          "potential.auto.cutoff=4", "batch_size=4", "precision=float64"]  # fmt: skip
@@ -73,13 +73,13 @@ def test_the_page_has_table_curves_and_published_losses(finished):
 
 def test_no_run_takes_more_gradients_than_its_budget(data, tmp_path, monkeypatch):
     counted = []
-    real = loop._Run._backward
+    real = Gradient._backward
 
     def backward(self, ids, *args, **kwargs):
         counted.append(len(ids) / len(self.train))
         return real(self, ids, *args, **kwargs)
 
-    monkeypatch.setattr(loop._Run, "_backward", backward)
+    monkeypatch.setattr(Gradient, "_backward", backward)
     trained = []
     train = Contest._train
 

@@ -9,7 +9,8 @@ from rutile.core.reporting import SilentReporter
 from rutile.data.ragged import RaggedStore
 from rutile.data.store import build_store
 from rutile.potentials.evaluate import evaluate
-from rutile.train.examples import GraphExamples, LinearisedExamples, RaggedMemory, cache_descriptors, cache_edges
+from rutile.train.caches import RaggedMemory, cache_descriptors, cache_edges
+from rutile.train.examples import GraphExamples, LinearisedExamples
 from rutile.train.loss import Prefactors, errors, structure_losses
 from rutile.train.settings import LossSettings, Prefactor
 

@@ -14,7 +14,7 @@ from rutile.data.store import build_store, is_store
 from rutile.structures import io
 from rutile.tasks.catalogue import load_task
 from rutile.train import assess, examples, ondemand
-from rutile.train.examples import cache_descriptors, cache_edges
+from rutile.train.caches import cache_descriptors, cache_edges
 from rutile.train.fit import TIMINGS
 
 pytestmark = pytest.mark.slow

@@ -25,7 +25,7 @@ def three_atoms(dtype=torch.float64):
         forces=torch.tensor([[0.1, 0, 0], [0, -0.2, 0], [0, 0, 0.05]], dtype=dtype),
         virial=torch.tensor([SYMMETRIC], dtype=dtype) / 3,
         counts=torch.tensor([3.0], dtype=dtype),
-        n_virial=1,
+        n_virial=torch.tensor(1),
         system=torch.tensor([0, 0, 0]),
     )
 

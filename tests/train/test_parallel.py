@@ -15,7 +15,7 @@ from toy import ToyDescriptors
 
 import rutile
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint
-from rutile.train.parallel import Alone, or_problem
+from rutile.train.parallel import Alone, Said, or_problem
 
 CASES = ("adam", "lbfgs", "edges", "signal", "unreadable", "nan", "lost")
 
@@ -104,7 +104,7 @@ def test_lost_process_ends_the_other(together):
 def test_one_process_shares_with_nobody():
     ids = np.array([3, 1, 2])
     assert Alone().share(ids, lambda: ids) is ids
-    assert Alone().agree("time", save=True) == ("time", True)
+    assert Alone().agree(Said("time", True, 2)) == ("time", True, 2)
 
 
 def test_batches_are_balanced_by_edges():

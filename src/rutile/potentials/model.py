@@ -12,7 +12,6 @@ from ase import Atoms
 from pydantic import Field, JsonValue
 
 from rutile import __version__
-from rutile.core.errors import SettingsError
 from rutile.core.settings import Result
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.calibration import Calibration
@@ -21,7 +20,7 @@ from rutile.potentials.combine import Mean, common_elements, mean
 from rutile.potentials.evaluate import evaluate_members
 from rutile.potentials.modes import in_mode, modes_of
 from rutile.potentials.parts.heads import heads_of
-from rutile.potentials.placement import placement
+from rutile.potentials.placement import placement, usable_device
 from rutile.potentials.potential import Potential, Prediction
 from rutile.structures.structures import Structures, concatenate
 
@@ -99,7 +98,7 @@ class Model:
 
         Args:
             dtype: precision (default: as trained).
-            device: "cpu", "cuda", "cuda:1"...
+            device: "cpu", "cuda", "cuda:1", or "auto": a GPU if there is one.
             mode: name of the calc mode (default: the only one).
             head_spread: False: of a potential with several heads only their mean, for the cost of one; for dynamics.
 
@@ -126,7 +125,7 @@ class Model:
     ) -> Prediction:
         """Energy, forces and stress of many structures, the mean over a committee; see `evaluate_members`."""
         potentials = [in_mode(p, mode) for p in self._copies(PRECISIONS[dtype], device)]
-        return mean(_evaluate(potentials, structures, atoms_per_batch, device))
+        return mean(_evaluate(potentials, structures, atoms_per_batch))
 
     def evaluate_members(
         self,
@@ -143,7 +142,7 @@ class Model:
             structures: any number of them, in any order of size.
             atoms_per_batch: structures are evaluated together up to this many atoms (a larger one alone).
             dtype: precision (default: as trained).
-            device: "cpu", "cuda", "cuda:1"...
+            device: "cpu", "cuda", "cuda:1", or "auto": a GPU if there is one.
             mode: name of the calc mode (default: the only one).
 
         Raises:
@@ -152,7 +151,7 @@ class Model:
             SettingsError: the device is not there.
             ModeError: the model knows several modes and none is named, or none of that name.
         """
-        return _evaluate(self.members(PRECISIONS[dtype], device, mode), structures, atoms_per_batch, device)
+        return _evaluate(self.members(PRECISIONS[dtype], device, mode), structures, atoms_per_batch)
 
     def members(
         self, dtype: torch.dtype | None = None, device: str = "cpu", mode: str | None = None
@@ -161,7 +160,7 @@ class Model:
 
         Args:
             dtype: precision (default: as trained).
-            device: "cpu", "cuda", "cuda:1"...
+            device: "cpu", "cuda", "cuda:1", or "auto": a GPU if there is one.
             mode: name of the calc mode (default: the only one).
 
         Raises:
@@ -181,17 +180,13 @@ class Model:
 
     def _copies(self, dtype: torch.dtype | None, device: str) -> list[Potential]:
         """Frozen copies of the potentials."""
-        try:
-            copies = [copy.deepcopy(p).to(device=device, dtype=dtype) for p in self.potentials]
-        except (RuntimeError, AssertionError) as error:
-            raise SettingsError(
-                f"device {device!r} cannot be used: {str(error).splitlines()[0]}; use device=cpu"
-            ) from None
+        place = usable_device(device)
+        copies = [copy.deepcopy(p).to(device=place, dtype=dtype) for p in self.potentials]
         return [p.eval().requires_grad_(False) for p in copies]  # type: ignore[misc]
 
 
 def _evaluate(
-    potentials: Sequence[Potential], structures: Structures | Sequence[Atoms], atoms_per_batch: int, device: str
+    potentials: Sequence[Potential], structures: Structures | Sequence[Atoms], atoms_per_batch: int
 ) -> list[Prediction]:
     """Each potential's prediction; see `Model.evaluate_members`."""
     whole = structures if isinstance(structures, Structures) else Structures.from_ase(list(structures))
@@ -203,7 +198,8 @@ def _evaluate(
         edges = find_edges(batch, potentials[0].cutoff)
         check_distances(batch, edges, names[done_systems:])
         done_systems += batch.n_systems
-        placed = batch.to(dtype=placement(potentials[0])[0], device=device)
+        dtype, device = placement(potentials[0])
+        placed = batch.to(dtype=dtype, device=device)
         predictions = evaluate_members(potentials, placed, edges=edges.to(device))
         for done, prediction in zip(parts, predictions, strict=True):
             done.append(prediction)

@@ -35,6 +35,7 @@ from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.network import NetworkPotential
 from rutile.potentials.parts.pairs import Pairs, mean_neighbors, pairs_of, plan_pairs, sum_directions, sum_neighbors
+from rutile.potentials.parts.products import Linear
 from rutile.potentials.parts.radial import bessel
 from rutile.potentials.settings import PaiNNSettings
 
@@ -136,7 +137,7 @@ class Update(nn.Module):
     def __init__(self, channels: int, last: bool, generator: torch.Generator | None) -> None:
         super().__init__()
         self.last = last
-        self.mix = nn.Linear(channels, 2 * channels, bias=False, dtype=torch.float64)
+        self.mix = Linear(channels, 2 * channels, bias=False, dtype=torch.float64)
         nn.init.xavier_normal_(self.mix.weight, generator=generator)
         self.context = MLP((2 * channels, channels, (2 if last else 3) * channels), "silu", generator)
 

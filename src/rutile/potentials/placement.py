@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rutile.core.errors import SettingsError
 from rutile.potentials.potential import Potential
 
 
@@ -14,3 +15,22 @@ def placement(potential: Potential) -> tuple[torch.dtype, torch.device]:
             if tensor.is_floating_point():
                 return tensor.dtype, tensor.device
     return torch.float64, torch.device("cpu")
+
+
+def chosen(name: str) -> str:
+    """The device that a setting means: its own name; for auto cuda if there is a GPU, else cpu."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def usable_device(name: str) -> torch.device:
+    """The device that a setting means: cpu, cuda, cuda:1, or auto.
+
+    Raises:
+        SettingsError: it is not there, or cannot compute in float64, which geometry and energies need.
+    """
+    try:
+        one = torch.ones(1, dtype=torch.float64, device=chosen(name))
+        one.sum().item()  # not every device that has tensors computes
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise SettingsError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}; use device=cpu") from None
+    return one.device

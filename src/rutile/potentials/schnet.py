@@ -30,6 +30,7 @@ from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.network import NetworkPotential
 from rutile.potentials.parts.pairs import Pairs, mean_neighbors, pairs_of, plan_pairs, sum_neighbors
+from rutile.potentials.parts.products import Linear
 from rutile.potentials.parts.radial import even_centers, gaussians
 from rutile.potentials.settings import SchNetSettings
 
@@ -97,7 +98,7 @@ class Interaction(nn.Module):
 
     def __init__(self, channels: int, radial: int, generator: torch.Generator | None) -> None:
         super().__init__()
-        self.inward = nn.Linear(channels, channels, bias=False, dtype=torch.float64)
+        self.inward = Linear(channels, channels, bias=False, dtype=torch.float64)
         nn.init.xavier_normal_(self.inward.weight, generator=generator)
         self.filter = MLP((radial, channels, channels), "shifted_softplus", generator)
         self.outward = MLP((channels, channels, channels), "shifted_softplus", generator)

@@ -46,6 +46,7 @@ from rutile.potentials.parts.cutoff import cutoff
 from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.mlp import ACTIVATIONS, MLP
 from rutile.potentials.parts.network import NetworkPotential
+from rutile.potentials.parts.products import Linear
 from rutile.potentials.parts.radial import bessel
 from rutile.potentials.settings.teanet import TeaNetSettings
 
@@ -113,7 +114,7 @@ def find_bonds(graph: Graph, cutoffs: Iterable[float]) -> Bonds:
 
 def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
     """A map of channels without bias, normal with variance 1 / (fan in), in float64."""
-    layer = nn.Linear(fan_in, fan_out, bias=False, dtype=torch.float64)
+    layer = Linear(fan_in, fan_out, bias=False, dtype=torch.float64)
     with torch.no_grad():
         layer.weight.normal_(0.0, fan_in**-0.5, generator=generator)
     return layer

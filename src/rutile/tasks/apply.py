@@ -40,7 +40,7 @@ class GivenStructures(Settings):
     precision: Literal["float32", "float64"] = "float64"
     """Precision of the arithmetic."""
     device: str = "cpu"
-    """cpu, cuda or cuda:1."""
+    """cpu, cuda, cuda:1, or auto: a GPU if there is one."""
     mode: str | None = None
     """Reference method (calc mode) to predict; needed only if the model knows several."""
 

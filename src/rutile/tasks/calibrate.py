@@ -74,7 +74,7 @@ class CalibrateSettings(Settings):
     precision: Literal["float32", "float64"] = "float64"
     """Precision of the arithmetic."""
     device: str = "cpu"
-    """cpu, cuda or cuda:1."""
+    """cpu, cuda, cuda:1, or auto: a GPU if there is one."""
     mode: str | None = None
     """Predict all structures in this calc mode. Without it each in the mode that it names, or in the only one of the
     model."""
@@ -275,7 +275,6 @@ def _scores(
         frames,
         atoms_per_batch=settings.batch_atoms,
         dtype=dtype,
-        device=settings.device,
         mode=settings.mode,
     )
     return collect(compared)

@@ -50,7 +50,7 @@ class SmoothnessSettings(Settings):
     seed: int = Field(default=0, ge=0)
     """Of velocities and of the cluster."""
     device: str = "cpu"
-    """cpu, cuda or cuda:1."""
+    """cpu, cuda, cuda:1, or auto: a GPU if there is one."""
 
 
 class JumpRow(Result):

@@ -46,8 +46,8 @@ class TrainTaskSettings(JobSettings):
     """In what else the members differ. seeds: nothing; bootstrap: each draws its training structures with replacement;
     folds: each leaves out another part of them."""
     workers: int | None = Field(default=None, ge=1)
-    """Members trained at a time, each in a process of its own. Default: as many as there are cores for their threads;
-    1: one after another."""
+    """Members trained at a time, each in a process of its own. Default: one for each GPU; on the CPU as many as
+    there are cores for their threads. 1: one after another."""
     report_force_limit: EVPerAngstrom | None = Field(default=None, gt=0)
     """Report errors of frames with all reference forces |F| below this apart from the others."""
 
@@ -106,7 +106,7 @@ def run(settings: TrainTaskSettings, reporter: Reporter) -> TrainResult:
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    with started_by_torchrun() as team:
+    with started_by_torchrun(settings.device) as team:
         if not team.first:
             return _train(settings, SilentReporter(), team)
         with folder_for_results(settings.out), alone_in(settings.out, reporter):
@@ -147,7 +147,7 @@ def _prepare(settings: TrainTaskSettings, seeds: list[int], reporter: Reporter, 
     from rutile.train.job import prepare
     from rutile.train.members import division
 
-    workers, _ = division(settings.members, settings.workers, settings.threads)
+    workers, _ = division(settings.members, settings.workers, settings.threads, settings.device)
     copies = team.size if team.size > 1 else workers + (workers > 1)  # of what is kept in memory
     fewer = settings.model_copy(update={"cache_memory": settings.cache_memory / copies})
     made: list[Job] = []
@@ -165,7 +165,7 @@ def _fit_all(
 ) -> list[FitResult]:
     """Train each member; ends early, with the members so far, when asked to stop."""
     from rutile.train.checkpoint import CHECKPOINT_FILE
-    from rutile.train.members import Member, division, shares, train_members
+    from rutile.train.members import Member, division, own_devices, shares, train_members
     from rutile.train.parallel import team
 
     ranks = team()
@@ -177,6 +177,7 @@ def _fit_all(
         own |= {"members": settings.members}
     train = job.examples["train"]
     members = []
+    devices = own_devices(settings.device, len(seeds)) if ranks.size == 1 else [settings.device] * len(seeds)
     for m, places in enumerate(shares(len(train), len(seeds), settings.diversity, settings.seed)):
         folder = settings.out / f"member-{m + 1}" if len(seeds) > 1 else settings.out
         folder.mkdir(exist_ok=True)
@@ -192,13 +193,14 @@ def _fit_all(
                 potential=job.potentials[m],
                 train=its_train,
                 valid=job.examples.get("valid", its_train),
-                settings=TrainSettings(**(fields | {"seed": seeds[m]})),
+                settings=TrainSettings(**(fields | {"seed": seeds[m], "device": devices[m]})),
                 folder=folder,
                 identity=own | {"data": job.store.hash},
                 resume=resume,
             )
         )
-    workers, threads = division(len(seeds), settings.workers if ranks.size == 1 else 1, settings.threads)
+    at_once = settings.workers if ranks.size == 1 else 1
+    workers, threads = division(len(seeds), at_once, settings.threads, settings.device)
     return train_members(members, reporter, stop, workers=workers, threads=threads)
 
 
@@ -290,7 +292,11 @@ def _assess(
 ) -> Assessment:
     """Errors of the mean of the members, or of their heads, on one part of the data."""
     from rutile.train.assess import Assessment, compare_examples
+    from rutile.train.parallel import team
 
+    device = team().place(settings.device)
+    for potential in potentials:
+        potential.to(device)
     assessment = Assessment(WORST, settings.report_force_limit)
     for compared in compare_examples(potentials, store, examples, f"errors on {PARTS[name]} structures", reporter):
         assessment.add(compared)

@@ -25,6 +25,7 @@ from rutile.potentials.combine import Spread, common_elements, mean, spread
 from rutile.potentials.evaluate import evaluate_members
 from rutile.potentials.modes import frame_mode, modes_of
 from rutile.potentials.parts.heads import heads_of
+from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential, Prediction
 from rutile.train.metrics import VOIGT, ErrorSums
 from rutile.train.ondemand import sample
@@ -63,7 +64,6 @@ def compare(
     *,
     atoms_per_batch: int,
     dtype: torch.dtype = torch.float64,
-    device: torch.device | str = "cpu",
     mode: str | None = None,
 ) -> Iterator[Compared]:
     """Predictions for a stream of frames, in batches of about `atoms_per_batch` atoms.
@@ -75,7 +75,6 @@ def compare(
         frames: with labels.
         atoms_per_batch: frames are evaluated together up to so many atoms.
         dtype: precision of the members.
-        device: of the members.
         mode: predict all frames in this mode, whatever they say.
 
     Raises:
@@ -88,7 +87,7 @@ def compare(
         for frame in batch:
             _check_elements(frame, known)
         labelled = batch_frames(batch, range(first, first + len(batch)))
-        structures = labelled.structures.to(dtype=dtype, device=device)
+        structures = labelled.structures.to(dtype=dtype, device=placement(members[0])[1])
         number = [frame_mode(modes, frame.calc_mode, frame.source, mode) for frame in batch]
         asked = torch.tensor(number, device=structures.positions.device)
         predictions = evaluate_members(members, structures, mode=asked)
@@ -134,7 +133,7 @@ def compare_examples(
             labelled, predict = examples.batch(ids)
             predictions.append(predict(False))
         assert labelled is not None
-        labelled = dataclasses.replace(labelled, index=torch.arange(first, first + len(ids)))
+        labelled = dataclasses.replace(labelled.to(device="cpu"), index=torch.arange(first, first + len(ids)))
         first += len(ids)
         frames = [store[int(k)] for k in examples.ids[ids]]
         yield Compared(frames, labelled, mean(predictions), spread(predictions) if len(predictions) > 1 else None)

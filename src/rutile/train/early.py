@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -38,7 +39,7 @@ class Best:
         """What is needed to go on."""
         return {"score": self.score, "epoch": self.epoch, "waited": self.waited, "weights": list(self.weights)}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
+    def restore(self, state: dict[str, Any], device: torch.device | str = "cpu") -> None:
+        """Go on from `state()`, with the weights on a device."""
         self.score, self.epoch, self.waited = state["score"], state["epoch"], state["waited"]
-        self.weights = state["weights"]
+        self.weights = [w.to(device) for w in state["weights"]]

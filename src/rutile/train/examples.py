@@ -9,33 +9,32 @@ Letters of shapes: n structures of the examples, N atoms, P pairs, K descriptor 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rutile.core.errors import SettingsError
-from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.reporting import Reporter
 from rutile.data.arrays import gather
 from rutile.data.frames import Labelled
 from rutile.data.kept import LARGE
-from rutile.data.ragged import open_or_build, opened
 from rutile.data.statistics import References, reference_sums
 from rutile.data.store import Store
 from rutile.graph.graph import Edges, Graph, build_graph
-from rutile.graph.neighbors import find_edges
-from rutile.potentials.evaluate import evaluate, evaluate_linearised, linearise, periodic_volume
+from rutile.potentials.evaluate import evaluate, evaluate_linearised, periodic_volume
 from rutile.potentials.modes import listed
+from rutile.potentials.placement import placement
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
+from rutile.train.caches import Ragged, cache_descriptors, cache_edges
 from rutile.train.ondemand import descriptors_on_demand, edges_on_demand, portions, sample
+from rutile.train.sending import sent
 
 Predict = Callable[[bool], Prediction]
 """(training) -> prediction of one batch."""
@@ -66,7 +65,10 @@ class Examples(Protocol):
         ...
 
     def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
-        """Labels of some structures, and the function that predicts them with the potential as it is then."""
+        """Labels of some structures, and the function that predicts them with the potential as it is then.
+
+        Both are on the device of the potential.
+        """
         ...
 
     def source(self, i: int) -> str:
@@ -179,36 +181,35 @@ class GraphExamples(_Labels):
     def graphs(self, per_batch: int = 32) -> Iterator[Graph]:
         """The graphs of all examples in order, in batches, for statistics; of a large store those of a sample."""
         for ids in portions(sample(self.store, self.ids), per_batch):
-            structures, edges = self._geometry(ids, self._labelled(ids).structures)
-            yield build_graph(structures, edges, self._mode[torch.from_numpy(ids)])
+            yield build_graph(self._labelled(ids).structures, self._edges(ids), self._mode[torch.from_numpy(ids)])
 
     def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
-        """Labels, and a prediction through the graph."""
-        labelled = self._labelled(ids)
-        structures, edges = self._geometry(ids, labelled.structures)
-        mode = self._mode[torch.from_numpy(ids)]
+        """Labels, and a prediction through the graph, where the potential is now."""
+        device = placement(self.potential)[1]
+        labelled = sent(self._labelled(ids), device)
+        edges = sent(self._edges(ids), device)
+        mode = sent(self._mode[torch.from_numpy(ids)], device)
 
         def predict(training: bool) -> Prediction:
             return evaluate(
-                self.potential, structures, edges=edges, mode=mode, training=training, compiled=self.compiled
+                self.potential, labelled.structures, edges=edges, mode=mode, training=training, compiled=self.compiled
             )
 
         return labelled, predict
 
-    def _geometry(self, ids: np.ndarray, structures: Structures) -> tuple[Structures, Edges]:
-        """Some structures with their neighbours."""
+    def _edges(self, ids: np.ndarray) -> Edges:
+        """Neighbours in some structures."""
         frames = self.ids[ids]
         rows, sizes = self.edges.get("ij", frames)
         shift, _ = self.edges.get("shift", frames)
         starts = np.concatenate([[0], np.cumsum(self.store.sizes[frames])[:-1]])
         ij = rows.astype(np.int64) + np.repeat(starts, sizes)[:, None]
-        edges = Edges(
+        return Edges(
             torch.from_numpy(np.ascontiguousarray(ij[:, 0])),
             torch.from_numpy(np.ascontiguousarray(ij[:, 1])),
             torch.from_numpy(shift.astype(np.int64)),
             self.potential.cutoff,
         )
-        return structures, edges
 
 
 class LinearisedExamples(_Labels):
@@ -243,10 +244,11 @@ class LinearisedExamples(_Labels):
         return self.cache.sizes("pairs")[self.ids]
 
     def batch(self, ids: np.ndarray) -> tuple[Labelled, Predict]:
-        """Labels, and a prediction from the cached descriptors."""
-        frames = self.ids[ids]
-        labelled = self._labelled(ids)
-        linearised = self._linearised(frames, labelled)
+        """Labels, and a prediction from the cached descriptors, where the potential is now."""
+        device = placement(self.potential)[1]
+        on_host = self._labelled(ids)
+        linearised = sent(self._linearised(self.ids[ids], on_host), device)
+        labelled = sent(on_host, device)
 
         def predict(training: bool) -> Prediction:
             return evaluate_linearised(self.potential, linearised, training=training)
@@ -280,39 +282,6 @@ class LinearisedExamples(_Labels):
             d_pair=get["d_pair"],
             d_strain=get["d_strain"],
         )
-
-
-class Ragged(Protocol):
-    """Named ragged arrays of every frame of a store: in memory, or a memory-mapped `RaggedStore`."""
-
-    def sizes(self, name: str) -> np.ndarray:
-        """Rows of each frame, [frames] int64."""
-        ...
-
-    def get(self, name: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of some frames one after another, and the rows of each."""
-        ...
-
-
-class RaggedMemory:
-    """Ragged arrays in memory, from one row of arrays for each frame."""
-
-    def __init__(self, rows: list[dict[str, np.ndarray]]) -> None:
-        self._offsets: dict[str, np.ndarray] = {}
-        self._rows: dict[str, np.ndarray] = {}
-        for name in list(rows[0]) if rows else []:
-            self._offsets[name] = np.concatenate([[0], np.cumsum([len(row[name]) for row in rows])])
-            self._rows[name] = np.concatenate([row.pop(name) for row in rows])
-
-    def sizes(self, name: str) -> np.ndarray:
-        """Rows of each frame."""
-        return np.diff(self._offsets[name])
-
-    def get(self, name: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of some frames one after another (a copy), and the rows of each."""
-        offsets, rows = self._offsets[name], self._rows[name]
-        parts = [rows[offsets[k] : offsets[k + 1]] for k in ids]
-        return (np.concatenate(parts) if parts else rows[:0]), offsets[ids + 1] - offsets[ids]
 
 
 def modes_of(store: Store, potential: Potential) -> np.ndarray:
@@ -366,7 +335,7 @@ def make_examples(
     large = len(store) >= LARGE
     if isinstance(potential, DescriptorPotential):
         cache: Ragged = (
-            descriptors_on_demand(store, potential, dtype, reporter)
+            descriptors_on_demand(store, deepcopy(potential), dtype, reporter)  # stays on the CPU, in float64
             if large
             else cache_descriptors(store, potential, dtype, folder=folder, memory=memory, reporter=reporter)
         )
@@ -383,109 +352,3 @@ def make_examples(
         side: GraphExamples(store, ids, potential, references=references, dtype=dtype, edges=edges)
         for side, ids in sides.items()
     }
-
-
-def cache_edges(
-    store: Store,
-    cutoff: float,
-    *,
-    folder: Path | None = None,
-    memory: float = 4000.0,
-    reporter: Reporter | None = None,
-) -> Ragged:
-    """Neighbour lists of every frame.
-
-    Args:
-        store: the frames.
-        cutoff: radius (Angstrom).
-        folder: where to keep them if they outgrow `memory`; None: always in memory.
-        memory: limit (MB).
-        reporter: shows progress.
-    """
-
-    def rows() -> Iterator[dict[str, np.ndarray]]:
-        for k in range(len(store)):
-            edges = find_edges(store.structures([k]), cutoff)
-            ij = torch.stack([edges.i, edges.j], 1).numpy().astype(np.int32)
-            yield {"ij": ij, "shift": edges.shift.numpy().astype(np.int32)}
-
-    key = _key(store.hash, "edges", cutoff)
-    return _keep(rows, len(store), key, folder, memory, reporter or SilentReporter(), "neighbour lists")
-
-
-def cache_descriptors(
-    store: Store,
-    potential: DescriptorPotential,
-    dtype: torch.dtype,
-    *,
-    folder: Path | None = None,
-    memory: float = 4000.0,
-    reporter: Reporter | None = None,
-) -> Ragged:
-    """Descriptors of every frame with their derivatives, computed in float64 and kept in `dtype`.
-
-    Args:
-        store: the frames.
-        potential: whose descriptors.
-        dtype: precision to keep.
-        folder: where to keep them if they outgrow `memory`; None: always in memory.
-        memory: limit (MB).
-        reporter: shows progress.
-    """
-
-    def rows() -> Iterator[dict[str, np.ndarray]]:
-        for k in range(len(store)):
-            one = linearise(potential, store.structures([k]))
-            yield {
-                "pairs": torch.stack([one.pair_i, one.pair_j], 1).numpy().astype(np.int32),
-                "descriptors": one.descriptors.to(dtype).numpy(),
-                "d_pair": one.d_pair.to(dtype).numpy(),
-                "d_strain": one.d_strain.to(dtype).numpy(),
-            }
-
-    key = _key(store.hash, potential.descriptor_key, str(dtype))
-    return _keep(rows, len(store), key, folder, memory, reporter or SilentReporter(), "descriptors")
-
-
-def _key(*parts: Any) -> str:
-    """Name of a cache: same content, same name."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def _keep(
-    rows: Callable[[], Iterator[dict[str, np.ndarray]]],
-    total: int,
-    key: str,
-    folder: Path | None,
-    memory: float,
-    reporter: Reporter,
-    label: str,
-) -> Ragged:
-    """Rows in memory; in files when they outgrow the limit (MB) and there is a folder; files from before are reused."""
-    if folder is not None and (found := opened(folder / key, key, reporter)) is not None:
-        reporter.info(f"{label}: read from {folder / key}")
-        return found
-    kept: list[dict[str, np.ndarray]] = []
-    size = 0.0
-    source = iter(reporter.track(rows(), label, total))
-    for row in source:
-        kept.append(row)
-        size += sum(array.nbytes for array in row.values()) / 1e6
-        if folder is not None and size > memory / 2:  # joining them needs the same memory once more
-            break
-    else:
-        return RaggedMemory(kept)
-    reporter.info(f"{label}: more than {memory:g} MB in memory, kept in {folder / key}")
-
-    def again() -> Iterator[dict[str, np.ndarray]]:
-        yield from _drain(kept)
-        yield from source
-
-    return open_or_build(folder, key, again, SilentReporter(), label=label)
-
-
-def _drain(rows: list[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
-    """The rows in order, each forgotten once given."""
-    rows.reverse()
-    while rows:
-        yield rows.pop()

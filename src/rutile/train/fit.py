@@ -8,7 +8,7 @@ at any step:    checkpoint, stop when asked, go on later bit for bit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +22,19 @@ from rutile.core.errors import FileError, SettingsError, TrainingError
 from rutile.core.reporting import Reporter
 from rutile.core.seeds import integer
 from rutile.data.batches import BatchSampler, alike
-from rutile.potentials.parts.heads import one_head_each
+from rutile.potentials.parts.dense import require_products
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from rutile.train.compiled import compiled_training
 from rutile.train.early import Best
 from rutile.train.examples import DTYPES, Examples
+from rutile.train.gradient import Gradient, named
 from rutile.train.identity import WATCHING, require_same, said
 from rutile.train.loader import AHEAD, Loader
 from rutile.train.log import MetricsLog
 from rutile.train.loggers import Row
-from rutile.train.loss import Prefactors, RunningErrors, errors, prefactors, structure_losses
+from rutile.train.loss import RunningErrors, errors, prefactors, structure_losses
 from rutile.train.optimizers import WeightAverage, make_optimizer
-from rutile.train.parallel import Alone, or_problem, team
+from rutile.train.parallel import Alone, Said, or_problem, team
 from rutile.train.reweight import Reweighter, Uniform, make_reweighter
 from rutile.train.schedule import make_schedule
 from rutile.train.settings import TrainSettings
@@ -44,8 +45,6 @@ TIMINGS = frozenset(
 """Columns of metrics.csv that differ from run to run; all others are equal where settings and data are."""
 CHUNK = 64
 """Structures that full-batch optimizers look at together; changes memory, not results."""
-NAMED = 8
-"""How many structures an error message names."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,11 @@ def fit(
     if not any(p.requires_grad for p in potential.parameters()):
         name = getattr(potential, "name", type(potential).__name__)
         raise SettingsError(f"the potential {name!r} has nothing to train: make it a term of a sum with one that has")
-    potential.to(DTYPES[settings.precision])
-    reweighter = reweighter or make_reweighter(settings.reweight, len(train))
     ranks = team()
+    device = ranks.place(settings.device)
+    require_products(potential, settings.matmul, device)
+    potential.to(dtype=DTYPES[settings.precision], device=device)
+    reweighter = reweighter or make_reweighter(settings.reweight, len(train))
     ranks.begin(potential)
     with ranks.together():
         run = _Run(potential, train, valid, settings, folder, reporter, identity or {}, reweighter, ranks)
@@ -143,6 +144,7 @@ class _Run:
         self.optimizer = make_optimizer(settings.optimizer, potential.parameters())
         self.parameters = self.optimizer.parameters
         self.average = WeightAverage(self.parameters, settings.ema) if settings.ema else None
+        self.device = self.parameters[0].device
         self.best = Best(settings.patience)
         self.sampler = self._sampler(train, integer(settings.seed, "batches"))
         self.checks = self._sampler(self.valid, 0).in_order()
@@ -150,9 +152,9 @@ class _Run:
         self.loader = Loader(train, ahead=0 if self.optimizer.full_batch else AHEAD)
         self.schedule = make_schedule(settings.schedule, settings.epochs * self.per_epoch, settings.warmup)
         self.epoch = self.position = self.step = 0
+        self.pieces = 1
         self.seconds = 0.0
-        self.running = RunningErrors.zero()
-        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.gradient = Gradient(potential, self.parameters, train, settings, self.loader, self.reweighter, self._blame)
         self.history: list[Row] = []
 
     def _sampler(self, examples: Examples, seed: int) -> BatchSampler:
@@ -187,6 +189,7 @@ class _Run:
         reason = self._finished()
         while reason is None:
             steps = self._steps()[self.position :]
+            end = self.position + len(steps)
             with closing(self.loader.steps([self._mine(whole) for whole in steps])) as ready:
                 label = f"epoch {self.epoch + 1} of {self.settings.epochs}"
                 tracked = self.reporter.track(or_problem(ready), label, len(steps))
@@ -195,17 +198,29 @@ class _Run:
                     now = time.monotonic()
                     self.seconds = now - self.zero
                     due = now - saved >= self.settings.checkpoint_seconds
-                    reason, due = self.team.agree(stop() or self._time_over(now - began), save=due)
+                    said = Said(stop() or self._time_over(now - began), due, self.pieces * self.gradient.pieces)
+                    reason, due, pieces = self.team.agree(said)
                     if reason is not None or due:
                         self.save()
                         saved = now
-                    if reason is not None:
+                    if reason is not None or self._needs_smaller(pieces):
                         break
-            if reason is None:
+            if reason is None and self.position == end:
                 self._end_epoch()
                 reason = self._finished()
         self.save()
         return reason
+
+    def _needs_smaller(self, pieces: int) -> bool:
+        """Whether memory was short in this step, in any process; what follows is then computed in more parts."""
+        if pieces == self.pieces:
+            return False
+        self.reporter.warn(
+            f"step {self.step}: memory is short; batches are computed in {self.settings.accumulate * pieces} parts "
+            "from now on (accumulate=...), with the same result"
+        )
+        self.pieces = pieces
+        return True
 
     def _finished(self) -> str | None:
         if self.epoch >= self.settings.epochs:
@@ -229,9 +244,10 @@ class _Run:
 
     def _parts(self, ids: np.ndarray) -> list[np.ndarray]:
         """One batch, in as many parts as asked for; structures of few and of many neighbours apart where cheaper."""
+        accumulate = 1 if self.optimizer.full_batch else self.settings.accumulate
+        parts = np.array_split(ids, min(accumulate * self.pieces, len(ids)))
         if self.optimizer.full_batch:
-            return [ids]
-        parts = np.array_split(ids, min(self.settings.accumulate, len(ids)))
+            return parts
         if self.settings.batch_edges is None or not getattr(self.potential, "pads_neighbours", False):
             return parts
         return [part[some] for part in parts for some in alike(self.train.sizes[part], self.train.costs[part])]
@@ -252,14 +268,14 @@ class _Run:
         p = prefactors(self.settings.loss, factor)
         total = self._total_weight(whole)
         everything = np.concatenate(whole)
-        calls = 0
+        calls, self.gradient.pieces = 0, 1
 
         def closure() -> float:
             nonlocal calls
             calls += 1
             loss, problem = 0.0, None
             try:
-                loss = self._gradient(group, p, total, count=calls == 1)
+                loss = self.gradient(group, p, total, self.step, count=calls == 1)
             except Exception as error:
                 problem = error
             loss = self.team.sum_gradients(self.parameters, loss, problem)
@@ -271,61 +287,17 @@ class _Run:
 
         self.optimizer.step(closure)
         if not isinstance(self.reweighter, Uniform):
-            self.reweighter.observe(*self.team.assemble(everything, *_joined(self.seen)))
+            self.reweighter.observe(*self.team.assemble(everything, *self.gradient.last_losses()))
         if self.average is not None:
             self.average.update()
         self.step += 1
         self.position += 1
 
-    def _gradient(self, group: list[np.ndarray] | Exception, p: Prefactors, total: float, *, count: bool) -> float:
-        """Set the gradients to those of some batches, in smaller ones where memory is short; their loss.
-
-        Raises:
-            TrainingError: a loss is not finite, or one structure alone needs too much memory.
-        """
-        if isinstance(group, Exception):
-            raise group
-        before = RunningErrors(self.running.sums.clone(), self.running.counts.clone())
-        while True:
-            for parameter in self.parameters:
-                parameter.grad = None
-            try:
-                if count:
-                    self.running, self.seen = RunningErrors(before.sums.clone(), before.counts.clone()), []
-                return sum(self._backward(ids, p, total, count=count) for ids in group)
-            except torch.OutOfMemoryError:
-                largest = max(group, key=len)
-                if len(largest) < 2:
-                    raise TrainingError(f"too little memory for {_names(self.train, largest.tolist())} alone") from None
-            group = [half for ids in group for half in np.array_split(ids, 2) if len(half)]
-            torch.cuda.empty_cache()  # nothing without a GPU
-            self.reporter.warn(f"step {self.step}: memory is short; computed in {len(group)} parts (accumulate=...)")
-
-    def _backward(self, ids: np.ndarray, p: Prefactors, total: float, *, count: bool) -> float:
-        """Add the gradient of one batch; its part of the loss."""
-        labelled, predict = self.loader.batch(ids)
-        with one_head_each(self.potential, integer(self.settings.seed, "heads", self.step)):
-            prediction = predict(True)
-        e = errors(prediction, labelled)
-        losses = structure_losses(e, p, self.settings.loss)
-        index = torch.from_numpy(ids)
-        weights = self.reweighter.weights(index) * self.train.weights[index] / total
-        loss = torch.dot(weights.to(losses.dtype), losses)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise TrainingError(self._blame(ids[~torch.isfinite(losses.detach()).numpy()], "loss"))
-        if loss.requires_grad:
-            loss.backward(inputs=self.parameters)
-        if count:
-            self.running.add(e, labelled, losses)
-            self.seen.append((index, losses.detach()))
-        return value
-
     def _blame(self, ids: np.ndarray, what: str, examples: Examples | None = None) -> str:
         """Message that names structures."""
         return (
             f"{what} is not finite in epoch {self.epoch}, step {self.step}, for "
-            f"{_names(examples or self.train, ids.tolist())}; "
+            f"{named(examples or self.train, ids)}; "
             f"the last good state is kept in {self.path}: check these structures, or lower the learning rate, "
             "or set clip_norm"
         )
@@ -333,7 +305,7 @@ class _Run:
     def _end_epoch(self) -> None:
         """Validate, write metrics, begin the next epoch."""
         row: Row = {"epoch": self.epoch, "step": self.step, "learning_rate": self.optimizer.learning_rate}
-        row |= self._prefactors() | dict(self._summed(self.running).row("train"))
+        row |= self._prefactors() | dict(self._summed(self.gradient.running).row("train"))
         timings = self._timings()
         self._name_suspects(self.reweighter.end_epoch())
         last = self.epoch + 1 == self.settings.epochs
@@ -349,7 +321,8 @@ class _Run:
         self.history.append(row | by_mode)
         if self.log is not None:
             self.log.add(row | by_mode)
-        self.epoch, self.position, self.running = self.epoch + 1, 0, RunningErrors.zero()
+        self.epoch, self.position = self.epoch + 1, 0
+        self.gradient.running = RunningErrors.zero(self.device)
 
     def _config(self) -> dict[str, Any]:
         """What loggers show beside the curves: all settings."""
@@ -380,28 +353,29 @@ class _Run:
         if len(ids):
             self.reporter.warn(
                 f"epoch {self.epoch}: loss above {self.settings.reweight.suspect:g} medians for "
-                f"{_names(self.train, ids.tolist())}: look at their labels (they keep a weight of 1 instead of FL_i)"
+                f"{named(self.train, ids.numpy())}: look at their labels (they keep a weight of 1 instead of FL_i)"
             )
 
     def _validate(self) -> tuple[Row, Row]:
         """Errors with the weights that would be saved, of all and of each calc mode; remembers the best."""
         if self.average is not None:
             self.average.swap()
-        running = RunningErrors.zero()
+        running = RunningErrors.zero(self.device)
         modes = sorted(set(self.valid.modes.tolist()))
-        by_mode = {mode: RunningErrors.zero() for mode in modes} if len(modes) > 1 else {}
+        by_mode = {mode: RunningErrors.zero(self.device) for mode in modes} if len(modes) > 1 else {}
         p = prefactors(self.settings.loss, 0.0)
         with self.team.together():
-            for ids in self.checks[self.team.rank :: self.team.size]:
+            for ids in self._mine_to_check():
                 labelled, predict = self.valid.batch(ids)
                 e = errors(predict(False), labelled)
                 losses = structure_losses(e, p, self.settings.loss)
                 if not bool(torch.isfinite(losses).all()):
-                    bad = ids[~torch.isfinite(losses).numpy()]
+                    bad = ids[~torch.isfinite(losses).cpu().numpy()]
                     raise TrainingError(self._blame(bad, "validation loss", self.valid))
                 running.add(e, labelled, losses)
                 for mode, its_own in by_mode.items():
-                    its_own.add_some(torch.from_numpy(self.valid.modes[ids] == mode), e, labelled, losses)
+                    its = torch.from_numpy(self.valid.modes[ids] == mode).to(self.device)
+                    its_own.add_some(its, e, labelled, losses)
         running = self._summed(running)
         by_mode = {mode: self._summed(its_own) for mode, its_own in by_mode.items()}
         row = running.row("valid")
@@ -410,6 +384,11 @@ class _Run:
             self.average.swap()
         self.schedule.observe(row["valid_loss"])
         return dict(row), {k: v for mode, one in by_mode.items() for k, v in one.row(f"valid_{mode}").items()}
+
+    def _mine_to_check(self) -> Iterator[np.ndarray]:
+        """Batches of validation structures that this process predicts."""
+        for ids in self.checks[self.team.rank :: self.team.size]:
+            yield from np.array_split(ids, min(self.pieces, len(ids)))
 
     def _summed(self, running: RunningErrors) -> RunningErrors:
         """Of all processes."""
@@ -435,7 +414,7 @@ class _Run:
                 "learning rate, or set clip_norm"
             )
         average = self.average
-        running = self._summed(self.running)
+        running = self._summed(self.gradient.running)
         with self.team.together():
             if not self.team.first:
                 return
@@ -467,24 +446,13 @@ class _Run:
         self.optimizer.restore(state["optimizer"])
         self.schedule.restore(state["schedule"])
         if self.average is not None:
-            self.average.steps, self.average.average = state["average"]["steps"], state["average"]["weights"]
-        self.best.restore(state["best"])
+            self.average.steps = state["average"]["steps"]
+            self.average.average = [w.to(self.device) for w in state["average"]["weights"]]
+        self.best.restore(state["best"], self.device)
         self.reweighter.restore(state["reweighter"])
-        self.running = RunningErrors(*state["running"]) if self.team.first else RunningErrors.zero()
+        if self.team.first:
+            self.gradient.running = RunningErrors(*(x.to(self.device) for x in state["running"]))
         torch.set_rng_state(state["rng"])
-
-
-def _names(examples: Examples, ids: list[int]) -> str:
-    """Where some structures came from."""
-    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
-    return ", ".join(examples.source(i) for i in ids[:NAMED]) + more
-
-
-def _joined(seen: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Numbers and losses of structures, batches put together."""
-    empty = (torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    ids, losses = zip(*seen, strict=True) if seen else zip(empty, strict=True)
-    return torch.cat(ids), torch.cat(losses)
 
 
 def _copy(parameters: list[torch.nn.Parameter], values: list[Tensor]) -> None:

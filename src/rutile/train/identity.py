@@ -10,9 +10,11 @@ from rutile.train.loggers import flat
 from rutile.train.settings import TrainSettings
 
 WATCHING = {"tensorboard", "wandb", "mlflow"}
-FREE = frozenset({"epochs", "max_seconds", "patience", "checkpoint_seconds", "cache_memory", "threads", *WATCHING})
+FREE = frozenset(
+    {"epochs", "max_seconds", "patience", "checkpoint_seconds", "cache_memory", "threads", "device", *WATCHING}
+)
 """Settings that may differ when a run goes on."""
-YOUNGER = frozenset({"reweight", "compile", "accumulate"})
+YOUNGER = frozenset({"reweight", "compile", "accumulate", "matmul"})
 """Settings that checkpoints of earlier versions do not know; at their defaults they change nothing."""
 
 

@@ -11,8 +11,10 @@ import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
+import torch
 
 from rutile.core.machine import cores
 from rutile.data.frames import Labelled
@@ -55,7 +57,8 @@ class Loader:
                 for ids in group:
                     while len(made) < self._ahead and (following := next(coming, None)) is not None:
                         made.append(pool.submit(self._examples.batch, following))
-                    self._ready.append((ids, made.popleft().result()))
+                    with suppress(torch.OutOfMemoryError):  # made again when it is asked for, by then in parts
+                        self._ready.append((ids, made.popleft().result()))
                 self.waited += time.perf_counter() - began
                 yield group
                 self.passed += time.perf_counter() - began

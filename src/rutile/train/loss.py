@@ -33,8 +33,8 @@ class Errors:
     """[S, 3, 3] (eV/atom)."""
     counts: Tensor
     """Atoms of each structure, [S]."""
-    n_virial: int
-    """Structures with a virial."""
+    n_virial: Tensor
+    """Number of structures with a virial."""
     system: Tensor
     """[N] int64."""
 
@@ -47,12 +47,13 @@ def errors(prediction: Prediction, labelled: Labelled) -> Errors:
     has_forces = labelled.has_forces[structures.system][:, None]
     forces = torch.where(has_forces, prediction.forces - labelled.forces, 0.0)
     if not bool(labelled.has_stress.any()):
-        return Errors(energy, forces, torch.zeros_like(prediction.stress), counts, 0, structures.system)
+        none = labelled.has_stress.sum()
+        return Errors(energy, forces, torch.zeros_like(prediction.stress), counts, none, structures.system)
     volume = periodic_volume(structures)
     has_virial = labelled.has_stress & (volume > 0)
     scale = (-volume / counts)[:, None, None]
     virial = torch.where(has_virial[:, None, None], (prediction.stress - labelled.stress) * scale, 0.0)
-    return Errors(energy, forces, virial, counts, int(has_virial.sum()), structures.system)
+    return Errors(energy, forces, virial, counts, has_virial.sum(), structures.system)
 
 
 @dataclass(frozen=True)
@@ -108,29 +109,40 @@ class RunningErrors:
     """Number of energies, force components, virial components, and structures, [4] float64."""
 
     @staticmethod
-    def zero() -> RunningErrors:
+    def zero(device: torch.device | str = "cpu") -> RunningErrors:
         """Nothing seen yet."""
-        return RunningErrors(torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64))
+        return RunningErrors(*torch.zeros(2, 4, dtype=torch.float64, device=device))
+
+    def copy(self) -> RunningErrors:
+        """The same as a start of its own."""
+        return RunningErrors(self.sums.clone(), self.counts.clone())
 
     def add_some(self, which: Tensor, e: Errors, labelled: Labelled, losses: Tensor) -> None:
         """Add some structures of a batch, [S] bool."""
         atoms = which[e.system]
-        keep = which.to(e.counts.dtype)
         has_virial = labelled.has_stress & (periodic_volume(labelled.structures) > 0) & which
-        with torch.no_grad():
-            parts = (e.energy[which], e.forces[atoms], e.virial[which])
-            self.sums += torch.stack([*(x.double().square().sum() for x in parts), losses[which].sum().double()])
-            n_force = 3 * torch.dot(labelled.has_forces.to(e.counts.dtype) * keep, e.counts)
-            n_energy, n_virial = int((labelled.has_energy & which).sum()), int(has_virial.sum())
-            self.counts += torch.tensor([n_energy, float(n_force), 9 * n_virial, int(which.sum())])
+        self._add(
+            (e.energy[which], e.forces[atoms], e.virial[which], losses[which]),
+            ((labelled.has_energy & which).sum(), labelled.has_forces & which, has_virial.sum(), which.sum()),
+            e.counts,
+        )
 
     def add(self, e: Errors, labelled: Labelled, losses: Tensor) -> None:
         """Add a batch; `losses` are those of its structures."""
+        n_losses = torch.full_like(e.n_virial, len(losses))
+        self._add(
+            (e.energy, e.forces, e.virial, losses),
+            (labelled.has_energy.sum(), labelled.has_forces, e.n_virial, n_losses),
+            e.counts,
+        )
+
+    def _add(self, parts: tuple[Tensor, ...], there: tuple[Tensor, ...], atoms: Tensor) -> None:
+        """Errors and losses; numbers of labels, for forces the structures that have them. Never waits for a GPU."""
         with torch.no_grad():
-            parts = (e.energy, e.forces, e.virial)
-            self.sums += torch.stack([*(x.double().square().sum() for x in parts), losses.sum().double()])
-            n_force = 3 * torch.dot(labelled.has_forces.to(e.counts.dtype), e.counts)
-            self.counts += torch.tensor([int(labelled.has_energy.sum()), float(n_force), 9 * e.n_virial, len(losses)])
+            *squared, losses = (x.double() for x in parts)
+            self.sums += torch.stack([*(x.square().sum() for x in squared), losses.sum()])
+            n_energy, has_forces, n_virial, n_losses = (x.double() for x in there)
+            self.counts += torch.stack([n_energy, 3 * torch.dot(has_forces, atoms.double()), 9 * n_virial, n_losses])
 
     def row(self, prefix: str) -> dict[str, float]:
         """Loss (mean of the structures) and RMSE of energy (eV/atom), force (eV/Angstrom), virial (eV/atom)."""

@@ -29,6 +29,7 @@ from rutile.core.machine import cores
 from rutile.core.reporting import Reporter
 from rutile.core.seeds import stream
 from rutile.potentials.parts.network import TrainablePotential
+from rutile.potentials.placement import chosen
 from rutile.train.examples import GraphExamples, LinearisedExamples
 from rutile.train.fit import FitResult, fit
 from rutile.train.settings import TrainSettings
@@ -85,12 +86,24 @@ def shares(n: int, members: int, diversity: Literal["seeds", "bootstrap", "folds
     return [np.setdiff1d(np.arange(n), part) for part in left_out]
 
 
-def division(members: int, workers: int | None, threads: int | None) -> tuple[int, int]:
-    """Processes at a time and threads of each, on the cores that this process may use.
+def own_devices(device: str, members: int) -> list[str]:
+    """The device of each member: where any GPU may be taken and there are several, they take turns.
+
+    >>> own_devices("cpu", 2)
+    ['cpu', 'cpu']
+    """
+    gpus = torch.cuda.device_count() if chosen(device) == "cuda" else 0
+    return [f"cuda:{m % gpus}" if gpus > 1 else device for m in range(members)]
+
+
+def division(members: int, workers: int | None, threads: int | None, device: str = "cpu") -> tuple[int, int]:
+    """Processes at a time and threads of each: one on each GPU, or on the cores that this process may use.
 
     >>> division(4, 2, 3)
     (2, 3)
     """
+    if workers is None and chosen(device).startswith("cuda"):
+        workers = len(set(own_devices(device, members)))
     workers = min(members, workers or max(1, cores() // (threads or 1)))
     return workers, threads or max(1, cores() // workers)
 
@@ -348,7 +361,7 @@ def _work(content: bytes, to: connection.Connection, threads: int) -> None:
         try:
             with alone_in(member.folder, telling):  # a member whose parent was killed ends after its step
                 result = _fit(member, telling, lambda: stop() or telling.asked())
-            answer = (result, member.potential.state_dict())
+            answer = (result, member.potential.cpu().state_dict())
         except RutileError as error:
             answer = error
         except Exception as error:

@@ -1,6 +1,6 @@
 """Neighbour lists and descriptors of a large store: made for each batch when its turn comes, never for all frames.
 
-They have the layout of the caches (`train.examples.Ragged`), so that whoever asks does not know the difference.
+They have the layout of the caches (`train.caches.Ragged`), so that whoever asks does not know the difference.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class OnDemand:
 
 
 def edges_on_demand(store: Store, cutoff: float, reporter: Reporter | None = None) -> OnDemand:
-    """Neighbour lists of the frames that are asked for, as `train.examples.cache_edges` keeps them."""
+    """Neighbour lists of the frames that are asked for, as `train.caches.cache_edges` keeps them."""
 
     def compute(ids: np.ndarray) -> Rows:
         structures = store.structures(ids)
@@ -80,7 +80,7 @@ def edges_on_demand(store: Store, cutoff: float, reporter: Reporter | None = Non
 def descriptors_on_demand(
     store: Store, potential: DescriptorPotential, dtype: torch.dtype, reporter: Reporter | None = None
 ) -> OnDemand:
-    """Descriptors of the frames that are asked for, as `train.examples.cache_descriptors` keeps them.
+    """Descriptors of the frames that are asked for, as `train.caches.cache_descriptors` keeps them.
 
     The rows counted for each frame are its neighbour pairs, images apart.
     """

@@ -69,15 +69,27 @@ class Optimizer:
         return out
 
     def restore(self, saved: list[dict[str, Any]]) -> None:
-        """Go on from `state()`, bit for bit (torch's own load_state_dict would change some precisions)."""
+        """Go on from `state()`, bit for bit (torch's own load_state_dict would change some precisions).
+
+        What was on another device comes to that of the parameter; counts of steps stay on the CPU, where torch wants
+        them, unless the kernel that updates all parameters at once reads them.
+        """
         for part, one in zip(self.parts, saved, strict=True):
             for group, options in zip(part.param_groups, one["groups"], strict=True):
                 group.update(options)
-            params = [p for group in part.param_groups for p in group["params"]]
+            params = [(p, group) for group in part.param_groups for p in group["params"]]
             part.state.clear()
-            for p, values in zip(params, one["state"], strict=True):
+            for (p, group), values in zip(params, one["state"], strict=True):
+                host = not (group.get("fused") or group.get("capturable"))
                 if values:
-                    part.state[p] = dict(values)
+                    part.state[p] = {k: v if host and k == "step" else _placed(v, p.device) for k, v in values.items()}
+
+
+def _placed(value: Any, device: torch.device) -> Any:
+    """A tensor, or a list that may hold some, on a device; anything else as it is."""
+    if isinstance(value, list):
+        return [_placed(v, device) for v in value]
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 _TORCH: dict[str, type[TorchOptimizer]] = {

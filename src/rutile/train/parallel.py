@@ -6,6 +6,9 @@ the whole batch, the sum is the gradient of that batch, and the result is that o
 
 Whatever decides how the loop goes on (an error, a signal, the time) is told to all ranks before any of them acts on it,
 so that none waits for one that has left.
+
+Each process of a machine with GPUs takes one of its own, by its number there. Gradients are then summed between the
+GPUs (NCCL); everything else is said through the CPUs (gloo), which notice at once when another process is lost.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -22,7 +26,8 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import Parameter
 
-from rutile.core.errors import TrainingError
+from rutile.core.errors import SettingsError, TrainingError
+from rutile.potentials.placement import chosen, usable_device
 
 T = TypeVar("T")
 REASONS = ("time", "SIGINT", "SIGTERM", "stopped by another process")
@@ -33,12 +38,32 @@ LONG = timedelta(days=7)
 """While the first one reads the data."""
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a process tells the others after a step."""
+
+    reason: str | None = None
+    """Why to stop."""
+    save: bool = False
+    """A checkpoint is due."""
+    pieces: int = 1
+    """Parts of its batches that it had memory for, one after another."""
+
+
 class Alone:
     """One process: nothing to agree on."""
 
     rank, size = 0, 1
     first = True
     """Whether this process writes files and talks."""
+
+    def place(self, name: str) -> torch.device:
+        """The device of this process.
+
+        Raises:
+            SettingsError: it cannot be used.
+        """
+        return usable_device(name)
 
     def share(self, ids: np.ndarray, costs: Callable[[], np.ndarray]) -> np.ndarray:
         """The structures of a batch that this rank computes."""
@@ -65,9 +90,9 @@ class Alone:
         del whole
         return ids, values
 
-    def agree(self, reason: str | None, *, save: bool = False) -> tuple[str | None, bool]:
-        """Why to stop, if any rank has a reason, and whether to save, if the first rank wants it."""
-        return reason, save
+    def agree(self, said: Said) -> tuple[str | None, bool, int]:
+        """Why to stop, if any rank has a reason; whether to save, if the first rank wants it; most pieces."""
+        return said.reason, said.save, said.pieces
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -88,7 +113,22 @@ class Ranks(Alone):
     def __init__(self) -> None:
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
         self.first = self.rank == 0
-        self.device = torch.device("cuda") if distributed.get_backend() == "nccl" else torch.device("cpu")
+        self.device = torch.device("cpu")
+
+    def place(self, name: str) -> torch.device:
+        """Of several processes of a machine each takes the GPU of its number there.
+
+        Raises:
+            SettingsError: it cannot be used, or one GPU is asked for all.
+        """
+        kind, _, number = chosen(name).partition(":")
+        if number:
+            raise SettingsError(f"device={name}: {self.size} processes take a GPU each; say device={kind}")
+        own = os.environ.get("LOCAL_RANK", "0")
+        self.device = usable_device(kind if kind == "cpu" else f"{kind}:{own}")
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        return self.device
 
     def share(self, ids: np.ndarray, costs: Callable[[], np.ndarray]) -> np.ndarray:
         """The structures that this rank computes: the dearest first, each to the rank that has least to do."""
@@ -103,6 +143,8 @@ class Ranks(Alone):
     def sum_gradients(self, parameters: list[Parameter], loss: float, problem: Exception | None) -> float:
         """One sum of one flat array: all gradients, the loss, and the number of ranks that have a problem."""
         blank = problem is not None
+        if self.device.type != "cpu":  # nobody waits in NCCL for one that has a problem or is lost
+            self._raise(problem, self._count(blank))
         parts = [(torch.zeros_like(p) if blank or p.grad is None else p.grad).reshape(-1) for p in parameters]
         flat = torch.cat([*parts, parts[0].new_tensor([0.0 if blank else loss, float(blank)])])
         self._reduce(flat)
@@ -112,10 +154,10 @@ class Ranks(Alone):
         return float(flat[-2])
 
     def sum(self, *tensors: Tensor) -> list[Tensor]:
-        """Sums over the ranks, in float64."""
-        flat = torch.cat([t.detach().double().reshape(-1) for t in tensors]).to(self.device)
+        """Sums over the ranks, in float64 on the CPU."""
+        flat = torch.cat([t.detach().double().cpu().reshape(-1) for t in tensors])
         self._reduce(flat)
-        parts = flat.cpu().split([t.numel() for t in tensors])
+        parts = flat.split([t.numel() for t in tensors])
         return [part.view_as(t) for part, t in zip(parts, tensors, strict=True)]
 
     def assemble(self, whole: np.ndarray, ids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,13 +167,16 @@ class Ranks(Alone):
         out[torch.from_numpy(np.searchsorted(order, ids.numpy()))] = values.double()
         return torch.from_numpy(order), self.sum(out)[0]
 
-    def agree(self, reason: str | None, *, save: bool = False) -> tuple[str | None, bool]:
-        """The reason of highest precedence; the first rank says when to save."""
+    def agree(self, said: Said) -> tuple[str | None, bool, int]:
+        """The reason of highest precedence; the first rank says when to save; most pieces."""
+        reason = said.reason
         code = 0 if reason is None else 1 + (REASONS.index(reason) if reason in REASONS else len(REASONS) - 1)
-        said = torch.tensor([code, int(save and self.first)], device=self.device)
-        self._reduce(said, distributed.ReduceOp.MAX)
-        code, saving = said.tolist()
-        return (reason if reason not in (None, *REASONS) else REASONS[code - 1]) if code else None, bool(saving)
+        numbers = torch.tensor([code, int(said.save and self.first), said.pieces])
+        self._reduce(numbers, distributed.ReduceOp.MAX)
+        code, saving, pieces = numbers.tolist()
+        if code and reason in (None, *REASONS):
+            reason = REASONS[code - 1]
+        return reason if code else None, bool(saving), pieces
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -141,7 +186,7 @@ class Ranks(Alone):
             yield
         except Exception as error:
             problem = error
-        self._raise(problem, float(self.sum(torch.tensor(float(problem is not None)))[0]))
+        self._raise(problem, self._count(problem is not None))
 
     def begin(self, potential: torch.nn.Module) -> None:
         """Parameters and buffers become those of the first rank."""
@@ -169,6 +214,22 @@ class Ranks(Alone):
         self._raise(problem, float(content[0] is None))
         return content[0] or ""
 
+    def require_alike(self) -> None:
+        """Refuse processes of which some compute on a GPU and others do not.
+
+        Raises:
+            SettingsError: there are such.
+        """
+        if self._count(self.device.type != "cpu") not in (0, self.size):
+            raise SettingsError(
+                "some processes have a GPU and others do not: say device=cpu, or start as many on each machine as it "
+                "has GPUs"
+            )
+
+    def _count(self, yes: bool) -> float:
+        """Ranks that say yes."""
+        return float(self.sum(torch.tensor(float(yes)))[0])
+
     def _reduce(self, tensor: Tensor, how: distributed.ReduceOp.RedOpType = distributed.ReduceOp.SUM) -> None:
         try:
             distributed.all_reduce(tensor, how)
@@ -192,14 +253,26 @@ def team() -> Alone:
 
 
 @contextmanager
-def started_by_torchrun() -> Iterator[Alone]:
-    """The ranks that torchrun started, connected while this is open; without torchrun this process alone."""
+def started_by_torchrun(device: str = "cpu") -> Iterator[Alone]:
+    """The ranks that torchrun started, connected while this is open; without torchrun this process alone.
+
+    Args:
+        device: on which they will train.
+
+    Raises:
+        SettingsError: some have a GPU and others do not.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         yield Alone()
         return
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if chosen(device).startswith("cuda") else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Ranks()
+        ranks = Ranks()
+        with ranks.together():
+            ranks.place(device)
+        ranks.require_alike()
+        yield ranks
     finally:
         distributed.destroy_process_group()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -338,6 +338,11 @@ class TrainSettings(Settings):
     precision: Literal["float32", "float64"] = "float32"
     """Precision of weights, descriptors and arithmetic while training. float32 takes half the memory and time; lbfgs
     converges further in float64."""
+    device: str = "auto"
+    """Where to compute: cpu, cuda, cuda:1, or auto: a GPU if there is one, else the CPU. A run may go on elsewhere."""
+    matmul: Literal["full", "tf32", "bf16"] = "full"
+    """Matrix products of dense layers in training. full: as `precision`; bf16 and tf32 (GPUs only): factors rounded to
+    8 and 11 bits, sums in float32. Geometry, radial functions, sums of energies and validation are not rounded."""
     compile: bool = False
     """Compile energies and forces to one graph before the training: steps of networks on graphs become faster. Takes a
     minute or more and a C++ compiler; checked against plain training, which goes on where it does not work."""
@@ -368,6 +373,14 @@ class TrainSettings(Settings):
     """Send the metrics to Weights & Biases too: wandb={} or wandb.project=oxides."""
     mlflow: MlflowSettings | None = None
     """Send the metrics to MLflow too: mlflow={} or mlflow.experiment=oxides."""
+
+    @model_validator(mode="after")
+    def _rounded_products_suit(self) -> Self:
+        if self.matmul != "full" and self.precision != "float32":
+            raise ValueError(f"matmul={self.matmul} is for float32: say precision=float32, or leave matmul out")
+        if self.matmul == "tf32" and self.compile:
+            raise ValueError("matmul=tf32 cannot be compiled: say matmul=bf16, or leave compile out")
+        return self
 
 
 class JobSettings(TrainSettings):

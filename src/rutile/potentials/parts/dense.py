@@ -13,6 +13,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rutile.core.errors import SettingsError
+from rutile.potentials.parts.products import NARROW, Linear, Products, multiply, rounds, wide
+
 SILU_GAIN = 1.6765
 """1 / sqrt(E[silu(x)^2]) for x ~ N(0, 1)."""
 
@@ -39,4 +42,23 @@ class Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, n_in] -> [N, n_out]."""
         weight = self.weight * self.factor
-        return x @ weight if self.bias is None else torch.addmm(self.bias, x, weight)
+        if self.bias is None or rounds(weight):
+            y = multiply(x, weight)
+            return y if self.bias is None else y + self.bias
+        return torch.addmm(self.bias, x, weight)
+
+
+def require_products(potential: nn.Module, how: Products, device: torch.device) -> None:
+    """Refuse to round where it does not apply.
+
+    Raises:
+        SettingsError: the potential has no wide layers, or tf32 is asked for and the device is no GPU.
+    """
+    if how == "tf32" and device.type == "cpu":
+        raise SettingsError("matmul=tf32 is for GPUs, and this is a CPU: leave it out")
+    if how != "full" and not any(wide(m.weight) for m in potential.modules() if isinstance(m, Dense | Linear)):
+        name = getattr(potential, "name", type(potential).__name__)
+        raise SettingsError(
+            f"matmul={how} changes nothing here: the potential {name!r} has no dense layer of {NARROW} inputs and "
+            "outputs; leave it out"
+        )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rutile.graph.graph import Graph
+from rutile.potentials.parts.products import Linear, linear
 
 
 class EdgeLinear(nn.Module):
@@ -32,7 +33,7 @@ class EdgeLinear(nn.Module):
         """
         super().__init__()
         self.widths = (centre, neighbor, edge)
-        self.linear = nn.Linear(sum(self.widths), out, dtype=torch.float64)
+        self.linear = Linear(sum(self.widths), out, dtype=torch.float64)
         with torch.no_grad():
             self.linear.weight.normal_(0.0, (2.0 / (sum(self.widths) + out)) ** 0.5, generator=generator)
             self.linear.bias.zero_()
@@ -40,9 +41,9 @@ class EdgeLinear(nn.Module):
     def forward(self, a: Tensor, b: Tensor, u: Tensor, graph: Graph) -> Tensor:
         """[N, centre], [N, neighbor], [E, edge] -> [E, out]."""
         of_a, of_b, of_u = self.linear.weight.split(self.widths, 1)
-        from_centre = nn.functional.linear(a, of_a, self.linear.bias).index_select(0, graph.i)
-        from_neighbor = nn.functional.linear(b, of_b).index_select(0, graph.j)
-        return from_centre + from_neighbor + nn.functional.linear(u, of_u)
+        from_centre = linear(a, of_a, self.linear.bias).index_select(0, graph.i)
+        from_neighbor = linear(b, of_b).index_select(0, graph.j)
+        return from_centre + from_neighbor + linear(u, of_u)
 
 
 class NeighborNumber(nn.Module):

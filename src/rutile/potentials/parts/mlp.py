@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rutile.potentials.parts.choices import ActivationName
+from rutile.potentials.parts.products import Linear
 
 
 def modified_tanh(x: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class MLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
         self.layers = nn.ModuleList()
         for fan_in, fan_out in pairwise(widths):
-            layer = nn.Linear(fan_in, fan_out, dtype=torch.float64)
+            layer = Linear(fan_in, fan_out, dtype=torch.float64)
             with torch.no_grad():
                 layer.weight.normal_(0.0, (2.0 / (fan_in + fan_out)) ** 0.5, generator=generator)
                 layer.bias.zero_()

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from rutile.potentials.parts.choices import ActivationName
 from rutile.potentials.parts.mlp import ACTIVATIONS
+from rutile.potentials.parts.products import Linear
 
 
 class ResNet(nn.Module):
@@ -50,7 +51,7 @@ class ResNet(nn.Module):
         self.layers = nn.ModuleList()
         self.steps = nn.ParameterDict()
         for k, (fan_in, fan_out) in enumerate(pairwise(widths)):
-            layer = nn.Linear(fan_in, fan_out, dtype=torch.float64)
+            layer = Linear(fan_in, fan_out, dtype=torch.float64)
             with torch.no_grad():
                 layer.weight.normal_(0.0, (fan_in + fan_out) ** -0.5, generator=generator)
                 layer.bias.normal_(0.0, 1.0, generator=generator)
