@@ -18,6 +18,7 @@ TASKS: dict[str, str] = {
     "compress": "rutile.tasks.compress:TASK",
     "relax": "rutile.tasks.relax:TASK",
     "smoothness": "rutile.tasks.smoothness:TASK",
+    "label": "rutile.tasks.label:TASK",
     "inspect": "rutile.tasks.inspect:TASK",
     "convert": "rutile.tasks.convert:TASK",
     "demo": "rutile.tasks.demo:TASK",

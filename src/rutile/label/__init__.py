@@ -1,0 +1,1 @@
+"""Reference energies, forces and stresses from engines that run in processes of their own."""

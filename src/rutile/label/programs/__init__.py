@@ -1,0 +1,1 @@
+"""One file for each program: the text of its input, and what its output says."""
