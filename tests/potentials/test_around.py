@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase.data import covalent_radii
 from pydantic import TypeAdapter
 
 from rutile import load
@@ -37,8 +38,8 @@ def short_dispersion(**changes):
     return DispersionSettings.model_validate({"cutoff": 6.0, "cn_cutoff": 5.0, "smoothing": 1.5} | changes)
 
 
-class TestZBL(potential_contract(lambda: make(ZBLSettings(), OXIDE))):
-    """The contract; the term is 0 where bonds are, so that it tells elements apart nearer than the contract looks."""
+class TestZBL(potential_contract(lambda: make(ZBLSettings(end=1.0), OXIDE))):
+    """The contract, far-reaching; the term still tells elements apart nearer than the contract looks."""
 
     def test_an_atom_sees_the_element_of_its_neighbour(self, potential):
         near = concatenate([cluster([z, x], [[0, 0, 0], [1.0, 0, 0]]) for z in OXIDE for x in OXIDE])
@@ -65,17 +66,17 @@ def test_zbl_agrees_with_the_vectors():
         assert float(zbl(x, y, d)) == pytest.approx(expected, rel=1e-8)
 
 
-def test_zbl_is_coulomb_at_contact_and_ends_where_bonds_begin():
+def test_zbl_is_coulomb_at_contact_and_ends_before_bonds_begin():
     potential = ZBL(ZBLSettings(), OXIDE)
     for z_i, z_j in itertools.combinations_with_replacement(OXIDE, 2):
         r = torch.linspace(1e-4, 4.0, 400, dtype=torch.float64)
         pair = [evaluate(potential, cluster([z_i, z_j], [[0, 0, 0], [float(d), 0, 0]])) for d in r]
         energy = torch.cat([p.energy for p in pair])
         assert float(energy[0] * r[0]) == pytest.approx(COULOMB * z_i * z_j, rel=1e-2)
-        bond = float(potential.core.radius[z_i] + potential.core.radius[z_j])
-        assert (energy[r < 0.9 * bond].diff() < 0).all()
-        assert (energy[r > bond] == 0).all()
-        assert float(energy[r < 0.6 * bond].min()) > 1.0  # eV: repels well inside a bond
+        bond = float(covalent_radii[[z_i, z_j]].sum())
+        assert (energy[r < 0.75 * bond].diff() < 0).all()
+        assert (energy[r > 0.8 * bond] == 0).all()
+        assert float(energy[r < 0.5 * bond].min()) > 1.0  # eV: repels well inside a bond
 
 
 @needs_spec
@@ -168,8 +169,8 @@ def test_networks_repel_at_contact_whatever_their_weights_and_only_there():
     schema = TypeAdapter(PotentialSettings)
     with_core, without = (make(schema.validate_python(given | {"zbl": on}), OXIDE) for on in (True, False))
     for z_i, z_j in itertools.combinations_with_replacement(OXIDE, 2):
-        bond = float(with_core.core.radius[z_i] + with_core.core.radius[z_j])
-        near, far = (cluster([z_i, z_j], [[0, 0, 0], [x * bond, 0, 0]]) for x in (0.3, 1.01))
+        bond = float(covalent_radii[[z_i, z_j]].sum())
+        near, far = (cluster([z_i, z_j], [[0, 0, 0], [x * bond, 0, 0]]) for x in (0.3, 0.81))
         assert float(evaluate(with_core, near).energy) > 10.0  # eV
         assert float(evaluate(with_core, near).forces[1, 0]) > 10.0
         assert torch.equal(evaluate(with_core, far).forces, evaluate(without, far).forces)

@@ -280,3 +280,17 @@ def test_models_of_every_format_load_for_ever(path):
 
 def test_the_present_format_is_among_them():
     assert any(p.name.startswith(f"v{save.FORMAT}_") for p in MODELS)
+
+
+def test_the_upgrades_reach_the_terms_of_sums():
+    """Dispersion on top of a network must not change what the network of an older file says."""
+    network = {"name": "anatase", "zbl": True}
+    whole = {"name": "sum", "terms": [network, {"name": "zbl"}, {"name": "sum", "terms": [network]}, {"name": "d3"}]}
+    old = {"members": [{"potential": "sum", "settings": whole}, {"potential": "anatase", "settings": network}]}
+    for version in (2, 3):
+        _, old = save.UPGRADES[version]({}, old)
+    as_before = network | {"normalised_states": True, "zbl_end": 1.0}
+    first, second = (member["settings"] for member in old["members"])
+    assert first["terms"][:2] == [as_before, {"name": "zbl", "end": 1.0}]
+    assert first["terms"][2]["terms"] == [as_before] == [second]
+    assert first["terms"][3] == {"name": "d3"}

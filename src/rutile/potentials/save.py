@@ -40,7 +40,7 @@ from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
 from rutile.potentials.settings.stored import MODEL_FILE
 
-FORMAT = 3
+FORMAT = 4
 """Version of the layout that this rutile writes."""
 UNITS = {"energy": "eV", "length": "Angstrom", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
 Upgrade = Callable[[dict[str, Tensor], dict[str, Any]], tuple[dict[str, Tensor], dict[str, Any]]]
@@ -56,16 +56,31 @@ def _modes(tensors: dict[str, Tensor], description: dict[str, Any]) -> tuple[dic
 
 def _states(tensors: dict[str, Tensor], description: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """2 to 3: Anatase normalised its states between layers, which became a setting that is off by default."""
-    members = [
-        {**member, "settings": {**member["settings"], "normalised_states": True}}
-        if member.get("potential") == "anatase" and isinstance(member.get("settings"), dict)
-        else member
-        for member in description.get("members", [])
-    ]
-    return tensors, {**description, "members": members}
+    return tensors, _each_term(description, lambda s: {"normalised_states": True} if s.get("name") == "anatase" else {})
 
 
-UPGRADES: dict[int, Upgrade] = {1: _modes, 2: _states}
+def _core(tensors: dict[str, Tensor], description: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """3 to 4: the core repulsion ended at the sum of the covalent radii, which became a setting."""
+    return tensors, _each_term(
+        description, lambda s: {"end": 1.0} if s.get("name") == "zbl" else {"zbl_end": 1.0} if "zbl" in s else {}
+    )
+
+
+def _each_term(description: dict[str, Any], added: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """The description with something added to the settings of every member and every term of a sum."""
+
+    def changed(settings: Any) -> Any:
+        if not isinstance(settings, dict):
+            return settings
+        terms = settings.get("terms")
+        inner = {"terms": [changed(term) for term in terms]} if isinstance(terms, list) else {}
+        return settings | inner | added(settings)
+
+    members = [{**member, "settings": changed(member.get("settings"))} for member in description.get("members", [])]
+    return {**description, "members": members}
+
+
+UPGRADES: dict[int, Upgrade] = {1: _modes, 2: _states, 3: _core}
 """Version -> function that turns tensors and description of that version into those of the next."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

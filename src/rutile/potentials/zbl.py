@@ -27,13 +27,13 @@ class ZBL(TrainablePotential):
         """Prepare for some elements.
 
         Args:
-            settings: none yet.
+            settings: where it ends.
             elements: atomic numbers.
             generator: not used.
             modes: names of the calc modes; the repulsion is the same in all.
         """
         super().__init__(settings, elements, modes)
-        self.core = CoreRepulsion()
+        self.core = CoreRepulsion(settings.end)
         self.cutoff = self.core.reach(self.elements)
 
     def forward(self, graph: Graph) -> Tensor:

@@ -1,10 +1,12 @@
 """Repulsion of two nuclei at short distance, screened by their electrons (Ziegler, Biersack, Littmark).
 
-    V(r) = k Z_i Z_j / r * phi(r / a) * w(r / r_s),   a = 0.8854 a_0 / (Z_i^0.23 + Z_j^0.23),   r_s = R_i + R_j,
+    V(r) = k Z_i Z_j / r * phi(r / a) * w(r / r_s),   a = 0.8854 a_0 / (Z_i^0.23 + Z_j^0.23),   r_s = c (R_i + R_j),
     phi(x) = 0.1818 e^(-3.2 x) + 0.5099 e^(-0.9423 x) + 0.2802 e^(-0.4029 x) + 0.02817 e^(-0.2016 x),
     w(x)   = exp(-x^2 / (1 - x^2)),
 
-with the covalent radii R: where bonds are, nothing is added; w has all derivatives, also at the sum of the radii.
+with the covalent radii R and a fraction c below 1, so that nothing is added to a bond that vibrates; w has all
+derivatives, also at r_s. With c = 1 the repulsion of a bond squeezed by a tenth is steep, and outside of most training
+sets: it then stands unchecked beside what the network makes of that bond.
 
 Source: J. F. Ziegler, J. P. Biersack, U. Littmark, The Stopping and Range of Ions in Solids, Pergamon, 1985; radii of
 B. Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j.
@@ -30,13 +32,17 @@ def zbl(z_i: Tensor, z_j: Tensor, r: Tensor) -> Tensor:
 
 
 class CoreRepulsion(nn.Module):
-    """The tapered repulsion of the atoms of a graph; a part of other potentials."""
+    """The tapered repulsion of the atoms of a graph; a part of other potentials.
+
+    Args:
+        end: c, where it ends as a fraction of the sum of the covalent radii.
+    """
 
     radius: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, end: float) -> None:
         super().__init__()
-        self.register_buffer("radius", torch.tensor(covalent_radii, dtype=torch.float64), persistent=False)
+        self.register_buffer("radius", end * torch.tensor(covalent_radii, dtype=torch.float64), persistent=False)
 
     def reach(self, elements: tuple[int, ...]) -> float:
         """Distance (Angstrom) from which on it is 0 for all pairs of these elements."""
@@ -47,7 +53,7 @@ class CoreRepulsion(nn.Module):
 
         Args:
             graph: the batch.
-            cutoff: the repulsion ends here (Angstrom) for pairs whose radii add up to more.
+            cutoff: the repulsion ends here (Angstrom) for pairs whose r_s is larger.
         """
         r = graph.vectors.norm(dim=1)
         z_i, z_j = graph.numbers[graph.i], graph.numbers[graph.j]

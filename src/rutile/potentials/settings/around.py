@@ -24,6 +24,8 @@ class ZBLSettings(Settings):
 
     name: Literal["zbl"] = "zbl"
     """Which potential."""
+    end: float = Field(default=0.8, gt=0, le=1)
+    """Where it ends: a fraction of the sum of the covalent radii (dimensionless)."""
 
 
 class DispersionSettings(Settings):

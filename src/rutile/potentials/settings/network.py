@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from rutile.core.settings import Settings
 
 
@@ -9,5 +11,7 @@ class NetworkSettings(Settings):
     """A network on a graph."""
 
     zbl: bool = True
-    """Add the repulsion of screened nuclei (ZBL) at distances below the sum of the covalent radii, where there are no
-    training data; what the labels say beyond it the network learns."""
+    """Add the repulsion of screened nuclei (ZBL) at distances far below those of bonds, where there are no training
+    data; what the labels say beyond it the network learns."""
+    zbl_end: float = Field(default=0.8, gt=0, le=1)
+    """Where that repulsion ends: a fraction of the sum of the covalent radii (dimensionless)."""
