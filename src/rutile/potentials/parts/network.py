@@ -91,8 +91,8 @@ class NetworkPotential(TrainablePotential, ABC):
     def __init__(self, settings: Settings, elements: tuple[int, ...], modes: tuple[str, ...] = ("",)) -> None:
         """As `TrainablePotential`; with the core repulsion if the settings ask for it."""
         super().__init__(settings, elements, modes)
-        core = isinstance(settings, NetworkSettings) and settings.zbl
-        self.core = CoreRepulsion(settings.zbl_end) if core else None
+        end = settings.zbl_end if isinstance(settings, NetworkSettings) and settings.zbl else None
+        self.core = None if end is None else CoreRepulsion(end)
 
     @abstractmethod
     def outputs(self, graph: Graph, position: Tensor) -> Tensor:
