@@ -280,6 +280,24 @@ WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         lambda p: ["relax", p.good, f"model={p.model}", "device=cuda:99"],
         "cuda:99",
     ),
+    "label without an engine": (lambda p: ["label", p.good], "engine: missing"),
+    "label with an unknown engine": (lambda p: ["label", p.good, "engine=gpwa"], "did you mean gpaw"),
+    "label with an engine that is not there": (
+        lambda p: ["label", p.good, "engine=espresso", "engine.command=no_such_program"],
+        "no program 'no_such_program'; install Quantum ESPRESSO",
+    ),
+    "label with a Python that is not there": (
+        lambda p: ["label", p.good, "engine=emt", "engine.python=/no/python"],
+        "/no/python: No such file",
+    ),
+    "label elements that the engine does not know": (
+        lambda p: ["label", p.file("x.extxyz", f"1\n{CUBE}\nSi 0 0 0\n"), "engine=emt", "isolated_atoms=false"],
+        "emt does not know Si",
+    ),
+    "label two atoms at one place": (
+        lambda p: ["label", p.data("x.extxyz", lambda ls: ls.__setitem__(9, ls[8])), "engine=emt"],
+        "frame 1: atoms 0 and 1",
+    ),
     "evaluate without labels": (
         lambda p: ["evaluate", p.file("x.extxyz", f"1\n{CUBE}\nCu 0 0 0\n"), f"model={p.model}"],
         "x.extxyz",

@@ -99,12 +99,21 @@ def test_the_same_structure_is_never_computed_twice(run, tmp_path):
     moved.positions[0, 0] += 1e-5
     run([moved], *words)
     assert calculations(log) == 5
-    run([given[0]], *words, "engine.version=v2")  # other settings, other numbers
-    assert calculations(log) == 6
-    run([given[0]], *words, "engine.time_limit=77", "workers=2")  # the same numbers
-    assert calculations(log) == 6
 
 
+@pytest.mark.slow
+def test_only_what_makes_the_numbers_counts(run, tmp_path):
+    log = tmp_path / "log"
+    words = [*fake("Counts", log=str(log)), "self_check=false", "isolated_atoms=false"]
+    given = copper(1)
+    run(given, *words)
+    run(given, *words, "engine.version=v2")  # other settings, other numbers
+    assert calculations(log) == 2
+    run(given, *words, "engine.time_limit=77", "workers=2")  # the same numbers
+    assert calculations(log) == 2
+
+
+@pytest.mark.slow
 def test_a_damaged_file_of_the_cache_is_computed_again(run, tmp_path):
     words = ["engine=emt", "self_check=false", "isolated_atoms=false"]
     before = run(copper(1), *words)
@@ -116,7 +125,7 @@ def test_a_damaged_file_of_the_cache_is_computed_again(run, tmp_path):
         assert read(after.out, 0).info["REF_energy"] == read(before.out, 0).info["REF_energy"]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_failures_are_classified_and_the_rest_goes_on(run, tmp_path, workers):
     reporter = SilentReporter()
     silicon = bulk("Si")
@@ -139,6 +148,7 @@ def test_failures_are_classified_and_the_rest_goes_on(run, tmp_path, workers):
     assert len(reporter.warnings) == len(result.failures)
 
 
+@pytest.mark.slow
 def test_failures_are_kept_until_they_are_to_be_tried_again(run, tmp_path):
     log = tmp_path / "log"
     words = [*fake("Moody", log=str(log)), "self_check=false", "isolated_atoms=false"]
@@ -148,9 +158,13 @@ def test_failures_are_kept_until_they_are_to_be_tried_again(run, tmp_path):
     assert run(moody(0, 3), *words, "engine.time_limit=55").computed == 1
 
 
-def test_the_self_check_refuses_wrong_forces_and_wrong_stress_alone(run):
+def test_the_self_check_refuses_wrong_forces(run):
     with pytest.raises(LabelError, match=r"none of 2 structures has a label: self-check .*forces differ"):
         run(copper(2), *fake("WrongForces"))
+
+
+@pytest.mark.slow
+def test_the_self_check_refuses_a_wrong_stress_alone(run):
     reporter = SilentReporter()
     wrong = run(copper(2), *fake("WrongStress"), reporter=reporter)
     assert (wrong.labelled, wrong.with_stress) == (2, 0)
@@ -223,6 +237,7 @@ def test_ten_thousand_atoms_are_refused_with_the_cost():
     assert 1.0 < estimate(GpawSettings(protocol="precise"), bulk("Si", cubic=True)) < 1000.0
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_give_the_bits_of_one(run, tmp_path):
     one = run(copper(6), "engine=emt", "self_check=false", f"cache={tmp_path / 'a'}")
     first = [(a.info["REF_energy"], a.arrays["REF_forces"].tobytes()) for a in read(one.out, ":")]

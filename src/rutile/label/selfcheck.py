@@ -23,7 +23,7 @@ from rutile.label.settings.common import Crystal, Molecule
 
 MOST_ATOMS = 12
 """Of a given structure that is checked."""
-MOVE, STRAIN = 0.015, 0.004
+MOVE, STRAIN = 0.008, 0.003
 """h: length of the move of all atoms together (Angstrom), and of the strain."""
 FORCE_TOLERANCE, STRESS_TOLERANCE = (0.01, 0.02), (0.001, 0.03)
 """Allowed: so many eV/Angstrom (eV/Angstrom^3), and that part of the largest component."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,8 @@ class Abinit:
         if any(path.suffix == ".xml" for path in files.values()):
             lines += [f"pawecutdg {2.5 * cutoff:.10f}", "pawxcdev 1", "pawovlp 10"]
         if settings.smearing > 0:
-            lines += ["occopt 3", f"tsmear {settings.smearing / HARTREE:.10f}"]
+            electrons = sum(_valence(files[s]) for s in atoms.get_chemical_symbols())
+            lines += ["occopt 3", f"tsmear {settings.smearing / HARTREE:.10f}", f"nband {ceil(0.6 * electrons) + 4}"]
         if settings.spin:
             moments = atoms.get_initial_magnetic_moments()
             lines += ["nsppol 2", "spinat", *(f"0 0 {m:.4f}" for m in moments)]
@@ -91,6 +93,17 @@ class Abinit:
         forces = np.array(_numbers(text, " fcart", 3 * n)).reshape(n, 3) * HARTREE / BOHR
         stress = full_stress(np.array(_numbers(text, "strten", 6)) * HARTREE / BOHR**3)
         return Label(float(energies[-1]) * HARTREE, forces, stress)
+
+
+def _valence(path: Path) -> float:
+    """Electrons that a pseudopotential leaves: of its XML, or of its second line (`zatom, zion, pspdat`)."""
+    with path.open("rb") as file:
+        text = file.read(20_000).decode(errors="replace")
+    found = re.search(r'valence\s*=\s*"([\d.]+)"', text)
+    try:
+        return float(found[1] if found else text.splitlines()[1].split()[1])
+    except (IndexError, ValueError):
+        raise NoAnswer("missing pseudopotential", f"{path} is no pseudopotential of ABINIT") from None
 
 
 def _rows(vectors: np.ndarray) -> list[str]:

@@ -58,7 +58,7 @@ class Aims:
             raise NoAnswer("not converged", "FHI-aims says: Self-consistency cycle not yet converged")
         if "Have a nice day." not in text:
             raise NoAnswer("crashed", "FHI-aims did not finish")
-        energies = re.findall(rf"\| Electronic free energy\s*:\s*{NUMBER} eV", text)
+        energies = re.findall(rf"\| Electronic free energy\s*:.*?{NUMBER} eV", text)
         block = text.rsplit("Total atomic forces", 1)[-1]
         n = len(question.atoms)
         rows = re.findall(r"^\s*\|\s*\d+" + 3 * rf"\s+{NUMBER}" + r"\s*$", block, re.MULTILINE)[:n]

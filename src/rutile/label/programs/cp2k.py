@@ -54,7 +54,7 @@ class Cp2k:
             "&DFT", "BASIS_SET_FILE_NAME BASIS_MOLOPT", "POTENTIAL_FILE_NAME GTH_POTENTIALS",
             *_spin(question),
             "&MGRID", f"CUTOFF [eV] {question.number('cutoff'):.6f}", "REL_CUTOFF 60", "NGRIDS 4", "&END MGRID",
-            "&QS", "EPS_DEFAULT 1.0E-12", "&END QS",
+            "&QS", "EPS_DEFAULT 1.0E-10", "&END QS",
             "&XC", f"&XC_FUNCTIONAL {functional}", "&END XC_FUNCTIONAL", "&END XC",
             *_kpoints(question), *_poisson(question), *_scf(question, settings),
             "&END DFT",
@@ -79,7 +79,7 @@ class Cp2k:
         if missing or "was not found in the" in ended.text or "not found in the potential files" in ended.text:
             raise NoAnswer("missing pseudopotential", " ".join((missing[0] if missing else "no basis").split()))
         energy = re.findall(r"ENERGY\| Total FORCE_EVAL.*?:\s+(-?\d+\.\d+)", text)
-        block = text.rsplit("ATOMIC FORCES", 1)[-1]
+        block = text.rsplit("ATOMIC FORCES in", 1)[-1]
         rows = re.findall(r"^\s*\d+\s+\d+\s+\w+" + 3 * r"\s+(-?\d+\.\d+)" + r"\s*$", block, re.MULTILINE)
         if not energy or len(rows) != len(question.atoms):
             raise NoAnswer("garbage", "CP2K's output has no energy and forces of all atoms")

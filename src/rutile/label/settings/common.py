@@ -19,6 +19,8 @@ class EngineBase(Settings):
         {"time_limit", "threads", "python", "command", "processes", "calc_mode", "safer"}
     )
     """Settings that do not change the numbers: no part of the identity of a label."""
+    RECIPE: ClassVar[int] = 1
+    """Part of the identity of labels: grows when rutile asks this engine in a way that changes its numbers."""
     PROTOCOLS: ClassVar[dict[Protocol, dict[str, Any]]] = {"fast": {}, "moderate": {}, "precise": {}}
     """What a protocol stands for: values of settings that are not given."""
 
@@ -42,7 +44,7 @@ class EngineBase(Settings):
     def identity(self) -> dict[str, JsonValue]:
         """What makes the numbers: same identity, same structure, same label."""
         skipped = self.RUNNING | {"protocol"}
-        return {k: v for k, v in self.complete().items() if k not in skipped}
+        return {k: v for k, v in self.complete().items() if k not in skipped} | {"recipe": self.RECIPE}
 
 
 class PythonSettings(EngineBase):

@@ -30,7 +30,7 @@ class GpawSettings(PythonSettings, Crystal):
 
     FRAMES_PER_PROCESS: ClassVar[int] = 1
     PROTOCOLS: ClassVar[dict[Protocol, dict[str, Any]]] = _protocols(
-        cutoff=(400.0, 600.0, 800.0), density_tolerance=(1e-5, 1e-6, 1e-6)
+        cutoff=(400.0, 600.0, 800.0), density_tolerance=(1e-6, 1e-6, 1e-6)
     )
     name: Literal["gpaw"] = "gpaw"
     """Which engine."""
@@ -65,7 +65,7 @@ class Cp2kSettings(ProgramSettings, Crystal):
     """CP2K (Quickstep: Gaussians and plane waves, GTH pseudopotentials)."""
 
     PROTOCOLS: ClassVar[dict[Protocol, dict[str, Any]]] = _protocols(
-        cutoff=(5440.0, 8160.0, 13600.0),
+        cutoff=(4080.0, 6800.0, 10880.0),
         basis=("DZVP-MOLOPT-SR-GTH", "DZVP-MOLOPT-SR-GTH", "TZV2P-MOLOPT-GTH"),
     )
     name: Literal["cp2k"] = "cp2k"
