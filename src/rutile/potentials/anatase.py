@@ -42,6 +42,7 @@ from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.heads import HeadsDense
 from rutile.potentials.parts.network import NetworkPotential
 from rutile.potentials.parts.padded import pad_edges, plan_places
+from rutile.potentials.parts.products import unrounded
 from rutile.potentials.settings import AnataseSettings
 
 SIZE = (1, 3, 5)
@@ -110,7 +111,7 @@ class Anatase(NetworkPotential):
         k = self.distinct.index(r_c)
         n = torch.arange(1, self.n_waves + 1, dtype=r.dtype, device=r.device)
         waves = torch.sin(r.unsqueeze(1) * (n * (math.pi / r_c))) * (2 / r).unsqueeze(1)
-        b = self.radial[k](waves) * (fade(r, r_c) / self.spread[k]).unsqueeze(1)
+        b = unrounded(self.radial[k], waves) * (fade(r, r_c) / self.spread[k]).unsqueeze(1)
         y = stacked_directions(padded.vectors / r.unsqueeze(-1), self.directions)
         shape = (graph.n_atoms, padded.n_places, -1)
         parts = y.split(self.split, 1)

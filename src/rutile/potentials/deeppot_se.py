@@ -38,6 +38,7 @@ from rutile.graph.graph import Graph
 from rutile.potentials.parts.hermite import HermiteTables, choose_size
 from rutile.potentials.parts.moments import Environment, add_moments, moments, switched_inverse
 from rutile.potentials.parts.network import NetworkPotential
+from rutile.potentials.parts.products import unrounded
 from rutile.potentials.parts.resnet import ResNet
 from rutile.potentials.settings import DeepPotSESettings
 
@@ -131,7 +132,7 @@ class DeepPotSE(NetworkPotential):
         total = graph.vectors.new_zeros(graph.n_atoms, 4, self.settings.embedding[-1])
         for k, network in enumerate(self.embedding):
             mine = (around.net == k).nonzero().squeeze(1) if len(self.embedding) > 1 else slice(None)
-            total = add_moments(total, around.i[mine], rows[mine], network(argument[mine].unsqueeze(1)))
+            total = add_moments(total, around.i[mine], rows[mine], unrounded(network, argument[mine].unsqueeze(1)))
         return total / self.n_c
 
     def learn_statistics(self, graphs: Iterable[Graph]) -> None:

@@ -46,6 +46,7 @@ from rutile.potentials.parts.cutoff import cutoff
 from rutile.potentials.parts.edges import EdgeLinear, NeighborNumber, sum_neighbors
 from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.network import NetworkPotential
+from rutile.potentials.parts.products import unrounded
 from rutile.potentials.parts.radial import even_centers, gaussians
 from rutile.potentials.settings import MEGNetSettings
 
@@ -129,7 +130,7 @@ class MEGNet(NetworkPotential):
         r = graph.vectors.norm(dim=1)
         near = self._surroundings(r, graph)
         v, u = self.atom[position], self.state[graph.mode[graph.system]]
-        e = self.edge(gaussians(r, self.centers, self.gamma))
+        e = unrounded(self.edge, gaussians(r, self.centers, self.gamma))
         for block in self.blocks:
             v, e, u = block(v, e, u, near)
         return self.readout(torch.cat([v, sum_neighbors(e * near.of_sum, graph), u], 1)).squeeze(1)  # type: ignore[no-any-return]

@@ -30,7 +30,7 @@ from rutile.potentials.parts.embedding import ElementEmbedding
 from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.network import NetworkPotential
 from rutile.potentials.parts.pairs import Pairs, mean_neighbors, pairs_of, plan_pairs, sum_neighbors
-from rutile.potentials.parts.products import Linear
+from rutile.potentials.parts.products import Linear, unrounded
 from rutile.potentials.parts.radial import even_centers, gaussians
 from rutile.potentials.settings import SchNetSettings
 
@@ -115,5 +115,5 @@ class Interaction(nn.Module):
         Returns:
             [N, C].
         """
-        change: Tensor = self.outward(sum_neighbors(pairs, self.inward(x), self.filter(basis) * scale))
+        change: Tensor = self.outward(sum_neighbors(pairs, self.inward(x), unrounded(self.filter, basis) * scale))
         return change

@@ -3,9 +3,10 @@
     bf16    factors rounded to bfloat16 (8 bits), products summed in float32, the result in float32
     tf32    factors rounded to TensorFloat-32 (11 bits), else the same; GPUs only
 
-Which of them holds is said for a part of the program (`products`), never for all of it: what is made outside of dense
-layers (vectors of edges, radial functions, sums of energies) keeps its precision. The derivatives of a rounded product
-are rounded products too, so that forces are those of the energy but for rounding; they can be differentiated again.
+Which of them holds is said for a part of the program (`products`), never for all of it. What is made outside of dense
+layers (vectors of edges, sums of energies), and networks of distances alone (`unrounded`), keep their precision. The
+derivatives of a rounded product are rounded products too, so that forces are those of the energy but for rounding; they
+can be differentiated again.
 
 Narrow layers are left alone: nothing is gained there, and their inputs or outputs are often geometry or energies. On a
 CPU bf16 gives the numbers of a GPU but for the order of sums, and saves no time.
@@ -36,6 +37,12 @@ def products(how: Products) -> Iterator[None]:
         yield
     finally:
         _now.reset(token)
+
+
+def unrounded(network: nn.Module, x: Tensor) -> Tensor:
+    """What a network says, in full precision: for functions of distances, whose slopes are forces."""
+    with products("full"):
+        return network(x)  # type: ignore[no-any-return]
 
 
 def rounds(weight: Tensor) -> bool:
