@@ -1,10 +1,11 @@
 """Time of a training step: plain, traced into one graph, and that graph compiled.
 
-    python benchmarks/compiled.py [only=painn,schnet] [structures=5] [batches=6] [repeats=3]
+    python benchmarks/compiled.py [only=painn,schnet] [structures=5] [batches=6] [repeats=3] [device=cpu]
 
 Energies, forces and the gradient of their loss in float32, on one thread, for batches of acetylacetone and of TiO2 with
 other numbers of atoms and edges in each; one compilation serves both sets. CPU time of the process, the ways taking
-turns, the least of the repeats. Writes results/compiled.{json,md}; with `only` the others stay in the table. Each
+turns, the least of the repeats; on a GPU the time by the clock instead, until it has finished. Writes
+results/compiled.{json,md}, of a GPU compiled_cuda.{json,md}; with `only` the others stay in the table. Each
 potential has a process of its own. Compiling takes minutes for each.
 """
 
@@ -39,12 +40,14 @@ def main(words: list[str]) -> int:
     """Measure each, write the table."""
     own = dict(word.split("=", 1) for word in words)
     sizes = {key: int(own.get(key, value)) for key, value in DEFAULTS.items()}
-    path = RESULTS / "compiled.json"
+    device = own.get("device", "cpu")
+    file = "compiled" if device == "cpu" else "compiled_cuda"
+    path = RESULTS / f"{file}.json"
     results = json.loads(path.read_text())["potentials"] if "only" in own and path.exists() else {}
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     failed = 0
     for name in own["only"].split(",") if "only" in own else POTENTIALS:
-        command = [sys.executable, __file__, "--measure", name, json.dumps(sizes)]
+        command = [sys.executable, __file__, "--measure", name, json.dumps(sizes), device]
         with tempfile.TemporaryDirectory() as cache:  # nothing compiled earlier
             fresh = environment | {"TORCHINDUCTOR_CACHE_DIR": cache}
             done = subprocess.run(command, capture_output=True, text=True, env=fresh)
@@ -56,12 +59,12 @@ def main(words: list[str]) -> int:
         if path.exists() and "only" in own:  # of another run at the same time
             results = json.loads(path.read_text())["potentials"] | {name: results[name]}
         results = {known: results[known] for known in POTENTIALS if known in results}
-        write("compiled", {**sizes, "potentials": results}, table(results, sizes))
+        write(file, {**sizes, "device": device, "potentials": results}, table(results, sizes, device))
     return int(failed > 0)
 
 
-def measure(name: str, sizes: dict[str, int]) -> dict[str, Any]:
-    """Times (ms of CPU) of a step on each set, compilation, differences."""
+def measure(name: str, sizes: dict[str, int], device: str) -> dict[str, Any]:
+    """Times (ms) of a step on each set, compilation, differences."""
     import torch
 
     from rutile.core.config import load
@@ -71,10 +74,10 @@ def measure(name: str, sizes: dict[str, int]) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     settings = load(TrainTaskSettings, [], ["data=[none.extxyz]", *POTENTIALS[name]])
-    potential = make(settings.potential, ELEMENTS).to(torch.float32)
+    potential = make(settings.potential, ELEMENTS).to(device, torch.float32)
     ways: dict[str, Any] = {"plain": None, "traced": CompiledSlopes(potential, lambda graph: graph)}
     ways["compiled"] = CompiledSlopes(potential)
-    sets = {which: batches(SHARED / path, potential.cutoff, sizes) for which, path in SETS.items()}
+    sets = {which: batches(SHARED / path, potential.cutoff, sizes, device) for which, path in SETS.items()}
     first = next(iter(sets.values()))[0]
     began, used = time.monotonic(), time.process_time()
     step(potential, first, ways["compiled"])
@@ -91,7 +94,7 @@ def measure(name: str, sizes: dict[str, int]) -> dict[str, Any]:
     return found
 
 
-def batches(path: Path, cutoff: float, sizes: dict[str, int]) -> list[tuple[Any, ...]]:
+def batches(path: Path, cutoff: float, sizes: dict[str, int], device: str) -> list[tuple[Any, ...]]:
     """Structures, edges, forces and centres of the edges, of consecutive frames."""
     import torch
     from ase.io import read
@@ -108,7 +111,8 @@ def batches(path: Path, cutoff: float, sizes: dict[str, int]) -> list[tuple[Any,
         structures = concatenate(parts).to(dtype=torch.float32)
         edges = find_edges(structures, cutoff)
         forces = torch.cat([torch.tensor(a.get_forces(), dtype=torch.float32) for a in group])
-        made.append((structures, edges, forces, edges.i))
+        edges = edges.to(device)
+        made.append((structures.to(device=device), edges, forces.to(device), edges.i))
     return made
 
 
@@ -134,11 +138,17 @@ def off(right: dict[str, Any], found: dict[str, Any]) -> float:
 
 
 def cpu(potential: Any, some: list[tuple[Any, ...]], compiled: Any) -> float:
-    """Milliseconds of CPU time for a step, the mean of some batches."""
-    began = time.process_time()
+    """Milliseconds of CPU time for a step, the mean of some batches; on a GPU by the clock."""
+    import torch
+
+    gpu = some[0][2].device.type != "cpu"
+    clock = time.perf_counter if gpu else time.process_time
+    began = clock()
     for batch in some:
         step(potential, batch, compiled)
-    return 1e3 * (time.process_time() - began) / len(some)
+    if gpu:
+        torch.cuda.synchronize()
+    return 1e3 * (clock() - began) / len(some)
 
 
 def gain(x: dict[str, float]) -> str:
@@ -146,10 +156,11 @@ def gain(x: dict[str, float]) -> str:
     return f"{x['plain'] / x['compiled']:.2f}" if x["difference"] < WRONG else "none: wrong, refused at the start"
 
 
-def table(results: dict[str, Any], sizes: dict[str, int]) -> str:
+def table(results: dict[str, Any], sizes: dict[str, int], device: str) -> str:
     """The results as Markdown."""
+    where = "one thread: ms of CPU time" if device == "cpu" else f"{device}: ms by the clock"
     lines = [
-        f"Training step of {sizes['structures']} structures, float32, one thread: ms of CPU time.",
+        f"Training step of {sizes['structures']} structures, float32, {where}.",
         "",
         "| potential | set | atoms | edges | plain | traced | compiled | gain | difference | compiling (s, CPU s) |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -174,6 +185,6 @@ def table(results: dict[str, Any], sizes: dict[str, int]) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure(sys.argv[2], json.loads(sys.argv[3]))))
+        print(json.dumps(measure(sys.argv[2], json.loads(sys.argv[3]), sys.argv[4])))
         sys.exit(0)
     sys.exit(main(sys.argv[1:]))

@@ -17,7 +17,20 @@ import rutile
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from rutile.train.parallel import Alone, Said, or_problem
 
-CASES = ("adam", "lbfgs", "edges", "signal", "unreadable", "nan", "lost")
+CASES = (
+    "adam",
+    "lbfgs",
+    "edges",
+    "memory",
+    "pretend",
+    "patience",
+    "time",
+    "signal",
+    "unreadable",
+    "nan",
+    "bug",
+    "lost",
+)
 
 
 def two_ranks(command):
@@ -65,11 +78,11 @@ def alone(store, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["adam", "lbfgs", "edges"])
+@pytest.mark.parametrize("case", ["adam", "lbfgs", "edges", "pretend"])
 def test_two_processes_take_the_steps_of_one(together, alone, case):
     folder, said = together
     assert said[0][case] == said[1][case]
-    expected, losses = alone[case]
+    expected, losses = alone["adam" if case == "pretend" else case]
     assert said[0][case][2] == pytest.approx(losses, rel=1e-10)
     assert float((weights(folder / case) - expected).abs().max()) < 1e-10
     start = torch.cat([p.detach().reshape(-1) for p in ToyDescriptors(seed=1).parameters()])
@@ -85,7 +98,26 @@ def test_signal_to_one_stops_both_and_one_process_goes_on(together, alone, store
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "text"), [("unreadable", "cannot read frame 7"), ("nan", "loss is not finite")])
+def test_patience_and_time_end_both_at_the_same_step(together):
+    _, said = together
+    for case in ("patience", "time"):
+        assert said[0][case][:3] == said[1][case][:3]
+        assert said[0][case][0] == case
+    assert 2 <= len(said[0]["patience"][2]) < 200
+
+
+@pytest.mark.slow
+def test_memory_that_is_short_in_one_process_changes_no_weight_and_is_said_once(together, alone):
+    folder, said = together
+    assert float((weights(folder / "memory") - alone["adam"][0]).abs().max()) < 1e-10
+    assert len(said[0]["memory"][3]) == 1
+    assert "batches are computed in 2 parts from now on" in said[0]["memory"][3][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "text"), [("unreadable", "cannot read frame 7"), ("nan", "loss is not finite"), ("bug", "a bug")]
+)
 def test_what_fails_in_one_process_ends_both(together, case, text):
     _, said = together
     assert text in said[1][case][1]

@@ -118,7 +118,29 @@ def _devices() -> list[Check]:
         checks.append(Check(name=f"device cuda:{i}", state="ok", found=f"{p.name}, {p.total_memory / 2**30:.0f} GiB"))
     if not torch.cuda.is_available():
         checks.append(Check(name="device cuda", state="missing", found="no usable GPU; computing on the CPU"))
-    return checks
+    return [*checks, _training()]
+
+
+def _training() -> Check:
+    """What `device=auto` means for training, with one process and with several."""
+    import torch
+    from torch import distributed
+
+    from rutile.core.errors import SettingsError
+    from rutile.potentials.placement import usable_device
+
+    try:
+        device = usable_device("auto")
+    except SettingsError as error:
+        return Check(name="training", state="problem", found=str(error), remedy="say device=cpu, or mend the driver")
+    if device.type == "cpu":
+        nothing = "" if distributed.is_available() else "; no torchrun in this PyTorch"
+        return Check(name="training", state="ok", found=f"device=auto takes the CPU{nothing}")
+    rounded = "" if torch.cuda.is_bf16_supported() else "; bf16 is not fast here"
+    several = "one GPU for each process of torchrun"
+    if not distributed.is_nccl_available():
+        several = "no NCCL in this PyTorch: torchrun only with device=cpu"
+    return Check(name="training", state="ok", found=f"device=auto takes {device}{rounded}; {several}")
 
 
 def _kernels() -> Check:

@@ -1,10 +1,14 @@
 """Training on another device than the CPU; see `pretend`."""
 
 import copy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from pretend import PLACE, Pretend, There
+
+sys.path.append(str(Path(__file__).parents[1] / "potentials"))
 from test_every_architecture import SMALL, data  # noqa: F401
 
 from rutile.core.errors import SettingsError
