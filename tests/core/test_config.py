@@ -1,7 +1,7 @@
 """YAML files and key=value words become settings; every problem becomes one clear line."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import hypothesis
 import pytest
@@ -265,3 +265,44 @@ def test_a_word_that_is_short_for_a_setting():
     assert (settings.potential.name, settings.potential.hidden) == ("behler", (3,))
     with pytest.raises(SettingsError, match="'foo'"):
         config.load(TrainTaskSettings, [], ["architecture=foo", "data=a.xyz"])
+
+
+class Inner(Settings):
+    """A."""
+
+    name: Literal["inner"] = "inner"
+    size: int = 1
+    """A."""
+
+
+class Other(Settings):
+    """B."""
+
+    name: Literal["other"] = "other"
+    size: int = 2
+    """B."""
+
+
+class WithRest(Settings):
+    """Settings that it does not have belong to a group."""
+
+    REST: ClassVar[str] = "what"
+    what: Annotated[Inner | Other, Field(discriminator="name")]
+    """The group."""
+    many: list[Annotated[Inner | Other, Field(discriminator="name")]] = []
+    """Groups by name."""
+
+
+def test_settings_that_a_class_does_not_have_belong_to_its_group(tmp_path):
+    assert config.load(WithRest, pairs=["what=other", "size=7"]) == WithRest(what=Other(size=7))
+    assert config.load(WithRest, pairs=["size=7", "what=other"]) == WithRest(what=Other(size=7))
+    (tmp_path / "x.yaml").write_text("what: other\nsize: no\n")
+    with pytest.raises(SettingsError, match=r"x.yaml line 2: what.size = 'no': expected integer"):
+        config.load(WithRest, files=[tmp_path / "x.yaml"])
+
+
+def test_variants_named_by_a_word_inside_a_list():
+    assert config.load(WithRest, pairs=["what=inner", "many=[inner, {name: other, size: 3}]"]).many == [
+        Inner(),
+        Other(size=3),
+    ]

@@ -73,15 +73,24 @@ def load(cls: type[S], files: Sequence[Path] = (), pairs: Sequence[str] = ()) ->
     """
     tree: Tree = {}
     origins: Origins = {}
-    short: dict[str, str] = getattr(cls, "ALIASES", {})  # results and other models have none
     for path in files:
         for key, value in read_yaml(path, origins).items():
-            assign(tree, cls, short.get(key, key), value)
+            assign(tree, cls, _full_key(cls, key), value)
+    origins |= {_full_key(cls, key): origin for key, origin in origins.items()}
     for word in pairs:
         key, value = parse_pair(word)
-        assign(tree, cls, short.get(key, key), value)
+        key = _full_key(cls, key)
+        assign(tree, cls, key, value)
         origins[key] = ""
     return build(cls, tree, origins)
+
+
+def _full_key(cls: type[BaseModel], key: str) -> str:
+    """The dotted key that a key as given stands for."""
+    short: dict[str, str] = getattr(cls, "ALIASES", {})  # results and other models have none
+    rest: str = getattr(cls, "REST", "")
+    key = short.get(key, key)
+    return f"{rest}.{key}" if rest and key.split(".")[0] not in cls.model_fields else key
 
 
 def read_yaml(path: Path, origins: Origins | None = None) -> Tree:
@@ -234,6 +243,8 @@ def _complete(annotation: Any, value: Any, default: Any = None) -> Any:
     if isinstance(value, list):
         return [_complete(_item(annotation), v) for v in value]
     variants = groups(annotation)
+    if isinstance(value, str) and variants and not _holds_text(annotation):
+        value = _named(annotation, value)
     if not isinstance(value, dict) or not variants or get_origin(strip(annotation)) is dict:
         return value
     usual = default if isinstance(default, BaseModel) and _chosen(type(default), value) else None

@@ -27,6 +27,9 @@ class Settings(BaseModel):
     ALIASES: ClassVar[dict[str, str]] = {}
     """Other words for settings in files and on the command line: word -> dotted key."""
 
+    REST: ClassVar[str] = ""
+    """Group to which settings belong that the class does not have, in files and on the command line."""
+
     @classmethod
     def suited(cls, data: Any) -> Any:
         """What is given with what suits it added; a class whose defaults depend on what is given says how."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from rutile.core import elements
 from rutile.core.reporting import Reporter
-from rutile.data.duplicates import CONTRADICTION, Pairs, Recogniser, close_pairs
+from rutile.data.duplicates import CONTRADICTION, Recogniser, close_pairs
 from rutile.data.findings import Census, CountRow, ElementRow, ExtremeRow, FileRow, LabelRow
 from rutile.data.frames import Frame
 from rutile.data.judgements import Composition, ForceCheck, energy_scales, stress_sign, stress_unit
@@ -23,6 +23,7 @@ from rutile.data.labels import CONVENTIONS, Labels
 from rutile.data.reading import Reading, readings, unknown_keys
 from rutile.data.settings import ReadSettings
 from rutile.structures import io
+from rutile.structures.fingerprint import Pairs
 
 REMEMBERED = 300_000
 """Frames remembered to find energy outliers and the median total force."""

@@ -13,9 +13,10 @@ import numpy as np
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.seeds import stream
 from rutile.data.arrays import gather
-from rutile.data.duplicates import LARGEST_MOLECULE, LIKE, SAME, SAME_ENERGY, close_pairs, geometry_sums
+from rutile.data.duplicates import LIKE, SAME, SAME_ENERGY, close_pairs, geometry_sums
 from rutile.data.frames import Frame
 from rutile.data.store import Store
+from rutile.structures.fingerprint import LARGEST_MOLECULE
 
 ROUNDING = 1e-4
 """Geometries equal after rounding to this (Angstrom) are exact copies."""

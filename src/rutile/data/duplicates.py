@@ -1,8 +1,6 @@
 """Finding frames that repeat an earlier one, whatever symmetry operation lies between them.
 
-Each frame has four sums that do not change with rotation, reflection, translation, wrapping, order of atoms or choice
-of cell: with c_ij = (1 - (d_ij/4)^2)^3 up to 4 Angstrom (in molecules 1/(1 + d_ij^2) without cutoff), w = sqrt(Z) and
-rho_i = sum_j w_j c_ij, they are sum c^2 d over pairs, and sum w rho, sum w rho^2, sum w rho^3 over atoms. Frames of one
+Each frame has four sums (see `structures.fingerprint`) with a cutoff of 4 Angstrom. Frames of one
 composition whose sums agree to 5e-6 and whose energies agree are duplicates. Frames whose sums agree to 2e-8 have, but
 for rare coincidences, the same geometry: with energies that differ, one label is wrong, or the reference method depends
 on more than the geometry (magnetic states).
@@ -13,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import vesin
 
 from rutile.core import elements
 from rutile.data.frames import Frame
+from rutile.structures import fingerprint
+from rutile.structures.fingerprint import Pairs, pairs_within
 
 CUTOFF = 4.0
 """Radius of the pairs that are looked at (Angstrom)."""
@@ -26,8 +25,6 @@ MOST_ALIKE = 100
 """Frames with nearly the same sums that are remembered."""
 LISTED = 20
 """Pairs that are listed; all are counted."""
-LARGEST_MOLECULE = 300
-"""Atoms up to which all pairs of a structure without periodicity are looked at."""
 SAME_ENERGY = 2e-5
 """Two energies of the same frame differ by no more than this (eV), or by 1e-6 eV/atom."""
 LIKE, SAME = 5e-6, 2e-8
@@ -35,30 +32,15 @@ LIKE, SAME = 5e-6, 2e-8
 CONTRADICTION = 5e-3
 """Two energies of the same geometry that differ by more (eV/atom) contradict each other."""
 
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Both atoms and the distance (Angstrom) of every pair, each pair once."""
-
 
 def close_pairs(frame: Frame) -> Pairs:
     """Every pair of atoms (or of an atom and an image) nearer than CUTOFF."""
-    i, j, d = vesin.NeighborList(cutoff=CUTOFF, full_list=False, n_threads=1).compute(
-        points=frame.positions, box=frame.cell, periodic=frame.pbc, quantities="ijd"
-    )
-    return i.astype(np.int64), j.astype(np.int64), d
+    return pairs_within(frame.positions, frame.cell, frame.pbc, CUTOFF)
 
 
 def geometry_sums(frame: Frame, pairs: Pairs) -> tuple[float, ...]:
-    """Four sums that do not change with symmetry operations; see the module's docstring."""
-    i, j, d = pairs
-    n, w = len(frame.numbers), np.sqrt(frame.numbers)
-    if not frame.pbc.any() and n <= LARGEST_MOLECULE:
-        i, j = np.triu_indices(n, 1)
-        d = np.linalg.norm(frame.positions[i] - frame.positions[j], axis=1)
-        c = 1 / (1 + d**2)
-    else:
-        c = np.maximum(1 - (d / CUTOFF) ** 2, 0) ** 3
-    rho = np.bincount(i, w[j] * c, n) + np.bincount(j, w[i] * c, n)
-    return (float((w * rho).sum()), float((c**2 * d).sum()), float((w * rho**2).sum()), float((w * rho**3).sum()))
+    """Four sums that do not change with symmetry operations; see `structures.fingerprint`."""
+    return fingerprint.geometry_sums(frame.numbers, frame.positions, frame.pbc, pairs, CUTOFF)
 
 
 @dataclass(frozen=True)

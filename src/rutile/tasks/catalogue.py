@@ -20,6 +20,8 @@ TASKS: dict[str, str] = {
     "smoothness": "rutile.tasks.smoothness:TASK",
     "label": "rutile.tasks.label:TASK",
     "inspect": "rutile.tasks.inspect:TASK",
+    "build": "rutile.tasks.build:TASK",
+    "generate": "rutile.tasks.generate:TASK",
     "convert": "rutile.tasks.convert:TASK",
     "demo": "rutile.tasks.demo:TASK",
     "doctor": "rutile.tasks.doctor:TASK",

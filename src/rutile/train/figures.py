@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from ase import Atoms
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
@@ -145,6 +146,81 @@ def residual_boxes(title: str, unit: str, residuals: Mapping[str, np.ndarray]) -
         axes.axvline(0, color=INK, alpha=0.45, linewidth=0.9, zorder=0)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(5))
+        return _svg(figure)
+
+
+def bars(title: str, unit: str, counts: Mapping[str, float]) -> str:
+    """Numbers by name, one bar for each, from top to bottom."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, max(1.4, 0.9 + 0.3 * len(counts))), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(title=title, xlabel=unit)
+        axes.barh(list(counts), list(counts.values()), color=COLOURS[0], height=0.6)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        return _svg(figure)
+
+
+def distributions(title: str, unit: str, values: Mapping[str, Sequence[float]]) -> str:
+    """Stacked histograms of one quantity, a colour for each name.
+
+    Args:
+        title: name of the quantity.
+        unit: of the values.
+        values: [M] by name; none is empty.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        every = np.concatenate([np.asarray(v, dtype=float) for v in values.values()])
+        low, high = float(every.min()), float(every.max())
+        low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+        looks = [_look(k)["color"] for k in range(len(values))]
+        hatches = [("", "///", "...", "xxx")[k // len(COLOURS) % 4] for k in range(len(values))]
+        axes.hist(list(values.values()), bins=30, range=(low, high), stacked=True, color=looks, hatch=hatches,
+                  label=list(values), linewidth=0)  # fmt: skip
+        axes.set(xlabel=unit, ylabel="structures")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if len(values) > 1:
+            axes.legend(fontsize=7, handlelength=1.2)
+        return _svg(figure)
+
+
+def shares(
+    title: str, unit: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]
+) -> str:
+    """A table of shares (0 to 1) as coloured fields, with those above 1 % written in as per cent.
+
+    Args:
+        title: heading.
+        unit: what the columns are.
+        rows: names.
+        columns: names.
+        values: [rows, columns].
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.42 * len(columns) + 1.2, 0.36 * len(rows) + 1.2), layout="constrained")
+        axes = figure.add_subplot()
+        grid = np.asarray(values, dtype=float)
+        axes.imshow(grid, cmap="Blues", vmin=0, vmax=1.2, aspect="auto")
+        axes.set(title=title, xlabel=unit, xticks=range(len(columns)), xticklabels=columns,
+                 yticks=range(len(rows)), yticklabels=rows)  # fmt: skip
+        axes.grid(visible=False)
+        for i, j in zip(*np.nonzero(grid >= 0.01), strict=True):
+            dark = "white" if grid[i, j] > 0.7 else "black"
+            axes.text(j, i, f"{100 * grid[i, j]:.0f}", ha="center", va="center", fontsize=8, color=dark)
+        return _svg(figure)
+
+
+def structure(atoms: Atoms) -> str:
+    """A structure seen slightly from above, with its cell."""
+    from ase.visualize.plot import plot_atoms
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.6, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        plot_atoms(atoms, axes, radii=0.6, rotation="-80x,10y,5z", show_unit_cell=2 if atoms.cell.rank else 0)
+        axes.set_axis_off()
         return _svg(figure)
 
 

@@ -163,12 +163,13 @@ def write(path: Path, frames: Iterable[Atoms]) -> int:
     count = 0
     with path.open("w") as handle:
         for atoms in frames:
-            handle.write(_format(atoms))
+            handle.write(text(atoms))
             count += 1
     return count
 
 
-def _format(atoms: Atoms) -> str:
+def text(atoms: Atoms) -> str:
+    """One frame with all its info, arrays and calculator results."""
     info: dict[str, Any] = {}
     if atoms.cell.rank > 0:
         info["Lattice"] = atoms.cell.array.T
