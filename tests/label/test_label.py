@@ -203,6 +203,14 @@ def test_a_place_that_cannot_be_written(run, tmp_path):
         run(copper(1), "engine=emt", f"out={tmp_path / 'x.qqq'}")
 
 
+def test_given_isolated_atoms_are_the_isolated_atoms(run):
+    given = [Atoms("Ar", info={"config_type": "isolated_atom"}), Atoms("Ar2", positions=[(0, 0, 0), (0, 0, 3.8)])]
+    result = run(given, "engine=lennard_jones", "self_check=false")
+    frames = read(result.out, ":")
+    assert [len(f) for f in frames] == [1, 2]
+    assert (result.labelled, result.isolated_atoms) == (2, 1)
+
+
 def test_lennard_jones_pair(run):
     pair = Atoms("Ar2", positions=[(0, 0, 0), (0, 0, 3.4 * 2 ** (1 / 6))])
     result = run([pair], "engine=lennard_jones", "isolated_atoms=false")
@@ -275,11 +283,15 @@ def test_the_engine_ends_when_nobody_waits_for_it(tmp_path):
 
     script = "import os,time,pathlib; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(600)"
     command = [sys.executable, str(Path(watch.__file__)), "600", sys.executable, "-c", script]
-    guard = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    env = os.environ | {watch.SCRATCH: str(scratch)}
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path, env=env)
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         time.sleep(0.01)
     guard.stdin.close()
     assert guard.wait(timeout=60) == watch.OVER_TIME
+    assert not scratch.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 

@@ -302,6 +302,13 @@ CP2K = """ CP2K| version string:                                       CP2K vers
  STRESS|      x        1.00000000000E+00  -2.00000000000E-01   3.00000000000E-01
  STRESS|      y       -2.00000000000E-01   2.00000000000E+00   4.00000000000E-01
  STRESS|      z        3.00000000000E-01   4.00000000000E-01   3.00000000000E+00
+ STRESS| 1/3 Trace                                             2.00000000000E+00
+ STRESS| Eigenvectors and eigenvalues of the analytical stress tensor [GPa]
+ STRESS|                        1                   2                   3
+ STRESS| Eigenvalues   8.94083992602E-01   1.86829366792E+00   3.23762233947E+00
+ STRESS|      x          -0.729668055233      0.114482042044      0.674150125136
+ STRESS|      y           0.646344287770      0.437290003695      0.625313133027
+ STRESS|      z          -0.223211986326      0.892004100169     -0.393071360497
 """
 
 

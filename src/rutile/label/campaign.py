@@ -32,7 +32,7 @@ class Labelled:
     outcomes: list[Outcome]
     """One for each structure, in their order."""
     atoms: list[Atoms] = field(default_factory=list)
-    """Isolated atoms, one for each element."""
+    """Isolated atoms of the elements of which none was given."""
     references: list[Outcome] = field(default_factory=list)
     """Their outcomes."""
     verdict: Verdict | None = None
@@ -66,7 +66,7 @@ class Campaign:
         Args:
             structures: to label.
             self_check: see first that forces and stress are derivatives of the energy.
-            isolated_atoms: label an atom of each element, too.
+            isolated_atoms: label an atom of each element, too; given ones are labelled as such.
 
         Raises:
             MissingPackageError: the engine is not installed.
@@ -95,21 +95,26 @@ class Campaign:
             (self.reporter.info if sound else self.reporter.warn)(verdict.note)
             if verdict.failure is not None:
                 return Labelled([verdict.failure] * len(structures), verdict=verdict, calc_mode=mode, computed=computed)
-        outcomes, more, known = self._outcomes(structures, self.settings, version, "Labelling")
         atoms = references(structures, self.settings) if isolated_atoms else []
-        wanted, extra = for_atoms(self.settings), 0
-        found, extra, _ = self._outcomes(atoms, wanted, version, "Isolated atoms") if atoms else ([], 0, 0)
+        lone = [isolated_atoms and len(a) == 1 and not a.pbc.any() for a in structures]
+        others = [a for a, alone in zip(structures, lone, strict=True) if not alone]
+        outcomes, more, known = self._outcomes(others, self.settings, version, "Labelling")
+        wanted = for_atoms(self.settings)
+        found, extra, again = self._outcomes(atoms, wanted, version, "Isolated atoms")
         marks = {"code": version, "calc_mode": mode, "settings_hash": made_by} | described(self.settings)
-        marked = [_marked(o, marks, verdict) for o in outcomes]
         spins = {"spin": True} if isinstance(wanted, Crystal) and wanted.spin else {}
+        marked = iter([_marked(o, marks, verdict) for o in outcomes])
+        free = {int(a.numbers[0]): _marked(o, marks | spins, verdict) for a, o in zip(atoms, found, strict=True)}
+        given = {int(a.numbers[0]) for a, alone in zip(structures, lone, strict=True) if alone}
+        rest = [a for a in atoms if int(a.numbers[0]) not in given]
         return Labelled(
-            marked,
-            atoms,
-            [_marked(o, marks | spins, verdict) for o in found],
+            [free[int(a.numbers[0])] if alone else next(marked) for a, alone in zip(structures, lone, strict=True)],
+            rest,
+            [free[int(a.numbers[0])] for a in rest],
             verdict,
             mode,
             computed + more + extra,
-            known,
+            known + (again if any(lone) else 0),
         )
 
     def _outcomes(

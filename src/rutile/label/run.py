@@ -64,7 +64,12 @@ def run(command: list[str], folder: Path, seconds: float, threads: int = 1) -> E
     guard = [sys.executable, "-I", "-S", str(Path(watch.__file__)), repr(seconds), *command]
     with (folder / OUTPUT).open("wb") as output, (folder / ERRORS).open("wb") as errors:
         process = subprocess.Popen(
-            guard, cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=errors, env=environment(threads)
+            guard,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=errors,
+            env=environment(threads) | {watch.SCRATCH: str(folder)},
         )
         with process:  # whatever happens here: its standard input is closed, which ends it
             code = process.wait()

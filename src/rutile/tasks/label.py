@@ -226,10 +226,7 @@ def _result(
     listed: Path | None,
 ) -> LabelResult:
     """The summary."""
-    atoms = sum(
-        a.info.get("config_type") == "isolated_atom" and len(a) == 1
-        for a in frames[given - sum(k.structures for k in kinds) :]
-    )
+    atoms = sum(len(a) == 1 and not a.pbc.any() for a in frames)
     failed = sum(k.structures for k in kinds)
     return LabelResult(
         structures=given,

@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import queue
+import shutil
 import sys
 import threading
 import traceback
@@ -342,10 +343,11 @@ def compute(engine: Any, job: dict[str, Any]) -> dict[str, Any]:
     return {"provenance": found["provenance"]}
 
 
-def listen(lines: queue.Queue[str]) -> None:
-    """Pass lines on; end the process when there will be no more, even in the middle of a calculation."""
+def listen(lines: queue.Queue[str], folder: Path) -> None:
+    """Pass lines on; end the process when there will be no more, even in a calculation, and take its folder along."""
     for line in sys.stdin:
         lines.put(line)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
@@ -369,7 +371,7 @@ def main() -> None:
         return
     say({"version": engine.version})
     lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=listen, args=(lines,), daemon=True).start()
+    threading.Thread(target=listen, args=(lines, Path(sys.argv[1]).parent), daemon=True).start()
     while True:
         say(compute(engine, json.loads(lines.get())))
 

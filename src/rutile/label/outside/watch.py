@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ OVER_TIME = 124
 """Exit code where the time limit ended the program."""
 NOT_STARTED = 127
 """Exit code where there is no such program."""
+SCRATCH = "RUTILE_LABEL_SCRATCH"
+"""Names a folder that goes when nobody waits any more."""
 
 
 def main(seconds: float, command: list[str]) -> int:
@@ -31,15 +34,20 @@ def main(seconds: float, command: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         return NOT_STARTED
-    end, pause = time.monotonic() + seconds, 0.002
+    end, pause, abandoned = time.monotonic() + seconds, 0.002, False
     try:
         while process.poll() is None:
             left = end - time.monotonic()
-            if left <= 0 or _closed(min(pause, left)):
+            if left <= 0:
+                return OVER_TIME
+            if _closed(min(pause, left)):
+                abandoned = True
                 return OVER_TIME
             pause = min(2 * pause, 0.1)
     finally:
         _kill(process)
+        if abandoned and SCRATCH in os.environ:
+            shutil.rmtree(os.environ[SCRATCH], ignore_errors=True)
     code = process.returncode
     return code if code >= 0 else 128 - code
 

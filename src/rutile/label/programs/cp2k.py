@@ -89,11 +89,10 @@ class Cp2k:
 
 def _stress(text: str) -> np.ndarray | None:
     """The stress tensor, positive under tension; CP2K's is positive under compression."""
-    found = re.search(r"stress tensor \[(\w+)\]", text)
-    rows = re.findall(r"STRESS\|\s+[xyz]" + 3 * r"\s+(-?\d[\d.E+-]*)" + r"\s*$", text, re.MULTILINE)
-    if found is None or len(rows) < 3:
-        return None
-    return -np.array(rows[-3:], dtype=np.float64) * STRESS_UNITS[found[1]]
+    head = list(re.finditer(r"STRESS\|\s+Analytical stress tensor \[(\w+)\]", text))
+    rows = r"STRESS\|\s+[xyz]" + 3 * r"\s+(-?\d[\d.E+-]*)" + r"\s*$"
+    found = re.findall(rows, text[head[-1].end() :], re.MULTILINE)[:3] if head else []  # eigenvectors follow
+    return -np.array(found, dtype=np.float64) * STRESS_UNITS[head[-1][1]] if len(found) == 3 else None
 
 
 def _spin(question: Question) -> list[str]:
