@@ -9,6 +9,7 @@ import torch
 from rutile.core.reporting import SilentReporter
 from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
+from rutile.potentials import compiled as potentials_compiled
 from rutile.potentials.catalogue import make
 from rutile.potentials.compiled import CompiledSlopes
 from rutile.potentials.evaluate import evaluate
@@ -225,6 +226,24 @@ def test_several_threads_sum_in_one_order_while_it_is_compiled(store, monkeypatc
         pass
     assert seen == [True]
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler (g++) on this machine")
+@pytest.mark.filterwarnings("ignore")
+def test_sums_over_indices_are_made_before_they_are_read():
+    """What PyTorch 2.13 compiles wrongly, and anatase with it: see `_keep_order_of_sums`."""
+
+    def function(x, s, weight, index):
+        product = x * s
+        change = torch.zeros_like(x).index_add(0, index, (weight @ product.reshape(3, -1)).view(6, -1, 4))
+        return x + change, product, (x + change) * s
+
+    numbers = torch.Generator().manual_seed(0)
+    x, s, weight = (torch.randn(*shape, generator=numbers) for shape in ((3, 7, 4), (3, 1, 4), (6, 3)))
+    index = torch.tensor([0, 2, 1, 1, 0, 2])
+    found = potentials_compiled._compile(function)(x, s, weight, index)
+    assert_close(found, function(x, s, weight, index), 1e-6)
 
 
 @pytest.mark.slow

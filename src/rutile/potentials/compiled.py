@@ -27,6 +27,9 @@ PAIR_LISTS = ("own", "mutual", "shell")
 BEYOND = 1.5
 """Length of the edges that add nothing, in units of the cutoff."""
 
+CACHE = "rutile 1"
+"""Name under which PyTorch keeps on disk what it compiled."""
+
 Function = Callable[..., tuple[Tensor, Tensor]]
 
 
@@ -147,5 +150,31 @@ def _differentiable(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 
 def _compile(traced: torch.fx.GraphModule) -> Function:
+    _keep_order_of_sums()
     compiled: Function = torch.compile(traced, fullgraph=True)
     return compiled
+
+
+def _keep_order_of_sums() -> None:
+    """Mend a fault of Inductor, up to PyTorch 2.13: a sum over indices could be read before it was made.
+
+    When loops of different shape are fused on the CPU, what a node reads is found anew, without the new name of a
+    buffer that `index_add` has changed: the order of the two is lost, and zeros are read in the place of the sum
+    (github.com/pytorch/pytorch/issues/185509). The names are given again here, as the later versions do; there it
+    changes nothing. Compiled graphs kept on disk from before are not used.
+    """
+    import torch._inductor.scheduler as scheduler
+
+    torch.compiler.config.cache_key_tag = torch.compiler.config.cache_key_tag or CACHE
+    node: Any = scheduler.SchedulerNode
+    if getattr(node.recompute_size_and_body, "keeps_order", False):
+        return
+    recompute = node.recompute_size_and_body
+
+    def recompute_size_and_body(self: Any, *arguments: Any, **named: Any) -> None:
+        recompute(self, *arguments, **named)
+        if self.mutation_renames:
+            self.set_read_writes(self.read_writes.rename(self.mutation_renames))
+
+    recompute_size_and_body.keeps_order = True  # type: ignore[attr-defined]
+    node.recompute_size_and_body = recompute_size_and_body
