@@ -216,6 +216,15 @@ def test_a_potential_without_a_plan_is_trained_plainly(store, tmp_path):
     assert hears.warnings == ["compile: training goes on without it, as toy cannot be compiled"]
 
 
+def test_a_graph_that_would_take_too_long_is_not_compiled(store, monkeypatch):
+    monkeypatch.setattr(potentials_compiled, "MOST_OPERATIONS", 100)
+    hears, train = SilentReporter(), examples(store, "schnet")
+    with compiled.compiled_training(train.potential, train, s.TrainSettings(compile=True), hears):
+        assert train.compiled is None
+    assert len(hears.warnings) == 1
+    assert "operations (limit: 100) would take" in hears.warnings[0]
+
+
 def test_several_threads_sum_in_one_order_while_it_is_compiled(store, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     train, seen = examples(store, "schnet"), []
@@ -242,7 +251,7 @@ def test_sums_over_indices_are_made_before_they_are_read():
     numbers = torch.Generator().manual_seed(0)
     x, s, weight = (torch.randn(*shape, generator=numbers) for shape in ((3, 7, 4), (3, 1, 4), (6, 3)))
     index = torch.tensor([0, 2, 1, 1, 0, 2])
-    found = potentials_compiled._compile(function)(x, s, weight, index)
+    found = potentials_compiled._compile(torch.fx.symbolic_trace(function))(x, s, weight, index)
     assert_close(found, function(x, s, weight, index), 1e-6)
 
 

@@ -89,7 +89,7 @@ class _Guarded:
     def start(self, settings: TrainSettings) -> None:
         """Compile and compare."""
         began = time.monotonic()
-        self.reporter.info("compiling energies and forces (a minute or more)")
+        self.reporter.info("compiling energies and forces (minutes, unless this machine has compiled the same before)")
         try:
             self.function = CompiledSlopes(self.potential)
             self.train.compiled = self.function

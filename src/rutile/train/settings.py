@@ -344,8 +344,8 @@ class TrainSettings(Settings):
     """Matrix products of dense layers in training. full: as `precision`; bf16 and tf32 (GPUs only): factors rounded to
     8 and 11 bits, sums in float32. Geometry, radial functions, sums of energies and validation are not rounded."""
     compile: bool = False
-    """Compile energies and forces to one graph before the training: steps of networks on graphs become faster. Takes a
-    minute or more and a C++ compiler; checked against plain training, which goes on where it does not work."""
+    """Compile energies and forces to one graph before the training: steps of networks on graphs become faster. Takes
+    minutes at its first start and a C++ compiler; checked against plain training, which goes on if it fails."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Shorten the gradient to this norm."""
     ema: float | None = Field(default=0.99, gt=0, lt=1)
