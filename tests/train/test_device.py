@@ -105,7 +105,8 @@ def test_a_run_goes_on_on_another_device(optimizer, begun, tmp_path):
 def test_a_device_that_is_not_there_is_refused_in_one_line(begun, tmp_path):
     settings, job = begun
     for name in ("cuda:99", "gpu", "meta", "cpu:7:1", "mps"):
-        with pytest.raises(SettingsError, match=f"device '{name}' cannot be used: .*; use device=cpu") as error:
+        text = ": say cpu, cuda, cuda:1" if name in ("gpu", "cpu:7:1") else " cannot be used: .*; use device=cpu"
+        with pytest.raises(SettingsError, match=f"device '{name}'{text}") as error:
             trained(settings, job, tmp_path / "run", device=name)
         assert "\n" not in str(error.value)
     assert usable_device("cpu") == torch.device("cpu")

@@ -29,6 +29,10 @@ def usable_device(name: str) -> torch.device:
         SettingsError: it is not there, or cannot compute in float64, which geometry and energies need.
     """
     try:
+        torch.device(chosen(name))
+    except RuntimeError:
+        raise SettingsError(f"device {name!r}: say cpu, cuda, cuda:1 (the second GPU) or auto") from None
+    try:
         one = torch.ones(1, dtype=torch.float64, device=chosen(name))
         one.sum().item()  # not every device that has tensors computes
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:

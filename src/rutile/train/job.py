@@ -27,11 +27,13 @@ from rutile.data.statistics import largest_forces, mode_weights, references_by_m
 from rutile.data.store import Store, build_store, is_store
 from rutile.potentials.catalogue import make
 from rutile.potentials.checks import smoothness_note
+from rutile.potentials.parts.dense import require_products
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import DescriptorPotential
 from rutile.potentials.settings.stored import stored_members
 from rutile.train.examples import DTYPES, GraphExamples, LinearisedExamples, make_examples, mode_name
 from rutile.train.loggers import require_loggers
+from rutile.train.parallel import team
 from rutile.train.settings import JobSettings
 from rutile.train.start import Energies, adapt, check_modes, loaded, replay, say_statistics
 
@@ -71,12 +73,15 @@ def prepare(
         LabelError: no frame has a label that the loss asks for.
         ModeError: some frames name their calc mode and others do not.
         SettingsError: the stored model does not fit the settings or the data; see `start.loaded`.
+        SettingsError: the device cannot be used, or matrix products cannot be rounded.
         MissingPackageError: a logger is asked for whose package is not installed.
     """
     require_loggers(settings)
+    device = team().place(settings.device)
     store = _read(settings, out, reporter) if store is None else store
     sides = _divide(store, settings, reporter)
     potentials, references, scale = _potentials(settings, store, sides["train"], list(seeds), reporter)
+    require_products(potentials[0], settings.matmul, device)
     if note := smoothness_note(potentials[0]):
         reporter.warn(note)
     for potential in potentials:
