@@ -60,6 +60,7 @@ def rank(place: str, out: str, potential: str, batch: str, steps: str, device: s
     from rutile.core.reporting import SilentReporter
     from rutile.data.store import Store
     from rutile.potentials.catalogue import make
+    from rutile.train.caches import Room
     from rutile.train.examples import make_examples
     from rutile.train.fit import fit
     from rutile.train.parallel import started_by_torchrun
@@ -73,8 +74,8 @@ def rank(place: str, out: str, potential: str, batch: str, steps: str, device: s
         folder = Path(out)
         sides = {"train": np.arange(len(store))}
         examples: Any = make_examples(
-            store, sides, made, references={"": dict.fromkeys(store.elements, -8.0)}, dtype=torch.float32, folder=None,
-            memory=4000, reporter=reporter,
+            store, sides, made, references={"": dict.fromkeys(store.elements, -8.0)}, dtype=torch.float32,
+            room=Room(None, 4000, 0), reporter=reporter,
         )  # fmt: skip
         times: list[tuple[float, float]] = []
 

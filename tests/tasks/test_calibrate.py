@@ -19,7 +19,7 @@ from rutile.potentials import calibration, save
 from rutile.potentials.catalogue import make
 from rutile.potentials.combine import mean, spread
 from rutile.potentials.model import Model, ModelInfo
-from rutile.potentials.settings import AnataseSettings, BehlerSettings
+from rutile.potentials.settings import AnataseSettings, BehlerSettings, SchNetSettings
 from rutile.tasks import compress
 from rutile.tasks.calibrate import CalibrateSettings, _doubts, run
 from rutile.train.calibration import Scores, check, fit
@@ -39,14 +39,16 @@ def structures(n: int, seed: int) -> list[Atoms]:
     return out
 
 
-def labelled(path, model: Model, n: int, seed: int, alpha: float = 2.0):
+def labelled(path, model: Model, n: int, seed: int, alpha: float = 2.0, mode: str | None = None):
     """Frames whose labels lie `alpha` spreads, times normal numbers, from the prediction."""
     images, rng = structures(n, seed), np.random.default_rng(seed + 1000)
-    predictions = model.evaluate_members(images)
+    predictions = model.evaluate_members(images, mode=mode)
     middle, std = mean(predictions), spread(predictions)
     ends = np.cumsum([len(a) for a in images])
     for k, atoms in enumerate(images):
         part = slice(ends[k] - len(atoms), ends[k])
+        if mode is not None:
+            atoms.info["calc_mode"] = mode
         atoms.info["REF_energy"] = float(middle.energy[k] + alpha * std.energy[k] * rng.normal())
         size = std.forces[part].norm(dim=1, keepdim=True).numpy() / np.sqrt(3)
         noise = alpha * size * rng.normal(size=(len(atoms), 3))
@@ -163,13 +165,66 @@ def test_calibrations_of_other_versions_and_members_are_refused_and_old_files_lo
     save.write_tensors(path, tensors, without)
     assert load(path).calibration is None
     for change, message in (
-        ({"version": 2}, "calibration of version 2.*upgrade rutile"),
+        ({"version": 3}, "calibration of version 3.*upgrade rutile"),
         ({"members": 3}, "of 3 members and the model has 4"),
         ({"coverage": 1.5}, "calibration is damaged"),
     ):
         save.write_tensors(path, tensors, without | {"calibration": description["calibration"] | change})
         with pytest.raises(ModelFileError, match=message):
             load(path)
+
+
+def test_each_calc_mode_has_its_own_bars(tmp_path):
+    """Errors of 2 and of 6 spreads: each mode gets its own scale and coverage; a mode of few frames those of all."""
+    small = SchNetSettings(cutoff=3.0, features=4, interactions=1, radial=4)
+    model = Model([make(small, (8, 12), seed, ("pbe", "scan", "hse")) for seed in range(3)], INFO)
+    model.save(tmp_path / "model.rutile")
+    alphas, sizes = {"pbe": 2.0, "scan": 6.0, "hse": 4.0}, {"pbe": 60, "scan": 60, "hse": 5}
+    for seed, side in enumerate(("valid", "test")):
+        parts = [labelled(tmp_path / f"{side}-{m}.extxyz", model, sizes[m], 7 * seed, alphas[m], m) for m in alphas]
+        write(tmp_path / f"{side}.extxyz", [atoms for part in parts for atoms in read(part, ":")])
+    result = calibrate(tmp_path, test=[tmp_path / "test.extxyz"])
+    assert set(result.modes) == {"pbe", "scan"}
+    for mode, checks in result.modes.items():
+        assert [s.quantity for s in checks] == ["energy", "force"]
+        for s in checks:
+            assert s.scale == pytest.approx(alphas[mode], rel=0.3)
+            assert s.fitted == s.frames == 60
+            assert abs(s.measured - 0.9) < 3 * s.noise + 0.02
+    for pbe, scan in zip(result.modes["pbe"], result.modes["scan"], strict=True):
+        assert scan.scale == pytest.approx(3 * pbe.scale, rel=0.02)  # the same random numbers in both modes
+    assert sum("hse: 5 validation frames" in text for text in result.warnings) == 2
+    bars = load(tmp_path / "model.rutile").calibration
+    assert bars.of("pbe").forces.quantile < bars.forces.quantile < bars.of("scan").forces.quantile
+    assert bars.of("hse") == bars
+    for mode in alphas:
+        calculator = load(tmp_path / "model.rutile").calculator(mode=mode)
+        atoms, inside, total = None, 0, 0
+        for atoms in read(tmp_path / f"test-{mode}.extxyz", ":20"):
+            radius = calculator.get_property("forces_error", atoms)
+            off = np.linalg.norm(calculator.get_property("forces", atoms) - atoms.arrays["REF_forces"], axis=1)
+            inside, total = inside + int((off <= radius).sum()), total + len(atoms)
+            std = np.linalg.norm(calculator.get_property("forces_std", atoms), axis=1)
+            np.testing.assert_allclose(radius, bars.of(mode).forces.quantile * std, rtol=1e-6)
+        assert mode == "hse" or abs(inside / total - 0.9) < 0.15
+    page = result.report.read_text()
+    assert "Calc modes" in page
+    given = ["predict", str(tmp_path / "test-scan.extxyz"), f"model={tmp_path / 'model.rutile'}", "mode=scan"]
+    assert main([*given, f"out={tmp_path / 'out.extxyz'}"]) == 0
+    out = read(tmp_path / "out.extxyz", "0")
+    found = load(tmp_path / "model.rutile").calculator(mode="scan").get_property("energy_error", out.copy())
+    assert out.info["energy_error"] == pytest.approx(found, rel=1e-5)
+
+
+def test_calibrations_of_version_1_hold_in_all_modes(here):
+    calibrate(here, test=[here / "test.extxyz"])
+    path = here / "model.rutile"
+    tensors, description = save.read_tensors(path)
+    before = load(path).calibration
+    old = {k: v for k, v in description["calibration"].items() if k != "by_mode"} | {"version": 1}
+    save.write_tensors(path, tensors, description | {"calibration": old})
+    assert load(path).calibration == before
+    assert before.of("anything") == before
 
 
 @pytest.mark.slow

@@ -10,6 +10,8 @@ from ase import Atoms
 
 from rutile.core.errors import DataError, FileError, LabelError, RutileError, SettingsError
 from rutile.core.reporting import SilentReporter
+from rutile.data.frames import Frame
+from rutile.data.store import Store, build_store
 from rutile.structures import io
 from rutile.tasks.catalogue import load_task
 
@@ -145,3 +147,58 @@ def test_convert_to_a_store(data, tmp_path):
         run("convert", files=[out / ".." / "in.extxyz"], out=data, format="store", overwrite=True)
     with pytest.raises(SettingsError, match="a store is in eV"):
         run("convert", files=[data], out=tmp_path / "x.store", energy_unit="Ry")
+
+
+@pytest.mark.parametrize(
+    ("out", "how"), [("b.extxyz", {}), ("b", {"format": "deepmd"}), ("b.aselmdb", {}), ("b.store", {})]
+)
+def test_a_store_is_converted_to_files_and_back(tmp_path, out, how):
+    frames = [f for k, f in enumerate(teacher_like(7)) if k != 3]
+    first = build_store(frames, tmp_path / "a.store")
+    result = run("convert", files=[tmp_path / "a.store"], out=tmp_path / out, **how)
+    assert result.frames == 6
+    assert result.labels == {"energy": 6, "forces": 6, "stress": 5}
+    run("convert", files=[tmp_path / out], out=tmp_path / "c.store")
+    again = Store.open(tmp_path / "c.store")
+    order = [next(k for k, g in enumerate(again) if g.energy == f.energy) for f in frames]
+    assert out == "b" or order == sorted(order)  # DeePMD puts systems of one composition together
+    for k, f in zip(order, frames, strict=True):
+        g = again[k]
+        assert np.array_equal(g.numbers, f.numbers)
+        for name in ("positions", "forces", "stress"):
+            a, b = getattr(f, name), getattr(g, name)
+            assert (a is None) == (b is None)
+            assert a is None or np.allclose(a, b, rtol=0, atol=1e-7)
+        assert out in ("b", "b.aselmdb") or (f.group, f.calc_mode, f.weight) == (g.group, g.calc_mode, g.weight)
+    if out == "b.store":
+        assert again.hash == first.hash
+
+
+def test_a_store_is_inspected_as_the_files_it_was_made_from(tmp_path):
+    build_store(teacher_like(7), tmp_path / "a.store")
+    run("convert", files=[tmp_path / "a.store"], out=tmp_path / "a.extxyz")
+    stored = run("inspect", files=[tmp_path / "a.store"]).census
+    from_file = run("inspect", files=[tmp_path / "a.extxyz"]).census
+    assert stored.files[0].format == "store"
+    for name in ("frames", "atoms", "elements", "formulas", "groups", "periodicity"):
+        assert getattr(stored, name) == getattr(from_file, name), name
+    with pytest.raises(SettingsError, match="chosen when it was made"):
+        run("inspect", files=[tmp_path / "a.store"], read={"energy_unit": "Hartree"})
+    (tmp_path / "a.store/forces.bin").write_bytes(b"")
+    with pytest.raises(DataError, match=r"forces\.bin"):
+        run("inspect", files=[tmp_path / "a.store"])
+
+
+def teacher_like(n):
+    """Frames of some groups and modes; one without stress, one of another composition."""
+    rng = np.random.default_rng(0)
+    out = []
+    for k in range(n):
+        numbers = np.array([8, 8, 22] if k != 5 else [8, 22, 22])
+        stress = None if k == 2 else np.diag(rng.random(3))
+        cell, forces = np.eye(3) * 6, rng.random((3, 3))
+        positions = np.array([[0, 0, 0], [2, 0, 0], [0, 2, 0]]) + 0.1 * rng.random((3, 3))
+        names = {"group": "ab"[k % 2], "calc_mode": "pbe", "weight": 1.0 + k % 2, "source": f"there.extxyz#{k}"}
+        pbc = np.ones(3, dtype=bool)
+        out.append(Frame(numbers, positions, cell, pbc, -20.0 - rng.random(), forces, stress, **names))
+    return out

@@ -1,25 +1,41 @@
 """What is made on demand for a large store is what the caches of a small one hold; a store is read where it is."""
 
+import errno
+import os
+import pickle
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
-import torch
-from toy import ToyDescriptors, teacher_frames, teacher_store
+from toy import teacher_frames, teacher_store
 
+import rutile
 from rutile.core.errors import LabelError, SettingsError
 from rutile.core.reporting import SilentReporter
-from rutile.data import kept
+from rutile.data import growing, kept
 from rutile.data.frames import Frame
 from rutile.data.reading import to_atoms
 from rutile.data.store import build_store, is_store
 from rutile.structures import io
 from rutile.tasks.catalogue import load_task
-from rutile.train import assess, examples, ondemand
-from rutile.train.caches import cache_descriptors, cache_edges
+from rutile.train import assess, examples, figures, ondemand
+from rutile.train.caches import cache_edges
+from rutile.train.checkpoint import CHECKPOINT_FILE
 from rutile.train.fit import TIMINGS
 
 pytestmark = pytest.mark.slow
 
 QUICK = {"epochs": 2, "tensorboard": False, "threads": 1, "potential": {"name": "schnet"}}
+
+
+@pytest.fixture(autouse=True)
+def _no_drawing(monkeypatch):
+    """The report is written, but drawing would take most of the time."""
+    monkeypatch.setattr(figures, "_svg", lambda figure: "<svg/>")
 
 
 def train(data, out, **more):
@@ -37,23 +53,13 @@ def rows(folder):
 
 def test_neighbours_on_demand_are_those_of_the_cache(tmp_path):
     store = teacher_store(tmp_path, 9)
-    cache, demand = cache_edges(store, 4.0), ondemand.edges_on_demand(store, 4.0)
+    cache, demand = cache_edges(store, 4.0), ondemand.EdgesOnDemand(store, 4.0)
     for ids in ([3, 1, 7], [0], [8, 8]):
         for name in ("ij", "shift"):
             for a, b in zip(cache.get(name, np.array(ids)), demand.get(name, np.array(ids)), strict=True):
                 assert a.dtype == b.dtype
                 assert np.array_equal(a, b)
     assert demand.sizes("ij").tolist() == cache.sizes("ij").tolist()
-
-
-def test_descriptors_on_demand_are_those_of_the_cache(tmp_path):
-    store, potential = teacher_store(tmp_path, 9), ToyDescriptors()
-    cache = cache_descriptors(store, potential, torch.float64)
-    demand = ondemand.descriptors_on_demand(store, potential, torch.float64)
-    for name in ("pairs", "descriptors", "d_pair", "d_strain"):
-        (a, n), (b, m) = (x.get(name, np.array([5, 2, 8])) for x in (cache, demand))
-        assert n.tolist() == m.tolist()
-        assert np.allclose(a, b, rtol=0, atol=1e-14), name
 
 
 @pytest.mark.parametrize(("name", "batch"), [("schnet", {"batch_edges": 200}), ("behler", {"batch_size": 4})])
@@ -67,7 +73,7 @@ def test_a_large_store_trains_as_a_small_one(tmp_path, monkeypatch, name, batch)
     large, _ = train([folder], tmp_path / "large", **how)
     assert any("copies" in p.name for p in (folder / "derived").iterdir())
     assert not (tmp_path / "large/store").exists()
-    assert not (tmp_path / "large/cache").exists()
+    assert [p.name[:7] for p in (tmp_path / "large/cache").iterdir()] == ["growing"]
     for a, b in zip(small.errors, large.errors, strict=True):
         assert (a.part, a.quantity) == (b.part, b.quantity)
         assert a.rmse == pytest.approx(b.rmse, rel=2e-3)
@@ -126,3 +132,103 @@ def test_a_sample_holds_every_element(tmp_path, monkeypatch):
     assert 4 <= len(chosen) <= 5
     assert 32 in chosen
     assert chosen.tolist() == ondemand.sample(store, ids, most=4).tolist()
+
+
+def test_neighbours_that_were_kept_are_those_that_are_made(tmp_path):
+    store = teacher_store(tmp_path, 9)
+    cache = cache_edges(store, 4.0)
+    kept_there = ondemand.EdgesOnDemand(store, 4.0, None, tmp_path / "c", 1e9)
+    again = pickle.loads(pickle.dumps(kept_there))
+    for edges in (kept_there, again):
+        for ids in ([3, 1, 7], [1, 2, 3], [7, 1], [8, 8, 0]):
+            for name in ("ij", "shift"):
+                for a, b in zip(cache.get(name, np.array(ids)), edges.get(name, np.array(ids)), strict=True):
+                    assert a.dtype == b.dtype
+                    assert np.array_equal(a, b)
+    assert not ondemand.EdgesOnDemand(store, 5.0, None, tmp_path / "c", 1e9)._kept.read(np.arange(9))[3]
+
+
+def test_a_large_store_ends_bit_for_bit_however_much_was_kept(tmp_path, monkeypatch):
+    """Nothing kept, all of it, what a stopped run left, a part of that, damage, a disk that is full."""
+    folder = teacher_store(tmp_path, 24).folder
+    for module in (kept, ondemand, examples):
+        monkeypatch.setattr(module, "LARGE", 10)
+    how = {"potential": {"name": "behler", "hidden": [3]}, "batch_size": 4, "schedule": {"name": "constant"}}
+
+    def run(name, **more):
+        _, reporter = train([folder], tmp_path / name, **how | more)
+        return rows(tmp_path / name), reporter
+
+    plain, _ = run("plain", cache_disk=0)
+    assert not (tmp_path / "plain/cache").exists()
+    assert run("kept")[0] == plain
+    (file,) = (tmp_path / "kept/cache").glob("growing-*/rows-0.bin")
+    whole = file.stat().st_size
+    small, reporter = run("small", cache_disk=whole / 3 / 1e9)
+    assert small == plain
+    assert any("cache_disk" in text for text in reporter.messages)
+    for name in ("stopped", "part", "damage"):
+        run(name, epochs=1)
+        (left,) = (tmp_path / name / "cache").glob("growing-*")
+        if name == "part":
+            (left / "index-0.npy").unlink()
+        if name == "damage":
+            with (left / "rows-0.bin").open("r+b") as handle:
+                handle.seek(whole // 2)
+                handle.write(b"\xff" * 64)
+        assert run(name)[0] == plain, name
+    monkeypatch.setattr(growing, "_write", full)
+    found, reporter = run("full")
+    assert found == plain
+    assert any("No space left" in text for text in reporter.warnings)
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_descriptors_without_room_are_computed_in_every_step(tmp_path):
+    """Said beforehand; the errors are those of kept descriptors but for rounding; a run cannot change over."""
+    folder = teacher_store(tmp_path, 24).folder
+    how = {"potential": {"name": "behler"}, "cache_memory": 0.01, "precision": "float64"}
+    small, reporter = train([folder], tmp_path / "kept", **how)
+    assert any("kept in" in text for text in reporter.messages)
+    large, reporter = train([folder], tmp_path / "step", cache_disk=1e-6, **how)
+    assert any("descriptors of 24 frames would need about 0.00" in text for text in reporter.messages)
+    for a, b in zip(small.errors, large.errors, strict=True):
+        assert a.rmse == pytest.approx(b.rmse, rel=1e-6)
+    with pytest.raises(SettingsError, match="descriptors was 'computed in every step', now None"):
+        train([folder], tmp_path / "step", epochs=3, **how)
+
+
+def test_killed_at_random_a_large_store_ends_bit_for_bit(tmp_path):
+    folder = teacher_store(tmp_path, 24).folder
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert _in_a_process(folder, straight).wait() == 0
+    draw = random.Random(1)
+    for _ in range(2):
+        process = _in_a_process(folder, killed)
+        while process.poll() is None and not (killed / CHECKPOINT_FILE).exists():
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+    assert _in_a_process(folder, killed).wait() == 0
+    assert rows(killed) == rows(straight)
+
+
+def _in_a_process(store, out):
+    code = f"""
+from pathlib import Path
+from rutile.data import growing, kept
+from rutile.train import examples, ondemand
+kept.LARGE = ondemand.LARGE = examples.LARGE = 10
+growing.SAFE_SECONDS = 0.0
+from rutile.cli.main import main
+raise SystemExit(main(["train", {str(store)!r}, "out={out}", "epochs=15", "batch_size=4", "potential.hidden=[3]",
+    "checkpoint_seconds=0", "tensorboard=false", "keep=last", "threads=1"]))
+"""
+    here = os.environ | {"PYTHONPATH": str(Path(rutile.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )

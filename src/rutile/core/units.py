@@ -47,6 +47,7 @@ Picosecond = Annotated[float, Unit("ps")]
 GigaPascal = Annotated[float, Unit("GPa")]
 Second = Annotated[float, Unit("s")]
 Megabyte = Annotated[float, Unit("MB")]
+Gigabyte = Annotated[float, Unit("GB")]
 
 ENERGY_UNITS = {"eV": 1.0, "meV": 1e-3, "Hartree": HARTREE, "Ry": HARTREE / 2, "kcal/mol": 0.0433641153087705,
                 "kJ/mol": 0.01036426965626}  # fmt: skip

@@ -20,9 +20,8 @@ from rutile.data.findings import Census, CountRow, ElementRow, ExtremeRow, FileR
 from rutile.data.frames import Frame
 from rutile.data.judgements import Composition, ForceCheck, energy_scales, stress_sign, stress_unit
 from rutile.data.labels import CONVENTIONS, Labels
-from rutile.data.reading import Reading, readings, unknown_keys
+from rutile.data.reading import Reading, files_of, format_of, readings, unknown_keys
 from rutile.data.settings import ReadSettings
-from rutile.structures import io
 from rutile.structures.fingerprint import Pairs
 
 REMEMBERED = 300_000
@@ -41,10 +40,10 @@ def take_census(paths: Sequence[Path], settings: ReadSettings, reporter: Reporte
     Raises:
         FileError: a path does not exist or has no known format.
     """
-    files = io.expand(paths)
+    files = files_of(paths, settings)
     counter = _Counter()
     for path in files:
-        format = settings.format or io.detect(path)
+        format = format_of(path, settings)
         counter.begin(str(path), format)
         total = estimate_frames(path) if format == "extxyz" else None
         for reading in reporter.track(readings([path], settings), f"reading {path.name}", total):

@@ -23,14 +23,17 @@ LARGE = 50_000
 FOLDER = "derived"
 
 
-def kept(store: Store, name: str, compute: Callable[[], np.ndarray], *parts: Any) -> np.ndarray:
+def kept(
+    store: Store, name: str, compute: Callable[[], np.ndarray], *parts: Any, rows: int | None = None
+) -> np.ndarray:
     """What `compute` gives for a store; of a large one, what it gave the first time.
 
     Args:
         store: what it is computed from.
         name: begins the name of the file.
-        compute: makes the array; its first axis counts the frames.
+        compute: makes the array.
         parts: what else the array depends on, as JSON values.
+        rows: length of the array; default: the number of frames.
     """
     if len(store) < LARGE:
         return compute()
@@ -38,7 +41,7 @@ def kept(store: Store, name: str, compute: Callable[[], np.ndarray], *parts: Any
     path = store.folder / FOLDER / f"{name}-{key}.npy"
     try:
         found: np.ndarray = np.load(path, allow_pickle=False)
-        if len(found) == len(store):
+        if len(found) == (len(store) if rows is None else rows):
             return found
     except (OSError, ValueError, EOFError):
         pass  # not there yet, or damaged: made again
@@ -51,3 +54,8 @@ def kept(store: Store, name: str, compute: Callable[[], np.ndarray], *parts: Any
     except (OSError, FileError):
         pass  # a store that may not be written
     return out
+
+
+def hash_of(ids: np.ndarray) -> str:
+    """Names a choice of frames, among the `parts` of what is computed from them alone."""
+    return hashlib.blake2b(np.ascontiguousarray(ids, np.int64).tobytes(), digest_size=16).hexdigest()

@@ -33,12 +33,11 @@ from rutile.core.machine import cores
 from rutile.core.reporting import Reporter
 from rutile.data.arrays import MANIFEST, ArrayWriters
 from rutile.data.frames import Frame
-from rutile.data.reading import check_keys_exist, file_modes, read_portion
+from rutile.data.reading import check_keys_exist, file_modes, files_of, portions_of, read_portion
 from rutile.data.settings import ReadSettings
 from rutile.data.store import Store
 from rutile.data.writer import Block, StoreWriter, blocks_of
-from rutile.structures import io
-from rutile.structures.portions import Portion, portions
+from rutile.structures.portions import Portion
 
 PROGRESS, LOCK = "progress.json", "lock"
 UNIT, SMALL = 1000, 1e6
@@ -123,7 +122,7 @@ def make_store(
     folder = Path(folder)
     if folder.exists():
         raise FileError(f"{folder}: exists already; remove it or choose another name")
-    files = io.expand(paths)
+    files = files_of(paths, settings)
     modes, where = file_modes(files, settings), ", ".join(map(str, paths))
     units = list(_units(files, settings))
     workers = workers or (1 if sum(map(_size, files)) < LITTLE else cores())
@@ -185,15 +184,35 @@ def _write(
 
 
 def _made(units: list[Unit], how: tuple[ReadSettings, dict[Path, str]], workers: int) -> Iterator[tuple[Unit, Made]]:
-    """What becomes of each unit, in order; at most a few units for each worker are in memory.
+    """What becomes of each unit, in order, by so many processes.
 
     Raises:
-        FileError: a worker was lost.
+        FileError: a process was lost.
     """
-    if workers == 1 or len(units) < 2:
-        for unit in units:
-            yield unit, read_unit(unit, *how)
-        return
+    first = 0
+    if workers > 1 and len(units) > 1:
+        try:
+            for done in _made_beside(units, how, workers):
+                yield done
+                first += 1
+        except BrokenProcessPool:
+            if first:
+                raise FileError(
+                    "a process that read files was lost, as happens when memory is short: run the same command again "
+                    "to go on, with workers=1 if it is lost again"
+                ) from None
+    for unit in units[first:]:  # also where no process could be started, as in a script without a guarded main part
+        yield unit, read_unit(unit, *how)
+
+
+def _made_beside(
+    units: list[Unit], how: tuple[ReadSettings, dict[Path, str]], workers: int
+) -> Iterator[tuple[Unit, Made]]:
+    """The same in processes of their own; at most a few units for each are in memory.
+
+    Raises:
+        BrokenProcessPool: a process was lost.
+    """
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(units)), mp_context=context, initializer=_follow_parent)
     try:
@@ -205,11 +224,6 @@ def _made(units: list[Unit], how: tuple[ReadSettings, dict[Path, str]], workers:
                 yield first, result.result()
         for first, result in waiting:
             yield first, result.result()
-    except BrokenProcessPool:
-        raise FileError(
-            "a process that read files was lost, as happens when memory is short: run the same command again to go "
-            "on, with workers=1 if it is lost again"
-        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -259,7 +273,7 @@ def _units(files: list[Path], settings: ReadSettings) -> Iterator[Unit]:
     together: list[Portion] = []
     size = 0
     for path in files:
-        found = list(portions(path, settings.format or io.detect(path), UNIT))
+        found = list(portions_of(path, settings, UNIT))
         if len(found) == 1 and size < SMALL and len(together) < UNIT:
             together += found
             size += _size(path)

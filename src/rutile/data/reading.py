@@ -17,9 +17,13 @@ from rutile.data.checks import check_geometry, check_labels
 from rutile.data.frames import Frame
 from rutile.data.labels import Labels, Scale, find_labels, label_like_keys, label_names, scale_of, suggestion
 from rutile.data.settings import ReadSettings
+from rutile.data.store import Store, is_store
 from rutile.structures import io
 from rutile.structures.formats.common import BadFrame
-from rutile.structures.portions import Portion
+from rutile.structures.portions import Portion, portions
+
+STORE = "store"
+"""What the format of a store is called."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +101,45 @@ def readings(paths: Iterable[Path | str], settings: ReadSettings) -> Iterator[Re
         FileError: a path does not exist.
         SettingsError: `modes` of the settings names no file or contradicts itself.
     """
-    files = io.expand(paths)
+    files = files_of(paths, settings)
     modes = file_modes(files, settings)
     for path in files:
-        yield from read_portion(Portion(path, settings.format or io.detect(path), 0, {}), settings, modes.get(path))
+        yield from read_portion(Portion(path, format_of(path, settings), 0, {}), settings, modes.get(path))
+
+
+def files_of(paths: Iterable[Path | str], settings: ReadSettings) -> list[Path]:
+    """Files and stores of a list of files, stores, folders and patterns, sorted within each.
+
+    Raises:
+        FileError: a path does not exist.
+        SettingsError: the settings say how to read labels, but one of the paths is a store.
+    """
+    files = io.expand(paths, is_store)
+    stores = [path for path in files if is_store(path)]
+    if stores and settings.model_copy(update={"on_bad": "error"}) != ReadSettings():
+        raise SettingsError(f"read: the labels of the store {stores[0]} were chosen when it was made; leave out read")
+    return files
+
+
+def format_of(path: Path, settings: ReadSettings) -> str:
+    """Format of a file, or "store"."""
+    return STORE if is_store(path) else settings.format or io.detect(path)
+
+
+def portions_of(path: Path, settings: ReadSettings, frames: int) -> Iterator[Portion]:
+    """The portions of a file or store, of at most `frames` frames where it can be divided."""
+    if not is_store(path):
+        yield from portions(path, format_of(path, settings), frames)
+        return
+    for first in range(0, len(Store.open(path)), frames):
+        yield Portion(path, STORE, first, {"frames": frames})
 
 
 def read_portion(portion: Portion, settings: ReadSettings, mode: str | None = None) -> Iterator[Reading]:
     """Every frame of a portion of a file in order, good or bad; `mode` is the calc mode of all, if it is known."""
+    if portion.format == STORE:
+        yield from _stored(portion)
+        return
     path, scale, number = portion.path, scale_of(settings, portion.format), portion.first
     try:
         for entry in io.entries(path, portion.format, portion.first, portion.where):
@@ -116,6 +151,20 @@ def read_portion(portion: Portion, settings: ReadSettings, mode: str | None = No
     except FileError as error:
         rest = "" if number == 0 else " (nothing behind this frame can be read)"
         yield Reading(path, number, problem=type(error)(f"{error}{rest}"), last=True)
+
+
+def _stored(portion: Portion) -> Iterator[Reading]:
+    """Frames of a store, whose labels were found and checked when it was made."""
+    try:
+        store = Store.open(portion.path)
+        for k in range(portion.first, min(len(store), portion.first + portion.where.get("frames", len(store)))):
+            frame = store[k]
+            found = {"energy": frame.energy, "forces": frame.forces, "stress": frame.stress}
+            names = {label: label for label, value in found.items() if value is not None}
+            labels = Labels(frame.energy, frame.forces, frame.stress, names)
+            yield Reading(portion.path, k, frame, to_atoms(frame), labels, frozenset(names))
+    except FileError as error:
+        yield Reading(portion.path, portion.first, problem=error, last=True)
 
 
 def file_modes(files: Sequence[Path], settings: ReadSettings) -> dict[Path, str]:

@@ -18,6 +18,7 @@ from rutile.core.errors import LabelError
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.data.arrays import gather
 from rutile.data.batches import BatchSampler
+from rutile.data.kept import LARGE, hash_of, kept
 from rutile.data.settings import ReferenceSettings
 from rutile.data.store import Store
 
@@ -220,13 +221,7 @@ def least_squares(
     wanted = store.elements if wanted is None else wanted
     free = np.array([z in wanted and z not in given for z in store.elements])
     known = np.array([given.get(z, 0.0) for z in store.elements])
-    triangle = np.zeros((0, int(free.sum()) + 1))
-    for frames, counts in _compositions(store, ids):
-        labelled = store.array("has_energy")[frames]
-        share = counts[labelled] / counts[labelled].sum(1, keepdims=True)
-        target = store.array("energy")[frames][labelled] / counts[labelled].sum(1) - share @ known
-        rows = np.concatenate([share[:, free], target[:, None]], 1)
-        triangle = np.linalg.qr(np.concatenate([triangle, rows])).R
+    triangle = _triangle(store, np.asarray(ids, dtype=np.int64), free, known)
     if not triangle.any():
         raise LabelError("no frame has an energy: reference energies cannot be fitted")
     matrix, target = triangle[:, :-1], triangle[:, -1]
@@ -244,6 +239,25 @@ def least_squares(
         )
     solution, *_ = np.linalg.lstsq(matrix, target, rcond=1e-8)
     return dict(zip(elements[free].tolist(), solution.tolist(), strict=True))
+
+
+def _triangle(store: Store, ids: np.ndarray, free: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """R of the QR decomposition of rows (shares of the free elements, energy per atom), [<= free + 1, free + 1]."""
+    width = int(free.sum()) + 1
+
+    def compute() -> np.ndarray:
+        triangle = np.zeros((0, width))
+        for frames, counts in _compositions(store, ids):
+            labelled = store.array("has_energy")[frames]
+            share = counts[labelled] / counts[labelled].sum(1, keepdims=True)
+            target = store.array("energy")[frames][labelled] / counts[labelled].sum(1) - share @ known
+            rows = np.concatenate([share[:, free], target[:, None]], 1)
+            triangle = np.linalg.qr(np.concatenate([triangle, rows])).R
+        return triangle
+
+    if len(store) < LARGE:
+        return compute()
+    return kept(store, "shares", compute, hash_of(ids), free.tolist(), known.tolist(), rows=width)
 
 
 def reference_sums(store: Store, references: References, ids: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
@@ -296,6 +310,29 @@ def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: Refere
         ids: which of them.
         references: energy (eV) of each element, subtracted from energies.
     """
+    ids, n = np.asarray(ids, dtype=np.int64), len(store.elements)
+    parts = () if len(store) < LARGE else (hash_of(ids), [sorted(map(str, references.items()))])
+    found = kept(store, "statistics", lambda: _gathered(store, ids, references), *parts, rows=n + 8)
+    atoms = found[:n].astype(np.int64)
+    n_energy, n_forces, n_stress = found[n : n + 3].astype(np.int64).tolist()
+    energy_mean, energy_std, force_rms, force_max, stress_rms = found[n + 3 :].tolist()
+    return Statistics(
+        n_frames=len(ids),
+        n_atoms=int(atoms.sum()),
+        atoms=dict(zip(store.elements, atoms.tolist(), strict=True)),
+        n_energy=n_energy,
+        n_forces=n_forces,
+        n_stress=n_stress,
+        energy_mean=energy_mean,
+        energy_std=energy_std,
+        force_rms=force_rms,
+        force_max=force_max,
+        stress_rms=stress_rms,
+    )
+
+
+def _gathered(store: Store, ids: np.ndarray, references: References) -> np.ndarray:
+    """Atoms of each element and the other numbers of `Statistics` from `n_energy` on, in order, [elements + 8]."""
     add = _adder(store, references)
     atoms = np.zeros(len(store.elements), np.int64)
     energy, force, stress = _Moments(), _Moments(), _Moments()
@@ -308,19 +345,8 @@ def statistics(store: Store, ids: Sequence[int] | np.ndarray, references: Refere
         force.add(gather(store.array("forces"), store.array("offsets"), frames[has_forces]))
         stress.add(store.array("stress")[frames[has_stress]])
         n_forces += int(has_forces.sum())
-    return Statistics(
-        n_frames=len(ids),
-        n_atoms=int(atoms.sum()),
-        atoms=dict(zip(store.elements, atoms.tolist(), strict=True)),
-        n_energy=energy.n,
-        n_forces=n_forces,
-        n_stress=stress.n // 9,
-        energy_mean=energy.mean if energy.n else np.nan,
-        energy_std=energy.std,
-        force_rms=force.rms,
-        force_max=force.largest if force.n else np.nan,
-        stress_rms=stress.rms,
-    )
+    mean, largest = energy.mean if energy.n else np.nan, force.largest if force.n else np.nan
+    return np.array([*atoms, energy.n, n_forces, stress.n // 9, mean, energy.std, force.rms, largest, stress.rms])
 
 
 def largest_forces(store: Store, ids: np.ndarray) -> np.ndarray:

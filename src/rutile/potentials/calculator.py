@@ -83,7 +83,7 @@ class RutileCalculator(Calculator):
         if len(self.potentials) > 1:
             self.implemented_properties += ["energy_std", "forces_std"]
         fits = calibration is not None and calibration.members == len(self.potentials)
-        self.calibration = calibration if fits else None
+        self.calibration = calibration.of(self.calc_mode) if calibration is not None and fits else None
         if self.calibration is not None:
             known = {"energy_error": self.calibration.energy, "forces_error": self.calibration.forces}
             self.implemented_properties += ["error_coverage", *(name for name, bars in known.items() if bars)]

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from rutile.core.settings import Result
 
-VERSION = 1
+VERSION = 2
 """Of the layout of `Calibration` that this rutile writes into model files."""
 
 
@@ -32,10 +32,21 @@ class BarScale(Result):
     """Validation frames that it was fitted on."""
 
 
+class ModeBars(Result):
+    """Error bars in one calc mode."""
+
+    energy: BarScale | None = None
+    """None: those of all modes."""
+    forces: BarScale | None = None
+    """None: those of all modes."""
+    measured: dict[str, float] = Field(default_factory=dict)
+    """Coverage on test frames of this mode, of "energy" and "forces"."""
+
+
 class Calibration(Result):
     """Error bars of a model with a spread."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     """Of this layout."""
     coverage: float = Field(gt=0, lt=1)
     """Fraction of the reference values that lie within their error bars."""
@@ -49,6 +60,16 @@ class Calibration(Result):
     """SHA-256 of the frames that it was fitted and tested on."""
     measured: dict[str, float] = Field(default_factory=dict)
     """Coverage on test frames, of "energy" and "forces"."""
+    by_mode: dict[str, ModeBars] = Field(default_factory=dict)
+    """Of the calc modes with enough validation frames; in others the bars of all modes together hold."""
+
+    def of(self, mode: str) -> Calibration:
+        """The error bars that hold in a calc mode."""
+        own = self.by_mode.get(mode)
+        if own is None:
+            return self
+        both = {"energy": own.energy or self.energy, "forces": own.forces or self.forces}
+        return self.model_copy(update={**both, "measured": self.measured | own.measured, "by_mode": {}})
 
     def energy_error(self, std: np.ndarray, atoms: np.ndarray) -> np.ndarray | None:
         """Error bars of the energies of structures.
@@ -87,3 +108,8 @@ class Calibration(Result):
         if forces is not None:
             out["forces_error"] = forces
         return out
+
+
+def upgraded(found: dict[str, Any]) -> dict[str, Any]:
+    """A calibration as older rutiles wrote it, in the layout of today: version 1 knew no calc modes."""
+    return found | {"version": 2, "by_mode": {}} if found.get("version") == 1 else found

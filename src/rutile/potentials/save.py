@@ -156,7 +156,7 @@ def _calibration(path: Path, description: dict[str, Any], potentials: Sequence[A
             "rutile, or calibrate again"
         )
     try:
-        read = Calibration.model_validate(found)
+        read = Calibration.model_validate(calibration.upgraded(found) if isinstance(found, dict) else found)
     except ValueError as error:
         raise ModelFileError(f"{path}: the calibration is damaged ({_one_line(error)}); copy the file again") from None
     members = sum(getattr(potential, "n_heads", 1) for potential in potentials)

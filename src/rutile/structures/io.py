@@ -55,8 +55,12 @@ FORMATS: dict[str, FileFormat] = {
 }
 
 
-def expand(paths: Iterable[Path | str]) -> list[Path]:
+def expand(paths: Iterable[Path | str], whole: Callable[[Path], bool] | None = None) -> list[Path]:
     """Files of a list of files, folders and patterns such as "data/*.xyz", sorted within each.
+
+    Args:
+        paths: the list.
+        whole: tells folders that count as one file; those of DeePMD always do.
 
     Raises:
         FileError: a path or pattern matches nothing.
@@ -64,8 +68,8 @@ def expand(paths: Iterable[Path | str]) -> list[Path]:
     found: list[Path] = []
     for given in paths:
         path = Path(given).expanduser()
-        if path.is_dir() and not _is_system(path):
-            inside = _inside(path)
+        if path.is_dir() and not _is_system(path) and not (whole and whole(path)):
+            inside = _inside(path, whole)
             if not inside:
                 raise FileError(f"{path}: the folder holds no file of a known format ({', '.join(FORMATS)})")
             found += inside
@@ -76,21 +80,21 @@ def expand(paths: Iterable[Path | str]) -> list[Path]:
             matches = sorted(anchor.glob(str(path.relative_to(path.anchor) if path.is_absolute() else path)))
             if not matches:
                 raise FileError(f"{path}: no file matches this pattern")
-            found += expand(matches)
+            found += expand(matches, whole)
         else:
             raise FileError(f"{path}: no such file{_did_you_mean(path)}")
     return found
 
 
-def _inside(folder: Path) -> list[Path]:
+def _inside(folder: Path, whole: Callable[[Path], bool] | None) -> list[Path]:
     found: list[Path] = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if _is_system(path) or (path.is_file() and by_name(path) is not None):
+        if _is_system(path) or (path.is_file() and by_name(path) is not None) or (whole and whole(path)):
             found.append(path)
         elif path.is_dir():
-            found += _inside(path)
+            found += _inside(path, whole)
     return found
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from rutile.core.errors import FileError
-from rutile.structures.formats import aselmdb, deepmd, extxyz
+from rutile.structures.io import FORMATS
+
+DIVIDED = ("extxyz", "aselmdb", "deepmd")
+"""Formats whose module has `places(path, frames)`: where portions begin."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,10 @@ def portions(path: Path, format: str, frames: int) -> Iterator[Portion]:
     Raises:
         FileError: the file cannot be opened.
     """
-    finders: dict[str, Callable[[Path, int], Iterator[tuple[int, Any]]]] = {
-        "extxyz": extxyz.places,
-        "aselmdb": aselmdb.places,
-        "deepmd": deepmd.places,
-    }
-    finder = finders.get(format)
-    if finder is None:
+    if format not in DIVIDED:
         yield Portion(path, format, 0, {})
         return
+    finder: Callable[[Path, int], Iterator[tuple[int, Any]]] = import_module(FORMATS[format].module).places
     try:
         for first, where in finder(path, frames):
             yield Portion(path, format, first, where)

@@ -130,6 +130,7 @@ def predicted(
 
     dtype, device = placement(members[0])
     (mode,) = modes_of(members[0])
+    calibration = calibration and calibration.of(mode)
     for batch in _batches(frames, atoms_per_batch):
         structures = concatenate(f.structures() for f in batch)
         edges = find_edges(structures, members[0].cutoff)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rutile.data.store import Store
-    from rutile.potentials.calibration import Calibration
+    from rutile.potentials.calibration import ModeBars
     from rutile.potentials.model import Model
     from rutile.potentials.potential import Potential
     from rutile.train.calibration import Checked, Scores
@@ -93,6 +93,8 @@ class CalibrateResult(Result):
     """Error bars of energies, on the test frames."""
     forces: QuantityCheck | None
     """Error bars of forces, on the test frames."""
+    modes: dict[str, list[QuantityCheck]] = {}
+    """The error bars of calc modes that have their own, on test frames of the mode."""
     levels: list[LevelCheck]
     """Measured coverage at several levels."""
     bins: list[BinCheck]
@@ -127,8 +129,11 @@ def _calibrate(settings: CalibrateSettings, reporter: Reporter) -> CalibrateResu
     with tempfile.TemporaryDirectory(dir=settings.out, prefix=".frames-") as folder:
         stores, sides = _frames(settings, path, model, Path(folder), reporter)
         warnings += _seen_before(path, model, stores, sides)
-        fitted, test = (_scores(settings, members, dtype, stores[s], sides[s], s, reporter) for s in ("data", "test"))
+        of_modes, tests = (
+            _scores(settings, members, dtype, stores[s], sides[s], s, reporter) for s in ("data", "test")
+        )
         data = stores["data"].hash
+    fitted, test = calibration.merged(of_modes.values()), calibration.merged(tests.values())
     if not fitted:
         raise LabelError(
             f"no validation frame of {', '.join(map(str, settings.data or [path.parent]))} has an energy or forces: "
@@ -144,6 +149,7 @@ def _calibrate(settings: CalibrateSettings, reporter: Reporter) -> CalibrateResu
     }
     for checked in checks.values():
         warnings += _doubts(checked)
+    by_mode = _mode_bars(settings, of_modes, tests, warnings) if len(model.modes) > 1 and not settings.mode else {}
     model.calibration = Calibration(
         coverage=settings.coverage,
         members=len(members),
@@ -151,16 +157,52 @@ def _calibrate(settings: CalibrateSettings, reporter: Reporter) -> CalibrateResu
         forces=bars.get("force"),
         data=data,
         measured={name: checked.summary.measured for name, checked in checks.items()},
+        by_mode={mode: bars for mode, (bars, _) in by_mode.items()},
     )
-    return _finish(settings, path, model, model.calibration, checks, warnings, reporter)
+    modes = {mode: summaries for mode, (_, summaries) in by_mode.items()}
+    return _finish(settings, path, model, checks, modes, warnings, reporter)
+
+
+def _mode_bars(
+    settings: CalibrateSettings,
+    fitted: dict[str, dict[str, Scores]],
+    test: dict[str, dict[str, Scores]],
+    warnings: list[str],
+) -> dict[str, tuple[ModeBars, list[QuantityCheck]]]:
+    """Error bars of each calc mode that has enough validation frames, and how good they are on its test frames."""
+    from rutile.potentials.calibration import ModeBars
+    from rutile.train import calibration
+
+    enough = calibration.frames_to_rely_on(settings.coverage)
+    out = {}
+    for mode, scores in fitted.items():
+        own, checks = {}, []
+        for name, found in scores.items():
+            if found.frames < enough:
+                warnings.append(
+                    f"{mode}: {found.frames} validation frames with {name} labels are few (below {enough}): there the "
+                    f"{name} error bars are those of all calc modes together"
+                )
+                continue
+            own[name] = calibration.fit(found, settings.coverage, name)
+            if name in test.get(mode, {}):
+                checked = calibration.check(name, found, test[mode][name], own[name], settings.coverage)
+                warnings += [f"{mode}: {text}" for text in _doubts(checked)]
+                checks.append(checked.summary)
+            else:
+                warnings.append(f"{mode}: no test frame has a label of {name}: its coverage is not measured")
+        measured = {s.quantity: s.measured for s in checks}
+        if own:
+            out[mode] = ModeBars(energy=own.get("energy"), forces=own.get("force"), measured=measured), checks
+    return out
 
 
 def _finish(
     settings: CalibrateSettings,
     path: Path,
     model: Model,
-    calibration: Calibration,
     checks: dict[str, Checked],
+    modes: dict[str, list[QuantityCheck]],
     warnings: list[str],
     reporter: Reporter,
 ) -> CalibrateResult:
@@ -169,12 +211,15 @@ def _finish(
     from rutile.train.calibration_page import calibration_cards, calibration_sections, percent
     from rutile.train.report import render
 
+    calibration = model.calibration
+    assert calibration is not None
     result = CalibrateResult(
         model=settings.save or path,
         report=settings.out / "report.html",
         members=calibration.members,
         energy=checks["energy"].summary if "energy" in checks else None,
         forces=checks["force"].summary if "force" in checks else None,
+        modes=modes,
         levels=[level for checked in checks.values() for level in checked.levels],
         bins=[part for checked in checks.values() for part in checked.bins],
         warnings=warnings,
@@ -184,7 +229,7 @@ def _finish(
         "Calibration",
         f"{path}, spread of {calibration.members} members",
         calibration_cards(checks),
-        [*calibration_sections(checks, warnings), sections.settings_section(parts)],
+        [*calibration_sections(checks, warnings, modes), sections.settings_section(parts)],
     )
     model.save(result.model)
     numbers = json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False)
@@ -192,10 +237,10 @@ def _finish(
     write_atomically(result.report, page.encode())
     for text in warnings:
         reporter.warn(text)
-    for name, checked in checks.items():
-        s = checked.summary
+    summaries = [("", checked.summary) for checked in checks.values()]
+    for mode, s in [*summaries, *((f"{mode}: ", s) for mode, found in modes.items() for s in found)]:
         reporter.info(
-            f"{name}: {percent(s.measured)} of the test values within error bars for {percent(s.coverage)} "
+            f"{mode}{s.quantity}: {percent(s.measured)} of the test values within error bars for {percent(s.coverage)} "
             f"(noise of {s.frames} frames: {percent(s.noise)})"
         )
     reporter.info(f"calibrated model: {result.model.resolve()}")
@@ -263,21 +308,28 @@ def _scores(
     ids: np.ndarray,
     side: str,
     reporter: Reporter,
-) -> dict[str, Scores]:
-    """Errors and spreads on some frames of a store."""
+) -> dict[str, dict[str, Scores]]:
+    """Errors and spreads on some frames of a store, by calc mode."""
+    import numpy as np
+
     from rutile.train.assess import compare
     from rutile.train.calibration import collect
 
     label = {"data": "validation frames", "test": "test frames"}[side]
-    frames = reporter.track((store[k] for k in ids.tolist()), label, len(ids))
-    compared = compare(
-        members,
-        frames,
-        atoms_per_batch=settings.batch_atoms,
-        dtype=dtype,
-        mode=settings.mode,
-    )
-    return collect(compared)
+    modes = np.array(store.calc_modes, dtype=np.str_)[store.array("mode")[ids]]
+    out = {}
+    for mode in dict.fromkeys(modes.tolist()):
+        mine = ids[modes == mode].tolist()
+        frames = reporter.track((store[k] for k in mine), " ".join(filter(None, [label, mode])), len(mine))
+        compared = compare(
+            members,
+            frames,
+            atoms_per_batch=settings.batch_atoms,
+            dtype=dtype,
+            mode=settings.mode,
+        )
+        out[mode] = collect(compared)
+    return out
 
 
 def _seen_before(path: Path, model: Model, stores: dict[str, Store], sides: dict[str, np.ndarray]) -> list[str]:
@@ -323,15 +375,15 @@ def _trained_on(path: Path, model: Model, asked: np.ndarray) -> np.ndarray | Non
 
 def _doubts(checked: Checked) -> list[str]:
     """Sentences about what is doubtful of one quantity."""
+    from rutile.train.calibration import frames_to_rely_on
     from rutile.train.calibration_page import percent
 
     s, out = checked.summary, []
     chance = (s.coverage * (1 - s.coverage) / s.fitted) ** 0.5
     if chance > (1 - s.coverage) / 2:
-        enough = int(4 * s.coverage / (1 - s.coverage)) + 1
         out.append(
             f"{s.quantity}: {s.fitted} validation frames are few: the coverage may by chance be off by "
-            f"{percent(chance)}; {enough} or more are better for a coverage of {s.coverage:g}"
+            f"{percent(chance)}; {frames_to_rely_on(s.coverage)} or more are better for a coverage of {s.coverage:g}"
         )
     if abs(s.measured - s.coverage) > UNLIKELY * s.noise + 1 / (s.fitted + 1):
         side = "too short" if s.measured < s.coverage else "longer than needed"

@@ -152,7 +152,7 @@ def _compare(settings: CompareOptimizersSettings, reporter: Reporter) -> Compare
 def _identity(settings: CompareOptimizersSettings, data: str) -> dict[str, Any]:
     """What every run shares; other optimizers, seeds and rates may be added to a finished comparison."""
     free = {"out", "data", "optimizer", "optimizers", "repeats", "rates", "screening", "target"}
-    free |= {"epochs", "threads", "cache_memory", "checkpoint_seconds", "tensorboard", "wandb", "mlflow"}
+    free |= {"epochs", "threads", "cache_memory", "cache_disk", "checkpoint_seconds", "tensorboard", "wandb", "mlflow"}
     return {"data": data, "settings": settings.model_dump(mode="json", exclude=free)}
 
 

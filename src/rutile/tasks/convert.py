@@ -24,7 +24,7 @@ class ConvertSettings(Settings):
     """What to convert to what."""
 
     files: list[Path] = Field(min_length=1)
-    """Files, folders or patterns to read."""
+    """Files, stores, folders or patterns to read."""
     out: Path
     """File (or folder) to write. Extended XYZ keeps labels as REF_energy, REF_forces and REF_stress, which rutile finds
     by itself and ASE leaves where they are; trajectories and databases keep them in ASE's calculator slot. NAME.store
@@ -73,6 +73,7 @@ class _Tally:
 
 def run(settings: ConvertSettings, reporter: Reporter) -> ConvertResult:
     """Convert structures and their labels between file formats, whole or not at all."""
+    from rutile.data.reading import files_of
     from rutile.structures import io
 
     if settings.format == "store" or (settings.format is None and settings.out.suffix == ".store"):
@@ -80,7 +81,7 @@ def run(settings: ConvertSettings, reporter: Reporter) -> ConvertResult:
     format = io.format_for_writing(settings.out, settings.format)
     if settings.out.exists() and not settings.overwrite:
         raise FileError(f"{settings.out} exists: choose another name, or say overwrite=true")
-    if any(path.resolve() == settings.out.resolve() for path in io.expand(settings.files)):
+    if any(path.resolve() == settings.out.resolve() for path in files_of(settings.files, settings.read)):
         raise FileError(f"{settings.out} is one of the files to read: choose another name")
     tally = _Tally()
     frames = reporter.track(_frames(settings, format, tally, reporter), f"converting to {settings.out.name}")
@@ -177,5 +178,6 @@ TASK = Task(
         "rutile convert xsf/*.xsf out=data.extxyz",
         "rutile convert data.extxyz out=systems format=deepmd",
         "rutile convert omat/*.aselmdb out=omat.store",
+        "rutile convert omat.store out=omat.extxyz",
     ),
 )

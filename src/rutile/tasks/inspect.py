@@ -18,7 +18,7 @@ class InspectSettings(Settings):
     """What to look into."""
 
     files: list[Path] = Field(min_length=1)
-    """Files, folders or patterns of structures; or model files (.rutile)."""
+    """Files, stores, folders or patterns of structures; or model files (.rutile)."""
     read: ReadSettings = ReadSettings()
     """How to read the structures."""
 
@@ -93,6 +93,7 @@ TASK = Task(
     examples=(
         "rutile inspect data/*.extxyz",
         "rutile inspect input.data read.energy_unit=eV",
+        "rutile inspect data.store",
         "rutile inspect model.rutile",
     ),
 )

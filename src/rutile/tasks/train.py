@@ -164,7 +164,9 @@ def _fit_all(
     settings: TrainTaskSettings, job: Job, seeds: list[int], reporter: Reporter, stop: Callable[[], str | None]
 ) -> list[FitResult]:
     """Train each member; ends early, with the members so far, when asked to stop."""
+    from rutile.potentials.potential import DescriptorPotential
     from rutile.train.checkpoint import CHECKPOINT_FILE
+    from rutile.train.examples import GraphExamples
     from rutile.train.members import Member, division, own_devices, shares, train_members
     from rutile.train.parallel import team
 
@@ -176,6 +178,8 @@ def _fit_all(
     if settings.diversity == "folds":
         own |= {"members": settings.members}
     train = job.examples["train"]
+    if isinstance(train, GraphExamples) and isinstance(job.potentials[0], DescriptorPotential):
+        own |= {"descriptors": "computed in every step"}
     members = []
     devices = own_devices(settings.device, len(seeds)) if ranks.size == 1 else [settings.device] * len(seeds)
     for m, places in enumerate(shares(len(train), len(seeds), settings.diversity, settings.seed)):

@@ -1,6 +1,6 @@
-"""What does not change while training, computed once: neighbour lists, descriptors with their derivatives.
+"""What does not change while training, computed once for all frames: neighbour lists, descriptors with derivatives.
 
-They are kept in memory, or in files where they outgrow it.
+Kept in memory, or in memory-mapped files where they outgrow it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +16,27 @@ import numpy as np
 import torch
 
 from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.seeds import stream
 from rutile.data.ragged import open_or_build, opened
 from rutile.data.store import Store
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.evaluate import linearise
 from rutile.potentials.potential import DescriptorPotential
+
+SAMPLED = 32
+"""Frames, at most, from which the size of all descriptors is estimated."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """For what is computed once."""
+
+    folder: Path | None
+    """Where files go; None: all is kept in memory."""
+    memory: float
+    """Limit (MB) beyond which arrays go to files."""
+    disk: float
+    """Limit (GB) of the files."""
 
 
 class Ragged(Protocol):
@@ -105,16 +122,47 @@ def cache_descriptors(
 
     def rows() -> Iterator[dict[str, np.ndarray]]:
         for k in range(len(store)):
-            one = linearise(potential, store.structures([k]))
-            yield {
-                "pairs": torch.stack([one.pair_i, one.pair_j], 1).numpy().astype(np.int32),
-                "descriptors": one.descriptors.to(dtype).numpy(),
-                "d_pair": one.d_pair.to(dtype).numpy(),
-                "d_strain": one.d_strain.to(dtype).numpy(),
-            }
+            yield _linearised(store, potential, dtype, k)
 
     key = _key(store.hash, potential.descriptor_key, str(dtype))
     return _keep(rows, len(store), key, folder, memory, reporter or SilentReporter(), "descriptors")
+
+
+def fits(store: Store, potential: DescriptorPotential, dtype: torch.dtype, room: Room, reporter: Reporter) -> bool:
+    """Whether there is room for the descriptors of all frames with their derivatives, by those of a few frames.
+
+    Args:
+        store: the frames.
+        potential: whose descriptors.
+        dtype: precision to keep.
+        room: what there is; without a folder everything is taken to fit.
+        reporter: hears where they do not fit.
+    """
+    if room.folder is None:
+        return True
+    few = min(SAMPLED, 1 + len(store) // 20)
+    size = 0
+    for k in np.sort(stream(0, "sizes").choice(len(store), few, replace=False)).tolist():
+        size += sum(array.nbytes for array in _linearised(store, potential, dtype, k).values())
+    needed = size / few * len(store)
+    if needed <= max(1e6 * room.memory / 2, 1e9 * room.disk):
+        return True
+    reporter.info(
+        f"descriptors of {len(store)} frames would need about {needed / 1e9:.3g} GB, more than cache_disk="
+        f"{room.disk:g} GB: they are computed in every step"
+    )
+    return False
+
+
+def _linearised(store: Store, potential: DescriptorPotential, dtype: torch.dtype, k: int) -> dict[str, np.ndarray]:
+    """Descriptors of one frame with their derivatives, as they are kept."""
+    one = linearise(potential, store.structures([k]))
+    return {
+        "pairs": torch.stack([one.pair_i, one.pair_j], 1).numpy().astype(np.int32),
+        "descriptors": one.descriptors.to(dtype).numpy(),
+        "d_pair": one.d_pair.to(dtype).numpy(),
+        "d_strain": one.d_strain.to(dtype).numpy(),
+    }
 
 
 def _key(*parts: Any) -> str:

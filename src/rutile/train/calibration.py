@@ -28,7 +28,7 @@ Letters of shapes: M values (frames, or atoms of all frames), K frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -201,6 +201,24 @@ def collect(batches: Iterable[Compared]) -> dict[str, Scores]:
     }
 
 
+def merged(parts: Iterable[Mapping[str, Scores]]) -> dict[str, Scores]:
+    """Scores of all parts together; frames of different parts are different ones."""
+    found: dict[str, list[Scores]] = {}
+    for part in parts:
+        for name, scores in part.items():
+            found.setdefault(name, []).append(scores)
+    out = {}
+    for name, several in found.items():
+        firsts = np.cumsum([0, *(scores.frames for scores in several)])[:-1]
+        out[name] = Scores(
+            error=np.concatenate([scores.error for scores in several]),
+            spread=np.concatenate([scores.spread for scores in several]),
+            frame=np.concatenate([scores.frame + first for scores, first in zip(several, firsts, strict=True)]),
+            components=several[0].components,
+        )
+    return {name: out[name] for name in ("energy", "force") if name in out}
+
+
 def fit(scores: Scores, coverage: float, what: str) -> BarScale:
     """Scale and conformal quantile from validation frames.
 
@@ -236,6 +254,11 @@ def fit(scores: Scores, coverage: float, what: str) -> BarScale:
 def frames_needed(coverage: float) -> int:
     """Frames without which the conformal quantile is infinite: K >= coverage / (1 - coverage)."""
     return math.ceil(coverage / (1 - coverage) - 1e-9)
+
+
+def frames_to_rely_on(coverage: float) -> int:
+    """Frames from which on the coverage is off by chance by less than half of what may lie outside."""
+    return int(4 * coverage / (1 - coverage)) + 1
 
 
 def largest_coverage(frames: int) -> float:

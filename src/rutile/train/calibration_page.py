@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rutile.train import figures
-from rutile.train.calibration import Checked
+from rutile.train.calibration import Checked, QuantityCheck
 from rutile.train.report import Block, Card, Figures, Section, Table, Text, format_number
 
 SHOWN = {"energy": ("Energy", "meV/atom", 1000.0), "force": ("Forces", "eV/Å", 1.0)}
@@ -28,8 +28,10 @@ def calibration_cards(checks: Mapping[str, Checked]) -> list[Card]:
     return out
 
 
-def calibration_sections(checks: Mapping[str, Checked], warnings: Sequence[str]) -> list[Section]:
-    """What the error bars mean, what is doubtful, and how good they are on test frames."""
+def calibration_sections(
+    checks: Mapping[str, Checked], warnings: Sequence[str], modes: Mapping[str, Sequence[QuantityCheck]]
+) -> list[Section]:
+    """What the error bars mean, what is doubtful, and how good they are on test frames, of all and of calc modes."""
     coverage = next(iter(checks.values())).summary.coverage
     meaning = [
         f"Validation frames fix how many spreads long an error bar is, so that {percent(coverage)} of the reference "
@@ -43,7 +45,20 @@ def calibration_sections(checks: Mapping[str, Checked], warnings: Sequence[str])
     out = [Section("What the error bars mean", [Text(text) for text in meaning])]
     if warnings:
         out.append(Section("Warnings", [Text(text) for text in warnings]))
+    if modes:
+        out.append(_modes_section(modes))
     return [*out, *(_section(name, checked) for name, checked in checks.items())]
+
+
+def _modes_section(modes: Mapping[str, Sequence[QuantityCheck]]) -> Section:
+    columns = ("calc mode", "quantity", "frames fitted on", "scale α", "error bar (spreads)", "coverage", "noise")
+    rows = [
+        (mode, s.quantity, s.fitted, s.scale, s.quantile, percent(s.measured), percent(s.noise))
+        for mode, found in modes.items()
+        for s in found
+    ]
+    text = "Error bars of calc modes with enough frames of their own; in other modes those of all frames hold."
+    return Section("Calc modes", [Text(text), Table(columns, rows)])
 
 
 def _section(name: str, checked: Checked) -> Section:

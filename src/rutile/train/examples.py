@@ -10,9 +10,8 @@ Letters of shapes: n structures of the examples, N atoms, P pairs, K descriptor 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import copy, deepcopy
+from copy import copy
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -32,8 +31,8 @@ from rutile.potentials.modes import listed
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
-from rutile.train.caches import Ragged, cache_descriptors, cache_edges
-from rutile.train.ondemand import descriptors_on_demand, edges_on_demand, portions, sample
+from rutile.train.caches import Ragged, Room, cache_descriptors, cache_edges, fits
+from rutile.train.ondemand import EdgesOnDemand, portions, sample
 from rutile.train.sending import sent
 
 Predict = Callable[[bool], Prediction]
@@ -316,11 +315,13 @@ def make_examples(
     *,
     references: References,
     dtype: torch.dtype,
-    folder: Path | None,
-    memory: float,
+    room: Room,
     reporter: Reporter,
 ) -> dict[str, GraphExamples] | dict[str, LinearisedExamples]:
-    """Examples of each side of a split, of the cheaper kind, with one cache for all; without cache for a large store.
+    """Examples of each side of a split, of the cheaper kind, with one cache for all.
+
+    Descriptors are kept where there is room for them; else, and always for a large store, they are computed in every
+    step, which needs none of their derivatives one by one. Neighbour lists of a large store are kept as they are made.
 
     Args:
         store: labelled frames.
@@ -328,25 +329,20 @@ def make_examples(
         potential: what predicts.
         references: energies of isolated atoms (eV), taken off the labels.
         dtype: precision while training.
-        folder: where caches go that outgrow `memory`; None: always in memory.
-        memory: limit (MB).
+        room: for what is computed once.
         reporter: shows progress.
     """
     large = len(store) >= LARGE
-    if isinstance(potential, DescriptorPotential):
-        cache: Ragged = (
-            descriptors_on_demand(store, deepcopy(potential), dtype, reporter)  # stays on the CPU, in float64
-            if large
-            else cache_descriptors(store, potential, dtype, folder=folder, memory=memory, reporter=reporter)
-        )
+    if isinstance(potential, DescriptorPotential) and not large and fits(store, potential, dtype, room, reporter):
+        cache = cache_descriptors(store, potential, dtype, folder=room.folder, memory=room.memory, reporter=reporter)
         return {
             side: LinearisedExamples(store, ids, potential, references=references, dtype=dtype, cache=cache)
             for side, ids in sides.items()
         }
     edges: Ragged = (
-        edges_on_demand(store, potential.cutoff, reporter)
+        EdgesOnDemand(store, potential.cutoff, reporter, room.folder, 1e9 * room.disk)
         if large
-        else cache_edges(store, potential.cutoff, folder=folder, memory=memory, reporter=reporter)
+        else cache_edges(store, potential.cutoff, folder=room.folder, memory=room.memory, reporter=reporter)
     )
     return {
         side: GraphExamples(store, ids, potential, references=references, dtype=dtype, edges=edges)

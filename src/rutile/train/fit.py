@@ -190,7 +190,7 @@ class _Run:
         while reason is None:
             steps = self._steps()[self.position :]
             end = self.position + len(steps)
-            with closing(self.loader.steps([self._mine(whole) for whole in steps])) as ready:
+            with closing(self.loader.steps(self._mine(whole) for whole in steps)) as ready:
                 label = f"epoch {self.epoch + 1} of {self.settings.epochs}"
                 tracked = self.reporter.track(or_problem(ready), label, len(steps))
                 for whole, group in zip(steps, tracked, strict=True):

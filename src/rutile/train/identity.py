@@ -11,7 +11,17 @@ from rutile.train.settings import TrainSettings
 
 WATCHING = {"tensorboard", "wandb", "mlflow"}
 FREE = frozenset(
-    {"epochs", "max_seconds", "patience", "checkpoint_seconds", "cache_memory", "threads", "device", *WATCHING}
+    {
+        "epochs",
+        "max_seconds",
+        "patience",
+        "checkpoint_seconds",
+        "cache_memory",
+        "cache_disk",
+        "threads",
+        "device",
+        *WATCHING,
+    }
 )
 """Settings that may differ when a run goes on."""
 YOUNGER = frozenset({"reweight", "compile", "accumulate", "matmul"})

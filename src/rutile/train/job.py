@@ -6,9 +6,8 @@ files -> store -> sides (training, validation, test, replayed) -> reference ener
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import cast
 
@@ -19,18 +18,19 @@ from rutile.core.errors import FileError, LabelError, SettingsError
 from rutile.core.files import remove_folder
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.data.checks import require_labels
-from rutile.data.frames import Frame
-from rutile.data.reading import read_frames, readings
+from rutile.data.making import make_store
+from rutile.data.reading import readings
 from rutile.data.settings import ReadSettings
 from rutile.data.split import from_files, split
 from rutile.data.statistics import largest_forces, mode_weights, references_by_mode, statistics
-from rutile.data.store import Store, build_store, is_store
+from rutile.data.store import Store, is_store
 from rutile.potentials.catalogue import make
 from rutile.potentials.checks import smoothness_note
 from rutile.potentials.parts.dense import require_products
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import DescriptorPotential
 from rutile.potentials.settings.stored import stored_members
+from rutile.train.caches import Room
 from rutile.train.examples import DTYPES, GraphExamples, LinearisedExamples, make_examples, mode_name
 from rutile.train.loggers import require_loggers
 from rutile.train.parallel import team
@@ -92,8 +92,7 @@ def prepare(
         potentials[0],
         references={mode: references[mode_name(potentials[0].modes, mode)] for mode in store.calc_modes},
         dtype=DTYPES[settings.precision],
-        folder=out / CACHE,
-        memory=settings.cache_memory,
+        room=Room(out / CACHE, settings.cache_memory, settings.cache_disk),
         reporter=reporter,
     )
     if settings.replay and settings.replay_weight != 1:
@@ -129,7 +128,7 @@ def _read(settings: JobSettings, out: Path, reporter: Reporter) -> Store:
             if not is_store(folder):
                 raise FileError(f"{folder} is no store; the store of this run belongs there: choose another out=")
             remove_folder(folder)
-        store = build_store(_frames(paths, settings.read, reporter), folder, reporter)
+        store, _ = make_store(paths, folder, settings.read, reporter)
     check_modes(store)
     _require_labels(store, settings, paths)
     return store
@@ -147,16 +146,6 @@ def _in_place(settings: JobSettings, paths: list[Path]) -> Store | None:
     store = Store.open(stores[0])
     others = [path for path in paths if path != stores[0]]
     return store if all(not is_store(path) and from_files(store, [path]).any() for path in others) else None
-
-
-def _frames(paths: list[Path], settings: ReadSettings, reporter: Reporter) -> Iterator[Frame]:
-    """Frames of files and stores, in order."""
-    for stored, group in groupby(paths, is_store):
-        if stored:
-            for path in group:
-                yield from Store.open(path)
-        else:
-            yield from read_frames(list(group), settings, reporter)
 
 
 def _require_labels(store: Store, settings: JobSettings, paths: list[Path]) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import tee
 
 import numpy as np
 import torch
@@ -42,12 +43,13 @@ class Loader:
         self.waited = self.passed = 0.0
         """Seconds in which the loop waited for batches, and seconds of the steps, waiting included."""
 
-    def steps(self, groups: Sequence[list[np.ndarray]]) -> Generator[list[np.ndarray]]:
+    def steps(self, groups: Iterable[list[np.ndarray]]) -> Generator[list[np.ndarray]]:
         """The batches of each step, by the numbers of their structures; `batch` gives them until the next step."""
         if not self._ahead:
             yield from groups
             return
-        coming = (ids for group in groups for ids in group)
+        groups, early = tee(groups)
+        coming = (ids for group in early for ids in group)
         made = deque[Future[Batch]]()
         pool = ThreadPoolExecutor(THREADS, thread_name_prefix="loader")
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -98,10 +100,13 @@ _TORCH: dict[str, type[TorchOptimizer]] = {
     "adamax": torch.optim.Adamax,
     "adamw": torch.optim.AdamW,
     "asgd": torch.optim.ASGD,
+    "lbfgs": torch.optim.LBFGS,
+    "muon": torch.optim.Muon,
     "rmsprop": torch.optim.RMSprop,
+    "rprop": torch.optim.Rprop,
     "sgd": torch.optim.SGD,
 }
-"""Those whose settings have torch's names."""
+"""Class of each."""
 _FUSED = ("adam", "adamw", "sgd")
 """Those with a kernel that updates all parameters at once."""
 
@@ -120,17 +125,27 @@ def make_optimizer(settings: s.OptimizerSettings, parameters: Iterable[Parameter
         options["betas"] = (settings.beta1, settings.beta2)
     if settings.name in _FUSED:
         options["fused"] = True
-    make: Callable[..., TorchOptimizer] = _TORCH[settings.name]
-    return Optimizer([make(params, lr=settings.learning_rate, **options)])
+    return Optimizer([_plain(settings.name)(params, lr=settings.learning_rate, **options)])
+
+
+@cache
+def _plain(name: str) -> Callable[..., TorchOptimizer]:
+    """The same optimizer without what only `torch.compile` needs around it, for which torch imports its compiler.
+
+    That import is half of the time in which a training starts. The functions inside are those of torch.
+    """
+    kind = _TORCH[name]
+    inner = {method: inspect.unwrap(getattr(kind, method)) for method in ("step", "add_param_group")}
+    return type(kind.__name__, (kind,), {method: torch.no_grad()(function) for method, function in inner.items()})
 
 
 def _rprop(settings: s.Rprop, params: list[Parameter]) -> TorchOptimizer:
     etas, sizes = (settings.shrink, settings.grow), (settings.smallest, settings.largest)
-    return torch.optim.Rprop(params, settings.learning_rate, etas, sizes)
+    return _plain("rprop")(params, settings.learning_rate, etas, sizes)
 
 
 def _lbfgs(settings: s.Lbfgs, params: list[Parameter]) -> TorchOptimizer:
-    return torch.optim.LBFGS(
+    return _plain("lbfgs")(
         params,
         settings.learning_rate,
         max_iter=settings.iterations,
@@ -149,13 +164,13 @@ def _muon(settings: s.Muon, params: list[Parameter]) -> list[TorchOptimizer]:
     parts: list[TorchOptimizer] = []
     if matrices:
         parts.append(
-            torch.optim.Muon(
+            _plain("muon")(
                 matrices, settings.learning_rate, weight_decay=settings.weight_decay, momentum=settings.momentum
             )
         )
     if others:
         decay = settings.weight_decay
-        parts.append(torch.optim.AdamW(others, settings.other_learning_rate, weight_decay=decay, fused=True))
+        parts.append(_plain("adamw")(others, settings.other_learning_rate, weight_decay=decay, fused=True))
     return parts
 
 

@@ -115,7 +115,7 @@ class Search:
         return study
 
     def _identity(self) -> dict[str, Any]:
-        free = {"threads", "cache_memory", "checkpoint_seconds", "tensorboard", "wandb", "mlflow"}
+        free = {"threads", "cache_memory", "cache_disk", "checkpoint_seconds", "tensorboard", "wandb", "mlflow"}
         space = {d.key: [d.low, d.high, d.log] if not d.choices else list(d.choices) for d in self.dimensions}
         how = {"pruner": self.pruner, "goal": self.goal, "space": space}
         whole: dict[str, Any] = json.loads(json.dumps(how | self.base.model_dump(mode="json", exclude=free)))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from rutile.core.settings import Settings, merged
-from rutile.core.units import EVPerAngstrom, Megabyte, Second
+from rutile.core.units import EVPerAngstrom, Gigabyte, Megabyte, Second
 from rutile.data.settings import ReadSettings, ReferenceSettings, SplitSettings
 from rutile.potentials.settings import BehlerSettings, PotentialSettings, training_defaults
 from rutile.potentials.settings.stored import stored_members
@@ -363,6 +363,9 @@ class TrainSettings(Settings):
     """Least time between two checkpoints; 0: one after every step."""
     cache_memory: Megabyte = Field(default=4000.0, gt=0)
     """Keep descriptors in memory up to this size, beyond it in files in the output folder."""
+    cache_disk: Gigabyte = Field(default=20.0, ge=0)
+    """Most room of these files, for each process. Descriptors that would need more are computed in every step;
+    neighbour lists of a large store are kept up to this size."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of PyTorch. Default: as PyTorch chooses."""
     seed: int = Field(default=0, ge=0)
