@@ -2,7 +2,8 @@
 
 The frames are clusters of 8 to 12 atoms of Ti and O with energies and forces of a pair potential, made here. Measured:
 
-- conversion of an extended XYZ file of some of them into a store, in one process and in several, per frame;
+- conversion of files of some of them (extended XYZ, aselmdb) into a store, in one process and in several, per frame:
+  processor time of all processes, and of the one that writes, which alone does not become shorter with more of them;
 - `rutile train` on a store of all of them, in a fresh process, from the command to the first step of the optimizer: the
   first time, when comparisons of frames are made and kept beside the store, and again;
 - `loader_wait` of metrics.csv, the part of the time of the steps in which the loop waits for a batch, for a cheap
@@ -32,7 +33,7 @@ from rutile.data.store import Store
 from rutile.data.writer import Block, StoreWriter
 from rutile.structures import io
 
-FRAMES, CONVERTED = 1_000_000, 20_000
+FRAMES, CONVERTED = 1_000_000, 50_000
 POTENTIALS = {"behler": 300, "schnet": 200, "anatase": 60}
 """Potential -> steps of which the wait is measured."""
 BATCH = 32
@@ -56,7 +57,7 @@ def main() -> None:
         began = time.process_time()
         store = generate(folder / "data.store", frames)
         made = time.process_time() - began
-        conversion = [converted(store, folder, workers) for workers in (1, 2)]
+        conversion = [converted(store, folder, kind, workers) for kind in ("extxyz", "aselmdb") for workers in (1, 2)]
         starts = {name: started(folder, name, steps) for name, steps in POTENTIALS.items()}
     results = {"frames": frames, "atoms": store.n_atoms, "made_cpu_s": round(made, 1), "conversion": conversion}
     write("data_scale", results | {"starts": starts}, table(results, starts))
@@ -65,9 +66,11 @@ def main() -> None:
 def table(results: dict[str, Any], starts: dict[str, Any]) -> str:
     """The results for people."""
     out = f"{results['frames']} clusters, {results['atoms']} atoms; 2 cores, on which other work ran.\n\n"
-    out += "| extended XYZ to store | us per frame, wall | us per frame, CPU |\n|---|---|---|\n"
+    out += f"| {results['conversion'][0]['frames']} frames to a store (us per frame) | wall | CPU, all | CPU, writer | "
+    out += "CPU, reader |\n|---|---|---|---|---|\n"
     for row in results["conversion"]:
-        out += f"| {row['workers']} process(es) | {row['wall_us']} | {row['cpu_us']} |\n"
+        out += f"| {row['format']}, {row['workers']} process(es) | {row['wall_us']} | {row['cpu_us']} | "
+        out += f"{row['writer_us']} | {row['reader_us']} |\n"
     out += "\n| `rutile train` to the end of its first step (s) | first time, wall | first time, CPU | again, wall | "
     out += "again, CPU |\n|---|---|---|---|---|\n"
     for name, row in starts.items():
@@ -80,19 +83,32 @@ def table(results: dict[str, Any], starts: dict[str, Any]) -> str:
     return out
 
 
-def converted(store: Store, folder: Path, workers: int) -> dict[str, Any]:
+def converted(store: Store, folder: Path, kind: str, workers: int) -> dict[str, Any]:
     """Time of `rutile convert` for CONVERTED frames in a process of its own, start of the interpreter included."""
-    source, out = folder / "some.extxyz", folder / f"some-{workers}.store"
+    source, out = folder / f"some.{kind}", folder / f"{kind}-{workers}.store"
     n = min(CONVERTED, len(store))
     if not source.exists():
         io.write_frames(source, (to_atoms(store[k]) for k in range(n)))
-    words = [sys.executable, "-m", "rutile", "convert", str(source), f"out={out}", f"workers={workers}"]
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(words, check=True, capture_output=True)
-    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    words = [sys.executable, __file__, "convert", str(source), str(out), str(workers)]
+    began = time.perf_counter()
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    wall = time.perf_counter() - began
+    writer, readers = json.loads(done.stdout.splitlines()[-1])
     assert len(Store.open(out, verify=True)) == n
-    return {"workers": workers, "frames": n, "wall_us": round(1e6 * wall / n), "cpu_us": round(1e6 * cpu / n)}
+    row = {"format": kind, "workers": workers, "frames": n, "wall_us": round(1e6 * wall / n)}
+    row |= {"cpu_us": round(1e6 * (writer + readers) / n), "writer_us": round(1e6 * writer / n)}
+    row["reader_us"] = round(1e6 * readers / n / workers) if workers > 1 else 0
+    print(row, file=sys.stderr, flush=True)
+    return row
+
+
+def convert(source: str, out: str, workers: str) -> None:
+    """`rutile convert`; says the processor time of this process, and of those that it started."""
+    from rutile.cli.main import main as rutile
+
+    assert rutile(["convert", source, f"out={out}", f"workers={workers}"]) == 0
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(json.dumps([one.ru_utime + one.ru_stime for one in used]))
 
 
 def started(folder: Path, potential: str, steps: int) -> dict[str, Any]:
@@ -191,5 +207,7 @@ def clusters(n: int, first: int, rng: np.random.Generator) -> Block:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["start"]:
         start(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5]))
+    elif sys.argv[1:2] == ["convert"]:
+        convert(*sys.argv[2:])
     else:
         main()

@@ -233,6 +233,13 @@ def test_a_missing_package_is_named(data, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@needs_optuna
+def test_a_missing_file_leaves_nothing_behind(tmp_path):
+    with pytest.raises(FileError, match=r"absent\.extxyz: no such file"):
+        search(tmp_path / "absent.extxyz", tmp_path / "out", "trials=1", *SPACE)
+    assert not (tmp_path / "out").exists()
+
+
 def space_of(*given, goal="loss", **base):
     settings = load(TuneSettings, pairs=["data=[a.extxyz]", *given])
     return read_space(settings.space, {"data": ["a.extxyz"], **base}, goal)

@@ -24,6 +24,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -189,32 +190,31 @@ def _made(units: list[Unit], how: tuple[ReadSettings, dict[Path, str]], workers:
     Raises:
         FileError: a process was lost.
     """
-    first = 0
     if workers > 1 and len(units) > 1:
+        started = multiprocessing.get_context("spawn").Event()
         try:
-            for done in _made_beside(units, how, workers):
-                yield done
-                first += 1
+            yield from _made_beside(units, how, workers, started)
+            return
         except BrokenProcessPool:
-            if first:
+            if started.is_set():
                 raise FileError(
                     "a process that read files was lost, as happens when memory is short: run the same command again "
                     "to go on, with workers=1 if it is lost again"
                 ) from None
-    for unit in units[first:]:  # also where no process could be started, as in a script without a guarded main part
+    for unit in units:  # also where no process could be started, as in a script without a guarded main part
         yield unit, read_unit(unit, *how)
 
 
 def _made_beside(
-    units: list[Unit], how: tuple[ReadSettings, dict[Path, str]], workers: int
+    units: list[Unit], how: tuple[ReadSettings, dict[Path, str]], workers: int, started: Event
 ) -> Iterator[tuple[Unit, Made]]:
-    """The same in processes of their own; at most a few units for each are in memory.
+    """The same in processes of their own, which set `started`; at most a few units for each are in memory.
 
     Raises:
         BrokenProcessPool: a process was lost.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(units)), mp_context=context, initializer=_follow_parent)
+    pool = ProcessPoolExecutor(min(workers, len(units)), mp_context=context, initializer=_begin, initargs=(started,))
     try:
         waiting = deque[tuple[Unit, Future[Made]]]()
         for unit in units:
@@ -228,8 +228,9 @@ def _made_beside(
         pool.shutdown(cancel_futures=True)
 
 
-def _follow_parent() -> None:
+def _begin(started: Event) -> None:
     """Leave Ctrl-C to the parent, and end when it ends, however it does."""
+    started.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -330,4 +331,6 @@ def _partial(folder: Path) -> Iterator[Path]:
             yield temporary
     except OSError as error:
         place = f"{folder}" if error.filename is None else f"{folder} ({error.filename})"
-        raise FileError(f"{place}: cannot be written: {error.strerror or error}") from error
+        raise FileError(
+            f"{place}: cannot be written: {error.strerror or error}; make room there, or choose another place"
+        ) from error

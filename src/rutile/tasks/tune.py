@@ -97,6 +97,7 @@ def run(settings: TuneSettings, reporter: Reporter) -> TuneResult:
 
     Raises:
         MissingPackageError: Optuna is not installed.
+        FileError: a data file is missing.
         TrainingError: no trial came to its end.
     """
     import torch
@@ -111,8 +112,10 @@ def run(settings: TuneSettings, reporter: Reporter) -> TuneResult:
     dimensions = read_space(settings.space, given, settings.goal)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    from rutile.data.reading import files_of
     from rutile.train.search import Search
 
+    files_of([*settings.data, *settings.split.valid_files, *settings.split.test_files], settings.read)
     search = Search(given, dimensions, settings.trials, settings.pruner, settings.goal, settings.out)
     with folder_for_results(settings.out):
         _work(search, reporter)
