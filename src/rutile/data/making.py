@@ -126,7 +126,7 @@ def make_store(
     files = files_of(paths, settings)
     modes, where = file_modes(files, settings), ", ".join(map(str, paths))
     units = list(_units(files, settings))
-    workers = workers or (1 if sum(map(_size, files)) < LITTLE else cores())
+    workers = workers or (cores() if is_much(paths, settings) else 1)
     key = _key(files, settings)
     with _partial(folder) as temporary:
         try:
@@ -142,6 +142,11 @@ def make_store(
         remove_unfinished(temporary)
         temporary.rename(folder)
     return Store.open(folder), tally
+
+
+def is_much(paths: Sequence[Path], settings: ReadSettings) -> bool:
+    """Whether files are so large that several processes, which begin by loading what they need, read them sooner."""
+    return sum(map(_size, files_of(paths, settings))) >= LITTLE
 
 
 def _write(

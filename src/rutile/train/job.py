@@ -18,12 +18,12 @@ from rutile.core.errors import FileError, LabelError, SettingsError
 from rutile.core.files import remove_folder
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.data.checks import require_labels
-from rutile.data.making import make_store
-from rutile.data.reading import readings
+from rutile.data.making import is_much, make_store
+from rutile.data.reading import read_frames, readings
 from rutile.data.settings import ReadSettings
 from rutile.data.split import from_files, split
 from rutile.data.statistics import largest_forces, mode_weights, references_by_mode, statistics
-from rutile.data.store import Store, is_store
+from rutile.data.store import Store, build_store, is_store
 from rutile.potentials.catalogue import make
 from rutile.potentials.checks import smoothness_note
 from rutile.potentials.parts.dense import require_products
@@ -128,7 +128,10 @@ def _read(settings: JobSettings, out: Path, reporter: Reporter) -> Store:
             if not is_store(folder):
                 raise FileError(f"{folder} is no store; the store of this run belongs there: choose another out=")
             remove_folder(folder)
-        store, _ = make_store(paths, folder, settings.read, reporter)
+        if is_much(paths, settings.read):
+            store, _ = make_store(paths, folder, settings.read, reporter)
+        else:
+            store = build_store(read_frames(paths, settings.read, reporter), folder, reporter)
     check_modes(store)
     _require_labels(store, settings, paths)
     return store
