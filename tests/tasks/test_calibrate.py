@@ -174,6 +174,7 @@ def test_calibrations_of_other_versions_and_members_are_refused_and_old_files_lo
             load(path)
 
 
+@pytest.mark.slow
 def test_each_calc_mode_has_its_own_bars(tmp_path):
     """Errors of 2 and of 6 spreads: each mode gets its own scale and coverage; a mode of few frames those of all."""
     small = SchNetSettings(cutoff=3.0, features=4, interactions=1, radial=4)
