@@ -75,6 +75,7 @@ class Campaign:
         labeler = make(self.settings)
         try:
             version = labeler.probe(frozenset(z for a in structures for z in a.numbers.tolist()))
+            labeler.close()  # those that work start their own
             self.reporter.info(f"{name_of(self.settings)}: {version}")
             return self._run(structures, labeler, version, self_check, isolated_atoms)
         finally:

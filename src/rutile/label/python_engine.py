@@ -30,7 +30,7 @@ from rutile.label.settings.common import Molecule
 from rutile.label.suits import charge_and_multiplicity, unsuitable
 from rutile.structures.io import read_all, write_frames
 
-START = 120.0
+START = 300.0
 """Seconds within which an engine must have been imported."""
 INSTALL = {
     "gpaw": "GPAW_CONFIG=siteconfig.py pip install gpaw gpaw-data (docs/label.md), then engine.python=/path/bin/python",
