@@ -61,6 +61,7 @@ class Anatase(NetworkPotential):
     """
 
     name = "anatase"
+    reads = "hidden"
     knows_modes = True
     pads_neighbours = True
     spread: Tensor

@@ -64,6 +64,7 @@ class CGCNN(NetworkPotential):
     """CGCNN with a cutoff function and a sum over atoms; made in float64."""
 
     name = "cgcnn"
+    reads = "readout"
     knows_modes = True
     centers: Tensor
 

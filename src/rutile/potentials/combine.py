@@ -104,6 +104,10 @@ class Sum(TrainablePotential):
             energy = energy + say(self._near(graph, term))
         return energy
 
+    def features(self, graph: Graph) -> Tensor:
+        """Those of all terms, [N, F]."""
+        return torch.cat([term.features(self._near(graph, term)) for term in self._terms()], 1)
+
     def _near(self, graph: Graph, term: TrainablePotential) -> Graph:
         return within(graph, term.cutoff) if term.cutoff < self.cutoff else graph
 

@@ -257,6 +257,12 @@ class DeepMD(NetworkPotential):
         d, rank = self._neighbours(graph, position)
         return fill(self.slots, graph.i, position[graph.j], rank[0], d[0], graph.n_atoms)
 
+    @torch.no_grad()
+    def features(self, graph: Graph) -> Tensor:
+        """D of each atom, scaled, detached, [N, K]."""
+        kind = self.position(graph.numbers)
+        return (self.describe(graph) - self.mean[kind]) / self.std[kind]
+
     def _neighbours(self, graph: Graph, position: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Components [E, 4] and ranks [E] in the right-handed frames and in their mirrors."""
         element = position[graph.j]

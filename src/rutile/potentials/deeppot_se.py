@@ -118,6 +118,12 @@ class DeepPotSE(NetworkPotential):
             out.append(network((descriptors[mine] - self.descriptor_mean[e]) / self.descriptor_spread[e]).squeeze(1))
         return torch.empty_like(descriptors[:, 0]).index_copy(0, torch.cat(rows), torch.cat(out))
 
+    @torch.no_grad()
+    def features(self, graph: Graph) -> Tensor:
+        """Scaled descriptors, detached, [N, K]."""
+        kind = self.position(graph.numbers)
+        return (self.descriptors(graph, kind) - self.descriptor_mean[kind]) / self.descriptor_spread[kind]
+
     def descriptors(self, graph: Graph, position: Tensor) -> Tensor:
         """D of each atom, row by row, [N, M * M_<]."""
         t = self.moments(graph, position)

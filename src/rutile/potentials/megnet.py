@@ -94,6 +94,7 @@ class MEGNet(NetworkPotential):
     """MEGNet with local states, a cutoff function and a sum over atoms; made in float64."""
 
     name = "megnet"
+    reads = "readout"
     knows_modes = True
     centers: Tensor
 

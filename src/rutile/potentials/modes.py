@@ -108,6 +108,11 @@ class InMode(torch.nn.Module):
         energies: Tensor = self.potential.head_energies(self._asked(graph))
         return energies
 
+    def features(self, graph: Graph) -> Tensor:
+        """How it sees the surroundings of each atom, [N, F]."""
+        features: Tensor = self.potential.features(self._asked(graph))
+        return features
+
     def _asked(self, graph: Graph) -> Graph:
         return dataclasses.replace(graph, mode=torch.full_like(graph.mode, self.number))
 

@@ -234,6 +234,7 @@ class TeaNet(NetworkPotential):
     """Scalars, vectors and tensors on atoms and bonds; made in float64."""
 
     name = "teanet"
+    reads = "atom_energy"
     knows_modes = True
     neighbors: Tensor
 

@@ -104,6 +104,17 @@ class DescriptorNetworks(TrainablePotential, ABC):
         change = torch.empty_like(descriptors[:, 0]).index_copy(0, torch.cat(rows), torch.cat(energy))
         return change.double() * self.energy_scale + reference
 
+    @torch.no_grad()
+    def features(self, graph: Graph) -> Tensor:
+        """Scaled descriptors, detached, [N, K]; 0 where an element has fewer."""
+        descriptors = self.describe(graph)
+        position = self.position(graph.numbers)
+        out = torch.zeros_like(descriptors)
+        for e, used in enumerate(self._used):
+            mine = (position == e).nonzero().squeeze(1)
+            out[mine, :used] = self.scaling(e, descriptors[mine])[:, :used]
+        return out
+
     def learn_statistics(self, graphs: Iterable[Graph]) -> None:
         """As `fit_scaling`, from graphs."""
         self.fit_scaling((self.describe(graph), graph.numbers) for graph in graphs)

@@ -79,12 +79,21 @@ class TrainablePotential(nn.Module):
     def learn_statistics(self, graphs: Iterable[Graph]) -> None:
         """Constants that the potential takes from the training set, in one pass; none by default."""
 
+    def features(self, graph: Graph) -> Tensor:
+        """How it sees the surroundings of each atom: invariant numbers that tell them apart, detached, [N, F].
+
+        None by default (F = 0). What they are differs between potentials; only those of one of them can be compared.
+        """
+        return graph.positions.new_zeros(graph.n_atoms, 0)
+
 
 class NetworkPotential(TrainablePotential, ABC):
     """Base of the networks on graphs: a subclass says `outputs`, the rest is here."""
 
     n_heads = 1
     """Readouts, whose mean is the energy; see `parts.heads`."""
+    reads = "head"
+    """Name of the module that makes an atom's number from its features, [N or more, F]."""
     lesson: int | None = None
     """Seed of the heads that answer while `parts.heads.one_head_each` holds."""
 
@@ -114,6 +123,17 @@ class NetworkPotential(TrainablePotential, ABC):
         """
         drawn = graph.plan["head"] if "head" in graph.plan else self._drawn(graph)
         return self._complete(answer(self._changes(graph), drawn), graph)
+
+    @torch.no_grad()
+    def features(self, graph: Graph) -> Tensor:
+        """What the last network is given, detached, [N, F]."""
+        given: list[Tensor] = []
+        hook = self.get_submodule(self.reads).register_forward_pre_hook(lambda _, x: given.append(x[0]))
+        try:
+            self.outputs(graph, self.position(graph.numbers))
+        finally:
+            hook.remove()
+        return given[0][: graph.n_atoms].detach()
 
     def head_energies(self, graph: Graph) -> Tensor:
         """Energy of each atom (eV) as each head says it, [H, N] float64.
