@@ -259,9 +259,12 @@ class DeepMD(NetworkPotential):
 
     @torch.no_grad()
     def features(self, graph: Graph) -> Tensor:
-        """D of each atom, scaled, detached, [N, K]."""
+        """D of each atom, scaled, detached, [N, 2 K]: mean and size of the difference of the two hands of its frame."""
         kind = self.position(graph.numbers)
-        return (self.describe(graph) - self.mean[kind]) / self.std[kind]
+        d, rank = self._neighbours(graph, kind)
+        right, left = (fill(self.slots, graph.i, kind[graph.j], rank[h], d[h], graph.n_atoms) for h in range(2))
+        parts = 0.5 * (right + left) - self.mean[kind], 0.5 * (right - left).abs()
+        return torch.cat([part / self.std[kind] for part in parts], 1)
 
     def _neighbours(self, graph: Graph, position: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Components [E, 4] and ranks [E] in the right-handed frames and in their mirrors."""

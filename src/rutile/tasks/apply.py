@@ -131,7 +131,7 @@ def predicted(
     dtype, device = placement(members[0])
     (mode,) = modes_of(members[0])
     calibration = calibration and calibration.of(mode)
-    for batch in _batches(frames, atoms_per_batch):
+    for batch in batches(frames, atoms_per_batch):
         structures = concatenate(f.structures() for f in batch)
         edges = find_edges(structures, members[0].cutoff)
         check_distances(structures, edges, [f.source for f in batch])
@@ -149,7 +149,7 @@ def predicted(
             yield atoms
 
 
-def _batches(frames: Iterable[Frame], atoms: int) -> Iterator[list[Frame]]:
+def batches(frames: Iterable[Frame], atoms: int) -> Iterator[list[Frame]]:
     """Consecutive frames together, up to so many atoms."""
     batch: list[Frame] = []
     for frame in frames:

@@ -15,6 +15,7 @@ TASKS: dict[str, str] = {
     "evaluate": "rutile.tasks.evaluate:TASK",
     "calibrate": "rutile.tasks.calibrate:TASK",
     "predict": "rutile.tasks.predict:TASK",
+    "choose": "rutile.tasks.choose:TASK",
     "compress": "rutile.tasks.compress:TASK",
     "relax": "rutile.tasks.relax:TASK",
     "smoothness": "rutile.tasks.smoothness:TASK",

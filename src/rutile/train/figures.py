@@ -357,6 +357,38 @@ def rmse_against_rmv(title: str, unit: str, rmv: np.ndarray, rmse: np.ndarray) -
         return _svg(figure)
 
 
+def levels(title: str, unit: str, values: np.ndarray, low: float, high: float) -> str:
+    """How often values occur, on a logarithmic axis, and two levels that divide them in three."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        axes.set(xlabel=unit, ylabel="structures", xscale="log")
+        positive = values[np.isfinite(values) & (values > 0)]
+        if len(positive):
+            bins = np.geomspace(positive.min() * 0.99, positive.max() * 1.01, 41)
+            axes.hist(positive, bins.tolist(), color=COLOURS[0], alpha=0.8)
+        for level, name in ((low, "low"), (high, "high")):
+            axes.axvline(level, color=INK, linewidth=0.9, linestyle="--")
+            axes.annotate(name, (level, 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
+                          textcoords="offset points", fontsize=9)  # fmt: skip
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        return _svg(figure)
+
+
+def scatter(title: str, clouds: Sequence[Curve]) -> str:
+    """Clouds of points in the plane, later ones on top, without units: a map."""
+    with mpl.rc_context(STYLE):
+        figure, axes = _square(title)
+        axes.set(xlabel="first direction", ylabel="second direction", xticks=[], yticks=[])
+        for k, cloud in enumerate(clouds):
+            axes.scatter(cloud.x, cloud.y, s=7 + 6 * (k == len(clouds) - 1), color=COLOURS[k % len(COLOURS)],
+                         alpha=0.7, linewidths=0, label=cloud.label, rasterized=True)  # fmt: skip
+        axes.legend(loc="best")
+        return _svg(figure)
+
+
 def energy_order(names: Sequence[str], reference: np.ndarray, predicted: np.ndarray, unit: str) -> str:
     """Relative energies of named structures by two methods, as two columns of levels joined by lines.
 

@@ -68,6 +68,11 @@ class Head(nn.Module):
         """Energy of each atom (eV), [N]."""
         return self.energy(graph, {})
 
+    def features(self, graph: Graph) -> Tensor:
+        """Those of the whole, [N, F]."""
+        features: Tensor = self.whole.features(graph)
+        return features
+
     def energy(self, graph: Graph, known: dict[int, Tensor]) -> Tensor:
         """As `forward`; `known` keeps the energies of all heads for the other heads of the same potential."""
         if id(self.whole) not in known:
