@@ -82,6 +82,7 @@ def run(settings: ChooseSettings, reporter: Reporter) -> ChooseResult:
     from rutile.active.choose import choose
     from rutile.active.page import page
     from rutile.potentials.combine import common_elements
+    from rutile.potentials.modes import modes_of
     from rutile.potentials.save import load_model
     from rutile.structures.io import write_frames
 
@@ -90,14 +91,13 @@ def run(settings: ChooseSettings, reporter: Reporter) -> ChooseResult:
                             settings.mode)  # fmt: skip
     if len(members) < 2:
         raise SettingsError(f"{settings.model} is a single potential, which cannot disagree with itself: {REMEDY}")
-    fits = model.calibration is not None and model.calibration.members == len(members)
+    bars = model.calibration and model.calibration.of(modes_of(members[0])[0])
+    fits = bars is not None and bars.members == len(members)
     if not fits:
         reporter.warn("the model is not calibrated: its spread may be far below its errors (`rutile calibrate`)")
     levels = _levels(settings, model)
     elements = common_elements(members)
-    seen = _look(
-        settings, members, model.calibration if fits else None, read_given(settings, elements, reporter), reporter
-    )
+    seen = _look(settings, members, bars if fits else None, read_given(settings, elements, reporter), reporter)
     known = _known(settings, members, elements, reporter)
     decisions = choose(seen.found, seen.features, known, seen.impossible, levels, settings)
     order = sorted((d.rank, k) for k, d in enumerate(decisions) if d.rank is not None)
