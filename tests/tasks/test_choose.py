@@ -13,9 +13,8 @@ from rutile.core.reporting import SilentReporter
 from rutile.tasks import choose, train
 from rutile.tasks.choose import ChooseSettings
 
-QUICK = ["architecture=behler", "potential.auto.cutoff=4.5", "potential.hidden=[6]", "epochs=40", "batch_size=4", "optimizer.learning_rate=0.02", "tensorboard=false",
-         "threads=1", "workers=1"]  # fmt: skip
-
+QUICK = ["architecture=behler", "potential.auto.cutoff=4.5", "potential.hidden=[6]", "epochs=40", "batch_size=4",
+         "optimizer.learning_rate=0.02", "tensorboard=false", "threads=1", "workers=1"]  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
