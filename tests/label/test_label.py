@@ -130,7 +130,7 @@ def test_failures_are_classified_and_the_rest_goes_on(run, tmp_path, workers):
     reporter = SilentReporter()
     silicon = bulk("Si")
     given = [*moody(0, 1, 2, 3, 4, 5, 6, 0), silicon]
-    words = [*fake("Moody", seconds=60), "engine.safer={careful: true}", "engine.time_limit=2", f"workers={workers}"]
+    words = [*fake("Moody", seconds=60), "engine.safer={careful: true}", "engine.time_limit=6", f"workers={workers}"]
     result = run(given, *words, "self_check=false", "isolated_atoms=false", reporter=reporter)
     assert (result.labelled, result.failed) == (3, 6)
     assert {f.kind: f.structures for f in result.failures} == {

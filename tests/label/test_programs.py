@@ -373,7 +373,7 @@ def test_a_program_runs_in_a_folder_of_its_own_with_a_time_limit(tmp_path):
     assert label.provenance["code"] == "CP2K 2023.1"
     assert label.provenance["kpoints"] == [7, 7, 7]
     slow = script(tmp_path, "import time\nprint('still here', flush=True)\ntime.sleep(600)")
-    failure = ProgramLabeler(Cp2kSettings(command=slow, time_limit=1.0)).label(atoms)
+    failure = ProgramLabeler(Cp2kSettings(command=slow, time_limit=4.0)).label(atoms)
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.last_lines) == ("time limit", ("still here",))
     dies = script(tmp_path, "import os\nprint('no memory', flush=True)\nos.abort()")

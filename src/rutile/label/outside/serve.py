@@ -364,6 +364,7 @@ def main() -> None:
         answers.flush()
 
     try:
+        importlib.import_module("ase.io.extxyz")  # before time is measured
         engine = ENGINES[settings["name"]](settings)
     except Exception as error:
         traceback.print_exc()
