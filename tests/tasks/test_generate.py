@@ -115,3 +115,13 @@ def test_two_steps_of_one_name_are_refused(here, capsys):
     plan = {"steps": [{"name": "dimer", "elements": ["Cu"]}, {"name": "dimer", "elements": ["Au"]}]}
     Path("two.json").write_text(json.dumps(plan))
     assert "two steps are named dimer: give them different labels" in error(["generate", "two.json"], capsys)
+
+
+def test_help_of_one_builder_leaves_out_the_others(capsys):
+    assert main(["build", "slab", "--help"]) == 0
+    one = capsys.readouterr().out
+    assert "builder=slab" in one
+    assert "builder.terminations" in one
+    assert "builder=bulk:" not in one
+    assert main(["build", "--help"]) == 0
+    assert "builder=bulk:" in capsys.readouterr().out

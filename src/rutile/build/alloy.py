@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 from ase import Atoms
@@ -75,10 +74,13 @@ def cells(cell: Atoms, span: Sequence[int]) -> list[tuple[int, int, int]]:
     lengths = cell.cell.lengths()
     most = span[1] // len(cell)
     found: list[tuple[int, int, int]] = []
-    for a, b, c in product(range(1, most + 1), repeat=3):
-        edges = lengths * [a, b, c]
-        if span[0] <= a * b * c * len(cell) <= span[1] and edges.max() <= NEEDLE * edges.min():
-            found.append((a, b, c))
+    shapes = (
+        (a, b, c) for a in range(1, most + 1) for b in range(1, most // a + 1) for c in range(1, most // (a * b) + 1)
+    )
+    for times in shapes:
+        edges = lengths * times
+        if int(np.prod(times)) * len(cell) >= span[0] and edges.max() <= NEEDLE * edges.min():
+            found.append(times)
     if not found:
         raise SettingsError(f"atoms: no compact supercell has {span[0]} to {span[1]} atoms; widen the range")
     return found

@@ -141,11 +141,16 @@ def _unit_cell(kind: Prototype) -> Atoms:
 
 
 def primitive(atoms: Atoms) -> Atoms:
-    """The primitive cell by spglib; the given one where none is found."""
+    """The primitive cell by spglib, as compact as can be (Niggli's); the given one where none is found."""
     found = spglib.find_primitive((atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=1e-3)
-    if found is None or len(found[2]) >= len(atoms):
+    if found is None:
         return atoms
-    return Atoms(found[2], scaled_positions=found[1], cell=found[0], pbc=True)
+    compact = spglib.niggli_reduce(found[0], eps=1e-5)
+    out = Atoms(found[2], scaled_positions=found[1], cell=found[0], pbc=True)
+    if compact is not None:
+        out.set_cell(compact)  # the same lattice: positions stay where they are
+        out.wrap()
+    return out
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ TRIES = 100
 """Random sites that are tried for an element."""
 SAME_SITE = 1e-3
 """Sites nearer than this (fraction of the cell) are one."""
+EXACT = 1e-6
+"""Difference of fractions that is rounding."""
 PUSHED = 0.9
 """Atoms are pushed apart to this part of the sum of their covalent radii."""
 
@@ -71,10 +73,20 @@ def random_crystals(settings: RandomCrystalSettings, seed: int, calculators: Cal
 
 
 @cache
+def settings_of_groups() -> dict[int, int]:
+    """Number of each space group -> number of its first setting in spglib's tables (Hall number)."""
+    out: dict[int, int] = {}
+    for hall in range(1, 531):
+        kind = spglib.get_spacegroup_type(hall)
+        assert kind is not None, "the tables are complete"
+        out.setdefault(int(kind.number), hall)
+    return out
+
+
+@cache
 def space_group(number: int) -> Group:
     """A space group in its first setting of spglib's tables."""
-    hall = next(h for h in range(1, 531) if getattr(spglib.get_spacegroup_type(h), "number", 0) == number)
-    found = spglib.get_symmetry_from_database(hall)
+    found = spglib.get_symmetry_from_database(settings_of_groups()[number])
     assert found is not None, "every space group is in the tables"
     return Group(number, found["rotations"].astype(int), found["translations"])
 
@@ -100,8 +112,9 @@ def placed(group: Group, numbers: np.ndarray, cell: np.ndarray, rng: np.random.G
         for _ in range(TRIES):
             if not left:
                 break
-            site = orbit(group, rng)
-            if len(site) <= left:
+            x = special_point(group, rng)
+            if multiplicity(group, x) <= left:
+                site = orbit(group, x)
                 places.append(site)
                 order += [int(z)] * len(site)
                 left -= len(site)
@@ -131,19 +144,28 @@ def pushed(group: Group, atoms: Atoms) -> Atoms:
     return out
 
 
-def orbit(group: Group, rng: np.random.Generator) -> np.ndarray:
-    """A random site and all its images, as fractions, [multiplicity, 3]."""
+def special_point(group: Group, rng: np.random.Generator) -> np.ndarray:
+    """A random point, moved onto fixed points of up to three random operations, as fractions, [3]."""
     x = rng.random(3)
     for k in rng.integers(len(group.rotations), size=int(rng.integers(0, 4))):
         w, t = group.rotations[k], group.translations[k]
         still = np.eye(3) - w
         shift = t + np.rint(x - w @ x - t)
         nearest = x + np.linalg.pinv(still) @ (shift - still @ x)
-        if np.abs(still @ nearest - shift).max() < 1e-9:  # a screw axis or glide plane has no fixed points
+        if np.abs(still @ nearest - shift).max() < EXACT:  # a screw axis or glide plane has no fixed points
             x = nearest
+    return x
+
+
+def multiplicity(group: Group, x: np.ndarray) -> int:
+    """Different images of a point: order of the group over the number of operations that keep it."""
+    kept = np.abs((group.rotations @ x + group.translations - x + 0.5) % 1.0 - 0.5).max(axis=1) < EXACT
+    return len(kept) // int(kept.sum())
+
+
+def orbit(group: Group, x: np.ndarray) -> np.ndarray:
+    """A point and all its images, as fractions, [multiplicity, 3]."""
     images = (group.rotations @ x + group.translations) % 1.0
-    kept: list[np.ndarray] = []
-    for image in images:
-        if all(np.abs((image - other + 0.5) % 1.0 - 0.5).max() > 1e-6 for other in kept):
-            kept.append(image)
-    return np.array(kept)
+    apart = np.abs((images[:, None] - images[None] + 0.5) % 1.0 - 0.5).max(axis=2)
+    first = (apart < EXACT).argmax(axis=1) == np.arange(len(images))
+    return np.asarray(images[first])

@@ -102,7 +102,13 @@ class MmffForces(Settings):
     name: Literal["mmff"] = "mmff"
 
 
-Forces = Annotated[ModelForces | EmtForces | XtbForces, Field(discriminator="name")]
+class RigidIonForces(Settings):
+    """Rigid ions of TiO2 (Matsui and Akaogi 1991); atoms that come too close fall together, and the run is refused."""
+
+    name: Literal["rigid_ion"] = "rigid_ion"
+
+
+CrystalForces = Annotated[ModelForces | EmtForces | RigidIonForces, Field(discriminator="name")]
 MoleculeForces = Annotated[MmffForces | XtbForces | ModelForces | EmtForces, Field(discriminator="name")]
 
 
@@ -354,7 +360,7 @@ class AlloySettings(StepSettings):
 class Melt(Settings):
     """Molecular dynamics at constant volume (Langevin) from a random packing, and what is kept of it."""
 
-    forces: Forces
+    forces: CrystalForces
     """What moves the atoms."""
     temperature: Temperatures = (1000.0, 5000.0)
     """Temperature of the melt, drawn between these."""

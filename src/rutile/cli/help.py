@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+from dataclasses import replace
 
 import rutile
 from rutile.core.describe import Entry, entries
@@ -28,8 +29,13 @@ def overview() -> str:
     )
 
 
-def task_help(task: Task) -> str:
-    """What `rutile TASK --help` prints."""
+def task_help(task: Task, chosen: str = "") -> str:
+    """What `rutile TASK --help` prints.
+
+    Args:
+        task: the task.
+        chosen: a variant of the setting that a bare word fills; the other variants are left out.
+    """
     width = min(shutil.get_terminal_size((100, 24)).columns, 110)
     word = f" [{task.positional.upper()}]" if task.positional else ""
     doc = textwrap.dedent("    " + (task.run.__doc__ or "").strip()).strip()
@@ -38,7 +44,11 @@ def task_help(task: Task) -> str:
     if task.positional:
         lines += [f"       a bare word is the setting `{task.positional}`"]
     lines += ["", "settings:"]
-    lines += settings_lines(required_first(entries(task.settings)), 1, width)
+    fields = [
+        replace(e, groups={chosen: e.groups[chosen]}) if e.key == task.positional and chosen in e.groups else e
+        for e in entries(task.settings)
+    ]
+    lines += settings_lines(required_first(fields), 1, width)
     lines += [f"\n{word} is short for {key}" for word, key in task.settings.ALIASES.items()]
     lines += ["", "a list may be written a,b or [a, b]; null means: not set; a group in a .yaml file is indented"]
     if task.examples:

@@ -76,16 +76,16 @@ def _dispatch(argv: list[str]) -> None:
     elif argv[0] == "schema":
         _schema(argv[1:])
     elif "-h" in argv or "--help" in argv:
-        _help(argv[0])
+        _help(argv[0], *[w for w in argv[1:] if w not in ("-h", "--help")][:1])
     else:
         _run(load_task(argv[0]), argv[1:])
     return None
 
 
-def _help(name: str) -> None:
+def _help(name: str, chosen: str = "") -> None:
     from rutile.cli.help import task_help
 
-    sys.stdout.write(task_help(load_task(name)) + "\n")
+    sys.stdout.write(task_help(load_task(name), chosen) + "\n")
 
 
 def _schema(names: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rutile.build.settings import EmtForces, ModelForces, XtbForces
+from rutile.build.settings import EmtForces, ModelForces, RigidIonForces, XtbForces
 from rutile.core.errors import MissingPackageError, SettingsError
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ def calculator(forces: object) -> Calculator:
 
         emt: Calculator = EMT()
         return emt
+    if isinstance(forces, RigidIonForces):
+        from rutile.potentials.calculator import RutileCalculator
+        from rutile.potentials.rigid_ion import RigidIon
+
+        return RutileCalculator([RigidIon()])
     if isinstance(forces, XtbForces):
         try:
             from tblite.ase import TBLite

@@ -13,7 +13,7 @@ from rutile.build.plan import Tally, images
 from rutile.train import figures
 from rutile.train.report import Card, Facts, Figures, Section, Table, Text, Value, render
 
-PICTURES = 4
+PICTURES = 3
 """Structures of each step that are drawn."""
 LARGEST_PICTURE = 150
 """Atoms of the largest of them."""
@@ -61,21 +61,21 @@ NEIGHBOURS = (
 
 def _table(tallies: Sequence[Tally]) -> Table:
     """One line for each step."""
-    columns = ("step", "builder", "asked", "made", "parents", "atoms", "refused draws", "why")
+    columns = ("step", "builder", "asked", "made", "parents", "atoms")
     rows: list[list[Value]] = []
     for t in tallies:
         sizes = [m.atoms for m in t.measured]
         span = f"{min(sizes)} to {max(sizes)}" if sizes else "–"
-        why = ", ".join(f"{reason}: {n}" for reason, n in t.refused.most_common())
-        used = f"{len(t.used)} of {t.parents}"
-        rows.append([t.label, t.builder, t.asked, t.made, used, span, sum(t.refused.values()), why])
-    return Table(columns, rows, "A refused structure is drawn anew, where it is not one of a list.")
+        rows.append([t.label, t.builder, t.asked, t.made, f"{len(t.used)} of {t.parents}", span])
+    return Table(columns, rows)
 
 
-def _refusals(tallies: Sequence[Tally]) -> list[Figures]:
-    """Reasons as bars."""
-    total = sum((t.refused for t in tallies), Counter())
-    return [Figures([(figures.bars("Refused", "draws", dict(total.most_common())), "")])] if total else []
+def _refusals(tallies: Sequence[Tally]) -> list[Table]:
+    """Refused draws by step and reason."""
+    reasons = [reason for reason, _ in sum((t.refused for t in tallies), Counter()).most_common()]
+    rows: list[list[Value]] = [[t.label, *(t.refused[reason] for reason in reasons)] for t in tallies]
+    caption = "What is refused is drawn anew, except where it is one of a list."
+    return [Table(["refused draws", *reasons], rows, caption)] if reasons else []
 
 
 def _panels(made: Sequence[Tally]) -> list[tuple[str, str]]:
@@ -91,7 +91,7 @@ def _panels(made: Sequence[Tally]) -> list[tuple[str, str]]:
     for title, label, of in quantities:
         found = {t.label: [v for v in map(of, t.measured) if v is not None] for t in made}
         if any(found.values()):
-            out.append((figures.distributions(title, label, {k: v for k, v in found.items() if v}), ""))
+            out.append((figures.distributions(title, label, found), ""))
     return out
 
 

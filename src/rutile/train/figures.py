@@ -149,26 +149,13 @@ def residual_boxes(title: str, unit: str, residuals: Mapping[str, np.ndarray]) -
         return _svg(figure)
 
 
-def bars(title: str, unit: str, counts: Mapping[str, float]) -> str:
-    """Numbers by name, one bar for each, from top to bottom."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2, max(1.4, 0.9 + 0.3 * len(counts))), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set(title=title, xlabel=unit)
-        axes.barh(list(counts), list(counts.values()), color=COLOURS[0], height=0.6)
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        return _svg(figure)
-
-
 def distributions(title: str, unit: str, values: Mapping[str, Sequence[float]]) -> str:
     """Stacked histograms of one quantity, a colour for each name.
 
     Args:
         title: name of the quantity.
         unit: of the values.
-        values: [M] by name; none is empty.
+        values: [M] by name; an empty one keeps its colour for other figures, not all are.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _square(title)
@@ -177,8 +164,9 @@ def distributions(title: str, unit: str, values: Mapping[str, Sequence[float]]) 
         low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
         looks = [_look(k)["color"] for k in range(len(values))]
         hatches = [("", "///", "...", "xxx")[k // len(COLOURS) % 4] for k in range(len(values))]
+        labels = [name if len(v) else "_" for name, v in values.items()]  # "_" is left out of the legend
         axes.hist(list(values.values()), bins=30, range=(low, high), stacked=True, color=looks, hatch=hatches,
-                  label=list(values), linewidth=0)  # fmt: skip
+                  label=labels, linewidth=0)  # fmt: skip
         axes.set(xlabel=unit, ylabel="structures")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         if len(values) > 1:
