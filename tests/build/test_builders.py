@@ -293,6 +293,23 @@ def test_sigma5_of_aluminium_has_38_atoms():
     assert sorted(atoms.cell.lengths() / a) == pytest.approx(sorted([1, np.sqrt(5), 2 * np.sqrt(5)]))
 
 
+def test_the_upper_grain_of_a_tilt_boundary_is_the_mirror_of_the_lower():
+    parent = Parent("Al", prototype("fcc", ["Al"]))
+    for plane in gb.tilt_planes((1, 0, 0), 5):
+        boundary = gb.tilt(parent, (1, 0, 0), plane, 8.0)
+        edges = boundary.lower.cell.lengths()
+        mirrored = boundary.lower.positions * [1, 1, -1]
+        apart = (boundary.upper.positions[:, None] - mirrored[None]) / edges
+        off = np.abs((apart + 0.5) % 1.0 - 0.5).max(axis=2)
+        assert off.min(axis=1).max() < 1e-6
+        same = (boundary.upper.positions[:, None] - boundary.lower.positions[None]) / edges
+        shifts = same.reshape(-1, 3)
+        as_lower = [
+            np.abs((same - shift + 0.5) % 1.0 - 0.5).max(axis=2).min(axis=1).max() < 1e-6 for shift in shifts[:40]
+        ]
+        assert not any(as_lower)  # no translation takes one grain into the other
+
+
 def test_grains_of_boundaries_are_crystals():
     settings = BoundarySettings(crystals=CU, sigma=7, rattle=(0, 0))
     made = recipe(settings, 0, emt)
@@ -415,6 +432,29 @@ def test_random_crystals_have_the_symmetry_that_was_asked_for():
             assert counts["O"] == 2 * counts["Ti"]
     assert larger < 0.8 * len(found)
     assert len({p["group"] for _, _, p in found}) > 6
+
+
+@pytest.mark.parametrize("number", [14, 62, 136, 167, 194, 205, 227])
+def test_every_operation_takes_a_random_crystal_into_itself(number):
+    from rutile.build import random_crystal as rc
+
+    group, rng = rc.space_group(number), np.random.default_rng(number)
+    cell = 9 * rc.random_cell(group, rng)
+    metric = cell @ cell.T
+    for trial in range(40):
+        try:
+            atoms = rc.pushed(group, rc.placed(group, np.repeat([22, 8], [8, 16]), cell, rng))
+            break
+        except Refused:
+            assert trial < 39
+    x = atoms.get_scaled_positions()
+    for w, t in zip(group.rotations, group.translations, strict=True):
+        assert w.T @ metric @ w == pytest.approx(metric)
+        apart = np.abs(((x @ w.T + t)[:, None] - x[None] + 0.5) % 1.0 - 0.5).max(axis=2)
+        image = apart.argmin(axis=1)
+        assert apart.min(axis=1).max() < 1e-6
+        assert np.array_equal(atoms.numbers[image], atoms.numbers)
+    assert len(np.unique(group.translations, axis=0)) > 1
 
 
 def test_every_builder_is_tested_and_known():
