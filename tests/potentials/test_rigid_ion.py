@@ -22,7 +22,7 @@ PHASES = {
              [(0.1289, 0.0972, 0.8628), (0.0095, 0.1491, 0.1835), (0.2314, 0.1110, 0.5366)]),
 }  # fmt: skip
 PUBLISHED = {"P4_2/mnm": (4.493, 4.493, 3.009), "I4_1/amd": (3.770, 3.770, 9.569)}
-"""Lattice constants (Angstrom) of this potential, Matsui and Akaogi (1991), table 2."""
+"""Lattice constants (Angstrom) as they are quoted for this potential; the paper itself was not at hand."""
 MEASURED = {"Pbca": (5.145, 9.184, 5.447)}
 """Brookite, measured: the potential is 1 % from it (Meagher and Lager 1979), in the order of the conventional cell."""
 
