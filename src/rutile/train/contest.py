@@ -362,3 +362,7 @@ class _Counted:
     def source(self, i: int) -> str:
         """Where structure i came from."""
         return self._examples.source(i)
+
+    def keep(self) -> None:
+        """What was computed on the way."""
+        self._examples.keep()

@@ -74,6 +74,10 @@ class Examples(Protocol):
         """Where structure i came from: "file.extxyz#12"."""
         ...
 
+    def keep(self) -> None:
+        """Make what was computed on the way, and is read the next time, safe on the disk."""
+        ...
+
 
 class _Labels:
     """What both kinds of examples know: which frames of the store, and their labels."""
@@ -94,6 +98,9 @@ class _Labels:
     def source(self, i: int) -> str:
         """Where structure i came from."""
         return self.store.source(int(self.ids[i])) or f"frame {int(self.ids[i])}"
+
+    def keep(self) -> None:
+        """Nothing was computed on the way."""
 
     def part(self, places: np.ndarray) -> Self:
         """Some of these structures, a place given twice counted twice, with the same caches and weights."""
@@ -165,6 +172,11 @@ class GraphExamples(_Labels):
         """Of the potential, for training; None: operation by operation."""
         self.edges = cache_edges(store, potential.cutoff) if edges is None else edges
         self._mode = torch.from_numpy(modes_of(store, potential)[self.ids])
+
+    def keep(self) -> None:
+        """Neighbour lists that were made in passing."""
+        if isinstance(self.edges, EdgesOnDemand):
+            self.edges.save()
 
     def part(self, places: np.ndarray) -> Self:
         """Some of these structures."""

@@ -26,10 +26,10 @@ from rutile.potentials.parts.dense import require_products
 from rutile.train.checkpoint import CHECKPOINT_FILE, read_checkpoint, write_checkpoint
 from rutile.train.compiled import compiled_training
 from rutile.train.early import Best
-from rutile.train.examples import DTYPES, Examples, LinearisedExamples
+from rutile.train.examples import DTYPES, Examples
 from rutile.train.gradient import Gradient, named
 from rutile.train.identity import WATCHING, require_same, said
-from rutile.train.loader import AHEAD, GRAPHS, Loader
+from rutile.train.loader import AHEAD, Loader
 from rutile.train.log import MetricsLog
 from rutile.train.loggers import Row
 from rutile.train.loss import RunningErrors, errors, prefactors, structure_losses
@@ -149,8 +149,7 @@ class _Run:
         self.sampler = self._sampler(train, integer(settings.seed, "batches"))
         self.checks = self._sampler(self.valid, 0).in_order()
         self.per_epoch = 1 if self.optimizer.full_batch else len(self.sampler.epoch(0))
-        ahead = AHEAD if isinstance(train, LinearisedExamples) else GRAPHS * AHEAD
-        self.loader = Loader(train, ahead=0 if self.optimizer.full_batch else ahead)
+        self.loader = Loader(train, ahead=0 if self.optimizer.full_batch else AHEAD)
         self.schedule = make_schedule(settings.schedule, settings.epochs * self.per_epoch, settings.warmup)
         self.epoch = self.position = self.step = 0
         self.pieces = 1
@@ -210,6 +209,7 @@ class _Run:
                 self._end_epoch()
                 reason = self._finished()
         self.save()
+        self.train.keep()
         return reason
 
     def _needs_smaller(self, pieces: int) -> bool:

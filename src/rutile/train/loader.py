@@ -23,8 +23,6 @@ from rutile.train.examples import Examples, Predict
 
 AHEAD = 4
 """Batches that are made or ready at most."""
-GRAPHS = 4
-"""So many times more batches of graphs, which are small: a machine that is busy elsewhere is waited for less."""
 THREADS = max(1, min(AHEAD, cores() - 1))
 """Threads that make them: one core is left to the loop."""
 

@@ -88,6 +88,11 @@ class EdgesOnDemand:
         rows: tuple[np.ndarray, np.ndarray] = self._last.rows[name]
         return rows
 
+    def save(self) -> None:
+        """Make what is kept safe on the disk."""
+        if self._kept is not None:
+            self._kept.save()
+
     def _rows(self, ids: np.ndarray) -> Rows:
         """Read where they are kept, else made."""
         if self._kept is None:
