@@ -61,6 +61,9 @@ def main() -> None:
         f"made looking at the test frames of these tables: {', '.join(looked_at) or 'none'}; Anatase's test errors are "
         "not blind there. Frames of the other tables were not looked at.",
         "",
+        "Rows of Anatase in the tables that were looked at were made before the core repulsion was taken away from "
+        "bonds, which helps on hot frames: [decision 16](decisions/0016-core-repulsion-ends-before-bonds.md).",
+        "",
         *(t.replace("# ", "## ", 1) for t in tables),
     ]
     (DOCS / "flagship.md").write_text("\n".join(text).rstrip() + "\n")
