@@ -9,9 +9,9 @@ import numpy as np
 
 from rutile.core.units import BOHR, GPA, HARTREE
 from rutile.label.labeler import Label
-from rutile.label.programs.question import NoAnswer, Question
+from rutile.label.programs.question import NoAnswer, Program, Question
 from rutile.label.run import Ended
-from rutile.label.settings import Cp2kSettings, ProgramSettings
+from rutile.label.settings import Cp2kSettings
 
 INPUT = "rutile.inp"
 KELVIN = 8.617333262e-5
@@ -22,7 +22,7 @@ XC = {"LDA": "PADE"}
 """Names of functionals that CP2K calls otherwise; GTH pseudopotentials are named alike."""
 
 
-class Cp2k:
+class Cp2k(Program):
     """How it is asked."""
 
     title = "CP2K"
@@ -35,11 +35,6 @@ class Cp2k:
         """Of a line such as `CP2K version 2023.1`."""
         found = re.search(r"CP2K(?:\|)?\s+(?:version string:\s+CP2K )?version\s+(\S+)", text)
         return found[1] if found else ""
-
-    def pseudopotentials(self, settings: ProgramSettings, symbols: list[str]) -> dict[str, Path]:
-        """They are in CP2K's own data folder."""
-        del settings, symbols
-        return {}
 
     def inputs(self, question: Question) -> dict[str, str | bytes]:
         """The input file."""

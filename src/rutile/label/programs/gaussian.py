@@ -9,15 +9,15 @@ import numpy as np
 
 from rutile.core.units import BOHR, HARTREE
 from rutile.label.labeler import Label
-from rutile.label.programs.question import NoAnswer, Question
+from rutile.label.programs.question import NoAnswer, Program, Question
 from rutile.label.run import Ended, text_of
-from rutile.label.settings import GaussianSettings, ProgramSettings
+from rutile.label.settings import GaussianSettings
 
 INPUT, OUT = "rutile.gjf", "rutile.log"
 NUMBER = r"(-?\d+\.\d+)"
 
 
-class Gaussian:
+class Gaussian(Program):
     """How it is asked."""
 
     title = "Gaussian"
@@ -30,11 +30,6 @@ class Gaussian:
         """Of a line such as `Gaussian 16:  ES64L-G16RevC.01  3-Jul-2019`."""
         found = re.search(r"Gaussian \d+:\s+\S*?(G\d+Rev\S+)", text)
         return found[1] if found else ""
-
-    def pseudopotentials(self, settings: ProgramSettings, symbols: list[str]) -> dict[str, Path]:
-        """None."""
-        del settings, symbols
-        return {}
 
     def inputs(self, question: Question) -> dict[str, str | bytes]:
         """The input file."""

@@ -9,14 +9,14 @@ import numpy as np
 
 from rutile.core.units import BOHR, HARTREE
 from rutile.label.labeler import Label
-from rutile.label.programs.question import NoAnswer, Question
+from rutile.label.programs.question import NoAnswer, Program, Question
 from rutile.label.run import Ended, text_of
-from rutile.label.settings import OrcaSettings, ProgramSettings
+from rutile.label.settings import OrcaSettings
 
 INPUT, GRADIENT = "rutile.inp", "rutile.engrad"
 
 
-class Orca:
+class Orca(Program):
     """How it is asked."""
 
     title = "ORCA"
@@ -29,11 +29,6 @@ class Orca:
         """Of a line such as `Program Version 5.0.4 -  RELEASE  -`."""
         found = re.search(r"Program Version\s+(\S+)", text)
         return found[1] if found else ""
-
-    def pseudopotentials(self, settings: ProgramSettings, symbols: list[str]) -> dict[str, Path]:
-        """None."""
-        del settings, symbols
-        return {}
 
     def inputs(self, question: Question) -> dict[str, str | bytes]:
         """The input file."""

@@ -81,12 +81,13 @@ class Program(Protocol):
         ...
 
     def pseudopotentials(self, settings: ProgramSettings, symbols: list[str]) -> dict[str, Path]:
-        """Files that belong to the identity of labels, by element.
+        """Files that belong to the identity of labels, by element; none where a program brings its own or needs none.
 
         Raises:
             NoAnswer: one is missing.
         """
-        ...
+        del settings, symbols
+        return {}
 
     def inputs(self, question: Question) -> dict[str, str | bytes]:
         """Content of each input file.

@@ -54,7 +54,7 @@ class PythonSettings(EngineBase):
     """A new process after so many structures."""
 
     python: str = ""
-    """The Python that has the engine, such as /opt/gpaw/bin/python; by default the one that runs rutile."""
+    """The Python that has the engine, such as gpaw/bin/python; by default the one that runs rutile."""
 
 
 class ProgramSettings(EngineBase):
