@@ -208,6 +208,7 @@ def test_connected_is_the_finest_common_union(pair):
     assert np.array_equal(got[:, None] == got, reach)
 
 
+@pytest.mark.slow
 def test_same_in_another_process(store):
     code = (
         "import sys; from pathlib import Path; from rutile.data.store import Store;"

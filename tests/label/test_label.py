@@ -87,6 +87,7 @@ def test_labels_are_those_of_the_engine_and_can_be_trained_on(run, tmp_path):
     assert loaded[0].stress is not None
 
 
+@pytest.mark.slow
 def test_the_same_structure_is_never_computed_twice(run, tmp_path):
     log = tmp_path / "log"
     words = [*fake("Counts", log=str(log)), "self_check=false", "isolated_atoms=false"]

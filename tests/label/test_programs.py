@@ -365,6 +365,7 @@ def script(tmp_path, text):
     return f"{sys.executable} {path}"
 
 
+@pytest.mark.slow
 def test_a_program_runs_in_a_folder_of_its_own_with_a_time_limit(tmp_path):
     atoms = bulk("Si")
     good = script(tmp_path, f"import os\nassert os.listdir() and 'rutile.inp' in os.listdir()\nprint({CP2K!r})")

@@ -180,6 +180,7 @@ def train(store, folder, *, epochs, **more):
     return potential, result
 
 
+@pytest.mark.slow
 def test_each_head_fits_and_they_disagree_where_they_are_wrong(tmp_path):
     """Trained from 1.6 to 2.3 Angstrom: the heads know what they do not know."""
     whole, _ = train(pairs(tmp_path, np.linspace(1.6, 2.3, 12)), tmp_path / "run", epochs=100)

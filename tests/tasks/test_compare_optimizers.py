@@ -71,6 +71,7 @@ def test_the_page_has_table_curves_and_published_losses(finished):
         assert word in page
 
 
+@pytest.mark.slow
 def test_no_run_takes_more_gradients_than_its_budget(data, tmp_path, monkeypatch):
     counted = []
     real = Gradient._backward
@@ -133,6 +134,7 @@ def test_an_optimizer_that_always_diverges_is_told_and_not_the_end(data, tmp_pat
         compare(data, tmp_path / "sgd", "optimizers=[sgd]")
 
 
+@pytest.mark.slow
 def test_a_stopped_comparison_goes_on_and_repeats_nothing(data, tmp_path, finished, monkeypatch):
     words = ["optimizers=[adam,lbfgs]", "checkpoint_seconds=0"]
     asked = []

@@ -46,6 +46,7 @@ def error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_plan_becomes_structures_a_page_and_a_result(here, capsys):
     assert main(["generate", "plan.yaml", "out=all.extxyz", "--json"]) == 0
     result = GenerateResult.model_validate_json(capsys.readouterr().out)

@@ -85,6 +85,7 @@ def test_values_stay_in_the_space_and_little_is_kept(finished):
         assert word in page
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_a_stopped_search_makes_the_same_trials(data, tmp_path, finished, monkeypatch):
     asked = []

@@ -92,6 +92,7 @@ def test_a_single_atom_is_left_to_plain_training():
     assert CompiledSlopes(potential, lambda graph: graph)(graph) is None
 
 
+@pytest.mark.slow
 def test_heads_answer_as_in_plain_training():
     from rutile.potentials.parts.heads import one_head_each
 
@@ -137,6 +138,7 @@ def test_training_says_what_compiling_took_and_comes_to_the_same(store, tmp_path
     assert largest(a, b) < 1e-9
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_equals_one_that_was_never_stopped(store, tmp_path, monkeypatch):
     traced_only(monkeypatch)
     whole = trained(store, tmp_path / "whole", SilentReporter())

@@ -99,6 +99,7 @@ def test_saved_model_has_the_errors_that_are_reported(data, tmp_path):
     assert model.info.elements == (8, 22)
 
 
+@pytest.mark.slow
 def test_run_again_goes_on_and_ends_where_one_run_would(data, tmp_path):
     straight = run(settings(data, tmp_path / "a", epochs=4, schedule={"name": "constant"}), SilentReporter())
     run(settings(data, tmp_path / "b", epochs=2, schedule={"name": "constant"}), SilentReporter())
@@ -120,6 +121,7 @@ def test_changed_settings_and_changed_data_are_refused(data, tmp_path):
         run(settings(data, tmp_path / "run", resume=False), SilentReporter())
 
 
+@pytest.mark.slow
 def test_retrain_from_a_model_with_another_learning_rate(data, tmp_path):
     first = run(settings(data, tmp_path / "a", epochs=2), SilentReporter())
     reporter = SilentReporter()
@@ -167,6 +169,7 @@ def test_file_that_is_no_store_is_not_removed(data, tmp_path):
     assert (tmp_path / "run" / "store" / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_signal_leaves_a_usable_model_and_a_run_that_goes_on(data, tmp_path, number, raised):
     class Interrupting(SilentReporter):

@@ -285,6 +285,7 @@ def test_new_elements_and_modes_in_a_trained_model(joint, tmp_path):
         run(settings(tmp_path / "bare.extxyz", tmp_path / "no", start_from=joint[0].model), SilentReporter())
 
 
+@pytest.mark.slow
 def test_behler_takes_no_new_elements(files, tmp_path):
     behler = {"name": "behler", "hidden": [4]}
     first = run(settings(files / "one.extxyz", tmp_path / "a", potential=behler, epochs=1), SilentReporter())
