@@ -65,7 +65,7 @@ def main() -> None:
 
 def table(results: dict[str, Any], starts: dict[str, Any]) -> str:
     """The results for people."""
-    out = f"{results['frames']} clusters, {results['atoms']} atoms; 2 cores, on which other work ran.\n\n"
+    out = f"{results['frames']} clusters, {results['atoms']} atoms; 2 cores.\n\n"
     out += f"| {results['conversion'][0]['frames']} frames to a store (us per frame) | wall | CPU, all | CPU, writer | "
     out += "CPU, reader |\n|---|---|---|---|---|\n"
     for row in results["conversion"]:
