@@ -131,6 +131,7 @@ def test_same_with_threads(monkeypatch):
     assert_same(find_edges(one, 4.5), alone)
 
 
+@pytest.mark.slow
 def test_shifts_too_wide_for_one_integer():
     cell = np.eye(3) * 4.0
     far = np.array([[0.0, 0, 0], [4e7, -4e7, 4e7 + 1], [1.0, 4e7, 2.0]])

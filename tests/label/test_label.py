@@ -69,6 +69,7 @@ def calculations(path):
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_labels_are_those_of_the_engine_and_can_be_trained_on(run, tmp_path):
     given = copper(3, config_type="rattled", parent="fcc", REF_energy=99.0)
     result = run(given, "engine=emt")
@@ -159,6 +160,7 @@ def test_failures_are_kept_until_they_are_to_be_tried_again(run, tmp_path):
     assert run(moody(0, 3), *words, "engine.time_limit=55").computed == 1
 
 
+@pytest.mark.slow
 def test_the_self_check_refuses_wrong_forces(run):
     with pytest.raises(LabelError, match=r"none of 2 structures has a label: self-check .*forces differ"):
         run(copper(2), *fake("WrongForces"))
@@ -178,6 +180,7 @@ def test_the_self_check_refuses_a_wrong_stress_alone(run):
     assert trusted.with_stress == 2
 
 
+@pytest.mark.slow
 def test_every_label_missing_is_an_error_that_says_why(run):
     with pytest.raises(LabelError, match=r"none of 1 structures has a label: emt does not know Si"):
         run([bulk("Si")], "engine=emt", "isolated_atoms=false")
@@ -297,6 +300,7 @@ def test_the_engine_ends_when_nobody_waits_for_it(tmp_path):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_0_and_counts_what_failed(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_frames("in.extxyz", [*copper(1), bulk("Si")])

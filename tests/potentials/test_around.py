@@ -66,6 +66,7 @@ def test_zbl_agrees_with_the_vectors():
         assert float(zbl(x, y, d)) == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_zbl_is_coulomb_at_contact_and_ends_before_bonds_begin():
     potential = ZBL(ZBLSettings(), OXIDE)
     for z_i, z_j in itertools.combinations_with_replacement(OXIDE, 2):

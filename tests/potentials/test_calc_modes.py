@@ -76,6 +76,7 @@ def test_drivers_need_not_know_modes():
     assert modes_of(Mean(members)) == ("RPBE",)
 
 
+@pytest.mark.slow
 def test_every_energy_of_a_model_carries_its_mode():
     atoms, both = magnesia(), {}
     for members in (1, 2):

@@ -73,6 +73,7 @@ def assert_same(one, other, tolerance=1e-12):
         assert not x.requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("n", [2, 5])
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -28,6 +28,7 @@ def ask(code: str, **environment: str) -> str:
 REASON = "from rutile.potentials.parts.native import kernels; k = kernels(); print(k.library is not None, k.reason)"
 
 
+@pytest.mark.slow
 def test_nothing_is_built_at_import(tmp_path: Path) -> None:
     ask("import rutile.potentials.parts.symmetry_native", XDG_CACHE_HOME=str(tmp_path))
     assert list(tmp_path.iterdir()) == []

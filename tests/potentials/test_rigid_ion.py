@@ -37,6 +37,7 @@ def batch(*images):
     return concatenate(Structures.from_arrays(a.numbers, a.positions, a.cell.array, a.pbc) for a in images)
 
 
+@pytest.mark.slow
 def test_relaxed_lattice_constants_are_the_published_ones():
     images = [phase(name) for name in PHASES]
     result = relax(batch(*images), RigidIon(), RelaxSettings(cell="full", fmax=0.002), SilentReporter())

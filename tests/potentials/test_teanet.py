@@ -281,6 +281,7 @@ class CountNumbers(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_cost_is_linear_in_the_number_of_atoms():
     p, work = small(), []
     for n in (3, 6, 12):  # longer than the cutoff, so that no atom sees its own images along the axis
@@ -324,6 +325,7 @@ def test_energy_does_not_depend_on_the_charges():
     assert torch.equal(before.forces, after.forces)
 
 
+@pytest.mark.slow
 def test_charges_learn():
     """Reference charges that depend on the surroundings: more charge on an oxygen atom next to titanium."""
     p = small()

@@ -38,6 +38,7 @@ def run(atoms, potential=LJ, **changes):
     return relax(Structures.from_ase(atoms), potential, settings, SilentReporter())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pressure", [0.0, 5.0])
 def test_the_same_minimum_as_ases_frechet_filter(pressure):
     atoms = rattled(0)
@@ -91,6 +92,7 @@ def test_isotropic_keeps_the_shape_and_volume_keeps_the_volume():
     assert hydrostatic[0, 0].abs() > 0.01 * GPA
 
 
+@pytest.mark.slow
 def test_batch_equals_singles_and_order_is_kept():
     batch = [rattled(3), bulk("Cu", a=3.9), rattled(4, repeat=2), rattled(5)]
     together = run(batch, cell="full", atoms_at_once=9)

@@ -47,6 +47,7 @@ def test_the_same_path_as_ase():
     assert ours.time[-1] == 100.0
 
 
+@pytest.mark.slow
 def test_scatter_falls_with_the_square_of_the_step_and_nothing_drifts():
     structures, v = start(crystal())
     coarse, fine = run(structures, v, 4.0, 200), run(structures, v, 2.0, 400)

@@ -75,6 +75,7 @@ def calibrate(here, reporter=None, **settings):
     return run(CalibrateSettings(**given), reporter or SilentReporter())
 
 
+@pytest.mark.slow
 def test_known_errors_give_their_scale_and_bars_that_hold(here):
     result = calibrate(here, test=[here / "test.extxyz"])
     assert result.members == 4
@@ -93,6 +94,7 @@ def test_known_errors_give_their_scale_and_bars_that_hold(here):
     assert sorted(p.name for p in (here / "out").iterdir()) == ["calibration.json", "report.html"]
 
 
+@pytest.mark.slow
 def test_the_calculator_reports_bars_and_the_potentials_stay(here, model):
     with pytest.raises(PropertyNotImplementedError, match=r"forces_error: .*run `rutile calibrate"):
         load(here / "model.rutile").calculator().get_property("forces_error", structures(1, 3)[0])
@@ -142,6 +144,7 @@ def test_a_spread_below_the_floor_counts_as_the_floor():
     np.testing.assert_allclose(bars.energy_error(np.array([0.0, 8.0]), np.array([4, 4])), [2.0, 16.0])
 
 
+@pytest.mark.slow
 def test_predict_writes_the_bars(here):
     calibrate(here, test=[here / "test.extxyz"], save=here / "calibrated.rutile")
     assert load(here / "model.rutile").calibration is None

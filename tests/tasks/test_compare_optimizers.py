@@ -45,6 +45,7 @@ def finished(data, tmp_path_factory):
     return compare(data, out, "optimizers=[adam,lbfgs]"), out
 
 
+@pytest.mark.slow
 def test_the_best_comes_first_and_its_rate_has_worse_neighbours_with_the_whole_budget(finished):
     result, out = finished
     assert {row.optimizer for row in result.optimizers} == {"adam", "lbfgs"}
@@ -121,6 +122,7 @@ def test_all_begin_with_the_same_weights(data, tmp_path, monkeypatch):
     assert not torch.equal(first[0], other[0])
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_always_diverges_is_told_and_not_the_end(data, tmp_path, monkeypatch):
     hot = contestants.Contestant("sgd", s.Sgd(), 24)
     monkeypatch.setitem(contestants.CONTESTANTS, "sgd", hot)
@@ -219,6 +221,7 @@ def test_a_killed_comparison_goes_on(data, tmp_path, finished):
     assert {k: r.losses for k, r in after.items()} == {k: r.losses for k, r in runs_of(finished[1]).items()}
 
 
+@pytest.mark.slow
 def test_more_optimizers_may_be_added_and_other_settings_are_refused(data, finished, monkeypatch):
     _, out = finished
     trained = []

@@ -101,6 +101,7 @@ def test_page_loads_nothing_from_outside(tmp_path):
     assert "<script" not in page
 
 
+@pytest.mark.slow
 def test_committee_shows_its_spread(tmp_path):
     model, images = model_file(tmp_path / "committee.rutile", members=3), structures(3)
     label(images, model, 0.0, 0.3)

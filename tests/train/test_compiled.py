@@ -75,6 +75,7 @@ def test_one_trace_serves_batches_of_all_sizes_and_changed_weights(name):
                 parameter.mul_(0.9)
 
 
+@pytest.mark.slow
 def test_one_element_and_few_neighbours():
     potential = potential_of("painn")
     traced = CompiledSlopes(potential, lambda graph: graph)
@@ -129,6 +130,7 @@ def largest(a, b):
     return max(float((a[k].double() - b[k].double()).abs().max()) for k in a)
 
 
+@pytest.mark.slow
 def test_training_says_what_compiling_took_and_comes_to_the_same(store, tmp_path, monkeypatch):
     traced_only(monkeypatch)
     hears = SilentReporter()
@@ -149,6 +151,7 @@ def test_a_run_that_goes_on_equals_one_that_was_never_stopped(store, tmp_path, m
     assert all(torch.equal(ended[k], whole[k]) for k in whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [0, 1])
 def test_wrong_numbers_are_found_and_plain_training_goes_on(store, tmp_path, monkeypatch, wrong):
     def spoiled(graph):
@@ -179,6 +182,7 @@ def test_wrong_gradients_are_found(store, tmp_path, monkeypatch):
     assert "gradient differs" in hears.warnings[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [0, 4])
 def test_a_compiler_that_fails_at_the_start_or_later_is_left_with_one_warning(store, tmp_path, monkeypatch, calls):
     def failing(graph):

@@ -124,6 +124,7 @@ FULL = [
 """Part of the temporary name of a file, which one of that name cannot be written, and what the message names."""
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_while_any_of_the_files_is_written(data, straight, tmp_path, monkeypatch, capsys):
     flush, out = os.fsync, tmp_path / "run"
     part, left = "", 0

@@ -102,6 +102,7 @@ def same(a, b):
     return a == b
 
 
+@pytest.mark.slow
 def test_learns_a_noise_free_teacher(tmp_path):
     store = teacher_store(tmp_path, 40, seed=3)
     potential = ToyDescriptors(seed=5, hidden=12)

@@ -76,6 +76,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_well_formed_and_take_the_colours_of_the_page(name):
     before = dict(mpl.rcParams)
@@ -210,6 +211,7 @@ def test_schedule_and_timings():
     assert "<figure>" not in sections.timings_section([{"epoch": 0}], {}).html()
 
 
+@pytest.mark.slow
 def test_a_committee_has_a_section_about_its_error_bars():
     single, committee = Assessment(), Assessment()
     for members, assessment in (([make_toy(0)], single), ([make_toy(0), make_toy(1)], committee)):

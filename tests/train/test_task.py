@@ -66,6 +66,7 @@ def weights(model):
     return torch.cat([p.detach().reshape(-1) for potential in model.potentials for p in potential.parameters()])
 
 
+@pytest.mark.slow
 def test_one_file_is_enough(data, tmp_path):
     reporter = SilentReporter()
     result = run(settings(data, tmp_path / "run"), reporter)
@@ -80,6 +81,7 @@ def test_one_file_is_enough(data, tmp_path):
     assert any("reference energies" in text for text in reporter.warnings)
 
 
+@pytest.mark.slow
 def test_saved_model_has_the_errors_that_are_reported(data, tmp_path):
     split = {"valid_files": [str(data)]}  # every frame is a validation frame
     extra = tmp_path / "more.extxyz"
@@ -109,6 +111,7 @@ def test_run_again_goes_on_and_ends_where_one_run_would(data, tmp_path):
     assert resumed.epochs == 4
 
 
+@pytest.mark.slow
 def test_changed_settings_and_changed_data_are_refused(data, tmp_path):
     run(settings(data, tmp_path / "run"), SilentReporter())
     with pytest.raises(SettingsError, match=r"potential\.hidden"):
@@ -150,6 +153,7 @@ def test_labels_that_the_loss_asks_for_must_be_there(tmp_path):
         run(settings(tmp_path / "a.extxyz", tmp_path / "run", loss=virial), SilentReporter())
 
 
+@pytest.mark.slow
 def test_force_limit_lists_what_it_leaves_out(data, tmp_path):
     largest = [np.abs(a.get_forces()).max() for a in images(14)]
     limit = float(np.median(largest))

@@ -97,6 +97,7 @@ def errors(result, part="valid", quantity="force"):
     return {e.frames: e.rmse for e in result.errors if (e.part, e.quantity) == (part, quantity)}
 
 
+@pytest.mark.slow
 def test_each_mode_has_its_reference_energies_and_errors(files, joint):
     result, reporter = joint
     model = load_model(result.model)
@@ -133,6 +134,7 @@ def test_joint_training_beats_training_on_the_small_mode_alone(tmp_path):
     assert found["joint"] < 0.7 * found["alone"], found
 
 
+@pytest.mark.slow
 def test_the_saved_model_has_the_errors_of_each_mode(files, joint, tmp_path):
     result, _ = joint
     found = evaluate_task.run(
@@ -153,6 +155,7 @@ def test_the_saved_model_has_the_errors_of_each_mode(files, joint, tmp_path):
     assert len(found.errors) == len({(e.quantity, e.unit, e.subset, e.name) for e in found.errors})
 
 
+@pytest.mark.slow
 def test_frames_of_another_method_are_refused_unless_a_mode_is_given(files, joint, tmp_path):
     model = joint[0].model
     write(tmp_path / "hse.extxyz", frames(ONE, 2, 9, "HSE"))
@@ -188,6 +191,7 @@ def test_predictions_carry_the_mode(files, joint, tmp_path):
     assert difference == pytest.approx(5 * (2041 - 430) / 7 + 2 * (23_000 - 1600) / 7, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_file_is_given_a_mode(files, tmp_path):
     paths = [files / "one.extxyz", files / "nameless.extxyz"]
 
@@ -261,6 +265,7 @@ def test_balanced_modes(tmp_path):
         assert w[:8].sum() / w[8:].sum() == pytest.approx(4**power)
 
 
+@pytest.mark.slow
 def test_new_elements_and_modes_in_a_trained_model(joint, tmp_path):
     """Nothing moves with a learning rate of almost 0: the old predictions are those of the old model."""
     write(tmp_path / "new.extxyz", frames(Method(0.5, 1.4, 1.5, (-75.0, -990.0)), 12, 5, "THREE", kinds=(8, 14)))
@@ -306,6 +311,7 @@ def test_behler_takes_no_new_elements(files, tmp_path):
     assert load_model(again.model).info.elements == (8, 22)
 
 
+@pytest.mark.slow
 def test_replay_measures_forgetting(files, joint, tmp_path):
     write(tmp_path / "new.extxyz", frames(TWO, 8, 11, "TWO"))
     reporter = SilentReporter()
@@ -326,6 +332,7 @@ def test_replay_measures_forgetting(files, joint, tmp_path):
     assert min(abs(np.array(every) / before["replay", "force"] - 1)) < 1e-4  # it is one of the old frames
 
 
+@pytest.mark.slow
 def test_frozen_parameters_stay(joint, files, tmp_path):
     reporter = SilentReporter()
     more = {"start_from": joint[0].model, "freeze": ["embedding.*", "blocks.*"]}
@@ -341,6 +348,7 @@ def test_frozen_parameters_stay(joint, files, tmp_path):
         run(settings(files / "two.extxyz", tmp_path / "c", freeze=["*"]), SilentReporter())
 
 
+@pytest.mark.slow
 def test_low_rank_updates_are_of_low_rank_and_merged(joint, files, tmp_path):
     reporter = SilentReporter()
     more = {"start_from": joint[0].model, "freeze": ["*"], "lora_rank": 2}
