@@ -162,6 +162,7 @@ def test_values_are_yaml(word, key, value):
         ("epochs.x=1", "epochs = {x: 1}: expected integer"),
         ("loss=7", "loss = 7: expected a group of settings (forces, energy)"),
         ("optimizer=adm", "optimizer = 'adm': unknown; known are adam, lbfgs; did you mean adam?"),
+        ("optimizer=LBFGS", "optimizer = 'LBFGS': unknown; known are adam, lbfgs; did you mean lbfgs?"),
         ("optimizer.rate=-1", "optimizer.rate = -1: expected number > 0"),
         ("terms=[{name: lbfgs, history: 0}]", "terms.0.history = 0: expected integer >= 1"),
         ("cutoff=[1", "cutoff = '[1': not a YAML value"),

@@ -295,7 +295,7 @@ def _explain(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
     if kind in ("union_tag_invalid", "union_tag_not_found") and field is not None:
         tags = list(groups(field))
         name = value.get(tag_field(next(iter(groups(field).values()))) or "") if isinstance(value, dict) else value
-        near = difflib.get_close_matches(str(name), tags, 1)
+        near = difflib.get_close_matches(str(name).lower().replace("-", "_"), tags, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return key, f"{key} = {_short(name)}: unknown; known are {', '.join(tags)}{hint}"
     if kind in ("value_error", "assertion_error"):
