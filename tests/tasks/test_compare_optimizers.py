@@ -136,6 +136,24 @@ def test_an_optimizer_that_always_diverges_is_told_and_not_the_end(data, tmp_pat
         compare(data, tmp_path / "sgd", "optimizers=[sgd]")
 
 
+def test_a_rate_at_which_another_seed_diverges_is_not_taken(data, tmp_path, monkeypatch):
+    usual = contestants.CONTESTANTS["adam"].usual
+
+    def one(self, who, rate, seed, passes):
+        """The higher the better; the highest that is stable for the first seed is not for the second."""
+        given = {"optimizer": who.name, "half_decades": rate, "seed": seed, "passes": passes}
+        if rate > usual or (rate == usual and seed != self.plan.seeds[0]):
+            return Run(**given, at=[], losses=[], problem="loss is not finite")
+        return Run(**given, at=[passes], losses=[2.0 + usual - rate], energy_rmse=0.1, force_rmse=0.1)
+
+    monkeypatch.setattr(Contest, "_train", one)
+    (row,) = compare(data, tmp_path / "out", "optimizers=[adam]").optimizers
+    assert row.rate == pytest.approx(contestants.rate_of(usual - 1))
+    assert (row.loss, row.worst) == (3.0, 3.0)
+    assert row.diverged == 3  # the rate above in both stages, and the second seed
+    assert row.runs == len(runs_of(tmp_path / "out"))
+
+
 @pytest.mark.slow
 def test_a_stopped_comparison_goes_on_and_repeats_nothing(data, tmp_path, finished, monkeypatch):
     words = ["optimizers=[adam,lbfgs]", "checkpoint_seconds=0"]

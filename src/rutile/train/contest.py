@@ -4,7 +4,7 @@
                         the best of them and its neighbours, all passes, the same seed
                         the best of these, all passes, the other seeds
 
-More rates are tried while the best one is outermost.
+More rates are tried while the best one is outermost, and the next best is taken where a seed diverges at the best one.
 
 The budget is counted in gradient evaluations: a pass is one gradient of every training structure. An epoch of batches
 is a pass; a step of L-BFGS takes as many passes as its line searches need, and one that would go beyond the budget does
@@ -188,12 +188,25 @@ class Contest:
         if looks[start].best < math.inf:
             whole[start] = self._run(who, start, seed, plan.passes)
             self._climb(who, whole, plan.passes)
-        tried = list({key(run): run for run in (*looks.values(), *whole.values())}.values())
-        if not whole or math.isinf(whole[_lowest(whole)].best):
-            return Outcome(who.name, tried, [])
-        best = _lowest(whole)
-        others = [self._run(who, best, other, plan.passes) for other in plan.seeds[1:]]
-        return Outcome(who.name, [*tried, *others], [whole[best], *others])
+        final = self._with_all_seeds(who, whole)
+        tried = [run for run in self.runs if run.optimizer == who.name and run.passes in (plan.screening, plan.passes)]
+        return Outcome(who.name, [run for run in tried if run.seed in plan.seeds], final)
+
+    def _with_all_seeds(self, who: Contestant, whole: dict[int, Run]) -> list[Run]:
+        """Runs of the best rate at which no seed diverges; none where there is no such rate.
+
+        Args:
+            who: the optimizer.
+            whole: runs of the first seed with all passes by rate.
+        """
+        for rate in sorted(whole, key=lambda k: (whole[k].best, k)):
+            final = [whole[rate]]
+            for seed in self.plan.seeds[1:]:
+                if math.isfinite(final[-1].best):
+                    final.append(self._run(who, rate, seed, self.plan.passes))
+            if math.isfinite(final[-1].best):
+                return final
+        return []
 
     def _climb(self, who: Contestant, known: dict[int, Run], passes: int) -> None:
         """Try the neighbours of the best rate, until it has worse ones on both sides; lower ones where all diverged."""
