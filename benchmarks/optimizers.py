@@ -2,7 +2,7 @@
 
     python benchmarks/optimizers.py [passes=40] [seeds=2] [out=FOLDER]
 
-400 frames of TiO2 (aenet's set) and 200 of Si (mlearn), with forces under 3 eV/Å. A quarter of the frames chooses the
+400 frames of TiO2 (aenet's set) and all of Si (mlearn, 132) with forces under 3 eV/Å. A quarter of the frames chooses the
 rate and the epoch. Energies and forces with weights of 1, batches of 8, the learning rate falling to a hundredth (but
 for L-BFGS), no averaging of the weights, float32, one thread. With out= a comparison that was stopped goes on.
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from accuracy import RESULTS, SHARED
 
-SYSTEMS = {"TiO2": ("tio2-aenet/public/train.extxyz", 400), "Si": ("mlearn/public/Si_train.extxyz", 200)}
+SYSTEMS = {"TiO2": ("tio2-aenet/public/train.extxyz", 400), "Si": ("mlearn/public/Si_train.extxyz", 132)}
 """File, and how many of its frames."""
 LIMIT = 3.0
 """Largest force component of the frames (eV/Angstrom)."""
