@@ -11,6 +11,7 @@ RutileError                     the root; the command line prints it as one line
 ├── ModeError                   energies or labels of different reference methods would be mixed
 ├── TrainingError               training met NaN or infinity; names the structures
 ├── ForgettingError             a retrained model has become worse on old structures
+├── ExecutorError               workers cannot be had (no Slurm, a job refused), or do not come
 └── MissingPackageError         an optional package or engine is not installed
 """
 
@@ -57,6 +58,10 @@ class TrainingError(RutileError):
 
 class ForgettingError(RutileError):
     """A retrained model has become worse on old structures than it may."""
+
+
+class ExecutorError(RutileError):
+    """Workers cannot be had, or do not come."""
 
 
 class MissingPackageError(RutileError):

@@ -10,11 +10,11 @@ from ase import Atoms
 from ase.data import ground_state_magnetic_moments
 from pydantic import JsonValue
 
+from rutile.core.executors.executor import Executor, Lost
 from rutile.core.reporting import Reporter
 from rutile.label.cache import LabelCache, key_of, settings_hash, short_hash
 from rutile.label.catalogue import make
 from rutile.label.cost import name_of
-from rutile.label.executor import Executor
 from rutile.label.labeler import Failure, Kind, Label, Labeler, Outcome
 from rutile.label.selfcheck import Verdict, check_cell, judge_check, variations
 from rutile.label.settings import EngineBase
@@ -129,7 +129,8 @@ class Campaign:
         todo = {key: atoms for key, atoms in zip(keys, structures, strict=True) if key not in found}
         names = list(todo)
         results = self.executor.each(Work(settings), list(todo.values()))
-        for k, outcome in self.reporter.track(results, what, len(todo)) if todo else ():
+        for k, done in self.reporter.track(results, what, len(todo)) if todo else ():
+            outcome = Failure("crashed", done.reason) if isinstance(done, Lost) else done
             found[names[k]] = outcome
             if isinstance(outcome, Label):
                 self.cache.put(names[k], outcome)

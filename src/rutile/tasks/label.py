@@ -13,6 +13,7 @@ from pydantic import Field
 
 from rutile.core.elements import formula
 from rutile.core.errors import LabelError
+from rutile.core.executors.settings import ExecutorSettings, ThreadsSettings
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
@@ -42,7 +43,10 @@ class LabelSettings(Settings):
     """Folder in which every label is kept as it is done: what is there is not computed again, in this run or another.
     Several runs may share it."""
     workers: int = Field(default=1, ge=1)
-    """Structures computed at the same time."""
+    """Structures computed at the same time: threads, processes or jobs."""
+    executor: ExecutorSettings = ThreadsSettings()
+    """Who does the work: threads of this process, `local` processes that are replaced when they are lost, or `slurm`
+    jobs."""
     self_check: bool = True
     """See first, on a small structure, that forces and stress are the derivatives of the energy: labels whose forces
     are not are refused, a stress that is not is left away."""
@@ -102,17 +106,17 @@ class LabelResult(Result):
 
 def run(settings: LabelSettings, reporter: Reporter) -> LabelResult:
     """Label structures: energy, forces and stress from an engine, each calculation in its own process."""
+    from rutile.core.executors.catalogue import open_executor
     from rutile.label.cache import LabelCache
     from rutile.label.campaign import Campaign
-    from rutile.label.executor import Threads
     from rutile.structures.io import format_for_writing, write_frames
 
     format_for_writing(settings.out)
     sources, structures = _structures(settings, reporter)
-    campaign = Campaign(
-        settings.engine, LabelCache(settings.cache), Threads(settings.workers), reporter, settings.retry_failed
-    )
-    done = campaign.run(structures, settings.self_check, settings.isolated_atoms)
+    cache = LabelCache(settings.cache)
+    with open_executor(settings.executor, settings.workers, reporter) as executor:
+        campaign = Campaign(settings.engine, cache, executor, reporter, settings.retry_failed)
+        done = campaign.run(structures, settings.self_check, settings.isolated_atoms)
     failures = _failures(sources, structures, done)
     listed = _list_failures(settings.out, failures)
     kinds = _kinds(failures)
@@ -255,6 +259,7 @@ TASK = Task(
     examples=(
         "rutile label tio2.extxyz engine=gpaw engine.protocol=precise engine.python=gpaw/bin/python workers=2",
         "rutile label molecules.extxyz engine=xtb out=molecules-gfn2.extxyz",
+        "rutile label tio2.extxyz engine=espresso workers=20 executor=slurm executor.partition=short executor.cores=8",
         "rutile label si.extxyz engine=espresso engine.pseudo_dir=pseudo engine.time_limit=600",
         "rutile label candidates.extxyz engine=potential engine.model=run out=distilled.extxyz",
     ),

@@ -1,40 +1,26 @@
-"""Who does the work: a function of one item, many items, results in any order.
-
-The work on an item is a picklable function of a picklable item, and doing it twice does no harm, so that the same
-labelling runs in this process, or anywhere.
-"""
+"""Threads of this process, each of which waits for the programs that it starts."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import TypeVar
+
+from rutile.core.executors.executor import Lost
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-class Executor(Protocol):
-    """Something that does many pieces of work."""
-
-    def each(self, work: Callable[[A], B], items: Iterable[A]) -> Iterator[tuple[int, B]]:
-        """Number of each item and what came of it, as they are done.
-
-        Raises:
-            Exception: what `work` raised; work that has not begun is left.
-        """
-        ...
-
-
 class Threads:
-    """Some threads here, each of which waits for the engines that it starts. One: no thread at all."""
+    """Some threads here. One: no thread at all."""
 
     def __init__(self, workers: int = 1) -> None:
         """So many pieces of work at once."""
         self.workers = workers
 
-    def each(self, work: Callable[[A], B], items: Iterable[A]) -> Iterator[tuple[int, B]]:
+    def each(self, work: Callable[[A], B], items: Iterable[A]) -> Iterator[tuple[int, B | Lost]]:
         """As `Executor`: when the iteration is left early, running work is finished and the rest is left."""
         if self.workers == 1:
             yield from ((k, work(item)) for k, item in enumerate(items))

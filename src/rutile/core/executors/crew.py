@@ -1,0 +1,29 @@
+"""Which workers are there, as Dask's scheduler says: it runs in a thread of this process."""
+
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+from distributed import Scheduler
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from rutile.core.executors.events import Came, Event, Gone
+
+
+class Crew(SchedulerPlugin):
+    """Tells of workers that come and go."""
+
+    name = "rutile-crew"
+
+    def __init__(self, events: queue.SimpleQueue[Event]) -> None:
+        self.events = events
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """A worker is there."""
+        self.events.put(Came(worker, str(scheduler.workers[worker].name)))
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any) -> None:
+        """A worker is there no more, for whatever reason."""
+        del scheduler, stimulus_id, kwargs
+        self.events.put(Gone(worker))

@@ -1,0 +1,79 @@
+"""Worker processes on this machine: each has a nanny (a thread here) that replaces it when it is lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rutile.core.errors import ExecutorError
+from rutile.core.executors.pool import Hand
+
+if TYPE_CHECKING:
+    from distributed import Client, LocalCluster
+
+PATIENCE = 120.0
+"""Seconds without any worker after which something must be wrong."""
+
+
+class LocalPool:
+    """Some processes."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._cluster: LocalCluster | None = None
+        self._client: Client | None = None
+        self._seen = 0.0
+
+    def start(self) -> Client:
+        """Start them.
+
+        Raises:
+            ExecutorError: they cannot be started.
+        """
+        from distributed import Client, LocalCluster
+
+        try:
+            self._cluster = LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+            self._client = Client(self._cluster, set_as_default=False)
+        except (OSError, RuntimeError) as error:
+            self.close()
+            raise ExecutorError(f"executor local: no worker can be started: {str(error).splitlines()[0]}") from None
+        self._seen = time.monotonic()
+        return self._client
+
+    def look(self, hands: Mapping[str, Hand], wanted: int | None) -> None:
+        """See that somebody is there.
+
+        Raises:
+            ExecutorError: nobody has been for a long time.
+        """
+        del wanted
+        if hands:
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > PATIENCE:
+            raise ExecutorError(f"executor local: all workers ended, and none came back within {PATIENCE:g} s")
+
+    def takes_work(self, hand: Hand) -> bool:
+        """Every worker does."""
+        del hand
+        return True
+
+    def rest(self) -> None:
+        """They wait."""
+
+    def close(self) -> None:
+        """End them, whatever they are doing."""
+        if self._client is not None:
+            self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+        self._client = self._cluster = None
