@@ -9,6 +9,9 @@ ThreadsSettings()`, and opens what they say:
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,7 +43,26 @@ def open_executor(settings: ExecutorSettings, workers: int, reporter: Reporter) 
         from rutile.core.executors.local import LocalPool
 
         executor = Sharing(LocalPool(workers), reporter)
+    with told_to_end():
+        try:
+            yield executor
+        finally:
+            executor.close()
+
+
+@contextmanager
+def told_to_end() -> Iterator[None]:
+    """SIGTERM leaves the block as an exception does, so that jobs and processes are ended; exit code 143."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, _leave)
     try:
-        yield executor
+        yield
     finally:
-        executor.close()
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _leave(number: int, frame: object) -> None:
+    del frame
+    sys.exit(128 + number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -19,8 +18,8 @@ class Hand:
     name: str
     tickets: list[int] = field(default_factory=list)
     """Numbers of the tries that it was given, in order: it is at work on the first."""
-    came: float = field(default_factory=time.monotonic)
-    """When it was first seen (s)."""
+    alone: bool = False
+    """It is to have no more than it has."""
 
 
 class Pool(Protocol):

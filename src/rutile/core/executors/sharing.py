@@ -138,6 +138,9 @@ class Turn:
         """By ticket."""
         self.losses: Counter[int] = Counter()
         """Workers lost, by number of the item."""
+        self.suspects: set[int] = set()
+        """Items that a lost worker had: each is given to a worker that has nothing else, so that it is known which of
+        them ends its worker."""
         self.spent, self.done = 0.0, 0
 
     def more(self) -> bool:
@@ -170,16 +173,22 @@ class Turn:
         self.tries.clear()
         for hand in self.sharing.hands.values():
             hand.tickets.clear()
+            hand.alone = False
 
     def _give_out(self, client: Client) -> None:
         """Work for all who have none, then, where it is short, one piece ahead for each."""
         short = self.done > 0 and self.spent / self.done < SHORT
         for ahead in range(2 if short else 1):
             for hand in self.sharing.hands.values():
-                if len(hand.tickets) <= ahead and self.sharing.pool.takes_work(hand):
-                    if not self.more():
-                        return
-                    self._give(client, hand, *self.next.popleft())
+                if len(hand.tickets) > ahead or hand.alone or not self.sharing.pool.takes_work(hand):
+                    continue
+                if not self.more():
+                    return
+                suspect = self.next[0][0] in self.suspects
+                if suspect and hand.tickets:
+                    continue
+                hand.alone = suspect
+                self._give(client, hand, *self.next.popleft())
 
     def _give(self, client: Client, hand: Hand, number: int, item: Any) -> None:
         ticket = next(self._tickets)
@@ -216,6 +225,7 @@ class Turn:
             return None
         hand = self.sharing.hands[one.address]
         hand.tickets.remove(event.ticket)
+        hand.alone = False
         if isinstance(event, Raised):
             raise event.error
         self.spent, self.done = self.spent + event.ended - event.began, self.done + 1
@@ -230,6 +240,7 @@ class Turn:
         tries = [self.tries.pop(t) for t in hand.tickets]
         for one in tries:
             one.future.cancel()
+            self.suspects.add(one.number)
         self.next.extendleft((one.number, one.item) for one in reversed(tries[1:]))
         self.sharing.lost += 1
         self.losses[tries[0].number] += 1
