@@ -35,7 +35,7 @@ def test_deviations_by_hand():
     assert found.energy == pytest.approx([1.0, 0.1])
     assert found.force == pytest.approx([0.0, 2.5])
     assert found.atom.tolist() == [0, 1]
-    assert found.largest == pytest.approx([1.0, 2.5])
+    assert found.largest == pytest.approx([1.0, 0.0])  # the members do not agree about the other: 2.5 +- 2.5
     bars = Calibration(
         coverage=0.9,
         members=2,
@@ -48,6 +48,13 @@ def test_deviations_by_hand():
     assert joined([found, scaled]).force == pytest.approx([0.0, 2.5, 1.0, 5.0])
     with pytest.raises(ValueError, match="itself"):
         disagreement([a], two)
+
+
+def test_only_as_much_of_a_force_is_believed_as_the_members_agree_about():
+    one = cluster([8], [[0, 0, 0]])
+    found = disagreement([said([0.0], [[0, 0, 90]]), said([0.0], [[0, 0, 110]])], one)
+    assert found.largest == pytest.approx([100 - 2 * 10])
+    assert not disagreement([said([0.0], [[0, 0, float("nan")]])] * 2, one).largest[0] <= 1e9
 
 
 def test_a_potential_without_features_is_told():

@@ -52,12 +52,29 @@ def test_farthest_points_cover_the_line():
     x = np.linspace(0, 1, 101)
     force = np.full(101, 0.5)
     force[0] = 0.6
-    assert chosen(x, force, budget=5)[0] == [0, 100, 50, 25, 75]
+    assert chosen(x, force, budget=5, shortlist=100)[0] == [0, 100, 50, 25, 75]
 
 
 def test_farthest_points_keep_away_from_known_ones():
-    order, _ = chosen(np.linspace(0, 1, 101), known=[0.0, 1.0], budget=3)
+    order, _ = chosen(np.linspace(0, 1, 101), known=[0.0, 1.0], budget=3, shortlist=100)
     assert order == [50, 25, 75]
+
+
+@pytest.mark.parametrize("method", ["farthest", "determinant"])
+def test_variety_is_sought_among_the_most_doubtful_only(method):
+    """The ends of the line are the most different, its middle is the most doubtful."""
+    x = np.linspace(-1, 1, 41)
+    force = 0.9 - 0.5 * np.abs(x)
+    assert set(chosen(x, force, method=method, budget=2, shortlist=100)[0]) >= {0}
+    order, out = chosen(x, force, method=method, budget=2, shortlist=3)
+    assert len(order) == 2
+    assert set(order) <= set(range(17, 24))  # the six largest
+    assert out[0].reason == "beyond the budget"
+
+
+def test_a_shortlist_of_look_alikes_does_not_leave_the_budget_unused():
+    x, force = [0.0, 0.0, 0.0, 0.0, 1.0, 2.0], [0.9, 0.9, 0.9, 0.9, 0.3, 0.2]
+    assert chosen(x, force, budget=3, shortlist=1, near=0.05)[0] == [0, 5, 4]
 
 
 @pytest.mark.parametrize("method", ["farthest", "determinant", "largest", "random"])

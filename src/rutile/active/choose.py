@@ -7,6 +7,9 @@ Each structure is (after DP-GEN, doi:10.1016/j.cpc.2020.107206)
     candidate    they disagree: the data lack such structures
     failed       they disagree so much that the structure itself is likely to be broken
 
+Farthest-point selection and selection by determinant look at the candidates with the largest disagreement only, a few
+times the budget: variety among what is doubtful, not for its own sake (F. Zhdanov, arXiv:1901.05954 (2019)).
+
 Among the candidates a structure is described by the mean and the standard deviation over its atoms of the potential's
 features, each column in its own standard deviations; distances are root mean squares over the columns. Farthest-point
 selection takes the structure farthest from all known and chosen ones, again and again (T. F. Gonzalez, Theor. Comput.
@@ -143,16 +146,20 @@ def _pick(
     gain = _Determinant(x[open_], known) if settings.method == "determinant" else None
     lot = np.random.default_rng(settings.seed).permutation(len(open_)).astype(float)
     free = distance >= settings.near if settings.near > 0 else np.ones(len(open_), dtype=bool)
+    most = settings.shortlist * settings.budget if settings.method in ("farthest", "determinant") else np.inf
     order: list[int] = []
+    short = np.zeros_like(free)
     while len(order) < settings.budget and free.any():
+        if not (free & short).any():
+            short = _largest(score[open_], free, most)
         if settings.method == "farthest":
             # with nothing to be far from: the one that the members disagree about most
-            value = distance if np.isfinite(distance[free]).any() else score[open_]
+            value = distance if np.isfinite(distance[free & short]).any() else score[open_]
         elif gain is not None:
             value = gain.values()
         else:
             value = lot if settings.method == "random" else score[open_]
-        best = int(np.where(free, value, -np.inf).argmax())
+        best = int(np.where(free & short, value, -np.inf).argmax())
         order.append(int(open_[best]))
         free[best] = False
         distance = np.minimum(distance, np.linalg.norm(x[open_] - x[open_[best]], axis=1))
@@ -161,6 +168,14 @@ def _pick(
             gain.add(best)
     near = {int(k) for k, d in zip(open_, distance, strict=True) if d < settings.near} - set(order)
     return order, near
+
+
+def _largest(score: np.ndarray, free: np.ndarray, most: float) -> np.ndarray:
+    """Which of the free ones have the largest scores, at most so many, [S] bool."""
+    order = np.argsort(np.where(free, -score, np.inf), kind="stable")
+    out = np.zeros_like(free)
+    out[order[: int(min(most, free.sum()))]] = True
+    return out
 
 
 def _nearest(x: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -22,6 +22,9 @@ from rutile.potentials.combine import mean, spread
 from rutile.potentials.potential import Prediction
 from rutile.structures.structures import Structures
 
+SURE = 2.0
+"""Standard deviations by which a force is smaller than predicted, at the least that one believes."""
+
 
 @dataclass(frozen=True)
 class Disagreement:
@@ -34,7 +37,7 @@ class Disagreement:
     atom: np.ndarray
     """The atom whose force that is, counted inside its structure, [S]."""
     largest: np.ndarray
-    """Largest mean force, [S] (eV/Angstrom)."""
+    """Largest force that members agree about: a mean force less `SURE` standard deviations, [S] (eV/Angstrom)."""
 
 
 def disagreement(
@@ -56,7 +59,7 @@ def disagreement(
     n_atoms = torch.bincount(structures.system, minlength=structures.n_systems).to(between.energy.device)
     energy = _scaled((between.energy / n_atoms).cpu().double(), calibration.energy if calibration else None)
     force = _scaled(between.forces.norm(dim=1).cpu().double(), calibration.forces if calibration else None)
-    size = mean(predictions).forces.norm(dim=1).cpu().double()
+    size = (mean(predictions).forces.norm(dim=1).cpu().double() - SURE * force).clamp_min(0.0)
     sizes = n_atoms.tolist()
     parts = force.split(sizes)
     return Disagreement(
