@@ -7,6 +7,7 @@ from rutile.core.errors import SettingsError
 from rutile.tasks.task import Task
 
 TASKS: dict[str, str] = {
+    "learn": "rutile.tasks.learn:TASK",
     "train": "rutile.tasks.train:TASK",
     "compare": "rutile.tasks.compare:TASK",
     "compare-optimizers": "rutile.tasks.compare_optimizers:TASK",

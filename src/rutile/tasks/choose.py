@@ -95,7 +95,7 @@ def run(settings: ChooseSettings, reporter: Reporter) -> ChooseResult:
     fits = bars is not None and bars.members == len(members)
     if not fits:
         reporter.warn("the model is not calibrated: its spread may be far below its errors (`rutile calibrate`)")
-    levels = _levels(settings, model)
+    levels = trust_levels(settings, model)
     elements = common_elements(members)
     seen = _look(settings, members, bars if fits else None, read_given(settings, elements, reporter), reporter)
     known = _known(settings, members, elements, reporter)
@@ -123,8 +123,8 @@ def run(settings: ChooseSettings, reporter: Reporter) -> ChooseResult:
     )
 
 
-def _levels(settings: ChooseSettings, model: Model) -> Levels:
-    """Trust levels; see `ChoiceSettings`.
+def trust_levels(settings: ChoiceSettings, model: Model) -> Levels:
+    """Trust levels for a model; see `ChoiceSettings`.
 
     Raises:
         SettingsError: high is not above low.

@@ -95,7 +95,20 @@ class Facts:
         return f"<details><summary>{html.escape(self.folded)}</summary>{body}</details>" if self.folded else body
 
 
-Block = Text | Figures | Table | Facts
+@dataclass(frozen=True)
+class Links:
+    """Links to other pages and files, side by side."""
+
+    links: Sequence[tuple[str, str]]
+    """(text, address relative to the page)."""
+
+    def html(self) -> str:
+        """Markup."""
+        parts = [f'<a href="{html.escape(address)}">{html.escape(text)}</a>' for text, address in self.links]
+        return f'<p class="quiet">{" · ".join(parts)}</p>'
+
+
+Block = Text | Figures | Table | Facts | Links
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,343 @@
+"""Exploring with a committee: dynamics, relaxations, normal modes and paths on the mean of its members.
+
+Each run is a piece of work of its own: a picklable function of a picklable item. What it meets is kept as structures
+without labels; where the members disagree more than the failed level, or a structure cannot be, dynamics ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.data import covalent_radii
+from ase.md.langevin import Langevin
+from ase.md.langevinbaoab import LangevinBAOAB
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.mep import NEB
+from ase.neighborlist import neighbor_list
+from ase.optimize import FIRE
+
+from rutile.active.plan import MdExplorer, NebExplorer, NormalModesExplorer, RelaxExplorer
+from rutile.build.distort import rattled
+from rutile.build.normal_modes import displacement, normal_modes, numerical_hessian
+from rutile.core.errors import RutileError
+from rutile.core.reporting import SilentReporter
+from rutile.core.seeds import stream
+from rutile.core.units import GPA
+from rutile.potentials.calculator import RutileCalculator
+from rutile.potentials.combine import Mean
+from rutile.potentials.save import load_model
+from rutile.simulate.relax import relax
+from rutile.simulate.settings import RelaxSettings
+from rutile.structures.structures import Structures, concatenate
+
+Computed = MdExplorer | RelaxExplorer | NormalModesExplorer | NebExplorer
+BURST = 20.0
+"""Dynamics hotter than so many times the temperature asked for (dimensionless) has burst."""
+CELL_TIME = 1.66
+"""Period of a cell of one atom with a mass of 1 (fs), by experience (the estimate of ASE's LangevinBAOAB)."""
+SOUND = "to its end"
+"""How a run ended that nothing happened to."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where exploring ends."""
+
+    high: float
+    """Largest disagreement about a force (eV/Angstrom)."""
+    closest: float
+    """Nearest two atoms, in sums of covalent radii."""
+    max_force: float
+    """Largest force (eV/Angstrom)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One piece of exploration."""
+
+    explorer: Computed
+    """What to do."""
+    seeds: list[Atoms]
+    """What to begin with: one structure; several for relaxations; two for a path."""
+    seed: int
+    """Of random numbers."""
+    count: int = 1
+    """Structures to make, where the explorer does not say: of normal modes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run met."""
+
+    frames: list[Atoms]
+    """In order, without calculator; what is known of each is in `info`."""
+    ended: str
+    """How it ended, for people."""
+
+
+@dataclass(frozen=True)
+class Explore:
+    """Work on a `Run` with a model."""
+
+    model: Path
+    """Model file of a committee."""
+    limits: Limits
+    """Where to end."""
+    device: str = "cpu"
+    """Where to compute."""
+    mode: str | None = None
+    """Calc mode; None: the only one."""
+
+    def __call__(self, run: Run) -> Found:
+        """Explore; what goes wrong ends the run, and is said in `ended`."""
+        calculator = load_model(self.model).calculator(device=self.device, mode=self.mode)
+        explorer = run.explorer
+        try:
+            if isinstance(explorer, MdExplorer):
+                return dynamics(run.seeds[0], explorer, calculator, self.limits, run.seed)
+            if isinstance(explorer, RelaxExplorer):
+                return relaxations(run.seeds, explorer, calculator, run.seed)
+            if isinstance(explorer, NormalModesExplorer):
+                return along_modes(run.seeds[0], explorer, calculator, run.count, run.seed)
+            return path(run.seeds, explorer, calculator, self.limits)
+        except RutileError as error:
+            return Found([], str(error).splitlines()[0])
+
+
+class Watch:
+    """Says what is wrong with a structure whose forces were just computed."""
+
+    def __init__(self, calculator: RutileCalculator, limits: Limits) -> None:
+        self.calculator = calculator
+        self.limits = limits
+
+    def deviation(self) -> float:
+        """Largest disagreement about a force (eV/Angstrom), last calculation; in the size of errors if calibrated."""
+        spread = np.linalg.norm(self.calculator.results["forces_std"], axis=1)
+        bars = self.calculator.calibration.forces if self.calculator.calibration is not None else None
+        return float(spread.max() if bars is None else bars.scale * max(float(spread.max()), bars.floor))
+
+    def wrong(self, atoms: Atoms) -> str:
+        """Why to end here; empty: nothing is wrong."""
+        force = float(np.linalg.norm(self.calculator.results["forces"], axis=1).max())
+        if not force <= self.limits.max_force:
+            return "a force beyond reason"
+        if nearest(atoms) < self.limits.closest:
+            return "atoms too close"
+        return "the members disagree beyond the failed level" if self.deviation() >= self.limits.high else ""
+
+
+def nearest(atoms: Atoms) -> float:
+    """Distance of the two nearest atoms in sums of their covalent radii; infinite where none are near."""
+    z = atoms.numbers
+    i, j, d = neighbor_list("ijd", atoms, 2 * float(covalent_radii[z].max()))
+    return float((d / (covalent_radii[z[i]] + covalent_radii[z[j]])).min(initial=np.inf))
+
+
+def dynamics(seed: Atoms, explorer: MdExplorer, calculator: RutileCalculator, limits: Limits, number: int) -> Found:
+    """Molecular dynamics with ramps of temperature and pressure.
+
+    Of a run that ends early the last sound structure is kept, and the one that the members disagree about.
+
+    Args:
+        seed: to begin with.
+        explorer: settings.
+        calculator: of a committee.
+        limits: where to end.
+        number: of random numbers.
+    """
+    atoms, rng = _bare(seed), stream(number, "md")
+    atoms.calc = calculator
+    hot = explorer.temperature
+    MaxwellBoltzmannDistribution(atoms, temperature_K=hot[0], rng=rng)
+    steps = max(1, round(explorer.time / explorer.timestep))
+    watch, frames, facts = Watch(calculator, limits), list[Atoms](), dict[str, Any]()
+    try:
+        atoms.get_forces()
+        if why := watch.wrong(atoms):
+            return Found([_bare(seed)] if why.startswith("the members") else [], f"{why} at its start")
+        md = _integrator(atoms, explorer, rng)
+        last = _snapshot(atoms, {})
+        for n in range(1, steps + 1):
+            facts = {"step": n} | _ramp(md, explorer, n / steps)
+            md.run(1)
+            if why := watch.wrong(atoms) or _burst(atoms, max(hot)):
+                more = [last] if (n - 1) % explorer.every else []
+                broken = [_snapshot(atoms, facts)] if why.startswith("the members") else []
+                return Found([*frames, *more, *broken], f"{why} after {n * explorer.timestep:g} fs")
+            last = _snapshot(atoms, facts)
+            if n % explorer.every == 0 or n == steps:
+                frames.append(last)
+    except (RutileError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        return Found(frames, f"{type(error).__name__} after {facts.get('step', 0) * explorer.timestep:g} fs")
+    return Found(frames, SOUND)
+
+
+def _integrator(atoms: Atoms, explorer: MdExplorer, rng: np.random.Generator) -> Any:
+    """Langevin dynamics at constant volume, or at constant pressure with a cell that moves.
+
+    The latter is BAOAB (Leimkuhler and Matthews 2013, doi:10.1063/1.4802990) with a Langevin barostat (Quigley and
+    Probert 2004, doi:10.1063/1.1755657), both as in ASE.
+    """
+    step, kelvin = explorer.timestep * units.fs, explorer.temperature[0]
+    if explorer.pressure is None or not atoms.pbc.all():
+        friction = 1 / (explorer.friction_time * units.fs)
+        return Langevin(atoms, step, temperature_K=kelvin, friction=friction, rng=rng, fixcm=False)
+    tau = explorer.barostat_time * units.fs
+    return LangevinBAOAB(
+        atoms,
+        step,
+        temperature_K=kelvin,
+        externalstress=-explorer.pressure[0] * GPA,
+        T_tau=explorer.friction_time * units.fs,
+        P_tau=tau,
+        P_mass=(tau / 4 / (CELL_TIME * units.fs)) ** 2 * len(atoms) ** (1 / 3),
+        rng=rng,
+    )
+
+
+def _ramp(md: Any, explorer: MdExplorer, part: float) -> dict[str, float]:
+    """Set temperature and pressure at some part of a run."""
+    kelvin = explorer.temperature[0] + part * (explorer.temperature[1] - explorer.temperature[0])
+    md.set_temperature(temperature_K=kelvin)
+    if not isinstance(md, LangevinBAOAB) or explorer.pressure is None:
+        return {"temperature": kelvin}
+    pressure = explorer.pressure[0] + part * (explorer.pressure[1] - explorer.pressure[0])
+    md.externalstress = -pressure * GPA * np.eye(3)
+    return {"temperature": kelvin, "pressure": pressure}
+
+
+def _burst(atoms: Atoms, kelvin: float) -> str:
+    """Why a run has burst; empty: it has not."""
+    sound = np.isfinite(atoms.positions).all() and atoms.get_temperature() <= BURST * kelvin
+    return "" if sound else "it burst"
+
+
+def relaxations(seeds: Sequence[Atoms], explorer: RelaxExplorer, calculator: RutileCalculator, number: int) -> Found:
+    """Relaxations of displaced structures, side by side; every few steps all are kept.
+
+    Args:
+        seeds: one for each relaxation.
+        explorer: settings.
+        calculator: of a committee.
+        number: of random numbers.
+    """
+    moved = [rattled(a, explorer.rattle, stream(number, "rattle", k)) for k, a in enumerate(seeds)]
+    mean = Mean(calculator.potentials)
+    now = Structures.from_ase(moved)
+    going, frames, failed, left = list(range(len(seeds))), list[Atoms](), 0, explorer.steps
+    how = RelaxSettings(fmax=explorer.fmax, cell=explorer.cell, pressure=explorer.pressure)
+    while going and left:
+        part = min(explorer.every, left)
+        left -= part
+        result = relax(now, mean, how.model_copy(update={"max_steps": part}), SilentReporter())
+        parts = result.structures.split()
+        sound = [k for k in range(len(going)) if not result.failure[k]]
+        failed += len(going) - len(sound)
+        for k in sound:
+            facts = {"step": explorer.steps - left}
+            frames.append(_placed(moved[going[k]], parts[k].positions.numpy(), parts[k].cell[0].numpy(), facts))
+        open_ = [k for k in sound if not result.converged[k]]
+        going = [going[k] for k in open_]
+        if going:
+            now = concatenate(parts[k] for k in open_)
+    return Found(frames, f"{failed} of {len(seeds)} fell into a hole or burst" if failed else SOUND)
+
+
+def along_modes(
+    seed: Atoms, explorer: NormalModesExplorer, calculator: RutileCalculator, count: int, number: int
+) -> Found:
+    """A molecule, relaxed, displaced at random along its normal modes.
+
+    Args:
+        seed: the molecule.
+        explorer: settings.
+        calculator: of a committee.
+        count: structures to make.
+        number: of random numbers.
+    """
+    how = RelaxSettings(fmax=0.005, max_steps=500)
+    result = relax(Structures.from_ase([seed]), Mean(calculator.potentials), how, SilentReporter())
+    if result.failure[0]:
+        return Found([], f"its relaxation failed: {result.failure[0]}")
+    atoms = _placed(seed, result.structures.positions.numpy(), seed.cell.array, {})
+    atoms.calc = calculator
+
+    def forces(positions: np.ndarray) -> np.ndarray:
+        atoms.positions[:] = positions
+        return np.asarray(atoms.get_forces())
+
+    centre = atoms.positions.copy()
+    modes = normal_modes(atoms, numerical_hessian(forces, centre))
+    rng, frames = stream(number, "modes"), [_placed(atoms, centre, seed.cell.array, {})]
+    for _ in range(count - 1):
+        kelvin = float(rng.uniform(*explorer.temperature))
+        by = displacement(modes, kelvin, rng)
+        if np.linalg.norm(by, axis=1).max(initial=0.0) <= explorer.largest_displacement:
+            frames.append(_placed(atoms, centre + by, seed.cell.array, {"temperature": kelvin}))
+    left = count - len(frames)
+    return Found(frames, f"{left} of {count} moved too far" if left else SOUND)
+
+
+def path(ends: Sequence[Atoms], explorer: NebExplorer, calculator: RutileCalculator, limits: Limits) -> Found:
+    """A nudged elastic band (ASE) between two relaxed ends; every few steps all images are kept.
+
+    Args:
+        ends: both ends: the same atoms in the same order.
+        explorer: settings.
+        calculator: of a committee.
+        limits: where to end.
+    """
+    how = RelaxSettings(fmax=explorer.fmax, max_steps=explorer.steps)
+    result = relax(Structures.from_ase(list(ends)), Mean(calculator.potentials), how, SilentReporter())
+    if any(result.failure):
+        return Found([], f"the relaxation of an end failed: {next(filter(None, result.failure))}")
+    relaxed = [
+        _placed(a, p.positions.numpy(), a.cell.array, {}) for a, p in zip(ends, result.structures.split(), strict=True)
+    ]
+    images = [relaxed[0], *(relaxed[0].copy() for _ in range(explorer.images)), relaxed[1]]
+    for image in images:
+        image.calc = calculator
+    band: Any = NEB(images, climb=explorer.climb, allow_shared_calculator=True, method="improvedtangent")
+    band.interpolate(method="idpp", mic=bool(ends[0].pbc.any()))
+    watch, frames, done = Watch(calculator, limits), [_snapshot(a, {"step": 0}) for a in images], 0
+    optimizer: Any = FIRE(band, logfile=None)
+    try:
+        while done < explorer.steps:
+            part = min(explorer.every, explorer.steps - done)
+            found = optimizer.run(fmax=explorer.fmax, steps=part)
+            done += part
+            for image in images[1:-1]:
+                image.get_forces()
+                if why := watch.wrong(image):
+                    return Found(frames, f"{why} after {done} steps")
+            frames += [_snapshot(a, {"step": done}) for a in images[1:-1]]
+            if found:
+                break
+    except (RutileError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        return Found(frames, f"{type(error).__name__} after {done} steps")
+    return Found(frames, SOUND)
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """The structure alone."""
+    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
+def _snapshot(atoms: Atoms, facts: dict[str, Any]) -> Atoms:
+    """The structure as it is now, with what is known of it."""
+    out = _bare(atoms)
+    out.info |= facts
+    return out
+
+
+def _placed(like: Atoms, positions: np.ndarray, cell: np.ndarray, facts: dict[str, Any]) -> Atoms:
+    """The same atoms elsewhere."""
+    out = Atoms(like.numbers, positions=positions, cell=cell, pbc=like.pbc)
+    out.info |= facts
+    return out
