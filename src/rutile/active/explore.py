@@ -31,12 +31,12 @@ from rutile.build.recipe import Calculators
 from rutile.build.settings import DisorderSettings, RandomCrystalSettings, StepSettings
 from rutile.core.elements import formula
 from rutile.core.errors import DataError, SettingsError
+from rutile.core.executors.executor import Executor, Lost
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.seeds import integer, stream
 from rutile.data.reading import read_frames, to_atoms
 from rutile.data.settings import ReadSettings
-from rutile.label.executor import Executor
 from rutile.potentials.calculator import ExtrapolationWarning, NotSmoothWarning
 from rutile.structures.io import write_frames
 
@@ -114,7 +114,8 @@ class Exploration:
             warnings.simplefilter("ignore", ExtrapolationWarning)
             warnings.simplefilter("ignore", NotSmoothWarning)
             results = self.executor.each(work, runs)
-            for k, found in self.reporter.track(results, "Exploring", len(runs)) if runs else ():
+            for k, done in self.reporter.track(results, "Exploring", len(runs)) if runs else ():
+                found = Found([], done.reason) if isinstance(done, Lost) else done
                 notes[todo[k].name] = self._keep(todo[k], found)
         self._join(pieces)
         return [notes[p.name] for p in pieces]

@@ -21,6 +21,7 @@ from ase.mep import NEB
 from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE
 
+from rutile.active.disagreement import SURE
 from rutile.active.plan import MdExplorer, NebExplorer, NormalModesExplorer, RelaxExplorer
 from rutile.build.distort import rattled
 from rutile.build.normal_modes import displacement, normal_modes, numerical_hessian
@@ -116,20 +117,21 @@ class Watch:
         self.calculator = calculator
         self.limits = limits
 
-    def deviation(self) -> float:
-        """Largest disagreement about a force (eV/Angstrom), last calculation; in the size of errors if calibrated."""
+    def deviations(self) -> np.ndarray:
+        """Disagreement about each force (eV/Angstrom), last calculation; in the size of errors if calibrated, [N]."""
         spread = np.linalg.norm(self.calculator.results["forces_std"], axis=1)
         bars = self.calculator.calibration.forces if self.calculator.calibration is not None else None
-        return float(spread.max() if bars is None else bars.scale * max(float(spread.max()), bars.floor))
+        return np.asarray(spread if bars is None else bars.scale * np.maximum(spread, bars.floor))
 
     def wrong(self, atoms: Atoms) -> str:
         """Why to end here; empty: nothing is wrong."""
-        force = float(np.linalg.norm(self.calculator.results["forces"], axis=1).max())
-        if not force <= self.limits.max_force:
+        deviations = self.deviations()
+        if not float(deviations.max()) < self.limits.high:
+            return "the members disagree beyond the failed level"
+        forces = np.linalg.norm(self.calculator.results["forces"], axis=1)
+        if not float((forces - SURE * deviations).max()) <= self.limits.max_force:
             return "a force beyond reason"
-        if nearest(atoms) < self.limits.closest:
-            return "atoms too close"
-        return "the members disagree beyond the failed level" if self.deviation() >= self.limits.high else ""
+        return "atoms too close" if nearest(atoms) < self.limits.closest else ""
 
 
 def nearest(atoms: Atoms) -> float:

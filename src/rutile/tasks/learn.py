@@ -21,6 +21,7 @@ from rutile.active.plan import (
 )
 from rutile.active.settings import ChoiceSettings
 from rutile.core.errors import FileError
+from rutile.core.executors.settings import ExecutorSettings, ThreadsSettings
 from rutile.core.files import UNFINISHED, folder_for_results, write_atomically
 from rutile.core.lock import alone_in
 from rutile.core.reporting import PartReporter, Reporter
@@ -65,7 +66,10 @@ class LearnSettings(Settings):
     cache: Path | None = None
     """Folder in which every label is kept as it is done; several loops may share it. Default: `labels` in `out`."""
     workers: int = Field(default=1, ge=1)
-    """Structures that are labelled, and runs that explore, at the same time."""
+    """Structures that are labelled, and runs that explore, at the same time: threads, processes or jobs."""
+    executor: ExecutorSettings = ThreadsSettings()
+    """Who does that: threads of this process, `local` processes (better where exploration takes long), or `slurm` jobs
+    (`out` must be in a folder that they see)."""
     seed: int = Field(default=0, ge=0)
     """Same seed and plan, same loop."""
     out: Path = Path("learn")

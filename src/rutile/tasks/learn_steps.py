@@ -22,13 +22,13 @@ from rutile.active.loop import State, knows_enough, labels_made
 from rutile.active.plan import CommitteeSettings, WarmRetraining
 from rutile.build.plan import images, make_plan
 from rutile.core.errors import DataError, LabelError, ModeError
+from rutile.core.executors.catalogue import open_executor
 from rutile.core.files import write_atomically
 from rutile.core.reporting import PartReporter, SilentReporter
 from rutile.core.seeds import integer, stream
 from rutile.data.reading import readings, relabelled
 from rutile.data.settings import ReadSettings, SplitSettings
 from rutile.label.campaign import NOT_KEPT
-from rutile.label.executor import Threads
 from rutile.potentials.save import load_model
 from rutile.potentials.settings.stored import MODEL_FILE
 from rutile.structures.io import write_frames
@@ -101,15 +101,11 @@ class Steps:
         settings, model = self.settings, load_model(self.model)
         levels = choose.trust_levels(settings.choose, model)
         limits = Limits(levels.high, settings.choose.closest, settings.choose.max_force)
-        exploration = Exploration(
-            self.folder,
-            integer(settings.seed, "round", self.state.round) % 2**31,
-            Threads(settings.workers),
-            calculator,
-            settings.workers,
-            self.reporter,
-        )
-        notes = exploration.run(settings.systems, Explore(self.model, limits, settings.committee.device, self.mode))
+        number = integer(settings.seed, "round", self.state.round) % 2**31
+        work = Explore(self.model.resolve(), limits, settings.committee.device, self.mode)
+        with open_executor(settings.executor, settings.workers, self.reporter) as executor:
+            exploration = Exploration(self.folder, number, executor, calculator, settings.workers, self.reporter)
+            notes = exploration.run(settings.systems, work)
         self.state.row["explored"] = sum(n.frames for n in notes)
         ended: dict[str, Counter[str]] = {}
         for note in notes:
@@ -222,6 +218,7 @@ class Steps:
             out=out,
             cache=settings.cache or settings.out / "labels",
             workers=settings.workers,
+            executor=settings.executor,
             self_check=settings.self_check and state.stress is None,
             isolated_atoms=settings.isolated_atoms,
             on_bad="skip",
