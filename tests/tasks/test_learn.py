@@ -17,21 +17,42 @@ from ase.build import bulk
 import rutile
 from rutile.active.loop import FIRST, ROUND, State, knows_enough, read_state, require_kept, why_end
 from rutile.active.plan import StopSettings
+from rutile.cli.help import task_help
 from rutile.cli.main import main
 from rutile.core.config import load
 from rutile.core.errors import FileError, MissingPackageError, ModeError, RutileError, SettingsError
 from rutile.core.lock import alone_in
 from rutile.core.reporting import SilentReporter
-from rutile.tasks import learn
+from rutile.label.catalogue import make
+from rutile.tasks import learn, learn_plan
+from rutile.tasks.catalogue import TASKS
 from rutile.tasks.learn import LearnSettings
 from rutile.train import figures
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _no_figures():
-    """Drawing takes far longer than all the rest; `test_loop_page.py` draws."""
+def _quick():
+    """No figures, which take longer than all the rest (`test_loop_page.py` draws); an engine is asked for once."""
+    known = {}
+
+    class Asked:
+        def __init__(self, settings):
+            self.settings = settings
+
+        def probe(self, numbers):
+            key = self.settings.model_dump_json()
+            if key not in known:
+                engine = make(self.settings)
+                known[key] = engine.probe(numbers)
+                engine.close()
+            return known[key]
+
+        def close(self):
+            pass
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "_svg", lambda figure: "<svg></svg>")
+        patch.setattr(learn_plan, "make", Asked)
         yield
 
 
@@ -164,7 +185,9 @@ def energy(model):
 def test_a_process_that_is_killed_goes_on_to_the_same_end(whole, tmp_path):
     given = plan(tmp_path)
     path = write(given)
-    words = [sys.executable, "-m", "rutile", "learn", str(path)]
+    code = "import sys; from rutile.train import figures; figures._svg = lambda figure: '<svg></svg>'; "
+    code += "from rutile.cli.main import main; main(sys.argv[1:])"
+    words = [sys.executable, "-c", code, "learn", str(path)]
     for moment in ("round-00/model/member-1/checkpoint.safetensors", "round-01/explored/0001-cu-md.json"):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = tmp_path / "learn" / moment
@@ -298,6 +321,15 @@ def test_a_damaged_state_is_said_to_be_one(tmp_path):
     state = State({})
     state.begin({})
     assert (state.round, state.step) == (0, "label")
+
+
+def test_the_help_leaves_large_groups_to_other_tasks():
+    text = task_help(learn.TASK)
+    assert "Their settings: rutile label --help" in text
+    assert "gpaw" in text
+    assert "engine.cutoff" not in text
+    assert "systems.explorers.temperature" in text
+    assert set(learn.TASK.elsewhere.values()) <= set(TASKS)
 
 
 def test_the_command_ends_with_one_line(tmp_path, capsys):

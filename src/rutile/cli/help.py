@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 
 import rutile
@@ -48,7 +49,7 @@ def task_help(task: Task, chosen: str = "") -> str:
         replace(e, groups={chosen: e.groups[chosen]}) if e.key == task.positional and chosen in e.groups else e
         for e in entries(task.settings)
     ]
-    lines += settings_lines(required_first(fields), 1, width)
+    lines += settings_lines(required_first(fields), 1, width, task.elsewhere)
     lines += [f"\n{word} is short for {key}" for word, key in task.settings.ALIASES.items()]
     lines += ["", "a list may be written a,b or [a, b]; null means: not set; a group in a .yaml file is indented"]
     if task.examples:
@@ -61,8 +62,15 @@ def required_first(fields: list[Entry]) -> list[Entry]:
     return sorted(fields, key=lambda e: (e.default is not None, bool(e.groups)))
 
 
-def settings_lines(fields: list[Entry], depth: int, width: int) -> list[str]:
-    """Two or more lines for each setting: key, type, unit and default, then its meaning."""
+def settings_lines(fields: list[Entry], depth: int, width: int, elsewhere: Mapping[str, str]) -> list[str]:
+    """Two or more lines for each setting: key, type, unit and default, then its meaning.
+
+    Args:
+        fields: the settings.
+        depth: of indentation.
+        width: of the lines.
+        elsewhere: groups that are described by another task, as of `Task`.
+    """
     pad = "  " * depth
     lines: list[str] = []
     for entry in fields:
@@ -70,12 +78,16 @@ def settings_lines(fields: list[Entry], depth: int, width: int) -> list[str]:
         lines += textwrap.wrap(
             " ".join(entry.meaning.split()), width, initial_indent=pad + "    ", subsequent_indent=pad + "    "
         )
+        other = elsewhere.get(entry.key.rsplit(".", 1)[-1], "") if entry.groups else ""
+        if other:
+            lines.append(f"{pad}    Their settings: rutile {other} --help")
+            continue
         for tag, nested in entry.groups.items():
             if tag:
                 summary = (nested.__doc__ or "").strip().split("\n")[0]
                 lines.append(f"{pad}  {entry.key}={tag}: {summary}")
             inner = [e for e in entry.inside(nested) if not tag or e.default != tag]
-            lines += settings_lines(inner, depth + (2 if tag else 1), width)
+            lines += settings_lines(inner, depth + (2 if tag else 1), width, elsewhere)
     return lines
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -82,7 +82,7 @@ def task_page(task: Task) -> str:
     ]
     if task.positional:
         lines += [f"A bare word is the setting `{task.positional}`.", ""]
-    lines += ["## Settings", "", *_tables(required_first(entries(task.settings)))]
+    lines += ["## Settings", "", *_tables(required_first(entries(task.settings)), task.elsewhere)]
     lines += ["## Result", "", *_result_rows(entries(task.result)), ""]
     lines += ["## Examples", "", *(f"    {e}" for e in task.examples)]
     return HEAD + "\n".join(lines).rstrip() + "\n"
@@ -101,8 +101,8 @@ def table(model: type[BaseModel]) -> list[str]:
     return [*_rows(entries(model)), ""]
 
 
-def _tables(fields: list[Entry]) -> list[str]:
-    return [*_rows(fields), "", *_nested_tables(fields)]
+def _tables(fields: list[Entry], elsewhere: Mapping[str, str]) -> list[str]:
+    return [*_rows(fields), "", *_nested_tables(fields, elsewhere)]
 
 
 def _result_rows(fields: list[Entry]) -> list[str]:
@@ -135,12 +135,16 @@ def kind_text(entry: Entry) -> str:
     return entry.kind
 
 
-def _nested_tables(fields: list[Entry]) -> list[str]:
+def _nested_tables(fields: list[Entry], elsewhere: Mapping[str, str]) -> list[str]:
     lines = []
     for e in fields:
+        other = elsewhere.get(e.key.rsplit(".", 1)[-1], "") if e.groups else ""
+        if other:
+            lines += [f"### `{e.key}`", "", f"As of [`rutile {other}`](task-{other}.md).", ""]
+            continue
         for tag, group in e.groups.items():
             title = f"`{e.key}={tag}`" if tag else f"`{e.key}`"
             inner = e.inside(group)
             summary = textwrap.shorten((group.__doc__ or "").strip().split("\n\n")[0], 300)
-            lines += [f"### {title}", "", summary, "", *_rows(inner), "", *_nested_tables(inner)]
+            lines += [f"### {title}", "", summary, "", *_rows(inner), "", *_nested_tables(inner, elsewhere)]
     return lines

@@ -301,4 +301,16 @@ TASK = Task(
         "rutile learn plan.yaml stop.rounds=20 choose.budget=50",
         "rutile learn plans/disordered.yaml out=disordered",
     ),
+    elsewhere={
+        "steps": "generate",
+        "engine": "label",
+        "potential": "train",
+        "executor": "label",
+        "optimizer": "train",
+        "schedule": "train",
+        "loss": "train",
+        "reweight": "train",
+        "read": "train",
+        "references": "train",
+    },
 )

@@ -357,13 +357,16 @@ class Steps:
 
 
 def _gentler(committee: CommitteeSettings, how: WarmRetraining) -> dict[str, Any]:
-    """What of the training is different when it goes on with old weights."""
+    """What of the training is different when it goes on with old weights.
+
+    New frames have far larger losses than old ones; that makes no label suspect.
+    """
     rates = {k: how.rate * v for k, v in committee.optimizer.model_dump().items() if k.endswith("learning_rate")}
     return {
         "epochs": how.epochs,
         "keep": "last",
         "optimizer": committee.optimizer.model_copy(update=rates),
-        "reweight": committee.reweight.model_copy(update={"gamma": how.gamma}),
+        "reweight": committee.reweight.model_copy(update={"gamma": how.gamma, "suspect": None}),
     }
 
 

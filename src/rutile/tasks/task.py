@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from rutile.core.reporting import Reporter
@@ -31,6 +31,8 @@ class Task:
     """Name of the setting that a bare word on the command line fills (`rutile inspect FILE`)."""
     examples: tuple[str, ...] = ()
     """Command lines shown in the help."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Large groups of settings that the help of another task describes: last word of the key -> name of that task."""
 
     @property
     def summary(self) -> str:
