@@ -20,7 +20,7 @@ from rutile.active.plan import StopSettings
 from rutile.cli.help import task_help
 from rutile.cli.main import main
 from rutile.core.config import load
-from rutile.core.errors import FileError, MissingPackageError, ModeError, RutileError, SettingsError
+from rutile.core.errors import FileError, MissingPackageError, ModeError, RutileError, SettingsError, TrainingError
 from rutile.core.lock import alone_in
 from rutile.core.reporting import SilentReporter
 from rutile.label.catalogue import make
@@ -218,7 +218,7 @@ def test_a_finished_loop_says_so_and_goes_on_when_more_is_asked(whole, tmp_path)
 
 
 @pytest.mark.slow
-def test_pausing_and_what_may_not_change(whole, tmp_path):
+def test_pausing_and_what_may_not_change(tmp_path):
     given = plan(tmp_path)
     (tmp_path / "learn").mkdir()
     (tmp_path / "learn" / "PAUSE").touch()
@@ -277,6 +277,23 @@ def test_labelled_files_must_say_of_which_method_they_are(data, tmp_path):
     given["out"] = str(tmp_path / "other")
     with pytest.raises(ModeError, match="are of PBE, the engine's labels are 'emt"):
         learned(given)
+
+
+@pytest.mark.slow
+def test_a_plan_that_could_not_go_on_is_mended_at_once(tmp_path):
+    given = plan(tmp_path)
+    given["committee"]["optimizer"]["learning_rate"] = 1e9
+    with pytest.raises(TrainingError):
+        learned(given)
+    given["committee"]["optimizer"]["learning_rate"] = 0.02
+    (tmp_path / "learn" / "PAUSE").touch()
+    reporter = SilentReporter()
+    learned(given, reporter)
+    assert any("hold from this step on: round 0, train" in m for m in reporter.messages)
+    given["choose"]["budget"] = 3
+    reporter = SilentReporter()
+    learned(given, reporter)
+    assert any("hold from round 1 on" in m for m in reporter.messages)  # nothing has failed
 
 
 @pytest.mark.slow

@@ -50,6 +50,8 @@ class State:
     """Time of all finished steps (s)."""
     plan: dict[str, Any] = field(default_factory=dict)
     """What the round at work was begun with."""
+    failed: bool = False
+    """Whether the step could not be done: then a changed plan holds from it on, not from the next round on."""
 
     @property
     def row(self) -> dict[str, Any]:
@@ -74,6 +76,12 @@ class State:
         """To the next step; or, where the round is over early, to its end."""
         following = dict(zip(self.steps, [*self.steps[1:], END], strict=True))
         self.step = END if over else following[self.step]
+        self.failed = False
+
+
+def round_name(number: int) -> str:
+    """Folder of a round."""
+    return f"round-{number:02d}"
 
 
 def read_state(folder: Path) -> State | None:

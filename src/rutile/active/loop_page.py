@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rutile.active.loop import round_name
 from rutile.train import figures
 from rutile.train.report import Block, Card, Facts, Figures, Links, Section, Table, Text, Value, render
 
@@ -145,7 +146,7 @@ def _round(row: Mapping[str, Any], more: Mapping[str, Any], folder: Path) -> Sec
         energy = "" if was is None else f" and {1e3 * was:.3g} meV/atom"
         error = f"{row['new_force_rmse']:.3g} eV/Å{energy}"
         blocks.append(Text(f"Before it learned them, the committee erred by {error} on the new frames."))
-    place = f"round-{number:02d}"
+    place = round_name(number)
     links = [(text, f"{place}/{name}") for name, text in PAGES if (folder / place / name).exists()]
     if links:
         blocks.append(Links(links))

@@ -20,9 +20,9 @@ from rutile.active.plan import (
     WarmRetraining,
 )
 from rutile.active.settings import ChoiceSettings
-from rutile.core.errors import FileError
+from rutile.core.errors import FileError, RutileError
 from rutile.core.executors.settings import ExecutorSettings, ThreadsSettings
-from rutile.core.files import UNFINISHED, folder_for_results, write_atomically
+from rutile.core.files import UNFINISHED, folder_for_results, remove_folder, write_atomically
 from rutile.core.lock import alone_in
 from rutile.core.reporting import PartReporter, Reporter
 from rutile.core.settings import Result, Settings
@@ -204,10 +204,7 @@ def _learn(settings: LearnSettings, reporter: Reporter) -> LearnResult:
     else:
         require_kept(state.kept, must_stay, settings.out)
         reporter.info(f"going on in {settings.out}: round {state.round}, {state.step}")
-        if state.step != END and state.plan != plan_of(settings):
-            reporter.info(
-                f"the changes of the plan hold from round {state.round + 1} on: round {state.round} ends as it began"
-            )
+        _adopt(state, plan_of(settings), settings.out, reporter)
     inside = PartReporter(reporter, settings.out / LOG_FILE)
     while True:
         if state.step == END:
@@ -225,14 +222,35 @@ def _learn(settings: LearnSettings, reporter: Reporter) -> LearnResult:
     return _result(settings, state, ended, reporter)
 
 
+def _adopt(state: State, plan: dict[str, Any], folder: Path, reporter: Reporter) -> None:
+    """A plan that was changed in the middle of a round: it holds at once only where the round could not go on."""
+    from rutile.active.loop import END, round_name
+
+    if state.step == END or state.plan == plan:
+        return
+    if not state.failed:
+        reporter.info(f"changes of the plan hold from round {state.round + 1} on: round {state.round} ends as it began")
+        return
+    reporter.info(f"changes of the plan hold from this step on: round {state.round}, {state.step}")
+    begun = {"explore": "explored", "train": "model"}.get(state.step)
+    if begun and (folder / round_name(state.round) / begun).exists():
+        remove_folder(folder / round_name(state.round) / begun)
+    state.plan, state.failed = plan, False
+
+
 def _step(steps: Steps, reporter: Reporter) -> None:
     """One step of a round, and the files for people."""
-    from rutile.active.loop import END
+    from rutile.active.loop import END, write_state
 
     settings, state = steps.settings, steps.state
     began, name = time.monotonic(), state.step
     steps.reporter.part = f"round {state.round}, {name}"
-    over = steps.do(name)
+    try:
+        over = steps.do(name)
+    except RutileError:
+        state.failed = True
+        write_state(settings.out, state)
+        raise
     took = time.monotonic() - began
     state.seconds += took
     state.row["seconds"] = round(state.row.get("seconds", 0.0) + took, 2)

@@ -11,7 +11,9 @@ from rutile.active.explore import read_structures
 from rutile.active.plan import FilesExplorer, GenerateExplorer, NebExplorer, SystemSettings
 from rutile.build.making import Maker
 from rutile.build.settings import StepSettings
-from rutile.core.errors import DataError, RutileError, SettingsError
+from rutile.core.errors import RutileError, SettingsError
+from rutile.data.reading import readings
+from rutile.data.settings import ReadSettings
 from rutile.label.campaign import mode_of
 from rutile.label.catalogue import make
 
@@ -50,15 +52,16 @@ def kept(settings: LearnSettings) -> dict[str, Any]:
 
 def plan_of(settings: LearnSettings) -> dict[str, Any]:
     """What a round is begun with, and keeps to its end."""
-    plan = settings.model_dump(mode="json", include={"systems", "choose", "retrain", "committee", "test"})
+    plan = settings.model_dump(mode="json", include={"systems", "choose", "retrain", "committee"})
     return plan | {"committee": {k: v for k, v in plan["committee"].items() if k not in RUNNING}}
 
 
 def _look_at(settings: LearnSettings) -> None:
     """See that files can be read and that builders know what to do."""
-    for path in settings.initial.files + settings.test:
-        if not path.exists() and not any(c in str(path) for c in "*?["):
-            raise DataError(f"{path}: no such file")
+    for path in settings.initial.files:
+        next(readings([path], settings.initial.read))
+    for path in settings.test:
+        next(readings([path], ReadSettings()))
     if settings.initial.structures:
         read_structures(settings.initial.structures, "initial.structures")
     _try("initial", settings.initial.steps)

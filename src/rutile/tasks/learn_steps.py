@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rutile.active.explore import Exploration
 from rutile.active.explorers import Explore, Limits
-from rutile.active.loop import State, knows_enough, labels_made
+from rutile.active.loop import State, knows_enough, labels_made, round_name
 from rutile.active.plan import CommitteeSettings, WarmRetraining
 from rutile.build.plan import images, make_plan
 from rutile.core.errors import DataError, LabelError, ModeError
@@ -61,7 +61,7 @@ class Steps:
     """Told of progress."""
 
     def __post_init__(self) -> None:
-        given = {name: self.state.plan[name] for name in ("systems", "choose", "retrain", "committee", "test")}
+        given = {name: self.state.plan[name] for name in ("systems", "choose", "retrain", "committee")}
         now = self.settings.committee.model_dump(mode="json", include=set(RUNNING))
         given["committee"] = given["committee"] | now
         self.settings = type(self.settings).model_validate(self.settings.model_dump(mode="json") | given)
@@ -348,7 +348,7 @@ class Steps:
         return assessment.errors.overall()
 
     def _round(self, number: int) -> Path:
-        return self.settings.out / f"round-{number:02d}"
+        return self.settings.out / round_name(number)
 
     def _files(self, name: str) -> list[Path]:
         """The files of that name of all rounds that have one."""
