@@ -8,7 +8,7 @@ from rutile.core.config import load
 from rutile.core.errors import ExecutorError, SettingsError
 from rutile.core.executors.catalogue import open_executor
 from rutile.core.executors.queue import Entry, seconds_left
-from rutile.core.executors.scaler import FAILURES, HOPELESS, NEW, POLL, Scaler
+from rutile.core.executors.scaler import AWAY, FAILURES, HOPELESS, NEW, POLL, Scaler
 from rutile.core.executors.settings import ExecutorSettings, SlurmSettings, ThreadsSettings
 from rutile.core.reporting import SilentReporter
 from rutile.core.settings import Settings
@@ -128,6 +128,17 @@ def test_jobs_that_end_are_replaced_and_no_more():
     assert site.scaler.replaced == 1
     site.scaler.give_back()
     assert set(site.queue.cancelled) == {"2", "3"}
+
+
+def test_a_job_whose_worker_stays_away_is_ended():
+    site = Site()
+    site.look(1)
+    site.queue.entries["1"] = Entry("RUNNING", "None", 3600.0)
+    site.look(1, "1")
+    site.look(1, after=AWAY - 1)
+    assert site.queue.cancelled == []
+    site.look(1, after=POLL)
+    assert site.queue.cancelled == ["1"]
 
 
 def test_a_job_that_is_not_listed_yet_is_not_replaced():

@@ -17,6 +17,10 @@ PATIENCE = 120.0
 """Seconds without any worker after which something must be wrong."""
 
 
+GONE = 2.0
+"""Seconds without a process after which a nanny has given up."""
+
+
 class LocalPool:
     """Some processes."""
 
@@ -25,6 +29,7 @@ class LocalPool:
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
         self._seen = 0.0
+        self._without: dict[object, float] = {}
 
     def start(self) -> Client:
         """Start them.
@@ -57,10 +62,23 @@ class LocalPool:
             ExecutorError: nobody has been for a long time.
         """
         del wanted
+        self._replace()
         if hands:
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > PATIENCE:
             raise ExecutorError(f"executor local: all workers ended, and none came back within {PATIENCE:g} s")
+
+    def _replace(self) -> None:
+        """Replace nannies without a process: they give up where one is lost while it starts."""
+        assert self._cluster is not None
+        now = time.monotonic()
+        without = [name for name, nanny in list(self._cluster.workers.items()) if nanny.pid is None]
+        self._without = {name: self._without.get(name, now) for name in without}
+        dead = [name for name, since in self._without.items() if now - since > GONE]
+        for name in dead:
+            self._cluster.worker_spec.pop(name, None)
+        if dead or len(self._cluster.workers) < self.workers:
+            self._cluster.scale(self.workers)
 
     def takes_work(self, hand: Hand) -> bool:
         """Every worker does."""

@@ -19,6 +19,8 @@ from rutile.core.reporting import Reporter
 
 POLL = 5.0
 """Seconds between two looks at the queue."""
+AWAY = 60.0
+"""A job that runs but whose worker has been away for so many seconds is ended, and replaced."""
 NEW = 15.0
 """Seconds within which a job that was submitted may be missing from the listing."""
 FAILURES = 3
@@ -69,6 +71,8 @@ class Job:
     submitted: float
     worked: bool = False
     """Its worker has been there."""
+    seen: float = float("inf")
+    """When its worker was last there."""
     ends: float = float("inf")
     """When its wall time is over."""
 
@@ -116,9 +120,9 @@ class Scaler:
             ExecutorError: a job is refused, jobs end before their worker is there, or they wait for nothing.
         """
         with self._lock:
-            for job in there & self.jobs.keys():
-                self.jobs[job].worked, self.failures = True, 0
             now = self.clock()
+            for job in there & self.jobs.keys():
+                self.jobs[job].worked, self.jobs[job].seen, self.failures = True, now, 0
             if there:
                 self._seen = now
             if now - self._asked >= POLL:
@@ -147,6 +151,8 @@ class Scaler:
             if name in listing:
                 left = listing[name].left
                 job.ends = now + left if left is not None else float("inf")
+                if now - job.seen > AWAY:
+                    self.queue.cancel([name])
             elif name not in there and now - job.submitted > NEW:
                 del self.jobs[name]
                 if job.worked:
