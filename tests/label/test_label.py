@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
@@ -18,9 +20,14 @@ from ase.io import read
 from rutile.cli.main import main
 from rutile.core.config import load
 from rutile.core.errors import FileError, LabelError, MissingPackageError, SettingsError
+from rutile.core.executors.executor import Lost
 from rutile.core.reporting import SilentReporter
 from rutile.data.reading import read_frames
 from rutile.data.settings import ReadSettings
+from rutile.label.cache import LabelCache
+from rutile.label.campaign import Campaign
+from rutile.label.labeler import Label
+from rutile.label.work import Work
 from rutile.structures.io import write_frames
 from rutile.tasks import label
 
@@ -279,6 +286,56 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path):
     assert done.returncode == 0, done.stderr
     assert calculations(log) == 6
     assert len(read(out, ":")) == 6
+
+
+@pytest.mark.slow
+def test_killed_with_its_processes_it_goes_on_where_it_was(tmp_path):
+    """Workers and engines end with the driver; what was done is known."""
+    log, cache = tmp_path / "log", tmp_path / "cache"
+    write_frames(tmp_path / "in.extxyz", moody(*[0] * 6, 1))
+    words = [
+        sys.executable, "-m", "rutile", "label", str(tmp_path / "in.extxyz"), f"out={tmp_path / 'out.extxyz'}",
+        f"cache={cache}", "self_check=false", "isolated_atoms=false", "workers=2", "executor=local",
+        *fake("Moody", log=str(log), seconds=600),
+    ]  # fmt: skip
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    for _ in range(6000):
+        if len(list(cache.rglob("*.json"))) == 6:
+            break
+        time.sleep(0.02)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 4  # workers and their engines
+    process.send_signal(signal.SIGKILL)  # while one hangs
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
+    assert calculations(log) == 6
+    write_frames(tmp_path / "in.extxyz", moody(*[0] * 6))
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert calculations(log) == 6
+    assert len(read(tmp_path / "out.extxyz", ":")) == 6
+
+
+def test_the_work_on_a_structure_can_be_sent():
+    work = Work(load(label.LabelSettings, pairs=["structures=x", "engine=gpaw", "engine.cutoff=500"]).engine)
+    assert pickle.loads(pickle.dumps(work)) == work
+
+
+class Loses:
+    """An executor that loses its workers over the second item."""
+
+    def each(self, work, items):
+        for k, item in enumerate(items):
+            yield k, Lost("3 workers were lost") if k == 1 else work(item)
+
+
+def test_a_structure_over_which_workers_are_lost_is_a_failure(tmp_path):
+    engine = load(label.LabelSettings, pairs=["structures=x", "engine=emt"]).engine
+    campaign = Campaign(engine, LabelCache(tmp_path), Loses(), SilentReporter())
+    found = campaign.run(copper(3), self_check=False, isolated_atoms=False).outcomes
+    assert [isinstance(o, Label) for o in found] == [True, False, True]
+    assert (found[1].kind, found[1].reason) == ("crashed", "3 workers were lost")
 
 
 def test_the_engine_ends_when_nobody_waits_for_it(tmp_path):

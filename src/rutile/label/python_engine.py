@@ -156,6 +156,7 @@ class PythonLabeler:
         assert self._folder is not None
         structure = self._folder / "in.extxyz"
         job: dict[str, Any] = {"structure": str(structure), "result": str(self._folder / "out.extxyz"), "safer": safer}
+        job["seconds"] = self.settings.time_limit
         plain = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         if isinstance(self.settings, GpawSettings):
             grid = kpoints(atoms, float(str(self.settings.complete()["k_density"])))

@@ -42,7 +42,7 @@ def open_executor(settings: ExecutorSettings, workers: int, reporter: Reporter) 
     else:
         from rutile.core.executors.local import LocalPool
 
-        executor = Sharing(LocalPool(workers), reporter)
+        executor = Sharing(LocalPool(workers, reporter), reporter)
     with told_to_end():
         try:
             yield executor

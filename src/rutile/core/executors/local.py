@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from rutile.core.errors import ExecutorError
 from rutile.core.executors.pool import Hand
+from rutile.core.executors.trust import credentials
+from rutile.core.reporting import Reporter
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -24,8 +26,8 @@ GONE = 2.0
 class LocalPool:
     """Some processes."""
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self, workers: int, reporter: Reporter) -> None:
+        self.workers, self.reporter = workers, reporter
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
         self._seen = 0.0
@@ -46,7 +48,9 @@ class LocalPool:
                 processes=True,
                 memory_limit=0,
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # the page that shows nothing, on any port
                 silence_logs=logging.CRITICAL,
+                security=credentials(self.reporter),
             )
             self._client = Client(self._cluster, set_as_default=False)
         except (OSError, RuntimeError) as error:

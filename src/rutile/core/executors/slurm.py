@@ -8,7 +8,6 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rutile.core.errors import ExecutorError
@@ -16,10 +15,11 @@ from rutile.core.executors.pool import Hand
 from rutile.core.executors.queue import SlurmQueue
 from rutile.core.executors.scaler import Scaler
 from rutile.core.executors.settings import SlurmSettings
+from rutile.core.executors.trust import credentials, forget, in_files
 from rutile.core.reporting import Reporter
 
 if TYPE_CHECKING:
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, Security
 
 
 class SlurmPool:
@@ -32,6 +32,7 @@ class SlurmPool:
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
         self._rest: threading.Timer | None = None
+        self._name = ""
 
     def start(self) -> Client:
         """Listen for workers; jobs are submitted by `look`.
@@ -39,28 +40,34 @@ class SlurmPool:
         Raises:
             ExecutorError: no Slurm, no such network interface, or the folder for logs cannot be made.
         """
-        name = f"rutile-{uuid.uuid4().hex[:8]}"
-        queue = SlurmQueue(name)
+        self._name = f"rutile-{uuid.uuid4().hex[:8]}"
+        queue = SlurmQueue(self._name)
         logs = self.settings.logs.absolute()
-        try:
-            logs.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ExecutorError(f"executor slurm: cannot make {logs}: {error.strerror}; choose other logs") from None
         from distributed import Client, LocalCluster
 
+        security = credentials(self.reporter)
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+            shown = in_files(security, logs, self._name) if security is not None else None
+        except OSError as error:
+            raise ExecutorError(
+                f"executor slurm: cannot write in {logs}: {error.strerror}; choose other logs"
+            ) from None
         try:
             self._cluster = LocalCluster(
                 n_workers=0,
                 host=address(self.settings.interface),
                 dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # the page that shows nothing, on any port
                 silence_logs=logging.CRITICAL,
+                security=security,
             )
             self._client = Client(self._cluster, set_as_default=False)
         except (OSError, RuntimeError) as error:
             self.close()
             raise ExecutorError(f"executor slurm: cannot listen for workers: {error}") from None
-        script = job_script(self.settings, name, self._cluster.scheduler_address, logs)
-        pattern = str(logs / f"{name}-{{job}}.err")
+        script = job_script(self.settings, self._name, self._cluster.scheduler_address, shown)
+        pattern = str(logs / f"{self._name}-{{job}}.err")
         self.scaler = Scaler(queue, script, pattern, self.settings.patience, self.reporter)
         return self._client
 
@@ -99,6 +106,8 @@ class SlurmPool:
             self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+        if self._name:
+            forget(self.settings.logs.absolute(), self._name)
         self.scaler = self._client = self._cluster = None
 
 
@@ -120,14 +129,14 @@ def address(interface: str) -> str:
         raise ExecutorError(f"executor slurm: executor.interface = {interface}: {error}") from None
 
 
-def job_script(settings: SlurmSettings, name: str, scheduler: str, logs: Path) -> str:
+def job_script(settings: SlurmSettings, name: str, scheduler: str, security: Security | None) -> str:
     """The script of a job, by dask-jobqueue.
 
     Args:
         settings: what is asked of Slurm.
         name: of the jobs.
         scheduler: address that workers report to.
-        logs: folder for what they print.
+        security: what they show to be let in, in files.
     """
     from dask_jobqueue.slurm import SLURMJob
 
@@ -158,7 +167,8 @@ def job_script(settings: SlurmSettings, name: str, scheduler: str, logs: Path) -
         job_extra_directives=["--no-requeue", *settings.directives],
         job_script_prologue=settings.prologue or None,
         job_directives_skip=["--mem"] if settings.memory is None else [],
-        log_directory=str(logs),
+        log_directory=str(settings.logs.absolute()),
+        security=security,
         python=settings.python or None,
     )
     return str(job.job_script())

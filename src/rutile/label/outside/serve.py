@@ -2,9 +2,10 @@
 
     python serve.py SETTINGS.json
 
-For each line {"structure": in.extxyz, "result": out.extxyz, "safer": false, ...} on standard input it writes the result
-as extended XYZ and one line on standard output: {"provenance": {...}}, or {"kind": ..., "reason": ...} for a failure.
-What engines print goes to standard error. Needs ASE and the engine; not rutile, except for rutile's own potentials.
+For each line {"structure": in.extxyz, "result": out.extxyz, "safer": false, "seconds": 60, ...} on standard input it
+writes the result as extended XYZ and one line on standard output: {"provenance": {...}}, or {"kind": ..., "reason":
+...} for a failure. What engines print goes to standard error. Needs ASE and the engine; not rutile, except for
+rutile's own potentials.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import math
 import os
 import queue
 import shutil
+import signal
 import sys
 import threading
 import traceback
@@ -25,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ase import Atoms
 
+LATE = 60
+"""Seconds after the time limit at which the system ends a calculation whose parent did not (it was killed)."""
 HARTREE, BOHR = 27.211386245988, 0.529177210903
 WORDS = (
     ("not installed", ("no module named", "cannot import name")),
@@ -344,10 +349,12 @@ def compute(engine: Any, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def listen(lines: queue.Queue[str], folder: Path) -> None:
-    """Pass lines on; end the process when there will be no more, even in a calculation, and take its folder along."""
+    """Pass lines on; when no more come, end the process, even in a calculation, with its programs and folder."""
     for line in sys.stdin:
         lines.put(line)
     shutil.rmtree(folder, ignore_errors=True)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 
@@ -374,7 +381,11 @@ def main() -> None:
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=listen, args=(lines, Path(sys.argv[1]).parent), daemon=True).start()
     while True:
-        say(compute(engine, json.loads(lines.get())))
+        job = json.loads(lines.get())
+        signal.alarm(math.ceil(min(job["seconds"], 1e8)) + LATE)
+        answer = compute(engine, job)
+        signal.alarm(0)
+        say(answer)
 
 
 if __name__ == "__main__":
