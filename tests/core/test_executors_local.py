@@ -41,6 +41,18 @@ def test_each_item_once_and_again_with_other_work(executor):
     assert 0 < executor.busy <= 1
 
 
+def test_only_who_has_the_certificate_of_the_run_may_connect(executor):
+    pytest.importorskip("cryptography", reason="the package that makes certificates is not installed")
+    from distributed import Client
+
+    list(executor.each(executor_work.square, range(2)))
+    address = executor.client.cluster.scheduler_address
+    assert address.startswith("tls://")
+    for stranger in (address, address.replace("tls://", "tcp://")):
+        with pytest.raises((OSError, TypeError)):
+            Client(stranger, timeout=2, set_as_default=False)
+
+
 def test_errors_of_the_work_are_raised_and_the_workers_stay(executor):
     with pytest.raises(ValueError, match="3 is not liked"):
         list(executor.each(executor_work.fail_at_three, range(100)))
@@ -93,7 +105,7 @@ def test_workers_killed_at_random_each_item_exactly_once(executor, tmp_path):
     rng, found, killed = random.Random(1), [], 0
     for number, result in executor.each(executor_work.note, [(tmp_path, k, 0.02) for k in range(200)]):
         found.append((number, result))
-        if len(found) % 40 == 0 and len(found) < 200:
+        if len(found) % 50 == 0 and len(found) < 200:
             mine = psutil.Process().children(recursive=True)
             pids = {p.pid for p in mine} & {pid for k in range(200) for pid in begun(tmp_path, k)}
             if pids:

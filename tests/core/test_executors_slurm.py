@@ -1,6 +1,7 @@
 """Jobs of a private Slurm, which the tests start; jobs are cancelled, reach their wall time, lose their driver."""
 
 import fcntl
+import importlib.util
 import os
 import shutil
 import signal
@@ -87,10 +88,14 @@ def test_work_is_done_in_jobs_that_go_afterwards(site, tmp_path):
     with open_executor(site(memory=0.5, cores=1, directives=["--comment=ours"]), 2, SilentReporter()) as executor:
         found = dict(executor.each(executor_work.note, [(tmp_path, k, 0.2) for k in range(10)]))
         numbers = set(executor.shifts)
+        secrets = list((tmp_path / "logs").glob("*.pem"))
+        assert all(p.stat().st_mode & 0o777 == 0o600 for p in secrets)
+        assert len(secrets) == (3 if importlib.util.find_spec("cryptography") else 0)
         asked = subprocess.run(["squeue", "--noheader", "--format=%k"], capture_output=True, text=True, check=True)
         assert asked.stdout.split() == ["ours", "ours"]
         assert dict(executor.each(executor_work.square, range(5))) == {k: k * k for k in range(5)}
         assert numbers <= set(jobs())  # the same jobs
+    assert not list((tmp_path / "logs").glob("*.pem"))
     assert found == {k: k for k in range(10)}
     assert len(numbers) == 2
     assert set(begun(tmp_path).values()) == {1}
