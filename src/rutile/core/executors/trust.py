@@ -26,7 +26,8 @@ def credentials(reporter: Reporter) -> Security | None:
             "code as you while it lasts; pip install cryptography"
         )
         return None
-    return Security.temporary()
+    made: Security = Security.temporary()
+    return made
 
 
 def in_files(security: Security, folder: Path, name: str) -> Security:
