@@ -8,7 +8,7 @@ from ase.build import bulk, molecule
 from rutile.active.explore import Exploration, random_steps
 from rutile.active.explorers import SOUND, Found
 from rutile.active.plan import RandomExplorer, SystemSettings
-from rutile.core.errors import DataError
+from rutile.core.errors import DataError, ElementError
 from rutile.core.executors.executor import Lost
 from rutile.core.executors.threads import Threads
 from rutile.core.reporting import SilentReporter
@@ -88,6 +88,14 @@ def test_a_run_whose_workers_are_lost_again_and_again_is_one_that_met_nothing(tm
     notes = explore(tmp_path / "lost", Work(), systems(tmp_path), executor=Losing())
     assert (notes[0].frames, notes[0].ended) == (0, "its workers were killed 3 times")
     assert all(n.ended == SOUND for n in notes[1:])
+
+
+def test_elements_that_the_committee_does_not_know_are_named(tmp_path):
+    (tmp_path / "new").mkdir()
+    known = frozenset({8, 22})
+    exploration = Exploration(tmp_path / "new", 1, Threads(1), lambda forces: None, 1, SilentReporter(), known)
+    with pytest.raises(ElementError, match="cu: md begins with Cu, which the committee was not trained on"):
+        exploration.run(systems(tmp_path), Work())
 
 
 def test_nothing_at_all_is_said_to_be_nothing(tmp_path):

@@ -8,7 +8,6 @@ explored.extxyz                  all of them
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from rutile.active.explorers import SOUND, Computed, Explore, Found, Run
+from rutile.active.explorers import SOUND, Computed, Explore, Found, Run, without_warnings
 from rutile.active.plan import (
     FilesExplorer,
     GenerateExplorer,
@@ -29,15 +28,14 @@ from rutile.active.plan import (
 from rutile.build.plan import images, make_plan
 from rutile.build.recipe import Calculators
 from rutile.build.settings import DisorderSettings, RandomCrystalSettings, StepSettings
-from rutile.core.elements import formula
-from rutile.core.errors import DataError, SettingsError
+from rutile.core.elements import formula, symbol
+from rutile.core.errors import DataError, ElementError, SettingsError
 from rutile.core.executors.executor import Executor, Lost
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.seeds import integer, stream
 from rutile.data.reading import read_frames, to_atoms
 from rutile.data.settings import ReadSettings
-from rutile.potentials.calculator import ExtrapolationWarning, NotSmoothWarning
 from rutile.structures.io import write_frames
 
 UNLABELLED = ReadSettings(energy_key="none", forces_key="none", stress_key="none", mode_key="none")
@@ -91,6 +89,8 @@ class Exploration:
     """Processes of builders."""
     reporter: Reporter
     """Told of progress."""
+    elements: frozenset[int] = frozenset()
+    """That the committee knows; empty: any."""
 
     def run(self, systems: Sequence[SystemSettings], work: Explore) -> list[Note]:
         """Explore all systems; pieces that are done already are not done again.
@@ -98,27 +98,39 @@ class Exploration:
         Raises:
             FileError: a file cannot be read or written.
             DataError: nothing was met at all.
+            ElementError: a system holds an element that the committee does not know.
         """
         (self.folder / "explored").mkdir(exist_ok=True)
         pieces = [
             Piece(f"{k:04d}-{p.name}", p.system, p.explorer, p.run, p.steps, p.seed, p.frames)
             for k, p in enumerate(p for system in systems for p in self._pieces(system))
         ]
+        for piece in pieces:
+            self._check_elements(piece)
         notes = {p.name: note for p in pieces if (note := self._note(p)) is not None}
         for piece in pieces:
             if piece.name not in notes and piece.run is None:
                 notes[piece.name] = self._keep(piece, self._given(piece))
         todo = [p for p in pieces if p.name not in notes]
         runs = [p.run for p in todo if p.run is not None]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExtrapolationWarning)
-            warnings.simplefilter("ignore", NotSmoothWarning)
+        with without_warnings():
             results = self.executor.each(work, runs)
             for k, done in self.reporter.track(results, "Exploring", len(runs)) if runs else ():
                 found = Found([], done.reason) if isinstance(done, Lost) else done
                 notes[todo[k].name] = self._keep(todo[k], found)
         self._join(pieces)
         return [notes[p.name] for p in pieces]
+
+    def _check_elements(self, piece: Piece) -> None:
+        """Refuse to explore with what the committee does not know."""
+        met = {int(z) for a in (piece.run.seeds if piece.run is not None else piece.frames) for z in a.numbers}
+        strange = sorted(met - self.elements) if self.elements else []
+        if strange:
+            raise ElementError(
+                f"{piece.system}: {piece.explorer} begins with {', '.join(map(symbol, strange))}, which the committee "
+                "was not trained on: leave that out, or begin a new loop (another out=) with initial.files of this "
+                "one's round-*/train.extxyz and with structures of the new elements"
+            )
 
     def _pieces(self, system: SystemSettings) -> Iterator[Piece]:
         """All pieces of a system."""

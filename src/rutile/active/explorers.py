@@ -6,7 +6,9 @@ without labels; where the members disagree more than the failed level, or a stru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from rutile.core.errors import RutileError
 from rutile.core.reporting import SilentReporter
 from rutile.core.seeds import stream
 from rutile.core.units import GPA
-from rutile.potentials.calculator import RutileCalculator
+from rutile.potentials.calculator import ExtrapolationWarning, NotSmoothWarning, RutileCalculator
 from rutile.potentials.combine import Mean
 from rutile.potentials.save import load_model
 from rutile.simulate.relax import relax
@@ -96,6 +98,11 @@ class Explore:
 
     def __call__(self, run: Run) -> Found:
         """Explore; what goes wrong ends the run, and is said in `ended`."""
+        with without_warnings():
+            return self._explore(run)
+
+    def _explore(self, run: Run) -> Found:
+        """The same, with warnings."""
         calculator = load_model(self.model).calculator(device=self.device, mode=self.mode)
         explorer = run.explorer
         try:
@@ -108,6 +115,15 @@ class Explore:
             return path(run.seeds, explorer, calculator, self.limits)
         except RutileError as error:
             return Found([], str(error).splitlines()[0])
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """No warnings of extrapolation: to meet what the data lack is what exploring is for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExtrapolationWarning)
+        warnings.simplefilter("ignore", NotSmoothWarning)
+        yield
 
 
 class Watch:

@@ -251,6 +251,9 @@ def _step(steps: Steps, reporter: Reporter) -> None:
         state.failed = True
         write_state(settings.out, state)
         raise
+    except (KeyboardInterrupt, SystemExit):
+        reporter.info(f"stopped in round {state.round}, {name}: the same command goes on from there")
+        raise
     took = time.monotonic() - began
     state.seconds += took
     state.row["seconds"] = round(state.row.get("seconds", 0.0) + took, 2)

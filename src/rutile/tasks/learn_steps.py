@@ -29,6 +29,7 @@ from rutile.core.seeds import integer, stream
 from rutile.data.reading import readings, relabelled
 from rutile.data.settings import ReadSettings, SplitSettings
 from rutile.label.campaign import NOT_KEPT
+from rutile.potentials.combine import common_elements
 from rutile.potentials.save import load_model
 from rutile.potentials.settings.stored import MODEL_FILE
 from rutile.structures.io import write_frames
@@ -104,7 +105,8 @@ class Steps:
         number = integer(settings.seed, "round", self.state.round) % 2**31
         work = Explore(self.model.resolve(), limits, settings.committee.device, self.mode)
         with open_executor(settings.executor, settings.workers, self.reporter) as executor:
-            exploration = Exploration(self.folder, number, executor, calculator, settings.workers, self.reporter)
+            known = frozenset(common_elements(model.raw_members()))
+            exploration = Exploration(self.folder, number, executor, calculator, settings.workers, self.reporter, known)
             notes = exploration.run(settings.systems, work)
         self.state.row["explored"] = sum(n.frames for n in notes)
         ended: dict[str, Counter[str]] = {}
