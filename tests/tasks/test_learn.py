@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import ase.io
 import pytest
@@ -353,3 +354,29 @@ def test_the_command_ends_with_one_line(tmp_path, capsys):
     given = plan(tmp_path, engine={"name": "gpaw", "python": "no/such/python"})
     assert main(["learn", str(write(given))]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_trust_levels_that_are_not_given_never_rise(tmp_path):
+    from rutile.tasks import choose
+    from rutile.tasks.learn_steps import Steps
+
+    given = plan(tmp_path)
+    given["choose"] = {"budget": 4}
+    settings = load(LearnSettings, [write(given)])
+    (tmp_path / "learn").mkdir()
+    state = State({}, round=2, rows=[{"low": None}, {"low": 0.3}, {}], plan=learn_plan.plan_of(settings))
+
+    class Stored:
+        class info:
+            metrics: ClassVar = {"valid": {"force_rmse": 1.0}}
+
+    def levels(**more):
+        state.plan = learn_plan.plan_of(settings.model_copy(update={"choose": choose.ChoiceSettings(**more)}))
+        found = Steps(settings, state, SilentReporter())._levels(Stored())
+        return found.low, found.high
+
+    assert levels() == pytest.approx((0.3, 3.0))
+    assert levels(low=0.7) == pytest.approx((0.7, 7.0))
+    assert levels(high=5.0) == pytest.approx((0.3, 5.0))
+    Stored.info.metrics["valid"]["force_rmse"] = 0.05
+    assert levels() == pytest.approx((0.05 * 12**0.5, 0.5 * 12**0.5))

@@ -41,6 +41,8 @@ from rutile.train.settings import TrainSettings
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from rutile.active.choose import Levels
+    from rutile.potentials.model import Model
     from rutile.tasks.learn import LearnSettings
 
 HOPELESS = NOT_KEPT - {"too large", "unsuitable"} | {"self-check"}
@@ -100,7 +102,7 @@ class Steps:
     def explore(self) -> None:
         """Let the committee explore all systems."""
         settings, model = self.settings, load_model(self.model)
-        levels = choose.trust_levels(settings.choose, model)
+        levels = self._levels(model)
         limits = Limits(levels.high, settings.choose.closest, settings.choose.max_force)
         number = integer(settings.seed, "round", self.state.round) % 2**31
         work = Explore(self.model.resolve(), limits, settings.committee.device, self.mode)
@@ -114,15 +116,27 @@ class Steps:
             ended.setdefault(f"{note.system}-{note.explorer}", Counter())[_without_numbers(note.ended)] += 1
         self.state.details[-1]["ended"] = {name: dict(counts.most_common()) for name, counts in ended.items()}
 
+    def _levels(self, model: Model) -> Levels:
+        """Trust levels; those not given never rise: errors on ever stranger frames would let in stranger ones."""
+        levels = choose.trust_levels(self.settings.choose, model)
+        given = self.settings.choose
+        before = [row["low"] for row in self.state.rows[:-1] if row.get("low") is not None]
+        if given.low is not None or not before or levels.low <= min(before):
+            return levels
+        return choose.trust_levels(given.model_copy(update={"low": min(before)}), model)
+
     def choose(self) -> bool:
         """Choose what the committee does not know; the round is over where that is little, or nothing."""
         settings, row = self.settings, self.state.row
         budget = settings.choose.budget
         if settings.stop.labels is not None:
             budget = max(1, min(budget, settings.stop.labels - labels_made(self.state.rows)))
+        levels = self._levels(load_model(self.model))
         found = choose.run(
             choose.ChooseSettings(
-                **settings.choose.model_dump(exclude={"budget"}),
+                **settings.choose.model_dump(exclude={"budget", "low", "high"}),
+                low=levels.low,
+                high=levels.high,
                 budget=budget,
                 structures=[self.folder / "explored.extxyz"],
                 known=self._files("train") + self._files("valid"),
