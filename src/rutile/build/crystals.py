@@ -191,7 +191,7 @@ def _fillings(source: CrystalSource) -> list[tuple[Prototype, tuple[str, ...]]]:
     """Prototypes and the elements of their sites."""
     if not source.elements:
         return []
-    elements = tuple(dict.fromkeys(source.elements))
+    elements = source.elements
     kinds = source.prototypes or tuple(k for k, v in KINDS.items() if v.letters <= len(elements))
     out: list[tuple[Prototype, tuple[str, ...]]] = []
     ways: Any = itertools.permutations if source.order == "all" else itertools.combinations
@@ -202,7 +202,7 @@ def _fillings(source: CrystalSource) -> list[tuple[Prototype, tuple[str, ...]]]:
                 f"crystals.prototypes: {kind} has sites for {need} elements, and crystals.elements names "
                 f"{len(elements)}: {', '.join(elements)}"
             )
-        out += [(kind, names) for names in ways(elements, need)]
+        out += [(kind, names) for names in dict.fromkeys(ways(elements, need))]
     return out
 
 

@@ -153,7 +153,8 @@ class CrystalSource(Settings):
     files: list[Path] = Field(default=[])
     """Files, folders or patterns of crystals (CIF, POSCAR, extxyz, ...)."""
     elements: tuple[Element, ...] = ()
-    """Elements that fill the prototypes."""
+    """Elements that fill the prototypes; one that is named twice fills two sites (wurtzite of [Si, Si] is hexagonal
+    diamond)."""
     prototypes: tuple[Prototype, ...] = ()
     """Kinds of crystals; empty: all that have as many different sites as there are elements, or fewer."""
     order: Literal["given", "all"] = "given"
