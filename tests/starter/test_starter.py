@@ -47,7 +47,7 @@ def test_relaxed_polymorphs_keep_their_symmetry():
 
 def test_absent_set_says_what_to_do(tmp_path):
     with pytest.raises(FileError, match=r"tio2_starter\.py"):
-        starter.path(tmp_path)
+        starter.path(folder=tmp_path)
 
 
 def test_molecule_has_no_space_group():

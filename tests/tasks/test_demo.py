@@ -49,9 +49,9 @@ def made_up(tmp_path) -> Path:
             frames.append(atoms)
     folder = tmp_path / "starter"
     folder.mkdir()
-    write(folder / starter.FRAMES, frames, format="extxyz", write_results=False)
+    write(folder / "tio2.extxyz", frames, format="extxyz", write_results=False)
     about = dict.fromkeys(("calc_mode", "code", "paw_datasets", "settings", "units", "settings_hash"), "toy")
-    (folder / starter.PROVENANCE).write_text(json.dumps(about))
+    (folder / "tio2.json").write_text(json.dumps(about))
     return folder
 
 
@@ -61,7 +61,7 @@ def test_parts_are_disjoint_complete_and_keep_trajectories_in_training(made_up, 
     files = demo.write_parts(settings)
     ids = {part: [a.info["frame_id"] for a in read(path, ":")] for part, path in files.items()}
     together = [name for names in ids.values() for name in names]
-    assert sorted(together) == sorted({a.info["frame_id"] for a in starter.frames(made_up)})
+    assert sorted(together) == sorted({a.info["frame_id"] for a in starter.frames(folder=made_up)})
     assert len(together) == 20
     assert not [name for part in ("valid", "test") for name in ids[part] if "relax" in name]
     assert len(ids["valid"]) >= 1

@@ -1,9 +1,11 @@
-"""The TiO2 starter set: a few hundred small frames that rutile labelled itself with PBE density functional theory.
+"""Sets of labelled structures that rutile made itself: small, complete, free (CC0), for demonstrations and first trials.
 
-Made by `scripts/tio2_starter.py`, which anyone can run again: relaxed, strained, rattled and heated frames of eight
-polymorphs, and random packings, 6 to 24 atoms. Energies (eV, relative to GPAW's atomic references), forces
-(eV/Angstrom) and stress (eV/Angstrom^3, positive under tension) are under REF_energy, REF_forces, REF_stress;
-`config_type` is the kind of frame and `parent` the polymorph it comes from.
+Each set is a file of frames (extended XYZ), a description beside it (JSON: how the labels were made, licence, SHA-256),
+and for sets that builders made the plan of `rutile generate`. Energies (eV), forces (eV/Angstrom) and stress
+(eV/Angstrom^3, positive under tension) are under REF_energy, REF_forces, REF_stress; `config_type` is the kind of frame
+(isolated_atom: a free atom), `parent` what it was made from, `calc_mode` the reference method, `frame_id` its name.
+
+Made by `scripts/tio2_starter.py` (the set tio2) and `scripts/starter_sets.py` (the others), which anyone can run again.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from typing import Any
 
 from ase import Atoms
 
-from rutile.core.errors import FileError
+from rutile.core.errors import FileError, SettingsError
 from rutile.structures.io import read_all
 from rutile.structures.symmetry import Crystal, describe_crystal
 
-FRAMES, PROVENANCE = "tio2.extxyz", "tio2.json"
+SETS = ("tio2", "tio2_extension", "tio2_rpbe", "silicon", "molecules")
 TRAJECTORY = "relax"
 """`config_type` of the steps of the DFT relaxations: successive frames that resemble each other."""
 
@@ -41,42 +43,54 @@ class Polymorph:
     """Space group and conventional cell."""
 
 
-def path(folder: Path | None = None) -> Path:
-    """The file with the frames (extended XYZ).
+def path(name: str = "tio2", folder: Path | None = None) -> Path:
+    """The file with the frames of a set (extended XYZ).
 
     Args:
-        folder: where another copy of the set lies; default: the set that ships with rutile.
+        name: of the set, one of SETS.
+        folder: where another copy of the set lies; default: the one that ships with rutile.
 
     Raises:
+        SettingsError: there is no such set.
         FileError: it is not there.
     """
-    found = (folder or Path(str(files("rutile.starter")))) / FRAMES
+    if name not in SETS:
+        raise SettingsError(f"no starter set {name!r}: there are {', '.join(SETS)}")
+    found = (folder or Path(str(files("rutile.starter")))) / f"{name}.extxyz"
     if not found.is_file():
-        raise FileError(f"{found} is missing: run scripts/tio2_starter.py collect, or give the folder that has it")
+        script = "tio2_starter.py collect" if name == "tio2" else "starter_sets.py"
+        raise FileError(f"{found} is missing: run scripts/{script}, or give the folder that has it")
     return found
 
 
-def provenance(folder: Path | None = None) -> dict[str, Any]:
+def plan(name: str) -> Path | None:
+    """The plan of `rutile generate` that made the structures of a set; None: there is none."""
+    found = path(name).parent / "plans" / f"{name}.yaml"
+    return found if found.is_file() else None
+
+
+def provenance(name: str = "tio2", folder: Path | None = None) -> dict[str, Any]:
     """How the labels were made: code, settings, their hash, number of frames by kind, licence, SHA-256 of the frames.
 
     Raises:
-        FileError: the description is missing or is not that of the frames.
+        SettingsError: there is no such set.
+        FileError: the frames are missing.
     """
-    text = (path(folder).parent / PROVENANCE).read_text(encoding="utf-8")
+    text = path(name, folder).with_suffix(".json").read_text(encoding="utf-8")
     out: dict[str, Any] = json.loads(text)
     return out
 
 
-def frames(folder: Path | None = None) -> list[Atoms]:
-    """All frames, labels under REF_ names."""
-    return read_all(path(folder), "extxyz")
+def frames(name: str = "tio2", folder: Path | None = None) -> list[Atoms]:
+    """All frames of a set, labels under REF_ names."""
+    return read_all(path(name, folder), "extxyz")
 
 
 def dft_polymorphs(folder: Path | None = None) -> list[Polymorph]:
-    """The polymorphs relaxed by the reference method, lowest energy first."""
+    """The polymorphs of TiO2 relaxed by the reference method of the set tio2, lowest energy first."""
     out = [
         polymorph(str(atoms.info["parent"]), atoms, float(atoms.info["REF_energy"]))
-        for atoms in frames(folder)
+        for atoms in frames("tio2", folder)
         if atoms.info.get("relaxed")
     ]
     return sorted(out, key=lambda p: p.energy)

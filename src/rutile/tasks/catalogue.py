@@ -25,6 +25,7 @@ TASKS: dict[str, str] = {
     "build": "rutile.tasks.build:TASK",
     "generate": "rutile.tasks.generate:TASK",
     "convert": "rutile.tasks.convert:TASK",
+    "starter": "rutile.tasks.starter:TASK",
     "demo": "rutile.tasks.demo:TASK",
     "doctor": "rutile.tasks.doctor:TASK",
 }

@@ -105,9 +105,9 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     from rutile.tasks import evaluate, inspect
     from rutile.train.sections import dimers_section
 
-    reporter.info(f"1/5 the starter set: {starter.path(settings.starter)}")
+    reporter.info(f"1/5 the starter set: {starter.path(folder=settings.starter)}")
     files = write_parts(settings)
-    census = inspect.run(inspect.InspectSettings(files=[starter.path(settings.starter)]), reporter)
+    census = inspect.run(inspect.InspectSettings(files=[starter.path(folder=settings.starter)]), reporter)
     reporter.info(f"2/5 training a Behler-Parrinello potential, at most {settings.seconds:g} s")
     trained = train_or_begin_anew(train_settings(settings, files), reporter)
     reporter.info("3/5 evaluating it on structures that it has not seen")
@@ -133,7 +133,7 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
         *evaluate.model_sections(trained.model.parent),
         *evaluate.assessment_sections(assessment),
         dimers_section(*dimers),
-        data_section(starter.provenance(settings.starter), census.model_dump(mode="json"), files),
+        data_section(starter.provenance(folder=settings.starter), census.model_dump(mode="json"), files),
         settings_section(train_settings(settings, files)),
     ]
     write_atomically(result.report, page(trained, rows, sections).encode())
@@ -150,7 +150,7 @@ def write_parts(settings: DemoSettings) -> dict[str, Path]:
     from rutile.data.split import divide
     from rutile.structures.io import write_frames
 
-    frames = starter.frames(settings.starter)
+    frames = starter.frames(folder=settings.starter)
     kinds = np.array([str(a.info["config_type"]) for a in frames])
     free = np.flatnonzero(kinds != starter.TRAJECTORY)
     _, strata = np.unique(kinds[free], return_inverse=True)
