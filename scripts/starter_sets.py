@@ -179,7 +179,7 @@ def tio2_rpbe(work: Path) -> list[Atoms]:
 def silicon(work: Path) -> list[Atoms]:
     """Crystals and disordered cells of at least two atoms."""
     groups, counts = defaultdict(list), Counter()
-    for atoms in generated("silicon", "silicon.extxyz", work):
+    for atoms in generated("silicon", "silicon-structures.extxyz", work):
         if len(atoms) > 1:
             groups[atoms.info["parent"]].append(atoms)
     chosen = {k: g[: 20 if "disordered" in k else 6] for k, g in groups.items()}

@@ -1,19 +1,20 @@
-"""Make and label the TiO2 starter set: real PBE labels for `make demo`, by GPAW.
+"""Make the TiO2 starter set: real PBE labels for `make demo`, by GPAW.
 
 The set is a few hundred small frames (6 to 24 atoms) of six polymorphs - relaxed, strained,
-rattled, heated - and of random structures, as packed and part of the way to a minimum. Anyone can make it again:
+rattled, heated - and of random structures, as packed and part of the way to a minimum. Anyone can make it again
+(docs/label.md says how to get GPAW; its own environment needs spglib, too):
 
-    python3.11 -m venv .venv-gpaw && . .venv-gpaw/bin/activate
-    printf "compiler='g++'\nmpi=False\nnolibxc=True\nlibraries=['blas']\n" > siteconfig.py   # BLAS: libopenblas-dev
-    GPAW_CONFIG=$PWD/siteconfig.py pip install --no-cache-dir gpaw==26.7.0 gpaw-data spglib
-    python scripts/tio2_starter.py check   --out runs/tio2        # forces and stress against finite differences
-    python scripts/tio2_starter.py relax   --out runs/tio2        # DFT lattice constants of the polymorphs
-    python scripts/tio2_starter.py label   --out runs/tio2        # start it twice to use two cores
-    python scripts/tio2_starter.py collect --out runs/tio2 --to src/rutile/starter
+    gpaw/bin/python scripts/tio2_starter.py relax      --out runs/tio2     # DFT lattice constants of the polymorphs
+    gpaw/bin/python scripts/tio2_starter.py structures --out runs/tio2     # runs/tio2/structures.extxyz
+    rutile label runs/tio2/structures.extxyz engine=gpaw engine.cutoff=800 engine.k_density=10.5 \\
+        engine.density_tolerance=1e-4 engine.calc_mode=gpaw-pbe-pw800-k10.5 engine.python=gpaw/bin/python \\
+        isolated_atoms=false cache=runs/tio2/labels out=runs/tio2/labelled.extxyz
+    gpaw/bin/python scripts/tio2_starter.py collect    --out runs/tio2 --to src/rutile/starter
 
-Needs only GPAW, ASE, NumPy and spglib (not rutile), so that it runs in GPAW's own environment.
-Every frame is one file; a stopped run goes on where it was, and several processes share one folder.
-`restore` lays the shipped frames out as such files, so that `label` only computes what the set lacks.
+Needs only GPAW, ASE, NumPy and spglib (not rutile), so that it runs in GPAW's own environment. Without `relax`, `structures`
+begins from the relaxed polymorphs of the shipped set (--to). The frames that ship were labelled before `rutile label`
+existed, by GPAW with the same settings: labels made again by `rutile label` agree to 1e-8 eV, 2e-7 eV/Angstrom and
+2e-9 eV/Angstrom^3.
 
 Settings (one calc mode, recorded with a hash in each frame): PBE, plane waves to 800 eV (600 eV is
 enough for forces, not for stress), Fermi-Dirac smearing 0.05 eV, Gamma-centred k-points with
@@ -29,8 +30,6 @@ import hashlib
 import json
 import os
 import sys
-import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -263,23 +262,6 @@ def gpaw_calculator(grid, log: Path | None):
                 occupations=FermiDirac(0.05), txt=str(log) if log else None)  # fmt: skip
 
 
-def label(atoms: Atoms, log: Path | None = None) -> Atoms:
-    """The frame with DFT energy (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3, ASE sign) under REF_ keys."""
-    import gpaw
-
-    start = time.time()
-    work = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-    work.calc = gpaw_calculator(atoms.info["kpoints"], log)
-    energy = work.get_potential_energy(force_consistent=True)
-    out = Atoms(work.numbers, positions=work.positions, cell=work.cell, pbc=True)
-    out.arrays["REF_forces"] = work.get_forces()
-    stress = work.get_stress(voigt=False)
-    out.info = {k: (list(v) if isinstance(v, tuple) else v) for k, v in atoms.info.items()}
-    out.info |= {"REF_energy": energy, "REF_stress": stress, "calc_mode": CALC_MODE, "code": f"GPAW {gpaw.__version__}",
-                 "settings_hash": SETTINGS_HASH, "seconds": round(time.time() - start, 1)}  # fmt: skip
-    return out
-
-
 def save(path: Path, frames: list[Atoms] | Atoms) -> None:
     """Write whole or not at all."""
     part = path.with_suffix(".part")
@@ -287,40 +269,15 @@ def save(path: Path, frames: list[Atoms] | Atoms) -> None:
     part.replace(path)
 
 
-def claim(path: Path) -> bool:
-    """True for the one process that may work on this frame."""
-    if path.exists():
-        return False
-    try:
-        os.close(os.open(path.with_suffix(".claim"), os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    return True
-
-
-def run_label(out: Path) -> None:
-    """Label all planned frames that nobody has labelled; children wait for their parent's relaxation."""
-    (out / "frames").mkdir(parents=True, exist_ok=True)
-    while True:
-        relaxed = {p.stem: read(p, -1) for p in (out / "relaxed").glob("*.extxyz")}
-        frames = plan({name: relaxed.get(name, parent(name)) for name in POLYMORPHS})
-        for n, (frame_id, make) in enumerate(frames):
-            name = frame_id.split("-")[0]
-            path = out / "frames" / f"{frame_id}.extxyz"
-            if (name in POLYMORPHS and name not in relaxed) or not claim(path):
-                continue
-            try:
-                done = label(make())
-                save(path, done)
-                print(f"{n + 1}/{len(frames)} {frame_id}: {done.info['seconds']} s", flush=True)
-            except Exception:
-                with (out / "failed.log").open("a") as log:
-                    log.write(f"{frame_id}\n{traceback.format_exc()}\n")
-                print(f"{n + 1}/{len(frames)} {frame_id}: FAILED (see failed.log)", flush=True)
-        if len(relaxed) == len(POLYMORPHS):
-            return
-        print(f"waiting for the relaxation of {sorted(set(POLYMORPHS) - set(relaxed))}", flush=True)
-        time.sleep(60)
+def run_structures(out: Path, shipped: Path) -> None:
+    """Write all planned frames with their k-points, ready for `rutile label`."""
+    relaxed = {p.stem: read(p, -1) for p in (out / "relaxed").glob("*.extxyz")}
+    if not relaxed:
+        relaxed = {f.info["parent"]: f for f in read(shipped / "tio2.extxyz", ":") if f.info.get("relaxed")}
+    if missing := sorted(set(POLYMORPHS) - set(relaxed)):
+        sys.exit(f"not relaxed yet: {', '.join(missing)}")
+    out.mkdir(parents=True, exist_ok=True)
+    save(out / "structures.extxyz", [make() for _, make in plan(relaxed)])
 
 
 def run_relax(out: Path, names: list[str]) -> None:
@@ -332,7 +289,7 @@ def run_relax(out: Path, names: list[str]) -> None:
     (out / "relaxed").mkdir(parents=True, exist_ok=True)
     for name in names:
         path = out / "relaxed" / f"{name}.extxyz"
-        if not claim(path):
+        if path.exists():
             continue
         atoms = parent(name)
         grid, steps = kpoints(atoms), []
@@ -356,47 +313,14 @@ def run_relax(out: Path, names: list[str]) -> None:
         save(path, steps)
 
 
-def run_check(out: Path) -> None:
-    """Forces and stress of a rattled rutile cell against central differences of the energy."""
-    atoms = parent("rutile")
-    grid = kpoints(atoms)
-    atoms.positions += np.random.default_rng(0).normal(0, 0.05, atoms.positions.shape)
-    atoms.info = {"kpoints": grid}
-    exact = label(atoms)
-
-    def energy(moved: Atoms) -> float:
-        moved.info = {"kpoints": grid}
-        return label(moved).info["REF_energy"]
-
-    h, e = 0.01, []
-    for sign in (1, -1):
-        moved = atoms.copy()
-        moved.positions[2, 0] += sign * h
-        e.append(energy(moved))
-    force = -(e[0] - e[1]) / (2 * h)
-    result = {"force_x_atom3": {"analytic": exact.arrays["REF_forces"][2, 0], "numeric": force}}
-    h = 0.01
-    for axis in (0, 2):
-        e = []
-        for sign in (1, -1):
-            moved, strain = atoms.copy(), np.eye(3)
-            strain[axis, axis] += sign * h
-            moved.set_cell(atoms.cell.array @ strain, scale_atoms=True)
-            e.append(energy(moved))
-        numeric = (e[0] - e[1]) / (2 * h) / atoms.get_volume()
-        result[f"stress_{'xyz'[axis] * 2}"] = {"analytic": exact.info["REF_stress"][axis, axis], "numeric": numeric}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "check.json").write_text(json.dumps(result, indent=1))
-    print(json.dumps(result, indent=1))
-
-
 def run_collect(out: Path, to: Path) -> None:
     """Merge what is labelled into the two files that ship in the package."""
     frames = [f for p in sorted((out / "relaxed").glob("*.extxyz")) for f in read(p, ":")]
-    frames += [read(p) for p in sorted((out / "frames").glob("*.extxyz"))]
+    frames += sorted(read(out / "labelled.extxyz", ":"), key=lambda f: f.info["frame_id"])
     for f in frames:
         f.calc = None
-        f.info["REF_stress"] = np.array(f.info["REF_stress"], dtype=float)
+        f.info["REF_stress"] = np.array(f.info["REF_stress"], dtype=float).reshape(3, 3)
+        f.info["settings_hash"] = SETTINGS_HASH
     to.mkdir(parents=True, exist_ok=True)
     path = to / "tio2.extxyz"
     write(path, frames, format="extxyz", write_results=False)
@@ -404,10 +328,10 @@ def run_collect(out: Path, to: Path) -> None:
     for f in frames:
         key = f"{f.info['parent']} {f.info['config_type']}"
         kinds[key] = kinds.get(key, 0) + 1
-    check = out / "check.json"
     provenance = {
-        "what": "TiO2 starter set, labelled by rutile's own script scripts/tio2_starter.py",
-        "licence": "Apache-2.0 (made by this project)",
+        "what": "TiO2: six polymorphs, relaxed, strained, displaced, heated; random structures (PBE)",
+        "made_by": "scripts/tio2_starter.py",
+        "licence": "CC0-1.0 (made by this project)",
         "calc_mode": CALC_MODE,
         "settings": SETTINGS,
         "settings_hash": SETTINGS_HASH,
@@ -417,7 +341,6 @@ def run_collect(out: Path, to: Path) -> None:
         "frames": len(frames),
         "frames_by_kind": kinds,
         "relaxed": {f.info["parent"]: f.info["frame_id"] for f in frames if f.info.get("relaxed")},
-        "finite_difference_check": json.loads(check.read_text()) if check.exists() else None,
         "core_seconds": round(sum(f.info.get("seconds", 0.0) for f in frames), 0),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
@@ -425,37 +348,18 @@ def run_collect(out: Path, to: Path) -> None:
     print(f"{len(frames)} frames -> {path} ({path.stat().st_size / 1e6:.2f} MB)")
 
 
-def run_restore(out: Path, shipped: Path) -> None:
-    """Lay out the frames of the shipped set as files of a run."""
-    relaxations: dict[str, list[Atoms]] = {}
-    for f in read(shipped / "tio2.extxyz", ":"):
-        f.calc = None
-        if f.info["config_type"] == "relax":
-            relaxations.setdefault(f.info["parent"], []).append(f)
-        else:
-            (out / "frames").mkdir(parents=True, exist_ok=True)
-            save(out / "frames" / f"{f.info['frame_id']}.extxyz", f)
-    for name, steps in relaxations.items():
-        (out / "relaxed").mkdir(parents=True, exist_ok=True)
-        save(out / "relaxed" / f"{name}.extxyz", steps)
-
-
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["check", "relax", "label", "restore", "collect"])
+    parser.add_argument("step", choices=["relax", "structures", "collect"])
     parser.add_argument("--out", type=Path, default=Path("runs/tio2"))
     parser.add_argument("--to", type=Path, default=Path("src/rutile/starter"))
     parser.add_argument("--polymorphs", nargs="*", default=list(POLYMORPHS), choices=list(POLYMORPHS))
     args = parser.parse_args()
-    if args.step == "check":
-        run_check(args.out)
-    elif args.step == "relax":
+    if args.step == "relax":
         run_relax(args.out, args.polymorphs)
-    elif args.step == "label":
-        run_label(args.out)
-    elif args.step == "restore":
-        run_restore(args.out, args.to)
+    elif args.step == "structures":
+        run_structures(args.out, args.to)
     else:
         run_collect(args.out, args.to)
     return 0

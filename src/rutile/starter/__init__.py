@@ -1,4 +1,4 @@
-"""Sets of labelled structures that rutile made itself: small, complete, free (CC0), for demonstrations and first trials.
+"""Sets of labelled structures that rutile made itself: small, free (CC0), for demonstrations and first trials.
 
 Each set is a file of frames (extended XYZ), a description beside it (JSON: how the labels were made, licence, SHA-256),
 and for sets that builders made the plan of `rutile generate`. Energies (eV), forces (eV/Angstrom) and stress
@@ -22,7 +22,7 @@ from rutile.core.errors import FileError, SettingsError
 from rutile.structures.io import read_all
 from rutile.structures.symmetry import Crystal, describe_crystal
 
-SETS = ("tio2", "tio2_extension", "tio2_rpbe", "silicon", "molecules")
+SETS = ("tio2", "silicon", "molecules")
 TRAJECTORY = "relax"
 """`config_type` of the steps of the DFT relaxations: successive frames that resemble each other."""
 
