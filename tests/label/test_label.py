@@ -96,6 +96,16 @@ def test_labels_are_those_of_the_engine_and_can_be_trained_on(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_slab_among_crystals_does_not_cost_them_their_stress(run):
+    slab, crystal = copper(1)[0], copper(2)[1].repeat((2, 1, 1))
+    slab.pbc = (True, True, False)
+    slab.center(vacuum=4.0, axis=2)
+    result = run([slab, crystal], "engine=emt", "isolated_atoms=false")
+    assert "stress within" in result.self_check
+    assert ["REF_stress" in frame.info for frame in read(result.out, ":")] == [False, True]
+
+
+@pytest.mark.slow
 def test_the_same_structure_is_never_computed_twice(run, tmp_path):
     log = tmp_path / "log"
     words = [*fake("Counts", log=str(log)), "self_check=false", "isolated_atoms=false"]

@@ -46,10 +46,10 @@ class Verdict:
 
 
 def check_cell(structures: Sequence[Atoms], settings: EngineBase, labeler: Labeler) -> Atoms:
-    """A small structure to check: of the given ones that with most elements, then that with fewest atoms."""
+    """A small structure to check: of the given ones a crystal, which has a stress, with most elements and fewest atoms."""
     small = [a for a in structures if 2 <= len(a) <= MOST_ATOMS and labeler.refuse(a) is None]
     if small:
-        return prepared(min(small, key=lambda a: (-len(set(a.numbers.tolist())), len(a))), settings)
+        return prepared(min(small, key=lambda a: (not a.pbc.all(), -len(set(a.numbers.tolist())), len(a))), settings)
     if isinstance(settings, EmtSettings):
         return prepared(bulk("Cu", cubic=True), settings)
     if isinstance(settings, RigidIonSettings):
