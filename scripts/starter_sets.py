@@ -130,7 +130,7 @@ def tio2_extension(work: Path) -> list[Atoms]:
         candidates = [a for a in made if ("slab" in a.info["config_type"]) == (part == "slabs")]
         write(work / f"{part}.extxyz", candidates)
         rutile("choose", f"{part}.extxyz", "model=committee/run", f"known={json.dumps(COMMITTEE['data'])}",
-               f"budget={BUDGET}", f"out=chosen-{part}.extxyz", f"decisions={part}.csv", f"report={part}.html",
+               f"budget={BUDGET}", "shortlist=1000", f"out=chosen-{part}.extxyz", f"decisions={part}.csv", f"report={part}.html",
                work=work)  # fmt: skip
         with (work / f"{part}.csv").open() as file:
             rows = sorted((row for row in csv.DictReader(file) if row["rank"]), key=lambda row: int(row["rank"]))

@@ -46,7 +46,7 @@ class Verdict:
 
 
 def check_cell(structures: Sequence[Atoms], settings: EngineBase, labeler: Labeler) -> Atoms:
-    """A small structure to check: of the given ones a crystal, which has a stress, with most elements and fewest atoms."""
+    """A small structure to check: a crystal, which has a stress, with most elements and fewest atoms."""
     small = [a for a in structures if 2 <= len(a) <= MOST_ATOMS and labeler.refuse(a) is None]
     if small:
         return prepared(min(small, key=lambda a: (not a.pbc.all(), -len(set(a.numbers.tolist())), len(a))), settings)

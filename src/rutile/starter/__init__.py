@@ -22,7 +22,7 @@ from rutile.core.errors import FileError, SettingsError
 from rutile.structures.io import read_all
 from rutile.structures.symmetry import Crystal, describe_crystal
 
-SETS = ("tio2", "silicon", "molecules")
+SETS = ("tio2", "tio2_extension", "tio2_rpbe", "silicon", "molecules")
 TRAJECTORY = "relax"
 """`config_type` of the steps of the DFT relaxations: successive frames that resemble each other."""
 
