@@ -1,6 +1,7 @@
 """The shipped sets: what they promise is in them."""
 
 import hashlib
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -15,6 +16,8 @@ SPACE_GROUPS = {"rutile": 136, "anatase": 141, "brookite": 61, "columbite": 60, 
                 "fluorite": 225, "cotunnite": 62}  # fmt: skip
 TIO2 = {8, 22}
 ELEMENTS = {"tio2": TIO2, "tio2_extension": TIO2, "tio2_rpbe": TIO2, "silicon": {14}, "molecules": {1, 6, 7, 8}}
+CLOSEST = 0.45
+"""Of the sum of the covalent radii."""
 every_set = pytest.mark.parametrize("name", starter.SETS)
 
 
@@ -55,10 +58,13 @@ def test_every_frame_has_sound_labels(name):
 @every_set
 def test_no_two_atoms_overlap(name):
     for atoms in starter.frames(name):
-        distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
-        radii = covalent_radii[atoms.numbers]
-        ratio = distances / (radii[:, None] + radii) + 10.0 * np.eye(len(atoms))
-        assert ratio.min() > 0.45, atoms.info["frame_id"]
+        radii, steps = covalent_radii[atoms.numbers], [(-1, 0, 1) if periodic else (0,) for periodic in atoms.pbc]
+        shifts = np.array(list(itertools.product(*steps))) @ atoms.cell.array
+        between = atoms.positions[:, None, None] - atoms.positions[None, :, None] + shifts
+        ratio = np.linalg.norm(between, axis=-1) / (radii[:, None] + radii)[..., None]
+        assert np.sort(ratio.ravel())[len(atoms) :].min(initial=1) > CLOSEST, atoms.info[
+            "frame_id"
+        ]  # after the atoms themselves
 
 
 @every_set
@@ -90,7 +96,7 @@ def test_methods_that_differ_have_names_that_differ():
 def test_second_method_labelled_the_same_structures():
     first = {a.info["frame_id"]: a for a in starter.frames("tio2")}
     crystals = [a for a in starter.frames("tio2_rpbe") if a.pbc.any()]
-    assert len(crystals) >= 10
+    assert len(crystals) >= 5
     for atoms in crystals:
         same = first[atoms.info["frame_id"]]
         np.testing.assert_array_equal(atoms.numbers, same.numbers)
