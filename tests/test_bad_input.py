@@ -281,6 +281,11 @@ WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         "cuda:99",
     ),
     "label without an engine": (lambda p: ["label", p.good], "engine: missing"),
+    "a setting of another executor": (
+        lambda p: ["label", p.good, "engine=emt", "executor.partition=x"],
+        "it belongs to executor=slurm",
+    ),
+    "no workers": (lambda p: ["label", p.good, "engine=emt", "workers=0"], ">= 1"),
     "label with an unknown engine": (lambda p: ["label", p.good, "engine=gpwa"], "did you mean gpaw"),
     "label with an engine that is not there": (
         lambda p: ["label", p.good, "engine=espresso", "engine.command=no_such_program"],

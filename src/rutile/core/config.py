@@ -353,6 +353,10 @@ def _near(cls: type[BaseModel], model: type[BaseModel], key: str) -> str:
     near = difflib.get_close_matches(name, model.model_fields, 1, 0.6)
     if near:
         return f"; did you mean {'.'.join([*path, near[0]])}?"
+    group = next((e for e in every_entry(cls) if e.key == ".".join(path)), None)
+    others = [tag for tag, other in (group.groups if group is not None else {}).items() if name in other.model_fields]
+    if group is not None and others:
+        return f"; it belongs to {' or '.join(f'{group.key}={tag}' for tag in others)}"
     every = [e.key for e in every_entry(cls)]
     same = [k for k in every if k.rsplit(".", 1)[-1] == name] or difflib.get_close_matches(key, every, 1, 0.75)
     if same:
