@@ -72,9 +72,7 @@ def copied(name: str, folder: Path) -> list[Path]:
     pairs = [(p, folder / p.name) for p in (frames, frames.with_suffix(".json"), plan) if p is not None]
     for source, target in pairs:
         if target.exists() and (not target.is_file() or target.read_bytes() != source.read_bytes()):
-            raise FileError(
-                f"{target} is there with other content: move it away, or give another folder (out=...)"
-            )
+            raise FileError(f"{target} is there with other content: move it away, or give another folder (out=...)")
     with folder_for_results(folder):
         for source, target in pairs:
             write_atomically(target, source.read_bytes())
