@@ -98,7 +98,8 @@ def test_an_item_that_kills_its_workers_is_given_up_and_nothing_else(executor, t
 def test_an_item_that_kills_its_worker_once_is_done_again(executor, tmp_path):
     jobs = [(tmp_path, k, 0.05, (0, 5), 1) for k in range(8)]
     assert dict(executor.each(executor_work.kill_own_process, jobs)) == {k: k for k in range(8)}
-    assert len(begun(tmp_path, 0)) == len(begun(tmp_path, 5)) == 2
+    for k in (0, 5):  # once more where its result was lost with the worker that the other one ended
+        assert 2 <= len(begun(tmp_path, k)) <= 3
 
 
 def test_workers_killed_at_random_each_item_exactly_once(executor, tmp_path):
