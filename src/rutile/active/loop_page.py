@@ -19,9 +19,9 @@ COLUMNS = {
     "failed": "failed",
     "impossible": "impossible",
     "chosen": "chosen",
-    "label_failures": "labels failed",
-    "labels": "labels so far",
-    "frames": "trained on",
+    "label_failures": "no label",
+    "labels": "labels",
+    "frames": "frames",
     "new_force_rmse": "new frames (eV/Å)",
     "valid_force_rmse": "validation (eV/Å)",
     "test_force_rmse": "test (eV/Å)",
@@ -37,6 +37,8 @@ PAGES = (
     ("labelled.extxyz", "labelled frames"),
 )
 """Files in the folder of a round, and what they are."""
+LEAST_COLUMNS = 6
+"""Rounds for which the figure of classes has room."""
 HONEST = (
     "Errors are RMSE of force components. New frames: of the committee of the round before, on what it chose, before "
     "it learned it: the errors where it knows least. Validation: frames like those trained on."
@@ -92,9 +94,10 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     out = []
     met = [r for r in rows if r["explored"] is not None and r["accurate"] is not None]
     if met:
+        room = [""] * (LEAST_COLUMNS - len(met))  # a narrow figure would be drawn too large
         total = [max(1, sum(r[_column(c)] for c in CLASSES)) for r in met]
-        values = [[r[_column(c)] / n for r, n in zip(met, total, strict=True)] for c in CLASSES]
-        names = [str(r["round"]) for r in met]
+        values = [[r[_column(c)] / n for r, n in zip(met, total, strict=True)] + [0.0] * len(room) for c in CLASSES]
+        names = [str(r["round"]) for r in met] + room
         out.append(
             (figures.shares("What was met", "round", CLASSES, names, values), "Per cent of the explored structures.")
         )
