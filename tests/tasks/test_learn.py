@@ -380,3 +380,9 @@ def test_trust_levels_that_are_not_given_never_rise(tmp_path):
     assert levels(high=5.0) == pytest.approx((0.3, 5.0))
     Stored.info.metrics["valid"]["force_rmse"] = 0.05
     assert levels() == pytest.approx((0.05 * 12**0.5, 0.5 * 12**0.5))
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "plans").glob("*.yaml")), ids=lambda p: p.stem)
+def test_plans_that_are_shipped_can_begin(path):
+    settings = load(LearnSettings, [path])
+    assert learn_plan.kept(settings)["engine"]["calc_mode"].startswith("rigid_ion")
