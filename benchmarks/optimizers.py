@@ -3,8 +3,8 @@
     python benchmarks/optimizers.py [passes=40] [seeds=2] [out=FOLDER]
 
 400 frames of TiO2 (aenet's set) and all of Si (mlearn, 132) with forces under 3 eV/Å. A quarter of the frames chooses
-the rate and the epoch. Energies and forces with weights of 1, batches of 8, the learning rate falling to a hundredth (but
-for L-BFGS), no averaging of the weights, float32, one thread. With out= a comparison that was stopped goes on.
+the rate and the epoch. Energies and forces with weights of 1, batches of 8, the learning rate falling to a hundredth
+(but for L-BFGS), no averaging of the weights, float32, one thread. With out= a comparison that was stopped goes on.
 
 Writes results/optimizers.{json,md}, docs/optimizers.md and docs/optimizers.png.
 """
