@@ -16,6 +16,7 @@ from rutile.core.executors.catalogue import open_executor
 from rutile.core.executors.executor import Lost
 from rutile.core.executors.settings import LocalSettings
 from rutile.core.executors.sharing import LOSSES
+from rutile.core.executors.trust import in_files
 from rutile.core.reporting import SilentReporter
 
 pytestmark = pytest.mark.slow
@@ -41,16 +42,27 @@ def test_each_item_once_and_again_with_other_work(executor):
     assert 0 < executor.busy <= 1
 
 
-def test_only_who_has_the_certificate_of_the_run_may_connect(executor):
+def test_only_who_has_the_certificate_of_the_run_may_connect(executor, tmp_path):
     pytest.importorskip("cryptography", reason="the package that makes certificates is not installed")
-    from distributed import Client
-
     list(executor.each(executor_work.square, range(2)))
     address = executor.client.cluster.scheduler_address
     assert address.startswith("tls://")
-    for stranger in (address, address.replace("tls://", "tcp://")):
-        with pytest.raises((OSError, TypeError)):
-            Client(stranger, timeout=2, set_as_default=False)
+    in_files(executor.client.cluster.security, tmp_path, "own")
+    strangers = [address], [address.replace("tls://", "tcp://")]
+    assert [connected(*words) for words in strangers] == [False, False]
+    assert connected(address, *(str(tmp_path / f"own-{key}.pem") for key in ("ca_file", "cert", "key")))
+
+
+def connected(*words):
+    """Whether another process can talk to a scheduler: at an address, with or without a certificate."""
+    code = (
+        "import sys; from distributed import Client, Security; address, *files = sys.argv[1:]\n"
+        "keys = dict(zip(('tls_ca_file', 'tls_client_cert', 'tls_client_key'), files))\n"
+        "Client(address, timeout=5, security=Security(**keys, require_encryption=True) if files else None)\n"
+        "print('connected', flush=True); import os; os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.strip() == "connected"
 
 
 def test_errors_of_the_work_are_raised_and_the_workers_stay(executor):
