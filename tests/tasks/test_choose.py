@@ -6,6 +6,7 @@ import ase.io
 import pytest
 from ase.build import bulk
 
+from rutile.active.choose import Levels
 from rutile.cli.main import main
 from rutile.core.config import load
 from rutile.core.errors import ElementError, SettingsError
@@ -105,3 +106,8 @@ def test_what_cannot_be_done_is_refused(data, committee, tmp_path, capsys):
         chosen([tmp_path / "gold.extxyz"], committee, tmp_path)
     assert main(["choose", str(tmp_path / "missing.extxyz"), f"model={committee}"]) == 2
     assert "missing.extxyz" in capsys.readouterr().err
+
+
+def test_agreement_of_a_model_that_knows_little_is_doubted():
+    assert "low = 3.46 eV/Å" in choose.doubt_about(Levels(3.464, 34.64))
+    assert choose.doubt_about(Levels(0.3, 3.0)) == ""

@@ -36,6 +36,8 @@ LOWEST = 0.05
 """Default of low is not below this (eV/Angstrom)."""
 HIGH = 10.0
 """Default of high, in low."""
+DOUBTFUL = 1.0
+"""A default of low above this (eV/Angstrom) says that the model knows too little for its agreement to mean much."""
 
 
 class ChooseSettings(GivenStructures, ChoiceSettings):
@@ -96,6 +98,8 @@ def run(settings: ChooseSettings, reporter: Reporter) -> ChooseResult:
     if not fits:
         reporter.warn("the model is not calibrated: its spread may be far below its errors (`rutile calibrate`)")
     levels = trust_levels(settings, model)
+    if settings.low is None and (doubt := doubt_about(levels)):
+        reporter.warn(doubt)
     elements = common_elements(members)
     seen = _look(settings, members, bars if fits else None, read_given(settings, elements, reporter), reporter)
     known = _known(settings, members, elements, reporter)
@@ -141,6 +145,16 @@ def trust_levels(settings: ChoiceSettings, model: Model) -> Levels:
             f"high={high:g} eV/Å must be above low, which is {low:.3g} eV/Å: give low=, or a larger high="
         )
     return Levels(low, high, settings.energy_low)
+
+
+def doubt_about(levels: Levels) -> str:
+    """What is to be said of levels that were not given; empty: nothing."""
+    if levels.low <= DOUBTFUL:
+        return ""
+    return (
+        f"low = {levels.low:.3g} eV/Å, from the model's own validation error: with such errors members that agree may "
+        "all be wrong; begin with more data, train longer, or give choose's low="
+    )
 
 
 @dataclass

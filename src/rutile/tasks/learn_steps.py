@@ -132,6 +132,8 @@ class Steps:
         if settings.stop.labels is not None:
             budget = max(1, min(budget, settings.stop.labels - labels_made(self.state.rows)))
         levels = self._levels(load_model(self.model))
+        if settings.choose.low is None and (doubt := choose.doubt_about(levels)):
+            self.reporter.warn(doubt)
         found = choose.run(
             choose.ChooseSettings(
                 **settings.choose.model_dump(exclude={"budget", "low", "high"}),
