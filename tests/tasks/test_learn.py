@@ -356,6 +356,12 @@ def test_the_command_ends_with_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_round_that_chooses_nothing_keeps_the_count_of_labels():
+    state = State({}, rows=[{"round": 0, "labelled": 10, "label_failures": 2, "labels": 12}])
+    state.begin({})
+    assert state.row == {"round": 1, "labels": 12}
+
+
 def test_trust_levels_that_are_not_given_never_rise(tmp_path):
     from rutile.tasks import choose
     from rutile.tasks.learn_steps import Steps

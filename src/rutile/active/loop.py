@@ -67,7 +67,7 @@ class State:
         """A new round, or the first one."""
         if self.rows:
             self.round += 1
-        self.rows.append({"round": self.round})
+        self.rows.append({"round": self.round, "labels": labels_made(self.rows)})
         self.details.append({})
         self.plan = plan
         self.step = self.steps[0]
