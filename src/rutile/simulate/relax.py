@@ -29,12 +29,9 @@ from torch import Tensor
 from rutile.core.errors import GeometryError
 from rutile.core.reporting import Reporter
 from rutile.core.units import GPA
-from rutile.graph.graph import build_graph
-from rutile.graph.skin import SkinList
 from rutile.potentials.checks import check_structures
-from rutile.potentials.evaluate import evaluate
-from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential, Prediction
+from rutile.simulate.forces import ForceField
 from rutile.simulate.settings import CellMode, RelaxSettings
 from rutile.structures.structures import Structures, concatenate
 
@@ -44,8 +41,6 @@ MIXING = 0.25
 """First value of a."""
 PATIENCE = 20
 """Downhill steps before the time step grows."""
-SKIN = 0.3
-"""Extra radius of the neighbour list (Angstrom)."""
 LARGEST_STRAIN = 0.05
 """Largest strain component of one step."""
 BURST = 8.0
@@ -171,13 +166,13 @@ def relax(structures: Structures, potential: Potential, settings: RelaxSettings,
 
 def _relax_all(ledger: _Ledger, potential: Potential, settings: RelaxSettings) -> Iterator[int]:
     """The loop; yields the number of each structure that leaves."""
-    neighbors = SkinList(potential.cutoff, SKIN)
+    forces = ForceField(potential)
     waiting = deque(_fresh(ledger.given))
     moving = waiting.popleft() if waiting else None
     while moving is not None:
         while waiting and moving.structures.n_atoms + waiting[0].structures.n_atoms <= settings.atoms_at_once:
             moving = _together(moving, waiting.popleft())
-        now, closest = _look(moving.structures, potential, neighbors)
+        now, closest = forces(moving.structures)
         reasons = _failures(moving, now, closest, ledger, settings)
         push, unbalanced = _cell_push(now.stress, moving.structures, settings)
         fmax = _largest(now.forces.norm(dim=1), moving.structures)
@@ -196,17 +191,6 @@ def _relax_all(ledger: _Ledger, potential: Potential, settings: RelaxSettings) -
             moving = _keep(moving, staying)
         else:
             moving = waiting.popleft() if waiting else None
-
-
-def _look(structures: Structures, potential: Potential, neighbors: SkinList) -> tuple[Prediction, Tensor]:
-    """Prediction in float64 on the CPU, and the shortest distance in each structure (Angstrom), [S]."""
-    edges = neighbors.edges(structures)
-    distances = build_graph(structures, edges).vectors.norm(dim=1)
-    closest = torch.full((structures.n_systems,), torch.inf, dtype=distances.dtype)
-    closest = closest.scatter_reduce(0, structures.system[edges.i], distances, "amin")
-    dtype, device = placement(potential)
-    p = evaluate(potential, structures.to(dtype=dtype, device=device), edges=edges.to(device))
-    return Prediction(*(x.double().cpu() for x in (p.energy, p.forces, p.stress, p.atom_energy))), closest
 
 
 def _failures(moving: _Moving, now: Prediction, closest: Tensor, ledger: _Ledger, settings: RelaxSettings) -> list[str]:
