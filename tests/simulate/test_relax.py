@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 
@@ -217,6 +218,34 @@ def test_refused_at_the_door():
         run([Atoms("Cu2", [[0, 0, 0], [2.5, 0, 0]]), rattled(0)], cell="full")
     with pytest.raises(ElementError, match="Cu"):
         run(rattled(0), make_toy())
+
+
+def test_fixed_atoms_stay_and_their_forces_do_not_count():
+    atoms = rattled(12, repeat=2)
+    fixed = torch.arange(len(atoms)) < 3
+    structures = Structures.from_ase([atoms, rattled(13)])
+    both = torch.cat([fixed, torch.zeros(4, dtype=torch.bool)])
+    result = relax(structures, LJ, TIGHT, SilentReporter(), both)
+    assert result.converged.all()
+    assert torch.equal(result.structures.positions[both], structures.positions[both])
+    assert result.forces[both].norm(dim=1).min() > 0.01
+    atoms.set_constraint(FixAtoms(range(3)))
+    atoms.calc = RutileCalculator([LJ])
+    BFGS(atoms, logfile=None).run(fmax=1e-5)
+    assert result.energy[0].item() == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+    with pytest.raises(ValueError, match="fixed"):
+        relax(structures, LJ, TIGHT, SilentReporter(), both[1:])
+
+
+def test_fixed_atoms_follow_the_cell():
+    atoms = rattled(14)
+    structures = Structures.from_ase(atoms)
+    fixed = torch.tensor([True, True, False, False])
+    settings = RelaxSettings(**{**TIGHT.model_dump(), "cell": "full"})
+    result = relax(structures, LJ, settings, SilentReporter(), fixed)
+    assert result.converged.all()
+    after = result.structures.to_ase()[0].get_scaled_positions()[:2]
+    np.testing.assert_allclose(after, atoms.get_scaled_positions()[:2], atol=1e-9)
 
 
 def test_nothing_to_do():

@@ -62,7 +62,7 @@ class RelaxResult:
     steps: Tensor
     """Steps taken, [S] int64."""
     fmax: Tensor
-    """Largest force on an atom at the end (eV/Angstrom), [S]."""
+    """Largest force on an atom that may move at the end (eV/Angstrom), [S]."""
     smax: Tensor
     """Largest difference of stress and outer pressure among components that may move (eV/Angstrom^3), [S]."""
     start_energy: Tensor
@@ -70,7 +70,7 @@ class RelaxResult:
     energy: Tensor
     """Energy at the end (eV), [S]."""
     forces: Tensor
-    """Forces at the end (eV/Angstrom), [N, 3]."""
+    """Forces at the end, also on fixed atoms (eV/Angstrom), [N, 3]."""
     stress: Tensor
     """Stress at the end (eV/Angstrom^3), [S, 3, 3]; 0 where a system is not periodic in 3-D."""
 
@@ -84,6 +84,8 @@ class _Moving:
     """Which of the given structures, [S]."""
     atom: Tensor
     """Which of the given atoms, [N]."""
+    free: Tensor
+    """Atoms that may move, [N] bool."""
     velocity: Tensor
     """Of the atoms, [N, 3]."""
     cell_velocity: Tensor
@@ -101,10 +103,10 @@ class _Moving:
 class _Ledger:
     """Where every structure stood when it was last sound, and why it left."""
 
-    def __init__(self, given: Structures) -> None:
+    def __init__(self, given: Structures, free: Tensor) -> None:
         n, s = given.n_atoms, given.n_systems
         nan = float("nan")
-        self.given = given
+        self.given, self.free = given, free
         self.positions, self.cell = given.positions.clone(), given.cell.clone()
         self.forces, self.stress = torch.full((n, 3), nan).double(), torch.full((s, 3, 3), nan).double()
         self.energy, self.start_energy = torch.full((s,), nan).double(), torch.full((s,), nan).double()
@@ -140,7 +142,13 @@ class _Ledger:
         )
 
 
-def relax(structures: Structures, potential: Potential, settings: RelaxSettings, reporter: Reporter) -> RelaxResult:
+def relax(
+    structures: Structures,
+    potential: Potential,
+    settings: RelaxSettings,
+    reporter: Reporter,
+    fixed: Tensor | None = None,
+) -> RelaxResult:
     """Relax structures to the nearest minima.
 
     Args:
@@ -148,8 +156,10 @@ def relax(structures: Structures, potential: Potential, settings: RelaxSettings,
         potential: gives the forces, in its own precision and on its own device; the path is kept in float64.
         settings: limits, cell mode, pressure.
         reporter: told how many structures are done.
+        fixed: atoms that do not move, [N] bool; where the cell moves, they keep their fractional coordinates.
 
     Raises:
+        ValueError: `fixed` is not of one bool for each atom.
         GeometryError: a given structure cannot be evaluated, or its cell shall move and it is not periodic in 3-D.
         ElementError: a given structure holds an element that the potential was not trained on.
     """
@@ -158,7 +168,10 @@ def relax(structures: Structures, potential: Potential, settings: RelaxSettings,
     if settings.cell != "none" and not bool(given.pbc.all()):
         s = int((~given.pbc.all(1)).nonzero()[0])
         raise GeometryError(f"structure {s} is not periodic in three directions: relax it with cell=none")
-    ledger = _Ledger(given)
+    if fixed is not None and (fixed.dtype != torch.bool or fixed.shape != given.numbers.shape):
+        raise ValueError(f"fixed is {fixed.dtype} {list(fixed.shape)}, not bool [{given.n_atoms}]")
+    free = torch.ones(given.n_atoms, dtype=torch.bool) if fixed is None else ~fixed.cpu()
+    ledger = _Ledger(given, free)
     for _ in reporter.track(_relax_all(ledger, potential, settings), "Relaxing", total=given.n_systems):
         pass
     return ledger.result()
@@ -167,7 +180,7 @@ def relax(structures: Structures, potential: Potential, settings: RelaxSettings,
 def _relax_all(ledger: _Ledger, potential: Potential, settings: RelaxSettings) -> Iterator[int]:
     """The loop; yields the number of each structure that leaves."""
     forces = ForceField(potential)
-    waiting = deque(_fresh(ledger.given))
+    waiting = deque(_fresh(ledger.given, ledger.free))
     moving = waiting.popleft() if waiting else None
     while moving is not None:
         while waiting and moving.structures.n_atoms + waiting[0].structures.n_atoms <= settings.atoms_at_once:
@@ -175,7 +188,8 @@ def _relax_all(ledger: _Ledger, potential: Potential, settings: RelaxSettings) -
         now, closest = forces(moving.structures)
         reasons = _failures(moving, now, closest, ledger, settings)
         push, unbalanced = _cell_push(now.stress, moving.structures, settings)
-        fmax = _largest(now.forces.norm(dim=1), moving.structures)
+        forces_of_free = torch.where(moving.free[:, None], now.forces, 0.0)
+        fmax = _largest(forces_of_free.norm(dim=1), moving.structures)
         smax = unbalanced.abs().amax((1, 2))
         sound = torch.tensor([not reason for reason in reasons])
         ledger.note(moving, now, fmax, smax, sound)
@@ -187,7 +201,7 @@ def _relax_all(ledger: _Ledger, potential: Potential, settings: RelaxSettings) -
             yield int(moving.number[s])
         staying = ~leaving
         if bool(staying.any()):
-            moving = _fire(moving, now.forces, push, settings.max_move)
+            moving = _fire(moving, forces_of_free, push, settings.max_move)
             moving = _keep(moving, staying)
         else:
             moving = waiting.popleft() if waiting else None
@@ -282,7 +296,7 @@ def _largest(values: Tensor, structures: Structures) -> Tensor:
     return values.new_zeros(structures.n_systems).scatter_reduce(0, structures.system, values, "amax")
 
 
-def _fresh(given: Structures) -> Iterator[_Moving]:
+def _fresh(given: Structures, free: Tensor) -> Iterator[_Moving]:
     """Every structure at rest."""
     start = 0
     for s, one in enumerate(given.split()):
@@ -291,6 +305,7 @@ def _fresh(given: Structures) -> Iterator[_Moving]:
             one,
             torch.tensor([s]),
             torch.arange(start, start + n),
+            free[start : start + n],
             torch.zeros(n, 3, dtype=torch.float64),
             torch.zeros(1, 3, 3, dtype=torch.float64),
             torch.tensor([TIME_STEP], dtype=torch.float64),
@@ -315,6 +330,6 @@ def _keep(moving: _Moving, which: Tensor) -> _Moving:
     atoms = which[s.system]
     renumber = torch.cumsum(which, 0) - 1
     kept = Structures(s.numbers[atoms], s.positions[atoms], s.cell[which], s.pbc[which], renumber[s.system[atoms]])
-    per_atom = {name: getattr(moving, name)[atoms] for name in ("atom", "velocity")}
+    per_atom = {name: getattr(moving, name)[atoms] for name in ("atom", "free", "velocity")}
     names = ("number", "cell_velocity", "time_step", "mixing", "downhill", "step")
     return _Moving(structures=kept, **per_atom, **{name: getattr(moving, name)[which] for name in names})
