@@ -19,9 +19,11 @@ __all__ = ["__version__", "load"]
 def load(path: str | Path) -> Model:
     """Read a trained model: a `.rutile` file, or a folder of a training run with `model.rutile` inside.
 
+    Potentials that need no training have names instead: emt, lennard_jones, rigid_ion.
+
     Raises:
         ModelFileError: the file is missing, damaged, foreign, or made by a newer rutile.
     """
-    from rutile.potentials.save import load_model
+    from rutile.potentials.classical import open_model
 
-    return load_model(Path(path))
+    return open_model(Path(path))

@@ -29,7 +29,7 @@ class GivenStructures(Settings):
     """A model and the structures to apply it to."""
 
     model: Path
-    """Model file, or the folder of a training run."""
+    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion."""
     structures: list[Path] = Field(min_length=1)
     """Files, folders or patterns of structures; labels in them are ignored."""
     format: Format | None = None
@@ -87,10 +87,10 @@ def members_and_bars(settings: GivenStructures, reporter: Reporter) -> tuple[lis
     import torch
 
     from rutile.potentials.checks import smoothness_note
-    from rutile.potentials.save import load_model
+    from rutile.potentials.classical import open_model
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
-    model = load_model(settings.model)
+    model = open_model(settings.model)
     members = model.members(dtype, settings.device, settings.mode)
     if note := smoothness_note(members[0]):
         reporter.warn(note)

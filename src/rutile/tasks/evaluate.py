@@ -38,7 +38,7 @@ class EvaluateSettings(Settings):
     """What to evaluate on what."""
 
     model: Path
-    """Model file, or the folder of a training run."""
+    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion."""
     data: list[Path] = Field(min_length=1)
     """Files with labelled structures."""
     read: ReadSettings = ReadSettings()
@@ -155,7 +155,7 @@ def run(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
 
 def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     """The work of `run`, in a folder that exists."""
-    from rutile.potentials.save import load_model
+    from rutile.potentials.classical import open_model
     from rutile.train import sections
     from rutile.train.report import render
 
@@ -176,7 +176,7 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
         sections.cards(assessment.errors.rows()),
         [
             *model_sections(settings.model),
-            *assessment_sections(assessment, load_model(settings.model).calibration),
+            *assessment_sections(assessment, open_model(settings.model).calibration),
             *([sections.dimers_section(curves, modes)] if curves else []),
             _settings_section(settings),
         ],
@@ -198,12 +198,12 @@ def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
     import torch
 
     from rutile.potentials.checks import smoothness_note
-    from rutile.potentials.save import load_model
+    from rutile.potentials.classical import open_model
     from rutile.structures.io import write_frames
     from rutile.train.assess import Assessment
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
-    members = load_model(settings.model).raw_members(dtype, settings.device)
+    members = open_model(settings.model).raw_members(dtype, settings.device)
     if note := smoothness_note(members[0]):
         reporter.warn(note)
     assessment = Assessment(settings.worst, settings.force_limit)
@@ -235,12 +235,12 @@ def dimer_curves(settings: EvaluateSettings) -> tuple[list[DimerCurve], tuple[st
     import torch
 
     from rutile.potentials import dimers
+    from rutile.potentials.classical import open_model
     from rutile.potentials.combine import Mean
     from rutile.potentials.modes import mode_number, modes_of
-    from rutile.potentials.save import load_model
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
-    members = load_model(settings.model).raw_members(dtype, settings.device)
+    members = open_model(settings.model).raw_members(dtype, settings.device)
     modes = modes_of(members[0])
     asked = range(len(modes)) if settings.mode is None else [mode_number(modes, settings.mode)]
     return dimers.dimer_curves(Mean(members) if len(members) > 1 else members[0], asked), modes
@@ -348,10 +348,10 @@ def _compared(
 
 
 def _settings_section(settings: EvaluateSettings) -> Section:
-    from rutile.potentials.save import load_model
+    from rutile.potentials.classical import open_model
     from rutile.train import sections
 
-    model = load_model(settings.model)
+    model = open_model(settings.model)
     parts = {"Evaluation": settings.model_dump(mode="json"), "Model": model.info.model_dump(mode="json")}
     for k, potential in enumerate(model.potentials):
         of = getattr(potential, "settings", None)

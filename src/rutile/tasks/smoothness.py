@@ -31,7 +31,7 @@ class SmoothnessSettings(Settings):
     """Which model, and on what."""
 
     model: Path
-    """Model file, or the folder of a training run."""
+    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion."""
     structures: list[Path] = []
     """Files of structures, best ones near equilibrium; without any, a rattled cluster of the model's elements is made,
     and relaxed before dynamics."""
@@ -112,11 +112,11 @@ def run(settings: SmoothnessSettings, reporter: Reporter) -> SmoothnessResult:
     import torch
 
     from rutile.potentials.checks import smoothness_note
+    from rutile.potentials.classical import open_model
     from rutile.potentials.combine import Mean
-    from rutile.potentials.save import load_model
     from rutile.simulate.continuity import find_events, measure_jumps
 
-    members = load_model(settings.model).members(torch.float64, settings.device)
+    members = open_model(settings.model).members(torch.float64, settings.device)
     potential = Mean(members) if len(members) > 1 else members[0]
     structures = _structures(settings, potential, reporter)
     jumps = []

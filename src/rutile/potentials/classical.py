@@ -1,0 +1,35 @@
+"""Potentials that need no training, by name: `model=emt` wherever a model file is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from rutile.potentials.emt import METALS, Emt
+from rutile.potentials.lennard_jones import LennardJones
+from rutile.potentials.model import Model, ModelInfo
+from rutile.potentials.rigid_ion import RigidIon
+from rutile.potentials.save import load_model
+
+CLASSICAL: dict[str, type[nn.Module]] = {"emt": Emt, "lennard_jones": LennardJones, "rigid_ion": RigidIon}
+NOTES = {
+    "emt": "Effective medium theory: Al, Cu, Ag, Au, Ni, Pd, Pt; of H, C, N and O only in the roughest way.",
+    "lennard_jones": "Lennard-Jones with the constants of argon, for whatever elements.",
+    "rigid_ion": "Rigid ions of TiO2 (Matsui and Akaogi 1991).",
+}
+"""What their users must know."""
+
+
+def open_model(path: Path) -> Model:
+    """A stored model, or one of `CLASSICAL` if that is its name and no file is called so.
+
+    Raises:
+        ModelFileError: as `load_model`.
+    """
+    name = str(path)
+    if name not in CLASSICAL or path.exists():
+        return load_model(path)
+    potential = CLASSICAL[name]()
+    elements = METALS if name == "emt" else tuple(potential.elements)  # type: ignore[arg-type]
+    return Model([potential], ModelInfo(elements=elements, notes=(NOTES[name],)))
