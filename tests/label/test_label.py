@@ -27,6 +27,7 @@ from rutile.data.settings import ReadSettings
 from rutile.label.cache import LabelCache
 from rutile.label.campaign import Campaign
 from rutile.label.labeler import Label
+from rutile.label.run import from_here
 from rutile.label.work import Work
 from rutile.structures.io import write_frames
 from rutile.tasks import label
@@ -214,6 +215,19 @@ def test_an_engine_that_is_not_there(run):
         run(copper(1), "engine=ase", "engine.calculator=no_such_module:X")
     with pytest.raises(SettingsError, match="did you mean gpaw"):
         run(copper(1), "engine=gpwa")
+
+
+@pytest.mark.slow
+def test_an_engine_is_found_where_the_user_stands(run, tmp_path, monkeypatch):
+    """Though its process begins in another folder."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert run(copper(1), "engine=emt", "engine.python=bin/python", "isolated_atoms=false").labelled == 1
+    assert from_here("bin/python") == str(python)
+    assert [from_here(word) for word in ("pw.x", "-in", "bin/none")] == ["pw.x", "-in", "bin/none"]
 
 
 def test_a_place_that_cannot_be_written(run, tmp_path):

@@ -318,6 +318,21 @@ def test_ase_reads_what_the_extxyz_writer_writes(tmp_path):
     assert first.info["spins"].tolist() == [1.0, -1.0, 0.5]
 
 
+def test_whatever_a_frame_says_about_itself_breaks_no_file(tmp_path):
+    """What the format cannot say is left out, a line break becomes a blank; the frame behind it stays whole."""
+    kept = {"text": 'two words, "quotes", a = b', "path": "C:\\new\\dir", "flag": True, "number": -3, "real": 0.1}
+    atoms = crystal(0)
+    atoms.info |= kept | {"lines": "one\ntwo\tthree", "empty": "", "nothing": None, "thing": object(), "pbc": "no"}
+    atoms.info |= {"Lattice": "1 2 3", "Properties": "x"}
+    io.write_frames(tmp_path / "a.xyz", [atoms, atoms])
+    for back in io.iterate(tmp_path / "a.xyz"):
+        assert {k: back.info[k] for k in kept} == kept
+        assert back.info["lines"] == "one two three"
+        assert not {"empty", "nothing", "thing"} & back.info.keys()
+        assert (back.pbc == atoms.pbc).all()
+        assert (back.cell.array == atoms.cell.array).all()
+
+
 def test_results_of_a_calculator_are_written(tmp_path):
     atoms = Atoms("TiO", [[0, 0, 0], [0, 0, 2]], cell=[5, 5, 5], pbc=True)
     forces, stress = np.array([[0, 0, 1.0], [0, 0, -1]]), np.arange(6) / 10

@@ -3,6 +3,7 @@
 import csv
 
 import ase.io
+import numpy as np
 import pytest
 from ase.build import bulk
 
@@ -11,6 +12,7 @@ from rutile.cli.main import main
 from rutile.core.config import load
 from rutile.core.errors import ElementError, SettingsError
 from rutile.core.reporting import SilentReporter
+from rutile.structures.io import write_frames
 from rutile.tasks import choose, train
 from rutile.tasks.choose import ChooseSettings
 
@@ -78,6 +80,36 @@ def test_what_the_data_lack_is_chosen_and_what_they_hold_is_not(data, committee,
     assert not result.calibrated
     assert any("not calibrated" in w for w in reporter.warnings)
     assert "Structures worth a label" in result.report.read_text()
+
+
+def test_chosen_structures_keep_what_their_files_say_about_them(committee, tmp_path):
+    """Except labels and how those were made; `parent` keeps relatives on one side of a split later."""
+    said = {"parent": "fcc 3", "config_type": "hot 'liquid'", "builder": "bulk", "number": 7, "parameters": '{"a": 1.5}',
+            "temperature": 812.5, "charge": 1, "kpoints": np.array([2, 2, 3]), "note": "two\nlines", "nothing": None}  # fmt: skip
+    labels = {"REF_energy": -3.0, "energy": -4.0, "calc_mode": "PBE", "code": "GPAW", "seconds": 3.5}
+    frames = []
+    for k in range(4):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.2, seed=k)
+        atoms.info |= said | labels | {"name": f"frame {k}"}
+        atoms.set_initial_magnetic_moments([0.5, -0.5, 0.0, 1.0])
+        atoms.arrays["REF_forces"] = atoms.positions * 0
+        frames.append(atoms)
+    write_frames(tmp_path / "pool.extxyz", frames)
+    result = chosen([tmp_path / "pool.extxyz"], committee, tmp_path, "low=1e-9", "high=1000", "budget=2")
+    (tmp_path / "again").mkdir()
+    second = chosen([result.out], committee, tmp_path / "again", "low=1e-9", "high=1000", "budget=2")
+    for atoms in [*ase.io.read(result.out, ":"), *ase.io.read(second.out, ":")]:
+        info = dict(atoms.info)
+        assert info.pop("kpoints").tolist() == [2, 2, 3]
+        assert (info.pop("name"), info.pop("energy_std") > 0) in [(f"frame {k}", True) for k in range(4)]
+        assert info.pop("source").rpartition("#")[0] in (str(tmp_path / "pool.extxyz"), str(result.out))
+        assert info.pop("force_std") > 0
+        assert info == {k: v for k, v in said.items() if k not in ("kpoints", "nothing")} | {"note": "two lines"}
+        assert atoms.get_initial_magnetic_moments().tolist() == [0.5, -0.5, 0.0, 1.0]
+        assert "REF_forces" not in atoms.arrays
+        assert atoms.calc is None
+    assert result.chosen == second.chosen == 2
 
 
 def test_known_structures_are_not_asked_for_again(data, committee, tmp_path):

@@ -97,6 +97,33 @@ def test_parity_of_absolute_energies_has_plain_numbers_on_both_axes():
     assert all(654.3 > -float(tick.replace("−", "-")) > 653.7 for tick in ticks), "no offset beside an axis"
 
 
+def ticks_below(svg):
+    """Texts and places of the tick labels below the axes."""
+    found = re.findall(r'text-anchor: middle[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>([\d.e+−-]+)</text>', svg)
+    bottom = max(float(y) for _, y, _ in found)
+    return sorted((float(x), text) for x, y, text in found if float(y) == bottom)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 7, 10, 23])
+def test_rounds_are_whole_numbers_below_their_curve(last):
+    svg = figures.learning_curve("Force error", "eV/Å", [figures.Curve("", range(last + 1), [1.0] * (last + 1))], "round")
+    ticks = ticks_below(svg)
+    assert 2 <= len(ticks) <= 8
+    assert all(text.isdigit() for _, text in ticks)
+
+
+@pytest.mark.parametrize("span", [1.2, 3.0, 9.0, 25.0, 60.0, 400.0])
+@pytest.mark.parametrize("first", [0.0012, 0.03])
+def test_labels_of_trials_do_not_overlap_however_narrow_their_range(first, span):
+    x = np.geomspace(first, first * span, 7).tolist()
+    y = np.geomspace(0.02, 0.02 * span, 7).tolist()
+    ticks = ticks_below(figures.trials("rate", "rate", "loss", {"complete": (x, y)}, best=False, log=True))
+    assert len(ticks) >= 2
+    half = [0.5 * 6.4 * len(text) for _, text in ticks]  # digits of 10 points
+    for (a, _), (b, _), this, other in zip(ticks, ticks[1:], half, half[1:], strict=False):
+        assert b - a > this + other
+
+
 def test_error_text_says_the_errors():
     assert figures.error_text(np.array([3.0, -4.0]), "eV") == "n = 2\nMAE 3.5 eV\nRMSE 3.536 eV\nmax 4 eV"
 

@@ -24,6 +24,11 @@ from rutile.structures.portions import Portion, portions
 
 STORE = "store"
 """What the format of a store is called."""
+OF_LABELS = (
+    "calc_mode", "code", "functional", "cutoff", "basis", "pseudopotentials", "settings_hash", "seconds", "tries",
+    "energies", "label_failure",
+)  # fmt: skip
+"""What goes with labels: how they were made, energies of the atoms."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,14 @@ class Reading:
 
 
 def read_frames(paths: Sequence[Path], settings: ReadSettings, reporter: Reporter) -> Iterator[Frame]:
-    """Usable frames of files, folders or patterns, in order, one at a time.
+    """Usable frames of files, folders or patterns, in order, one at a time; errors are those of `usable`."""
+    for reading in usable(paths, settings, reporter):
+        assert reading.frame is not None
+        yield reading.frame
+
+
+def usable(paths: Sequence[Path], settings: ReadSettings, reporter: Reporter) -> Iterator[Reading]:
+    """Usable frames with all that the files say about them, in order, one at a time.
 
     Raises:
         FileError: a file is missing or cannot be understood.
@@ -62,10 +74,9 @@ def read_frames(paths: Sequence[Path], settings: ReadSettings, reporter: Reporte
             bad += 1
             reporter.warn(f"skipped: {reading.problem}")
             continue
-        assert reading.frame is not None
         keys |= reading.keys
         good += 1
-        yield reading.frame
+        yield reading
     where = ", ".join(str(p) for p in paths)
     if good == 0:
         raise DataError(f"{where}: no usable frame" + (f" ({bad} skipped)" if bad else ": empty"))
@@ -239,6 +250,17 @@ def relabelled(reading: Reading, settings: ReadSettings) -> Atoms:
     for key, value in original.arrays.items():
         if key not in drop and key not in atoms.arrays:
             atoms.new_array(key, value)
+    return atoms
+
+
+def unlabelled(reading: Reading, settings: ReadSettings) -> Atoms:
+    """A usable frame without labels and what says whose they are, with all else that the file says about it."""
+    assert reading.frame is not None
+    bare = dataclasses.replace(reading.frame, energy=None, forces=None, stress=None, calc_mode="")
+    atoms = relabelled(dataclasses.replace(reading, frame=bare), settings)
+    for key in OF_LABELS:
+        atoms.info.pop(key, None)
+        atoms.arrays.pop(key, None)
     return atoms
 
 

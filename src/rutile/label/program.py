@@ -18,7 +18,7 @@ from rutile.label.cost import name_of, refuse_cost
 from rutile.label.kpoints import boxed, kpoints
 from rutile.label.labeler import Failure, Label, Outcome, judge
 from rutile.label.programs.question import NoAnswer, Program, Question, hash_files
-from rutile.label.run import Ended, failed, run, scratch
+from rutile.label.run import Ended, failed, from_here, run, scratch
 from rutile.label.settings import ProgramSettings
 from rutile.label.settings.common import Crystal, Molecule
 from rutile.label.suits import charge_and_multiplicity, unsuitable
@@ -52,7 +52,7 @@ class ProgramLabeler:
         default = self.program.command
         if settings.processes > 1:
             default = f"mpirun -np {settings.processes} {default}"
-        self.command = shlex.split(settings.command or default)
+        self.command = [from_here(word) for word in shlex.split(settings.command or default)]
 
     def probe(self, numbers: frozenset[int]) -> str:
         """Name and version, and a hash of the pseudopotentials that are there.

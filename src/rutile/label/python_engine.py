@@ -24,7 +24,7 @@ from rutile.label.cost import name_of, refuse_cost
 from rutile.label.kpoints import boxed, kpoints
 from rutile.label.labeler import Failure, Label, Outcome, judge, last_lines
 from rutile.label.outside import serve
-from rutile.label.run import environment
+from rutile.label.run import environment, from_here
 from rutile.label.settings import GpawSettings, PythonSettings
 from rutile.label.settings.common import Molecule
 from rutile.label.suits import charge_and_multiplicity, unsuitable
@@ -113,7 +113,7 @@ class PythonLabeler:
         try:
             with (self._folder / "log").open("wb") as log:
                 self._process = subprocess.Popen(
-                    [python, str(Path(serve.__file__)), str(settings)],
+                    [from_here(python), str(Path(serve.__file__)), str(settings)],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
                     env=self._environment(), cwd=self._folder,
                 )  # fmt: skip

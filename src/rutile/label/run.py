@@ -59,6 +59,12 @@ def environment(threads: int) -> dict[str, str]:
     return dict(os.environ) | dict.fromkeys(limits, str(threads))
 
 
+def from_here(word: str) -> str:
+    """A word of a command that is to begin in another folder: the path of a file that is here becomes absolute."""
+    path = Path(word).expanduser()
+    return str(path.absolute()) if len(path.parts) > 1 and path.is_file() else word
+
+
 def run(command: list[str], folder: Path, seconds: float, threads: int = 1) -> Ended:
     """Run a program in a folder, its output in files there; it is ended when the time is over, or when we end."""
     guard = [sys.executable, "-I", "-S", str(Path(watch.__file__)), repr(seconds), *command]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rutile.data.frames import Frame
+    from rutile.data.reading import Reading
     from rutile.potentials.calibration import Calibration
     from rutile.potentials.combine import Spread
     from rutile.potentials.potential import Potential, Prediction
@@ -46,34 +47,46 @@ class GivenStructures(Settings):
 
 
 def read_given(settings: GivenStructures, elements: tuple[int, ...], reporter: Reporter) -> Iterator[Frame]:
-    """The usable structures, one at a time.
+    """The usable structures, one at a time; errors are those of `readings_given`."""
+    for reading in readings_given(settings, elements, reporter):
+        assert reading.frame is not None
+        yield reading.frame
+
+
+def readings_given(settings: GivenStructures, elements: tuple[int, ...], reporter: Reporter) -> Iterator[Reading]:
+    """The usable structures with all that the files say about them, one at a time.
 
     Raises:
         FileError: a file is missing or cannot be understood.
         DataError: a structure cannot be used (with on_bad=error), or none is left.
         ElementError: one holds an element that the model was not trained on (with on_bad=error), or all do.
     """
-    from rutile.data.reading import read_frames
+    from rutile.data.reading import usable
 
-    read = ReadSettings(
-        energy_key="none", forces_key="none", stress_key="none", format=settings.format, on_bad=settings.on_bad
-    )
-    usable, problem = 0, ""
-    for frame in read_frames(settings.structures, read, reporter):
-        unknown = sorted(set(frame.numbers.tolist()) - set(elements))
+    good, problem = 0, ""
+    for reading in usable(settings.structures, reading_of(settings), reporter):
+        assert reading.frame is not None
+        unknown = sorted(set(reading.frame.numbers.tolist()) - set(elements))
         if unknown and elements:
             problem = (
-                f"{frame.source}: holds {', '.join(symbol(z) for z in unknown)}, which the model was not trained on "
-                f"(trained on: {', '.join(symbol(z) for z in elements)})"
+                f"{reading.frame.source}: holds {', '.join(symbol(z) for z in unknown)}, which the model was not "
+                f"trained on (trained on: {', '.join(symbol(z) for z in elements)})"
             )
             if settings.on_bad == "error":
                 raise ElementError(problem)
             reporter.warn(f"skipped: {problem}")
             continue
-        usable += 1
-        yield frame
-    if not usable:
+        good += 1
+        yield reading
+    if not good:
         raise ElementError(f"no usable structure; the last: {problem}")
+
+
+def reading_of(settings: GivenStructures) -> ReadSettings:
+    """How the structures are read: without labels."""
+    return ReadSettings(
+        energy_key="none", forces_key="none", stress_key="none", format=settings.format, on_bad=settings.on_bad
+    )
 
 
 def members_and_bars(settings: GivenStructures, reporter: Reporter) -> tuple[list[Potential], Calibration | None]:

@@ -18,16 +18,19 @@ from rutile.core.errors import SettingsError
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.tasks.apply import GivenStructures, batches, plain, read_given
+from rutile.tasks.apply import GivenStructures, batches, read_given, reading_of, readings_given
 from rutile.tasks.calibrate import REMEDY
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
     import numpy as np
+    from ase import Atoms
 
     from rutile.active.choose import Decision, Levels
     from rutile.active.disagreement import Disagreement
     from rutile.data.frames import Frame
+    from rutile.data.reading import Reading
+    from rutile.data.settings import ReadSettings
     from rutile.potentials.calibration import Calibration
     from rutile.potentials.model import Model
     from rutile.potentials.potential import Potential
@@ -46,8 +49,8 @@ class ChooseSettings(GivenStructures, ChoiceSettings):
     known: list[Path] = []
     """Structures that have labels already, such as the training data: what is like them is left out."""
     out: Path = Path("chosen.extxyz")
-    """File for the chosen structures, best first, with what the members say about them: energy_std (eV/atom) and
-    force_std (eV/Å) in the info line."""
+    """File for the chosen structures, best first, with all that their files say about them except labels, and with what
+    the members say: energy_std (eV/atom) and force_std (eV/Å) in the info line."""
     decisions: Path = Path("decisions.csv")
     """File for what became of every structure, and why."""
     report: Path = Path("choice.html")
@@ -101,7 +104,7 @@ def run(settings: ChooseSettings, reporter: Reporter) -> ChooseResult:
     if settings.low is None and (doubt := doubt_about(levels)):
         reporter.warn(doubt)
     elements = common_elements(members)
-    seen = _look(settings, members, bars if fits else None, read_given(settings, elements, reporter), reporter)
+    seen = _look(settings, members, bars if fits else None, readings_given(settings, elements, reporter), reporter)
     known = _known(settings, members, elements, reporter)
     decisions = choose(seen.found, seen.features, known, seen.impossible, levels, settings)
     order = sorted((d.rank, k) for k, d in enumerate(decisions) if d.rank is not None)
@@ -111,7 +114,7 @@ def run(settings: ChooseSettings, reporter: Reporter) -> ChooseResult:
         settings.out.unlink(missing_ok=True)
         reporter.warn("nothing was chosen: no file of structures was written")
     write_atomically(settings.decisions, _table(seen, decisions).encode())
-    names = [f.source for f in seen.frames]
+    names = [str(a.info["source"]) for a in seen.structures]
     facts = settings.model_dump(mode="json")
     text = page(names, decisions, seen.found, (seen.features, known), levels, fits, facts)
     write_atomically(settings.report, text.encode())
@@ -161,15 +164,16 @@ def doubt_about(levels: Levels) -> str:
 class _Seen:
     """The structures and what the members say about them."""
 
-    frames: list[Frame]
+    structures: list[Atoms]
+    """With all that their files say about them except labels; `source` says where they come from."""
     found: Disagreement
     features: np.ndarray
     impossible: list[str] = field(default_factory=list)
 
 
 def _look(
-    settings: ChooseSettings, members: Sequence[Potential], calibration: Calibration | None, frames: Iterator[Frame],
-    reporter: Reporter,
+    settings: ChooseSettings, members: Sequence[Potential], calibration: Calibration | None,
+    readings: Iterator[Reading], reporter: Reporter,
 ) -> _Seen:  # fmt: skip
     """Let the members speak about each structure.
 
@@ -188,8 +192,10 @@ def _look(
     from rutile.structures.structures import concatenate
 
     dtype, device = placement(members[0])
-    kept, parts, features, impossible = [], [], [], []
-    for batch in batches(reporter.track(frames, "Looking"), settings.batch_atoms):
+    parts, features, impossible = [], [], []
+    kept: list[Atoms] = []
+    frames = reporter.track(_noted(readings, kept, reading_of(settings)), "Looking")
+    for batch in batches(frames, settings.batch_atoms):
         structures = concatenate(f.structures() for f in batch)
         edges = find_edges(structures, members[0].cutoff)
         check_distances(structures, edges, [f.source for f in batch])
@@ -203,8 +209,18 @@ def _look(
         ]
         parts.append(found)
         features.append(structure_features(members[0], graph))
-        kept += batch
     return _Seen(kept, joined(parts), np.concatenate(features), impossible)
+
+
+def _noted(readings: Iterator[Reading], kept: list[Atoms], read: ReadSettings) -> Iterator[Frame]:
+    """The frames; what their files say about them besides goes to `kept`."""
+    from rutile.data.reading import unlabelled
+
+    for reading in readings:
+        assert reading.frame is not None
+        kept.append(unlabelled(reading, read))
+        kept[-1].info["source"] = reading.frame.source
+        yield reading.frame
 
 
 def _known(
@@ -230,9 +246,9 @@ def _known(
     return np.concatenate(rows)
 
 
-def _chosen(seen: _Seen, k: int) -> Any:
-    """One structure as ASE atoms."""
-    atoms = plain(seen.frames[k])
+def _chosen(seen: _Seen, k: int) -> Atoms:
+    """One structure, with what the members say about it."""
+    atoms = seen.structures[k]
     atoms.info["energy_std"], atoms.info["force_std"] = float(seen.found.energy[k]), float(seen.found.force[k])
     return atoms
 
@@ -242,10 +258,10 @@ def _table(seen: _Seen, decisions: Sequence[Decision]) -> str:
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(("structure", "class", "rank", "force_std_eV_per_A", "energy_std_eV_per_atom", "atom", "reason"))
-    for k, (frame, d) in enumerate(zip(seen.frames, decisions, strict=True)):
+    for k, (atoms, d) in enumerate(zip(seen.structures, decisions, strict=True)):
         rank = "" if d.rank is None else d.rank
         force, energy, atom = seen.found.force[k], seen.found.energy[k], int(seen.found.atom[k])
-        rows.writerow((frame.source, d.kind, rank, f"{force:.6g}", f"{energy:.6g}", atom, d.reason))
+        rows.writerow((atoms.info["source"], d.kind, rank, f"{force:.6g}", f"{energy:.6g}", atom, d.reason))
     return out.getvalue()
 
 

@@ -132,7 +132,7 @@ def run(settings: LabelSettings, reporter: Reporter) -> LabelResult:
 
 def _structures(settings: LabelSettings, reporter: Reporter) -> tuple[list[str], list[Atoms]]:
     """Names and structures, with all that the files say about them except labels."""
-    from rutile.data.reading import readings, relabelled
+    from rutile.data.reading import readings, unlabelled
 
     read = ReadSettings(energy_key="none", forces_key="none", stress_key="none", format=settings.format)
     sources, structures = [], []
@@ -143,11 +143,7 @@ def _structures(settings: LabelSettings, reporter: Reporter) -> tuple[list[str],
             reporter.warn(f"skipped: {reading.problem}")
             continue
         sources.append(f"{reading.path}#{reading.number}")
-        atoms = relabelled(reading, read)
-        for key in ("calc_mode", "energies", "label_failure"):
-            atoms.info.pop(key, None)
-            atoms.arrays.pop(key, None)
-        structures.append(atoms)
+        structures.append(unlabelled(reading, read))
     if not structures:
         raise LabelError(f"{', '.join(map(str, settings.structures))}: no usable structure")
     return sources, structures

@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from ase import Atoms
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
@@ -57,7 +58,9 @@ def learning_curve(title: str, unit: str, curves: Sequence[Curve], x_label: str 
             x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
             keep = np.isfinite(y) & (y > 0)
             axes.plot(x[keep], y[keep], marker="o" if keep.sum() < 3 else "", label=curve.label, **_look(k))
-        _plain_ticks(axes)
+        if all(float(x).is_integer() for curve in curves for x in curve.x):  # epochs, rounds, labels
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        _plain_ticks(axes.yaxis)
         if any(curve.label for curve in curves):
             axes.legend()
         return _svg(figure)
@@ -74,7 +77,7 @@ def against_rate(title: str, unit: str, curves: Sequence[Curve]) -> str:
             if keep.any():
                 at = [int(y[keep].argmin())]
                 axes.plot(x[keep], y[keep], marker="o", markersize=4, markevery=at, label=curve.label, **_look(k))
-        _plain_ticks(axes)
+        _plain_ticks(axes.yaxis)
         axes.legend()
         return _svg(figure)
 
@@ -108,7 +111,9 @@ def trials(
             if best and k == 0 and len(x):
                 axes.step(x, np.minimum.accumulate(y), where="post", color=COLOURS[0], linewidth=1.2)
         if axes.get_legend_handles_labels()[1]:
-            _plain_ticks(axes)
+            _plain_ticks(axes.yaxis)
+            if log:
+                _plain_ticks(axes.xaxis)
             axes.legend()
         return _svg(figure)
 
@@ -422,14 +427,15 @@ def _side_labels(axes: Axes, names: Sequence[str], values: np.ndarray, x: float,
         axes.text(x, at, names[k], ha=align, va="center", fontsize=9)
 
 
-def _plain_ticks(axes: Axes) -> None:
-    """Plain numbers on a logarithmic axis that spans less than three powers of ten."""
-    low, high = axes.get_ylim()
+def _plain_ticks(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis that spans less than three powers of ten, as many as have room."""
+    low, high = sorted(axis.get_view_interval())
     if high / low >= 1000:
         return
-    axes.yaxis.set_major_locator(MaxNLocator(5) if high / low < 10 else LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    few = high / low >= 30 and isinstance(axis, XAxis)
+    axis.set_major_locator(MaxNLocator(4) if high / low < 10 else LogLocator(subs=(1, 3) if few else (1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _look(k: int) -> dict[str, Any]:

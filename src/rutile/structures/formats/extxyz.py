@@ -20,6 +20,8 @@ from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, read_xyz
 from rutile.core.errors import DataError, FileError
 from rutile.structures.formats.common import MAX_LINE, BadFrame, Entry, decode
 
+OURS = ("Lattice", "Properties", "pbc")
+"""Names in the comment line that are the structure's own."""
 SHORTEST_ATOM = 8
 """Bytes of the shortest possible line of an atom, "H 0 0 0" and its end."""
 _NINE = re.compile(r"(^|\s)(stress|virial)(?=\s*=)")
@@ -188,7 +190,7 @@ def text(atoms: Atoms) -> str:
             columns["forces"] = np.asarray(value)
     names = [f"{k}:{_kind(v)}:{v.shape[1] if v.ndim > 1 else 1}" for k, v in columns.items()]
     info["Properties"] = ":".join(names)
-    info |= {k: _flat(v) for k, v in atoms.info.items()}
+    info |= {k: value for k, v in atoms.info.items() if k not in OURS and (value := _written(v)) is not None}
     info["pbc"] = np.array(atoms.pbc)
     words = [_words(v) for v in columns.values()]
     rows = [" ".join(row) for row in zip(*words, strict=True)]
@@ -202,11 +204,18 @@ def _matrix(stress: np.ndarray) -> np.ndarray:
     return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
 
-def _flat(value: Any) -> Any:
-    """A 3x3 matrix of an info entry as nine numbers: ASE would write it as JSON."""
+def _written(value: Any) -> Any:
+    """An info entry as it reads back, or None for what the format has no word for.
+
+    A 3x3 matrix becomes nine numbers (ASE would write it as JSON), a line break or tab in a text a blank: the comment
+    is one line.
+    """
+    if isinstance(value, str):
+        return re.sub(r"[^\S ]", " ", value).replace("\\", "\\\\") or None
     if isinstance(value, np.ndarray) and value.shape == (3, 3) and value.dtype.kind in "fi":
         return value.ravel()
-    return value
+    known = (bool, int, float, np.bool_, np.integer, np.floating, np.ndarray, list, tuple, dict)
+    return value if isinstance(value, known) else None
 
 
 def _kind(column: np.ndarray) -> str:
