@@ -84,8 +84,14 @@ def test_what_the_data_lack_is_chosen_and_what_they_hold_is_not(data, committee,
 
 def test_chosen_structures_keep_what_their_files_say_about_them(committee, tmp_path):
     """Except labels and how those were made; `parent` keeps relatives on one side of a split later."""
-    said = {"parent": "fcc 3", "config_type": "hot 'liquid'", "builder": "bulk", "number": 7, "parameters": '{"a": 1.5}',
-            "temperature": 812.5, "charge": 1, "kpoints": np.array([2, 2, 3]), "note": "two\nlines", "nothing": None}  # fmt: skip
+    said = {
+        "parent": "fcc 3",
+        "config_type": "hot 'liquid'",
+        "number": 7,
+        "parameters": '{"a": 1.5}',
+        "note": "two\nlines",
+    }
+    said |= {"temperature": 812.5, "charge": 1, "kpoints": np.array([2, 2, 3]), "nothing": None}
     labels = {"REF_energy": -3.0, "energy": -4.0, "calc_mode": "PBE", "code": "GPAW", "seconds": 3.5}
     frames = []
     for k in range(4):

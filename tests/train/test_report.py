@@ -106,7 +106,8 @@ def ticks_below(svg):
 
 @pytest.mark.parametrize("last", [1, 2, 3, 4, 7, 10, 23])
 def test_rounds_are_whole_numbers_below_their_curve(last):
-    svg = figures.learning_curve("Force error", "eV/Å", [figures.Curve("", range(last + 1), [1.0] * (last + 1))], "round")
+    curve = figures.Curve("", range(last + 1), [1.0] * (last + 1))
+    svg = figures.learning_curve("Force error", "eV/Å", [curve], "round")
     ticks = ticks_below(svg)
     assert 2 <= len(ticks) <= 8
     assert all(text.isdigit() for _, text in ticks)
