@@ -12,7 +12,7 @@ from rutile.core.errors import ElementError
 from rutile.data.frames import Frame
 from rutile.potentials.calibration import BarScale, Calibration
 from rutile.testing.toys import make_toy
-from rutile.train import figures, report, sections
+from rutile.train import drawing, figures, report, sections
 from rutile.train.assess import MOST_VALUES, Assessment, Pairs, compare
 
 RNG = np.random.default_rng(0)
@@ -85,7 +85,7 @@ def test_figures_are_well_formed_and_take_the_colours_of_the_page(name):
     ET.fromstring(svg)
     assert svg == FIGURES[name](), "the same numbers give the same text"
     assert "currentColor" in svg
-    assert figures.INK not in svg
+    assert drawing.INK not in svg
     assert "DejaVu" not in svg
     assert not re.search(r"<svg[^>]*height=", svg)
 

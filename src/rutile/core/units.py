@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
+HBAR = 0.6582119569
+"""Reduced Planck constant (eV fs)."""
 KB = 8.617333262e-5
 """Boltzmann constant (eV/K)."""
 COULOMB = 14.3996454784

@@ -32,3 +32,41 @@ class RelaxSettings(Settings):
     """A structure with two atoms nearer than this has failed: it fell into a hole of the potential."""
     atoms_at_once: int = Field(default=1000, ge=1)
     """Structures are moved together up to this many atoms; the next ones enter as relaxed ones leave."""
+
+
+class PropertySettings(Settings):
+    """What calculations of properties have in common: the minimum they start from, and the size of batches."""
+
+    relax: bool = True
+    """Relax each structure first, crystals together with their cell: properties are those of the minimum. Without it
+    the structures are taken as they are."""
+    fmax: EVPerAngstrom = Field(default=1e-3, gt=0)
+    """Relaxed when no atom feels a larger force than this."""
+    smax: GigaPascal = Field(default=0.01, gt=0)
+    """Relaxed when no stress component differs more than this from 0."""
+    max_steps: int = Field(default=2000, ge=0)
+    """Give up on the relaxation of a structure after so many steps."""
+    atoms_at_once: int = Field(default=2000, ge=1)
+    """Structures are worked on together up to this many atoms."""
+
+
+class EosSettings(PropertySettings):
+    """Energy as a function of volume, and the equation of state through it."""
+
+    span: float = Field(default=0.06, gt=0, lt=0.5)
+    """Volumes reach from (1 - span) to (1 + span) times that of the start (dimensionless)."""
+    points: int = Field(default=9, ge=5)
+    """Number of volumes."""
+    inner: Literal["none", "atoms", "shape"] = "shape"
+    """What relaxes at each volume: none (all is scaled), atoms, or shape: the atoms and the shape of the cell."""
+
+
+class ElasticSettings(PropertySettings):
+    """Elastic constants from the stress of strained cells."""
+
+    strain: float = Field(default=2e-3, gt=0, lt=0.05)
+    """Each of the six strains is made with both signs and this size (dimensionless)."""
+    inner: bool = True
+    """Relax the atoms in the strained cells; without it the constants are those of clamped atoms."""
+    symmetry: bool = True
+    """Average the tensor over the operations of the crystal's point group."""

@@ -19,6 +19,8 @@ TASKS: dict[str, str] = {
     "choose": "rutile.tasks.choose:TASK",
     "compress": "rutile.tasks.compress:TASK",
     "relax": "rutile.tasks.relax:TASK",
+    "eos": "rutile.tasks.eos:TASK",
+    "elastic": "rutile.tasks.elastic:TASK",
     "smoothness": "rutile.tasks.smoothness:TASK",
     "label": "rutile.tasks.label:TASK",
     "inspect": "rutile.tasks.inspect:TASK",

@@ -10,9 +10,10 @@ from typing import Any
 from rutile.train import figures
 from rutile.train.contest import Outcome, Plan, Run
 from rutile.train.contestants import PUBLISHED, rate_of
+from rutile.train.drawing import COLOURS
 from rutile.train.report import Card, Facts, Figures, Section, Table, Text, Value, format_number, render
 
-EACH = len(figures.COLOURS)
+EACH = len(COLOURS)
 """Lines in one panel."""
 
 

@@ -1,13 +1,10 @@
 """Figures of a training or an evaluation, as SVG text to put inside an HTML page.
 
-Lines and letters take the colour of the page's text (`currentColor`), so that one figure reads well on a light and on
-a dark page; clouds of points are small embedded pictures. matplotlib's settings are as before afterwards.
+Style and SVG are those of `train.drawing`; clouds of points are small embedded pictures.
 """
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,25 +13,15 @@ import matplotlib as mpl
 import numpy as np
 from ase import Atoms
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-INK = "#010203"
-"""Stands for the text colour of the page until the SVG is written."""
-COLOURS = ("#3b82c4", "#e07b39", "#3a9d6b", "#a56cc1", "#c4504f", "#8a8f3c")
+from rutile.train.drawing import COLOURS, INK, STYLE, look, plain_ticks, square, svg
+
 MOST_POINTS = 20_000
 """A parity plot draws at most this many points (its numbers always count all of them)."""
 SHOWN_RANGE = 1e-5
 """Smaller parts of the largest value, such as forces that vanish by symmetry, lie outside a plot of error by spread."""
-STYLE: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "rutile", "font.family": "sans-serif", "font.size": 10,
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.titlesize": 11,
-    "axes.titleweight": "bold", "axes.grid": True, "grid.color": INK, "grid.alpha": 0.12, "grid.linewidth": 0.6,
-    "legend.frameon": False, "legend.fontsize": 9, "figure.facecolor": "none", "axes.facecolor": "none",
-    "savefig.facecolor": "none", "lines.linewidth": 1.6, "axes.axisbelow": True, "svg.image_inline": True,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,34 +39,34 @@ class Curve:
 def learning_curve(title: str, unit: str, curves: Sequence[Curve], x_label: str = "epoch") -> str:
     """Curves on a logarithmic axis, for example the training and the validation error of one quantity."""
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         axes.set(xlabel=x_label, ylabel=unit, yscale="log")
         for k, curve in enumerate(curves):
             x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
             keep = np.isfinite(y) & (y > 0)
-            axes.plot(x[keep], y[keep], marker="o" if keep.sum() < 3 else "", label=curve.label, **_look(k))
+            axes.plot(x[keep], y[keep], marker="o" if keep.sum() < 3 else "", label=curve.label, **look(k))
         if all(float(x).is_integer() for curve in curves for x in curve.x):  # epochs, rounds, labels
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.yaxis)
         if any(curve.label for curve in curves):
             axes.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def against_rate(title: str, unit: str, curves: Sequence[Curve]) -> str:
     """Curves against the learning rate, both axes logarithmic; the lowest point of each is marked."""
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         axes.set(xlabel="learning rate", ylabel=unit, xscale="log", yscale="log")
         for k, curve in enumerate(curves):
             x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
             keep = np.isfinite(y) & (y > 0)
             if keep.any():
                 at = [int(y[keep].argmin())]
-                axes.plot(x[keep], y[keep], marker="o", markersize=4, markevery=at, label=curve.label, **_look(k))
-        _plain_ticks(axes.yaxis)
+                axes.plot(x[keep], y[keep], marker="o", markersize=4, markevery=at, label=curve.label, **look(k))
+        plain_ticks(axes.yaxis)
         axes.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def trials(
@@ -102,7 +89,7 @@ def trials(
         log: logarithmic x, too.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         axes.set(xlabel=x_label, ylabel=y_label, yscale="log", xscale="log" if log else "linear")
         for k, (name, (x, y)) in enumerate(points.items()):
             if len(x):
@@ -111,11 +98,11 @@ def trials(
             if best and k == 0 and len(x):
                 axes.step(x, np.minimum.accumulate(y), where="post", color=COLOURS[0], linewidth=1.2)
         if axes.get_legend_handles_labels()[1]:
-            _plain_ticks(axes.yaxis)
+            plain_ticks(axes.yaxis)
             if log:
-                _plain_ticks(axes.xaxis)
+                plain_ticks(axes.xaxis)
             axes.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def residual_boxes(title: str, unit: str, residuals: Mapping[str, np.ndarray]) -> str:
@@ -151,7 +138,7 @@ def residual_boxes(title: str, unit: str, residuals: Mapping[str, np.ndarray]) -
         axes.axvline(0, color=INK, alpha=0.45, linewidth=0.9, zorder=0)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        return _svg(figure)
+        return svg(figure)
 
 
 def distributions(title: str, unit: str, values: Mapping[str, Sequence[float]]) -> str:
@@ -163,11 +150,11 @@ def distributions(title: str, unit: str, values: Mapping[str, Sequence[float]]) 
         values: [M] by name; an empty one keeps its colour for other figures, not all are.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         every = np.concatenate([np.asarray(v, dtype=float) for v in values.values()])
         low, high = float(every.min()), float(every.max())
         low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-        looks = [_look(k)["color"] for k in range(len(values))]
+        looks = [look(k)["color"] for k in range(len(values))]
         hatches = [("", "///", "...", "xxx")[k // len(COLOURS) % 4] for k in range(len(values))]
         labels = [name if len(v) else "_" for name, v in values.items()]  # "_" is left out of the legend
         axes.hist(list(values.values()), bins=30, range=(low, high), stacked=True, color=looks, hatch=hatches,
@@ -176,7 +163,7 @@ def distributions(title: str, unit: str, values: Mapping[str, Sequence[float]]) 
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         if len(values) > 1:
             axes.legend(fontsize=7, handlelength=1.2)
-        return _svg(figure)
+        return svg(figure)
 
 
 def shares(
@@ -202,7 +189,7 @@ def shares(
         for i, j in zip(*np.nonzero(grid >= 0.01), strict=True):
             dark = "white" if grid[i, j] > 0.7 else "black"
             axes.text(j, i, f"{100 * grid[i, j]:.0f}", ha="center", va="center", fontsize=8, color=dark)
-        return _svg(figure)
+        return svg(figure)
 
 
 def structure(atoms: Atoms) -> str:
@@ -214,7 +201,7 @@ def structure(atoms: Atoms) -> str:
         axes = figure.add_subplot()
         plot_atoms(atoms, axes, radii=0.6, rotation="-80x,10y,5z", show_unit_cell=2 if atoms.cell.rank else 0)
         axes.set_axis_off()
-        return _svg(figure)
+        return svg(figure)
 
 
 def parity(title: str, unit: str, reference: np.ndarray, predicted: np.ndarray) -> str:
@@ -227,7 +214,7 @@ def parity(title: str, unit: str, reference: np.ndarray, predicted: np.ndarray) 
         predicted: [M].
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         low, high = _range(np.concatenate([reference, predicted]))
         axes.plot([low, high], [low, high], color=INK, alpha=0.45, linewidth=0.9, zorder=1)
         shown = _sample(len(reference))
@@ -242,13 +229,13 @@ def parity(title: str, unit: str, reference: np.ndarray, predicted: np.ndarray) 
             axis.set_major_locator(MaxNLocator(4))
             axis.set_major_formatter(ScalarFormatter(useOffset=False))
         axes.text(0.04, 0.96, error_text(predicted - reference, unit), transform=axes.transAxes, va="top", fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
 def histogram(title: str, unit: str, errors: np.ndarray) -> str:
     """Distribution of errors [M]; the outermost bins hold what lies beyond. Many errors: a logarithmic count."""
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         reach = float(np.quantile(np.abs(errors), 0.995)) * 1.2 if len(errors) else 1.0
         reach = reach if np.isfinite(reach) and reach > 0 else 1e-12
         bins = 2 * int(np.clip(np.sqrt(len(errors)), 10, 60) // 2) + 1
@@ -256,7 +243,7 @@ def histogram(title: str, unit: str, errors: np.ndarray) -> str:
         axes.hist(np.clip(errors, -reach, reach), bins=bins, range=(-reach, reach), color=COLOURS[0], log=many)
         axes.axvline(0, color=INK, alpha=0.45, linewidth=0.9)
         axes.set(xlabel=f"predicted - reference ({unit})", ylabel="count")
-        return _svg(figure)
+        return svg(figure)
 
 
 def error_against_std(title: str, unit: str, std: np.ndarray, errors: np.ndarray) -> str:
@@ -265,7 +252,7 @@ def error_against_std(title: str, unit: str, std: np.ndarray, errors: np.ndarray
     The line in steps is the RMSE of ten bins of equal count: for a calibrated committee it lies on the diagonal.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         size = np.abs(errors)
         keep = (std > 0) & (size > 0) & np.isfinite(std) & np.isfinite(size)
         axes.set(xscale="log", yscale="log", xlabel=f"committee std ({unit})", ylabel=f"|error| ({unit})")
@@ -281,7 +268,7 @@ def error_against_std(title: str, unit: str, std: np.ndarray, errors: np.ndarray
             axes.plot([x[b].mean() for b in bins], [np.sqrt((y[b] ** 2).mean()) for b in bins],
                       color=COLOURS[1], marker="o", markersize=4, label="RMSE of ten bins")  # fmt: skip
             axes.legend(loc="lower right")
-        return _svg(figure)
+        return svg(figure)
 
 
 def dimer_curves(title: str, unit: str, core: float, curves: Sequence[Curve]) -> str:
@@ -294,7 +281,7 @@ def dimer_curves(title: str, unit: str, core: float, curves: Sequence[Curve]) ->
         curves: x in bond lengths, y an energy.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         axes.set(xlabel="distance (bond lengths)", ylabel=unit)
         axes.set_yscale("symlog", linthresh=1.0)
         axes.axhline(0, color=INK, alpha=0.45, linewidth=0.9)
@@ -303,7 +290,7 @@ def dimer_curves(title: str, unit: str, core: float, curves: Sequence[Curve]) ->
         left = min(curve.x[0] for curve in curves)
         axes.axvspan(left, core, color=INK, alpha=0.07, linewidth=0)
         axes.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def coverage_curve(title: str, curves: Sequence[Curve], chosen: float, noise: float) -> str:
@@ -316,7 +303,7 @@ def coverage_curve(title: str, curves: Sequence[Curve], chosen: float, noise: fl
         noise: standard deviation of a measured coverage; twice that is shaded around the diagonal.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         p = np.linspace(0, 1, 101)
         most = chosen * (1 - chosen)
         band = 2 * noise * np.sqrt(p * (1 - p) / most)
@@ -328,13 +315,13 @@ def coverage_curve(title: str, curves: Sequence[Curve], chosen: float, noise: fl
         axes.axvline(chosen, color=INK, alpha=0.45, linewidth=0.9, linestyle=":")
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="coverage asked for", ylabel="coverage on test frames")
         axes.legend(loc="best")
-        return _svg(figure)
+        return svg(figure)
 
 
 def rmse_against_rmv(title: str, unit: str, rmv: np.ndarray, rmse: np.ndarray) -> str:
     """Root mean square error against root mean variance of bins of equal count, both [B]; calibrated: the diagonal."""
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         axes.set(xscale="log", yscale="log", xlabel=f"RMV ({unit})", ylabel=f"RMSE ({unit})")
         keep = (rmv > 0) & (rmse > 0)
         if keep.any():
@@ -347,13 +334,13 @@ def rmse_against_rmv(title: str, unit: str, rmv: np.ndarray, rmse: np.ndarray) -
                 axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ends[1] < 60 * ends[0] else (1,)))
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_formatter(NullFormatter())
-        return _svg(figure)
+        return svg(figure)
 
 
 def levels(title: str, unit: str, values: np.ndarray, low: float, high: float) -> str:
     """How often values occur, on a logarithmic axis, and two levels that divide them in three."""
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         axes.set(xlabel=unit, ylabel="structures", xscale="log")
         positive = values[np.isfinite(values) & (values > 0)]
         if len(positive):
@@ -367,19 +354,19 @@ def levels(title: str, unit: str, values: np.ndarray, low: float, high: float) -
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        return _svg(figure)
+        return svg(figure)
 
 
 def scatter(title: str, clouds: Sequence[Curve]) -> str:
     """Clouds of points in the plane, later ones on top, without units: a map."""
     with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
+        figure, axes = square(title)
         axes.set(xlabel="first direction", ylabel="second direction", xticks=[], yticks=[])
         for k, cloud in enumerate(clouds):
             axes.scatter(cloud.x, cloud.y, s=7 + 6 * (k == len(clouds) - 1), color=COLOURS[k % len(COLOURS)],
                          alpha=0.7, linewidths=0, label=cloud.label, rasterized=True)  # fmt: skip
         axes.legend(loc="best")
-        return _svg(figure)
+        return svg(figure)
 
 
 def energy_order(names: Sequence[str], reference: np.ndarray, predicted: np.ndarray, unit: str) -> str:
@@ -403,7 +390,7 @@ def energy_order(names: Sequence[str], reference: np.ndarray, predicted: np.ndar
         _side_labels(axes, names, predicted, 1.03, "left")
         axes.set(xlim=(-0.5, 1.5), xticks=[0.125, 0.875], xticklabels=["DFT", "potential"], ylabel=unit)
         axes.grid(visible=False, axis="x")
-        return _svg(figure)
+        return svg(figure)
 
 
 def error_text(errors: np.ndarray, unit: str) -> str:
@@ -427,29 +414,6 @@ def _side_labels(axes: Axes, names: Sequence[str], values: np.ndarray, x: float,
         axes.text(x, at, names[k], ha=align, va="center", fontsize=9)
 
 
-def _plain_ticks(axis: Axis) -> None:
-    """Plain numbers on a logarithmic axis that spans less than three powers of ten, as many as have room."""
-    low, high = sorted(axis.get_view_interval())
-    if high / low >= 1000:
-        return
-    few = high / low >= 30 and isinstance(axis, XAxis)
-    axis.set_major_locator(MaxNLocator(4) if high / low < 10 else LogLocator(subs=(1, 3) if few else (1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _look(k: int) -> dict[str, Any]:
-    """Colour of the k-th line; beyond the last colour they begin again, dashed and dotted."""
-    return {"color": COLOURS[k % len(COLOURS)], "linestyle": ("-", "--", ":", "-.")[k // len(COLOURS) % 4]}
-
-
-def _square(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(3.6, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title)
-    return figure, axes
-
-
 def _range(values: np.ndarray) -> tuple[float, float]:
     good = values[np.isfinite(values)]
     if not len(good):
@@ -469,17 +433,3 @@ def _density(x: np.ndarray, y: np.ndarray, low: float, high: float) -> np.ndarra
     counts, edges, _ = np.histogram2d(x, y, bins=60, range=[[low, high], [low, high]])
     ix, iy = (np.clip(np.searchsorted(edges, v, side="right") - 1, 0, 59) for v in (x, y))
     return np.asarray(np.log1p(counts[ix, iy]))
-
-
-def _svg(figure: Figure) -> str:
-    """SVG without XML header, that fills the width it is given and takes the page's text colour and font."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", dpi=160, transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[a-z][\w.]*_\d+"', "", text)  # of groups; clip paths and markers keep theirs
-    text = re.sub(r'(<svg [^>]*?)width="[^"]*"', r'\1width="100%"', text, count=1, flags=re.DOTALL)
-    text = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", text, count=1, flags=re.DOTALL)
-    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
-    return text.replace(INK, "currentColor")

@@ -12,6 +12,7 @@ from rutile.potentials.calibration import Calibration
 from rutile.potentials.dimers import CORE, FRACTIONS, DimerCurve, worst_first
 from rutile.train import figures
 from rutile.train.assess import Assessment, FrameError
+from rutile.train.drawing import COLOURS
 from rutile.train.metrics import Row
 from rutile.train.report import Block, Card, Facts, Figures, Section, Table, Text, Value, format_number
 
@@ -138,7 +139,7 @@ def dimers_section(curves: Sequence[DimerCurve], modes: Sequence[str], title: st
         return f"{c.name} {modes[c.mode]}".strip() if len(modes) > 1 else c.name
 
     shown = order[:DRAWN]
-    each = len(figures.COLOURS)
+    each = len(COLOURS)
     panels = []
     for k in range(0, len(shown), each):
         lines = [figures.Curve(label(c), FRACTIONS, c.energy.tolist()) for c in shown[k : k + each]]

@@ -1,0 +1,227 @@
+"""`rutile elastic`: elastic tensors, stability, and moduli of polycrystals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rutile.core.files import folder_for_results
+from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.settings import Result
+from rutile.core.units import GPA
+from rutile.simulate.settings import ElasticSettings
+from rutile.tasks.property import DONE, GivenProperty, begin, cells, outcomes, part, with_spread, write_result
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rutile.potentials.potential import Potential
+    from rutile.structures.structures import Structures
+    from rutile.tasks.property import Work
+
+STRESSED = 0.5
+"""Stress (GPa) of the unstrained cell above which the user is told that the constants are of a stressed crystal."""
+
+
+class ElasticTaskSettings(ElasticSettings, GivenProperty):
+    """Crystals, and how to strain them."""
+
+    out: Path = Path("elastic")
+    """Folder for table.csv, report.html and result.json."""
+
+
+class ElasticRow(Result):
+    """Elastic properties of one crystal."""
+
+    structure: str
+    """File and 0-based frame number."""
+    formula: str
+    """Composition."""
+    outcome: str
+    """done, or what went wrong."""
+    tensor: list[list[float]]
+    """C (GPa) in the order xx yy zz yz xz xy of the axes of the structure, 6 rows of 6."""
+    tensor_spread: list[list[float]] | None = None
+    """Standard deviation of a committee (GPa)."""
+    stable: bool
+    """Whether all eigenvalues of C are positive (Born)."""
+    lowest_eigenvalue: float
+    """Of C in Mandel's form (GPa)."""
+    asymmetry: float
+    """Largest difference of C and what came from the stresses before averaging (GPa): the numerical error."""
+    stress: float
+    """Largest component of the stress of the unstrained cell (GPa)."""
+    bulk_modulus: float | None = None
+    """Hill's mean of Voigt's and Reuss's (GPa); of stable crystals, as all below."""
+    bulk_modulus_std: float | None = None
+    """Standard deviation of a committee (GPa)."""
+    shear_modulus: float | None = None
+    """Hill's mean (GPa)."""
+    shear_modulus_std: float | None = None
+    """Standard deviation of a committee (GPa)."""
+    young_modulus: float | None = None
+    """Of a polycrystal (GPa)."""
+    poisson_ratio: float | None = None
+    """Of a polycrystal."""
+    bulk_voigt: float | None = None
+    """Upper bound (GPa)."""
+    bulk_reuss: float | None = None
+    """Lower bound (GPa)."""
+    shear_voigt: float | None = None
+    """Upper bound (GPa)."""
+    shear_reuss: float | None = None
+    """Lower bound (GPa)."""
+    anisotropy: float | None = None
+    """Universal index; 0: isotropic."""
+    sound_along: float | None = None
+    """Speed of longitudinal sound (km/s)."""
+    sound_across: float | None = None
+    """Speed of transverse sound (km/s)."""
+    debye_temperature: float | None = None
+    """From the speeds of sound (K)."""
+
+
+class ElasticTaskResult(Result):
+    """Elastic properties, in the order given."""
+
+    structures: list[ElasticRow]
+    """One row for each structure."""
+    table: Path
+    """The rows as CSV."""
+    report: Path
+    """Tables, as a page."""
+
+
+def run(settings: ElasticTaskSettings, reporter: Reporter) -> ElasticTaskResult:
+    """Elastic tensors of crystals with relaxed atoms, Born stability, and moduli of polycrystals.
+
+    All strained cells of all structures are worked on together.
+    """
+    work = begin(settings, reporter)
+    with folder_for_results(settings.out):
+        rows = _rows(work, work.potential, settings, reporter)
+        rows = _with_tensor_spread(rows, work, settings)
+        result = ElasticTaskResult(
+            structures=rows, table=settings.out / "table.csv", report=settings.out / "report.html"
+        )
+        write_result(settings.out, result, rows, _page(rows, settings))
+    return result
+
+
+def _with_tensor_spread(rows: list[ElasticRow], work: Work, settings: ElasticTaskSettings) -> list[ElasticRow]:
+    """The rows with the spread of a committee."""
+    import numpy as np
+
+    theirs: list[list[ElasticRow]] = []
+
+    def of(member: Potential) -> list[ElasticRow]:
+        theirs.append(_rows(work, member, settings, SilentReporter()))
+        return theirs[-1]
+
+    rows = with_spread(rows, of, work)
+    if not theirs:
+        return rows
+    spreads = np.std([[row.tensor for row in one] for one in theirs], axis=0)
+    return [row.model_copy(update={"tensor_spread": s.tolist()}) for row, s in zip(rows, spreads, strict=True)]
+
+
+def _rows(work: Work, potential: Potential, settings: ElasticTaskSettings, reporter: Reporter) -> list[ElasticRow]:
+    """The rows by one potential."""
+    from rutile.simulate.elastic import elastic_tensor
+    from rutile.simulate.eos import require_crystals
+    from rutile.simulate.start import settled
+
+    require_crystals(work.structures, "an elastic tensor")
+    how = part(settings, ElasticSettings)
+    start, why = settled(work.structures, potential, how, reporter)
+    found = elastic_tensor(start, potential, how, reporter)
+    texts = outcomes([why, found.failure], work, reporter)
+    rows = []
+    for k, ((source, name), text, one) in enumerate(zip(work.names(), texts, start.split(), strict=True)):
+        row = ElasticRow(
+            structure=source,
+            formula=name,
+            outcome=text,
+            asymmetry=float((found.raw[k] - found.tensor[k]).abs().max()) / GPA,
+            stress=float(found.stress[k].abs().max()) / GPA,
+            **_moduli(found.tensor[k], one),
+        )
+        rows.append(row)
+        if row.stress > STRESSED:
+            reporter.warn(f"{source} ({name}): under a stress of {row.stress:.2g} GPa; relax it for the constants of "
+                          "the free crystal")  # fmt: skip
+        if not row.stable and text == DONE:
+            reporter.warn(f"{source} ({name}): not stable: C has the eigenvalue {row.lowest_eigenvalue:.3g} GPa")
+    return rows
+
+
+def _moduli(tensor: Tensor, structure: Structures) -> dict[str, Any]:
+    """What follows from C."""
+    from rutile.simulate.elastic import polycrystal, sound, stability
+
+    lowest = float(stability(tensor)[0])
+    known: dict[str, Any] = {
+        "tensor": [[float(x) / GPA for x in row] for row in tensor],
+        "stable": lowest > 0,
+        "lowest_eigenvalue": lowest / GPA,
+    }
+    if lowest <= 0:
+        return known
+    mean = polycrystal(tensor)
+    along, across, debye = sound(mean, structure)
+    return known | {
+        "bulk_modulus": mean.bulk / GPA,
+        "shear_modulus": mean.shear / GPA,
+        "young_modulus": mean.young / GPA,
+        "poisson_ratio": mean.poisson,
+        "bulk_voigt": mean.bulk_voigt / GPA,
+        "bulk_reuss": mean.bulk_reuss / GPA,
+        "shear_voigt": mean.shear_voigt / GPA,
+        "shear_reuss": mean.shear_reuss / GPA,
+        "anisotropy": mean.anisotropy,
+        "sound_along": along,
+        "sound_across": across,
+        "debye_temperature": debye,
+    }
+
+
+def _page(rows: Sequence[ElasticRow], settings: ElasticTaskSettings) -> str:
+    """The report."""
+    from rutile.train.report import Card, Facts, Section, Table, render
+
+    names = ["structure", "formula", "outcome", "stable", "bulk_modulus", "bulk_modulus_std", "shear_modulus",
+             "shear_modulus_std", "young_modulus", "poisson_ratio", "anisotropy", "debye_temperature"]  # fmt: skip
+    head = ("structure", "formula", "outcome", "stable", "B (GPa)", "± (GPa)", "G (GPa)", "± (GPa)", "E (GPa)", "ν",
+            "anisotropy", "Debye (K)")  # fmt: skip
+    axes = ("xx", "yy", "zz", "yz", "xz", "xy")
+    tensors = [
+        Table(
+            ("GPa", *axes),
+            [[axis, *(round(x, 3) + 0.0 for x in line)] for axis, line in zip(axes, row.tensor, strict=True)],
+            f"{row.formula}, {row.structure}; error of the differences {row.asymmetry:.2g} GPa.",
+        )
+        for row in rows
+    ]
+    sections = [
+        Section("Polycrystals", [Table(head, cells(rows, names), "Means of Voigt's and Reuss's bounds (Hill).")]),
+        Section("Tensors", tensors),
+        Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
+    ]
+    stable = sum(row.stable for row in rows)
+    cards = [Card("structures", str(len(rows))), Card("stable", str(stable), f"of {len(rows)}")]
+    return render("Elastic constants", str(settings.model), cards, sections)
+
+
+TASK = Task(
+    "elastic",
+    ElasticTaskSettings,
+    ElasticTaskResult,
+    run,
+    positional="structures",
+    examples=(
+        "rutile elastic rutile.cif model=run",
+        "rutile elastic polymorphs.extxyz model=committee.rutile strain=0.005",
+    ),
+)

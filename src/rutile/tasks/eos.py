@@ -1,0 +1,188 @@
+"""`rutile eos`: energy by volume, bulk modulus and its derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.settings import Result
+from rutile.core.units import GPA
+from rutile.simulate.settings import EosSettings
+from rutile.tasks.property import (
+    GivenProperty,
+    as_csv,
+    begin,
+    cells,
+    outcomes,
+    part,
+    with_spread,
+    write_result,
+)
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    from rutile.potentials.potential import Potential
+    from rutile.simulate.eos import BirchMurnaghan, EosResult
+    from rutile.tasks.property import Work
+
+
+class EosTaskSettings(EosSettings, GivenProperty):
+    """Crystals, and how to scan their volumes."""
+
+    out: Path = Path("eos")
+    """Folder for table.csv, points.csv (energy and pressure by volume), report.html and result.json."""
+
+
+class EosRow(Result):
+    """The equation of state of one structure."""
+
+    structure: str
+    """File and 0-based frame number."""
+    formula: str
+    """Composition."""
+    outcome: str
+    """done, or what went wrong."""
+    volume: float | None = None
+    """V0, where the energy is lowest (Å³/atom)."""
+    volume_std: float | None = None
+    """Standard deviation of a committee (Å³/atom)."""
+    energy: float | None = None
+    """E0 (eV/atom)."""
+    energy_std: float | None = None
+    """Standard deviation of a committee (eV/atom)."""
+    bulk_modulus: float | None = None
+    """B (GPa)."""
+    bulk_modulus_std: float | None = None
+    """Standard deviation of a committee (GPa)."""
+    bulk_derivative: float | None = None
+    """dB/dP at V0 (dimensionless)."""
+    bulk_derivative_std: float | None = None
+    """Standard deviation of a committee."""
+    residual: float | None = None
+    """Root mean square of what the fit leaves (meV/atom)."""
+
+
+class EosTaskResult(Result):
+    """Equations of state, in the order given."""
+
+    structures: list[EosRow]
+    """One row for each structure."""
+    table: Path
+    """The rows as CSV."""
+    points: Path
+    """Energies (eV/atom) and pressures (GPa) at each volume (Å³/atom), CSV."""
+    report: Path
+    """Figures and tables."""
+
+
+def run(settings: EosTaskSettings, reporter: Reporter) -> EosTaskResult:
+    """Equation of state of crystals: volume, energy, bulk modulus and its derivative (Birch-Murnaghan).
+
+    All volumes of all structures are worked on together.
+    """
+    work = begin(settings, reporter)
+    with folder_for_results(settings.out):
+        rows, found = _rows(work, work.potential, settings, reporter)
+        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        result = EosTaskResult(
+            structures=rows,
+            table=settings.out / "table.csv",
+            points=settings.out / "points.csv",
+            report=settings.out / "report.html",
+        )
+        write_atomically(result.points, as_csv(_points(work, found)))
+        write_result(settings.out, result, rows, _page(rows, found, settings))
+    return result
+
+
+def _rows(
+    work: Work, potential: Potential, settings: EosTaskSettings, reporter: Reporter
+) -> tuple[list[EosRow], EosResult]:
+    """The rows by one potential, and what they come from."""
+    from rutile.simulate.eos import equation_of_state, require_crystals
+    from rutile.simulate.start import settled
+
+    require_crystals(work.structures, "an equation of state")
+    how = part(settings, EosSettings)
+    start, why = settled(work.structures, potential, how, reporter)
+    found = equation_of_state(start, potential, how, reporter)
+    out = []
+    texts = outcomes([why, found.failure], work, reporter)
+    for (source, name), text, fit, n in zip(work.names(), texts, found.fit, start.counts.tolist(), strict=True):
+        known: dict[str, Any] = {} if fit is None else _known(fit, n)
+        out.append(EosRow(structure=source, formula=name, outcome=text, **known))
+    return out, found
+
+
+def _known(fit: BirchMurnaghan, atoms: int) -> dict[str, float]:
+    """What a fit says, by the fields of a row."""
+    return {
+        "volume": fit.volume / atoms,
+        "energy": fit.energy / atoms,
+        "bulk_modulus": fit.bulk / GPA,
+        "bulk_derivative": fit.slope,
+        "residual": 1000 * fit.residual / atoms,
+    }
+
+
+def _points(work: Work, found: EosResult) -> list[dict[str, str | float]]:
+    """Energy and pressure at each volume."""
+    return [
+        {
+            "structure": source,
+            "formula": name,
+            "volume": float(v) / n,
+            "energy": float(e) / n,
+            "pressure": float(p) / GPA,
+        }
+        for s, ((source, name), n) in enumerate(zip(work.names(), work.structures.counts.tolist(), strict=True))
+        for v, e, p in zip(found.volume[s], found.energy[s], found.pressure[s], strict=True)
+    ]
+
+
+def _page(rows: Sequence[EosRow], found: EosResult, settings: EosTaskSettings) -> str:
+    """The report."""
+    import numpy as np
+
+    from rutile.tasks.property_figures import MOST_CURVES, Line, panel
+    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+
+    figures = []
+    for row, fit, volume, energy, one in zip(
+        rows[:MOST_CURVES], found.fit, found.volume.numpy(), found.energy.numpy(), found.structures, strict=False
+    ):
+        n = one.n_atoms // one.n_systems
+        zero = fit.energy if fit else float(energy.min())
+        lines = [Line("", volume / n, 1000 * (energy - zero) / n, points=True, colour=1)]
+        if fit is not None:
+            v = np.linspace(volume.min(), volume.max(), 200)
+            lines.insert(0, Line("", v / n, 1000 * (fit.energy_at(v) - zero) / n, colour=0))
+        title = panel(row.formula, "volume (Å³/atom)", "energy above the lowest (meV/atom)", lines)
+        figures.append((title, row.structure))
+    names = ["structure", "formula", "outcome", "volume", "energy", "bulk_modulus", "bulk_modulus_std",
+             "bulk_derivative", "residual"]  # fmt: skip
+    head = ("structure", "formula", "outcome", "V₀ (Å³/atom)", "E₀ (eV/atom)", "B (GPa)", "± (GPa)", "B′",
+            "residual (meV/atom)")  # fmt: skip
+    sections = [
+        Section("Energy by volume", [Figures(figures)]),
+        Section("Equations of state", [Table(head, cells(rows, names), "Birch-Murnaghan, third order.")]),
+        Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
+    ]
+    cards = [Card("structures", str(len(rows))), Card("volumes", str(settings.points), "each")]
+    return render("Equations of state", str(settings.model), cards, sections)
+
+
+TASK = Task(
+    "eos",
+    EosTaskSettings,
+    EosTaskResult,
+    run,
+    positional="structures",
+    examples=(
+        "rutile eos copper.cif model=run",
+        "rutile eos polymorphs.extxyz model=model.rutile span=0.1 points=13 inner=atoms out=volumes",
+    ),
+)
