@@ -156,15 +156,15 @@ def number(value: Any) -> str:
 
 
 def show(result: BaseModel, stream: TextIO | None = None) -> None:
-    """Print a result: one line for each value, one table for each list of rows."""
+    """Print a result: one line for each value, one table for each list of rows, without fields of `repr=False`."""
     console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
     for name in type(result).model_fields:
         value = getattr(result, name)
         if isinstance(value, list | tuple) and value and all(isinstance(v, BaseModel) for v in value):
             rows = [_side_by_side(v.model_dump(mode="json")) for v in value]
-            console.print(
-                _table([c for c in rows[0] if any(r.get(c) is not None for r in rows)], rows, name), markup=False
-            )
+            hidden = {field for field, info in type(value[0]).model_fields.items() if not info.repr}
+            columns = [c for c in rows[0] if c not in hidden and any(r.get(c) is not None for r in rows)]
+            console.print(_table(columns, rows, name), markup=False)
         elif isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
             console.print(f"{name}:", *(f"  {v}" for v in value), sep="\n", markup=False)
         elif isinstance(value, BaseModel):

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import spglib
@@ -136,7 +137,8 @@ def elastic_tensor(
 def stability(tensor: Tensor) -> Tensor:
     """Eigenvalues of C in ascending order, in Mandel's form where they do not depend on the axes, [..., 6]."""
     weight = torch.tensor([1.0, 1.0, 1.0, *[math.sqrt(2.0)] * 3], dtype=tensor.dtype)
-    return torch.linalg.eigvalsh(tensor * weight * weight[:, None])
+    values: Tensor = torch.linalg.eigvalsh(tensor * weight * weight[:, None])
+    return values
 
 
 def polycrystal(tensor: Tensor) -> Polycrystal:
@@ -174,11 +176,12 @@ def rotations(structure: Structures) -> np.ndarray:
     """Operations of the point group of a crystal in Cartesian coordinates (x' = R x), [M, 3, 3]."""
     cell = structure.cell[0].numpy()
     fractional = structure.positions.numpy() @ np.linalg.inv(cell)
-    found = spglib.get_symmetry((cell, fractional, structure.numbers.numpy()), symprec=SYMPREC)
+    crystal: Any = (cell, fractional, structure.numbers.numpy())
+    found = spglib.get_symmetry(crystal, symprec=SYMPREC)
     if found is None:
         return np.eye(3)[None]
     operations = np.unique(found["rotations"], axis=0)
-    return np.einsum("ia,mij,bj->mab", cell, operations, np.linalg.inv(cell))
+    return np.asarray(np.einsum("ia,mij,bj->mab", cell, operations, np.linalg.inv(cell)))
 
 
 def _averaged(tensor: Tensor, structure: Structures) -> Tensor:

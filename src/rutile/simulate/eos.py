@@ -26,6 +26,9 @@ from rutile.simulate.settings import EosSettings
 from rutile.simulate.start import relaxation
 from rutile.structures.structures import Structures, concatenate
 
+NEAR = 1.1
+"""A minimum is believed within the range of (V0/V)^(2/3) widened by this factor."""
+
 
 @dataclass(frozen=True)
 class BirchMurnaghan:
@@ -128,11 +131,13 @@ def fit_birch_murnaghan(volume: np.ndarray, energy: np.ndarray) -> BirchMurnagha
     reference, mean = float(np.mean(volume)), float(np.mean(energy))
     x = (reference / np.asarray(volume)) ** (2 / 3)
     c = np.polynomial.Polynomial.fit(x, np.asarray(energy) - mean, 3)
-    curvature = c.deriv(2)
-    roots = [float(r.real) for r in c.deriv().roots() if abs(r.imag) < 1e-12 and r.real > 0 and curvature(r.real) > 0]
+    curvature, zeros = c.deriv(2), np.asarray(c.deriv().roots(), dtype=complex)
+    real = [float(r.real) for r in zeros if abs(r.imag) < 1e-12 and r.real > 0]
+    low, high = float(x.min()) / NEAR, float(x.max()) * NEAR
+    roots = [r for r in real if float(curvature(r)) > 0 and low < r < high]
     if not roots:
-        raise GeometryError("the energy has no minimum over volume; take a wider span, or a structure near its minimum")
-    x0 = min(roots, key=lambda r: abs(r - 1))
+        raise GeometryError("the energy has no minimum near these volumes; begin with a structure near its minimum")
+    x0 = roots[0]
     volume0 = reference * x0**-1.5
     bulk = float(4 / 9 * x0**2 * curvature(x0) / volume0)
     slope = 4 + 16 / 9 * float(c.convert().coef[3]) * x0**3 / (bulk * volume0)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from rutile.core.files import folder_for_results
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
@@ -41,17 +43,17 @@ class ElasticRow(Result):
     """Composition."""
     outcome: str
     """done, or what went wrong."""
-    tensor: list[list[float]]
+    tensor: list[list[float]] = Field(repr=False)
     """C (GPa) in the order xx yy zz yz xz xy of the axes of the structure, 6 rows of 6."""
-    tensor_spread: list[list[float]] | None = None
+    tensor_spread: list[list[float]] | None = Field(default=None, repr=False)
     """Standard deviation of a committee (GPa)."""
     stable: bool
     """Whether all eigenvalues of C are positive (Born)."""
-    lowest_eigenvalue: float
+    lowest_eigenvalue: float = Field(repr=False)
     """Of C in Mandel's form (GPa)."""
-    asymmetry: float
+    asymmetry: float = Field(repr=False)
     """Largest difference of C and what came from the stresses before averaging (GPa): the numerical error."""
-    stress: float
+    stress: float = Field(repr=False)
     """Largest component of the stress of the unstrained cell (GPa)."""
     bulk_modulus: float | None = None
     """Hill's mean of Voigt's and Reuss's (GPa); of stable crystals, as all below."""
@@ -65,19 +67,19 @@ class ElasticRow(Result):
     """Of a polycrystal (GPa)."""
     poisson_ratio: float | None = None
     """Of a polycrystal."""
-    bulk_voigt: float | None = None
+    bulk_voigt: float | None = Field(default=None, repr=False)
     """Upper bound (GPa)."""
-    bulk_reuss: float | None = None
+    bulk_reuss: float | None = Field(default=None, repr=False)
     """Lower bound (GPa)."""
-    shear_voigt: float | None = None
+    shear_voigt: float | None = Field(default=None, repr=False)
     """Upper bound (GPa)."""
-    shear_reuss: float | None = None
+    shear_reuss: float | None = Field(default=None, repr=False)
     """Lower bound (GPa)."""
     anisotropy: float | None = None
     """Universal index; 0: isotropic."""
-    sound_along: float | None = None
+    sound_along: float | None = Field(default=None, repr=False)
     """Speed of longitudinal sound (km/s)."""
-    sound_across: float | None = None
+    sound_across: float | None = Field(default=None, repr=False)
     """Speed of transverse sound (km/s)."""
     debye_temperature: float | None = None
     """From the speeds of sound (K)."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
@@ -61,7 +63,7 @@ class EosRow(Result):
     """dB/dP at V0 (dimensionless)."""
     bulk_derivative_std: float | None = None
     """Standard deviation of a committee."""
-    residual: float | None = None
+    residual: float | None = Field(default=None, repr=False)
     """Root mean square of what the fit leaves (meV/atom)."""
 
 

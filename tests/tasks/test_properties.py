@@ -1,0 +1,121 @@
+"""Tasks that compute properties, from files to folders of results, through the command line."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+
+from rutile.cli.main import main
+from rutile.core.reporting import SilentReporter
+from rutile.potentials.catalogue import make
+from rutile.potentials.model import Model, ModelInfo
+from rutile.potentials.settings import BehlerSettings
+from rutile.tasks import elastic, eos
+
+
+@pytest.fixture
+def metals(tmp_path):
+    write(tmp_path / "metals.extxyz", [bulk("Cu"), bulk("Al")])
+    return tmp_path / "metals.extxyz"
+
+
+@pytest.fixture
+def committee(tmp_path):
+    """Three random networks, smooth and with little curvature."""
+    settings = BehlerSettings(auto={"cutoff": 4.0}, hidden=(4,), activation="tanh", scaling="none")
+    members = [make(settings, (29,), seed) for seed in range(3)]
+    for member in members:
+        member.set_energy_scale(0.2)
+    Model(members, ModelInfo(elements=(29,))).save(tmp_path / "committee.rutile")
+    return tmp_path / "committee.rutile"
+
+
+def ran(capsys, *words):
+    code = main([*map(str, words), "--json"])
+    out = capsys.readouterr()
+    assert code == 0, out.err
+    return json.loads(out.out)
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def refused(capsys, *words):
+    assert main([*map(str, words)]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return " ".join(error.split())
+
+
+def test_eos_of_two_metals(tmp_path, metals, capsys):
+    out = tmp_path / "eos"
+    result = ran(capsys, "eos", metals, "model=emt", f"out={out}")
+    copper, aluminium = result["structures"]
+    assert copper["bulk_modulus"] == pytest.approx(134.4, abs=0.3)
+    assert aluminium["bulk_modulus"] == pytest.approx(39.3, abs=0.3)
+    assert copper["outcome"] == "done"
+    assert copper["bulk_modulus_std"] is None
+    assert json.loads((out / "result.json").read_text()) == result
+    assert [row["formula"] for row in rows_of(out / "table.csv")] == ["Cu", "Al"]
+    points = rows_of(out / "points.csv")
+    assert len(points) == 18
+    assert float(points[0]["pressure"]) > 5
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert "134.4" in page
+
+
+def test_elastic_constants_of_two_metals(tmp_path, metals, capsys):
+    result = ran(capsys, "elastic", metals, "model=emt", f"out={tmp_path / 'elastic'}")
+    copper, aluminium = result["structures"]
+    assert copper["tensor"][0][0] == pytest.approx(172.6, abs=0.4)
+    assert copper["tensor"][3][3] == pytest.approx(89.9, abs=0.3)
+    assert copper["stable"]
+    assert aluminium["bulk_modulus"] == pytest.approx((53.3 + 2 * 32.9) / 3, abs=0.1)
+    assert len(rows_of(tmp_path / "elastic" / "table.csv")) == 2
+    assert "89.9" in (tmp_path / "elastic" / "report.html").read_text()
+
+
+def test_an_unstable_crystal_and_a_stressed_one_are_told(tmp_path, capsys):
+    write(tmp_path / "bcc.extxyz", bulk("Al", "sc", a=2.9))
+    reporter = SilentReporter()
+    settings = elastic.ElasticTaskSettings(
+        model="emt", structures=[tmp_path / "bcc.extxyz"], relax=False, out=tmp_path / "out"
+    )
+    row = elastic.run(settings, reporter).structures[0]
+    assert not row.stable
+    assert row.bulk_modulus is None
+    assert any("not stable" in w for w in reporter.warnings)
+    assert any("under a stress" in w for w in reporter.warnings)
+
+
+def test_a_committee_gives_the_spread_of_its_members(tmp_path, committee):
+    write(tmp_path / "cu.extxyz", bulk("Cu", a=3.6))
+    given = {"structures": [tmp_path / "cu.extxyz"], "relax": False, "out": tmp_path / "out"}
+    whole = elastic.run(elastic.ElasticTaskSettings(model=committee, inner=False, **given), SilentReporter())
+    from rutile import load
+
+    tensors = []
+    for k, member in enumerate(load(committee).potentials):
+        Model([member], ModelInfo(elements=(29,))).save(tmp_path / f"{k}.rutile")
+        settings = elastic.ElasticTaskSettings(model=tmp_path / f"{k}.rutile", inner=False, **given)
+        tensors.append(elastic.run(settings, SilentReporter()).structures[0].tensor)
+    row = whole.structures[0]
+    np.testing.assert_allclose(row.tensor, np.mean(tensors, axis=0), atol=1e-6)
+    np.testing.assert_allclose(row.tensor_spread, np.std(tensors, axis=0), atol=1e-6)
+
+
+def test_bad_input_is_one_line(tmp_path, metals, capsys):
+    write(tmp_path / "molecule.extxyz", Atoms("Cu2", [[0, 0, 0], [2.3, 0, 0]]))
+    for task in ("eos", "elastic"):
+        error = refused(capsys, task, tmp_path / "molecule.extxyz", "model=emt", f"out={tmp_path / 'no'}")
+        assert "is of crystals" in error
+        assert not (tmp_path / "no").exists()
+    assert "span" in refused(capsys, "eos", metals, "model=emt", "span=0.9")
+    assert eos.EosTaskSettings(model="emt", structures=[metals]).out.name == "eos"
