@@ -187,7 +187,7 @@ def energy(model):
 def test_a_process_that_is_killed_goes_on_to_the_same_end(whole, tmp_path):
     given = plan(tmp_path)
     path = write(given)
-    code = "import sys; from rutile.train import figures; figures._svg = lambda figure: '<svg></svg>'; "
+    code = "import sys; from rutile.train import figures; figures.svg = lambda figure: '<svg></svg>'; "
     code += "from rutile.cli.main import main; main(sys.argv[1:])"
     words = [sys.executable, "-c", code, "learn", str(path)]
     for moment in ("round-00/model/member-1/checkpoint.safetensors", "round-01/explored/0001-cu-md.json"):

@@ -82,6 +82,48 @@ def test_elastic_constants_of_two_metals(tmp_path, metals, capsys):
     assert "89.9" in (tmp_path / "elastic" / "report.html").read_text()
 
 
+@pytest.mark.slow
+def test_phonons_leave_files_that_phonopy_reads(tmp_path, metals, capsys):
+    phonopy = pytest.importorskip("phonopy")
+    out = tmp_path / "phonons"
+    words = ["supercell=2,2,2", "mesh_length=15", "band_points=5", "temperature_step=100"]
+    result = ran(capsys, "phonons", metals, "model=emt", f"out={out}", *words)
+    copper, aluminium = result["structures"]
+    assert copper["imaginary"] == aluminium["imaginary"] == 0
+    assert copper["highest"] == pytest.approx(8.1, abs=0.4)
+    assert copper["heat_capacity"] == pytest.approx(2.8, abs=0.1)
+    assert copper["acoustic"] < 0.05
+    again = phonopy.load(out / "000_Cu" / "phonopy.yaml", log_level=0)
+    again.run_qpoints([[0.5, 0.5, 0.0]])
+    assert again.get_qpoints_dict()["frequencies"].max() <= copper["highest"] + 1e-3
+    lines = rows_of(out / "001_Al" / "bands.csv")
+    assert len(lines) == 10 * 5
+    assert float(lines[0]["band0"]) == pytest.approx(0, abs=1e-3)
+    assert (out / "000_Cu" / "band.yaml").stat().st_size > 1000
+    thermal = rows_of(out / "000_Cu" / "thermal.csv")
+    assert float(thermal[0]["free_energy"]) == pytest.approx(copper["zero_point"], rel=1e-6)
+    assert len(rows_of(out / "000_Cu" / "dos.csv")) > 50
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 4
+    assert "Γ" in page
+
+
+@pytest.mark.slow
+def test_expansion_of_copper(tmp_path, capsys):
+    pytest.importorskip("phonopy")
+    write(tmp_path / "cu.extxyz", bulk("Cu"))
+    words = ["supercell=3,3,3", "mesh_length=20", "temperature_step=50", "volumes=5", "max_temperature=600"]
+    result = ran(capsys, "expansion", tmp_path / "cu.extxyz", "model=emt", f"out={tmp_path / 'out'}", *words)
+    (row,) = result["structures"]
+    assert row["outcome"] == "done"
+    assert row["volume"] > row["static_volume"]
+    assert 30 < row["expansion"] < 80
+    lines = rows_of(tmp_path / "out" / "by_temperature.csv")
+    assert len(lines) == 13
+    assert float(lines[-1]["volume"]) > float(lines[0]["volume"])
+    assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 4
+
+
 def test_an_unstable_crystal_and_a_stressed_one_are_told(tmp_path, capsys):
     write(tmp_path / "bcc.extxyz", bulk("Al", "sc", a=2.9))
     reporter = SilentReporter()
@@ -113,9 +155,9 @@ def test_a_committee_gives_the_spread_of_its_members(tmp_path, committee):
 
 def test_bad_input_is_one_line(tmp_path, metals, capsys):
     write(tmp_path / "molecule.extxyz", Atoms("Cu2", [[0, 0, 0], [2.3, 0, 0]]))
-    for task in ("eos", "elastic"):
+    for task in ("eos", "elastic", "phonons", "expansion"):
         error = refused(capsys, task, tmp_path / "molecule.extxyz", "model=emt", f"out={tmp_path / 'no'}")
-        assert "is of crystals" in error
+        assert "of crystals" in error
         assert not (tmp_path / "no").exists()
     assert "span" in refused(capsys, "eos", metals, "model=emt", "span=0.9")
     assert eos.EosTaskSettings(model="emt", structures=[metals]).out.name == "eos"

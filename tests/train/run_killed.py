@@ -137,7 +137,7 @@ def main(folder: Path, data: Path, kills: int, seed: int) -> None:
         if not module.name.endswith("__main__"):
             with contextlib.suppress(ModuleNotFoundError):  # packages that are extras
                 importlib.import_module(module.name)
-    figures._svg = lambda figure: "<svg/>"  # the report is written, but drawing would take most of the time
+    figures.svg = lambda figure: "<svg/>"  # the report is written, but drawing would take most of the time
     gc.freeze()
     touches, seconds = count_touches(data, folder / "straight")
     draw = random.Random(seed)

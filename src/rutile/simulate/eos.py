@@ -11,6 +11,7 @@ Sources: F. Birch, Phys. Rev. 71, 809 (1947), doi:10.1103/PhysRev.71.809; F. D. 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from rutile.potentials.checks import check_structures
 from rutile.potentials.potential import Potential
 from rutile.simulate.forces import evaluate_many
 from rutile.simulate.relax import relax
-from rutile.simulate.settings import EosSettings
+from rutile.simulate.settings import EosSettings, PropertySettings
 from rutile.simulate.start import relaxation
 from rutile.structures.structures import Structures, concatenate
 
@@ -83,19 +84,44 @@ def equation_of_state(
     Raises:
         GeometryError: a structure is not periodic in three directions.
     """
+    ratios = np.linspace(1 - settings.span, 1 + settings.span, settings.points)
+    return scan_volumes(structures, potential, ratios, settings, settings.inner, reporter)
+
+
+def scan_volumes(
+    structures: Structures,
+    potential: Potential,
+    ratios: np.ndarray,
+    settings: PropertySettings,
+    inner: Literal["none", "atoms", "shape"],
+    reporter: Reporter,
+) -> EosResult:
+    """`equation_of_state` with any volumes.
+
+    Args:
+        structures: crystals.
+        potential: gives energies and forces.
+        ratios: volumes, in units of that of each structure, [K].
+        settings: limits of the relaxations, size of batches.
+        inner: what relaxes at each volume.
+        reporter: told how far it is.
+
+    Raises:
+        GeometryError: a structure is not periodic in three directions.
+    """
     require_crystals(structures, "an equation of state")
     given = structures.to(dtype=torch.float64, device="cpu")
     check_structures(given, potential.elements)
-    scaled = at_volumes(given, np.linspace(1 - settings.span, 1 + settings.span, settings.points))
+    scaled = at_volumes(given, ratios)
     failures = [""] * scaled.n_systems
-    if settings.inner == "none":
+    if inner == "none":
         p = evaluate_many(scaled, potential, settings.atoms_at_once, reporter, "Volumes")
         energy, stress = p.energy, p.stress
     else:
-        how = relaxation(settings, "volume" if settings.inner == "shape" else "none")
+        how = relaxation(settings, "volume" if inner == "shape" else "none")
         done = relax(scaled, potential, how, reporter)
         scaled, energy, stress, failures = done.structures, done.energy, done.stress, list(done.failure)
-    shape = (given.n_systems, settings.points)
+    shape = (given.n_systems, len(ratios))
     volume, energy = scaled.volume.view(shape), energy.view(shape)
     parts = [failures[k : k + shape[1]] for k in range(0, len(failures), shape[1])]
     fits = [_fit(*three) for three in zip(volume, energy, parts, strict=True)]

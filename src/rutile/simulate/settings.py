@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from rutile.core.settings import Settings
-from rutile.core.units import Angstrom, EVPerAngstrom, GigaPascal
+from rutile.core.units import Angstrom, EVPerAngstrom, GigaPascal, Kelvin, Terahertz
 
 CellMode = Literal["none", "full", "isotropic", "volume"]
 
@@ -70,3 +70,41 @@ class ElasticSettings(PropertySettings):
     """Relax the atoms in the strained cells; without it the constants are those of clamped atoms."""
     symmetry: bool = True
     """Average the tensor over the operations of the crystal's point group."""
+
+
+class PhononSettings(PropertySettings):
+    """Phonons from small displacements in a supercell."""
+
+    fmax: EVPerAngstrom = Field(default=1e-4, gt=0)
+    """Relaxed when no atom feels a larger force than this."""
+    supercell: tuple[int, int, int] | None = None
+    """Repeats of the cell along its three vectors; without it as many as make each vector at least `length` long."""
+    length: Angstrom = Field(default=12.0, gt=0)
+    """Of the vectors of the supercell. Forces that reach farther than half of it fold back."""
+    displacement: Angstrom = Field(default=0.01, gt=0, le=0.2)
+    """Of one atom at a time; symmetry says which and where to."""
+    mesh_length: Angstrom = Field(default=50.0, gt=0)
+    """Wave vectors of the densities of states lie on a mesh of 2 pi / mesh_length."""
+    band_points: int = Field(default=51, ge=2)
+    """Wave vectors along each line of the band structure."""
+    max_temperature: Kelvin = Field(default=1000.0, gt=0)
+    """Free energy, entropy and heat capacity are given from 0 K to here."""
+    temperature_step: Kelvin = Field(default=20.0, gt=0)
+    """Step of those temperatures."""
+    imaginary: Terahertz = Field(default=0.05, gt=0)
+    """A mode with an imaginary frequency larger than this is reported: the crystal gains energy by moving along it."""
+    rough: bool = False
+    """Go on although the potential says that its forces jump, which spoils small displacements."""
+
+
+class ExpansionSettings(PhononSettings):
+    """Thermal expansion in the quasi-harmonic approximation: phonons at several volumes."""
+
+    shrink: float = Field(default=0.02, ge=0, lt=0.3)
+    """The smallest volume is (1 - shrink) times that of the minimum (dimensionless)."""
+    grow: float = Field(default=0.08, gt=0, lt=0.5)
+    """The largest volume is (1 + grow) times that of the minimum (dimensionless)."""
+    volumes: int = Field(default=7, ge=5)
+    """Number of volumes."""
+    inner: Literal["none", "atoms", "shape"] = "shape"
+    """What relaxes at each volume: none (all is scaled), atoms, or shape: the atoms and the shape of the cell."""

@@ -21,6 +21,8 @@ TASKS: dict[str, str] = {
     "relax": "rutile.tasks.relax:TASK",
     "eos": "rutile.tasks.eos:TASK",
     "elastic": "rutile.tasks.elastic:TASK",
+    "phonons": "rutile.tasks.phonons:TASK",
+    "expansion": "rutile.tasks.expansion:TASK",
     "smoothness": "rutile.tasks.smoothness:TASK",
     "label": "rutile.tasks.label:TASK",
     "inspect": "rutile.tasks.inspect:TASK",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
-from rutile.train.drawing import STYLE, look, square, svg
+from rutile.train.drawing import INK, STYLE, look, square, svg
+
+if TYPE_CHECKING:
+    from rutile.simulate.phonons import Segment
 
 MOST_CURVES = 8
 """Structures drawn on one page; the tables have all."""
@@ -51,4 +56,31 @@ def panel(title: str, x_label: str, y_label: str, lines: Sequence[Line], *, log:
                 axes.plot(line.x, line.y, label=line.label or None, **kind)
         if axes.get_legend_handles_labels()[1]:
             axes.legend()
+        return svg(figure)
+
+
+def band_structure(title: str, bands: Sequence[Segment], dos_frequency: np.ndarray, dos: np.ndarray) -> str:
+    """Bands over the path through the Brillouin zone, with the density of states beside them.
+
+    Args:
+        title: heading.
+        bands: the lines of the path.
+        dos_frequency: THz, [F].
+        dos: states, [F].
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1))
+        left.set(title=title, ylabel="frequency (THz)")
+        ticks: dict[float, str] = {}
+        for segment in bands:
+            left.plot(segment.distance, segment.frequency, color=look(0)["color"], linewidth=1.1)
+            for at, name in ((segment.distance[0], segment.start), (segment.distance[-1], segment.end)):
+                other = ticks.get(float(at), name)
+                ticks[float(at)] = name if other == name else f"{other}|{name}"
+        left.set_xticks(list(ticks), list(ticks.values()))
+        left.set_xlim(min(ticks), max(ticks))
+        left.axhline(0, color=INK, linewidth=0.6, alpha=0.5)
+        right.plot(dos, dos_frequency, color=look(0)["color"], linewidth=1.1)
+        right.set(xlabel="states (1/THz)", xlim=(0, None))
         return svg(figure)
