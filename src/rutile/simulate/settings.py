@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from rutile.core.settings import Settings
-from rutile.core.units import Angstrom, EVPerAngstrom, GigaPascal, Kelvin, Terahertz
+from rutile.core.units import Angstrom, EVPerAngstrom, EVPerAngstrom2, GigaPascal, Kelvin, Terahertz
 
 CellMode = Literal["none", "full", "isotropic", "volume"]
 
@@ -108,3 +108,51 @@ class ExpansionSettings(PhononSettings):
     """Number of volumes."""
     inner: Literal["none", "atoms", "shape"] = "shape"
     """What relaxes at each volume: none (all is scaled), atoms, or shape: the atoms and the shape of the cell."""
+
+
+class NebSettings(Settings):
+    """How to relax a path between two minima: a nudged elastic band."""
+
+    images: int = Field(default=7, ge=1)
+    """Images between the two ends."""
+    fmax: EVPerAngstrom = Field(default=0.03, gt=0)
+    """Done when no atom of any image feels a larger force of the band than this."""
+    climb: bool = True
+    """The highest image climbs to the saddle point."""
+    climb_below: EVPerAngstrom = Field(default=0.5, gt=0)
+    """It begins to climb when the largest force is below this."""
+    spring: EVPerAngstrom2 = Field(default=1.0, gt=0)
+    """Strength of the springs between images."""
+    guess: Literal["idpp", "linear"] = "idpp"
+    """The path to begin with: distances between atoms, or positions, change evenly."""
+    cell: bool = False
+    """Cells change along the path: for transformations of crystals."""
+    pressure: GigaPascal = 0.0
+    """Outer pressure, positive under compression; matters only where cells change."""
+    max_steps: int = Field(default=500, ge=0)
+    """Give up on a path after so many steps."""
+    max_move: Angstrom = Field(default=0.2, gt=0, le=1)
+    """Longest move of an atom in one step."""
+    closest: Angstrom = Field(default=0.5, gt=0)
+    """A path with two atoms of an image nearer than this has failed."""
+    keep_every: int = Field(default=20, ge=1)
+    """Paths are kept every so many steps, to go on from."""
+
+
+class SaddleSettings(Settings):
+    """How to climb from a structure to a saddle point nearby: the dimer method."""
+
+    fmax: EVPerAngstrom = Field(default=0.01, gt=0)
+    """Done when no atom feels a larger force than this and the curvature is negative."""
+    separation: Angstrom = Field(default=0.01, gt=0)
+    """Distance of the two images of a dimer."""
+    turns: int = Field(default=4, ge=1)
+    """Turn a dimer at most so often before each step."""
+    turned: EVPerAngstrom2 = Field(default=0.1, gt=0)
+    """Do not turn it when the torque is below this."""
+    max_steps: int = Field(default=500, ge=0)
+    """Give up after so many steps."""
+    max_move: Angstrom = Field(default=0.1, gt=0, le=1)
+    """Longest move of an atom in one step."""
+    closest: Angstrom = Field(default=0.5, gt=0)
+    """A structure with two atoms nearer than this has failed."""

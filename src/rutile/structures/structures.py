@@ -67,6 +67,14 @@ class Structures:
             self.system.to(device=device),
         )
 
+    def select(self, which: Tensor) -> Structures:
+        """Only some of the systems, [S] bool, renumbered in order."""
+        atoms = which[self.system]
+        renumber = torch.cumsum(which, 0) - 1
+        return Structures(
+            self.numbers[atoms], self.positions[atoms], self.cell[which], self.pbc[which], renumber[self.system[atoms]]
+        )
+
     def split(self) -> list[Structures]:
         """One batch of size 1 for each system."""
         sizes = self.counts.tolist()

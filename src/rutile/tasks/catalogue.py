@@ -19,6 +19,7 @@ TASKS: dict[str, str] = {
     "choose": "rutile.tasks.choose:TASK",
     "compress": "rutile.tasks.compress:TASK",
     "relax": "rutile.tasks.relax:TASK",
+    "barrier": "rutile.tasks.barrier:TASK",
     "eos": "rutile.tasks.eos:TASK",
     "elastic": "rutile.tasks.elastic:TASK",
     "phonons": "rutile.tasks.phonons:TASK",

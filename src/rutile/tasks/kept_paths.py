@@ -1,0 +1,93 @@
+"""Paths on their way, kept in the folder of results, so that a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rutile.core.errors import FileError
+from rutile.core.files import write_atomically
+from rutile.core.settings import Settings
+
+if TYPE_CHECKING:
+    from rutile.structures.structures import Structures
+    from rutile.tasks.property import Work
+
+FREE = ("max_steps", "keep_every", "out", "device", "check", "on_bad")
+"""Settings that may change between two runs."""
+
+
+class KeptPaths:
+    """One file of numbers for all paths; another question (model, structures, settings) begins anew."""
+
+    def __init__(self, settings: Any, work: Work) -> None:
+        self.path: Path = settings.out / "kept.json"
+        self.question = _question(settings, work)
+        self.paths: list[Structures] = []
+
+    def read(self) -> list[Structures] | None:
+        """The kept paths of the same question; None: there are none."""
+        import torch
+
+        from rutile.structures.structures import Structures
+
+        try:
+            content = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise FileError(f"cannot read {self.path}: {error}; remove it to begin anew") from None
+        if content.get("question") != self.question:
+            return None
+        self.paths = [
+            Structures(
+                torch.tensor(p["numbers"]).repeat(len(p["cell"])),
+                torch.tensor(p["positions"], dtype=torch.float64),
+                torch.tensor(p["cell"], dtype=torch.float64),
+                torch.tensor(p["pbc"]).expand(len(p["cell"]), 3),
+                torch.arange(len(p["cell"])).repeat_interleave(len(p["numbers"])),
+            )
+            for p in content["paths"]
+        ]
+        return self.paths
+
+    def write(self, paths: Sequence[Structures]) -> None:
+        """Keep these paths."""
+        self.paths = list(paths)
+        content = [
+            {
+                "numbers": p.numbers[: p.n_atoms // p.n_systems].tolist(),
+                "positions": p.positions.tolist(),
+                "cell": p.cell.tolist(),
+                "pbc": p.pbc[0].tolist(),
+            }
+            for p in self.paths
+        ]
+        write_atomically(self.path, json.dumps({"question": self.question, "paths": content}).encode())
+
+    def keep(self, number: int, images: Structures) -> None:
+        """One path has moved."""
+        self.write([images if k == number else p for k, p in enumerate(self.paths)])
+
+    def done(self, paths: Sequence[Structures]) -> None:
+        """All paths have ended: with more steps they would go on from here."""
+        self.write(paths)
+
+
+def _question(settings: Settings, work: Work) -> str:
+    """Hash of what decides about the answer."""
+    from rutile.potentials.settings.stored import MODEL_FILE
+
+    plain = {k: v for k, v in settings.model_dump(mode="json").items() if k not in FREE}
+    model = Path(plain["model"])
+    model = model / MODEL_FILE if model.is_dir() else model
+    content = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    if model.exists():
+        content.update(model.read_bytes())
+    for frame in work.frames:
+        for numbers in (frame.numbers, frame.positions, frame.cell, frame.pbc):
+            content.update(numbers.tobytes())
+    return content.hexdigest()[:32]
