@@ -51,6 +51,14 @@ class SkinList:
         Raises:
             GeometryError: as `find_edges`.
         """
+        return self.near(structures)[0]
+
+    def near(self, structures: Structures) -> tuple[Edges, Tensor]:
+        """The same with the squared length of each edge (Angstrom^2), [E] float64 without gradient.
+
+        Raises:
+            GeometryError: as `find_edges`.
+        """
         now = structures.replace(positions=structures.positions.detach(), cell=structures.cell.detach())
         if self._at is None or not _same_atoms(self._at, now):
             self._parts = _by_structure(find_edges(now, self.cutoff + self.skin), now)
@@ -63,8 +71,9 @@ class SkinList:
                 for k in stale:
                     self._parts[k] = find_edges(parts[k], self.cutoff + self.skin)
                 self._keep(now, stale)
-        near = build_graph(now.to(dtype=torch.float64), self._wide).vectors.square().sum(1) < self.cutoff**2
-        return Edges(self._wide.i[near], self._wide.j[near], self._wide.shift[near], self.cutoff)
+        squared = build_graph(now.to(dtype=torch.float64), self._wide).vectors.square().sum(1)
+        near = (squared < self.cutoff**2).nonzero().squeeze(1)
+        return Edges(self._wide.i[near], self._wide.j[near], self._wide.shift[near], self.cutoff), squared[near]
 
     def _keep(self, now: Structures, searched: list[int]) -> None:
         """Remember where the searched structures were, and join the edges of all."""

@@ -1,17 +1,19 @@
-"""Forces for drivers: a moving batch in float64 on the CPU, evaluated where the potential lives."""
+"""Forces for drivers: a moving batch in float64, evaluated in the precision and on the device of the potential."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rutile.core.reporting import Reporter
-from rutile.graph.graph import build_graph
+from rutile.graph.graph import Edges
 from rutile.graph.neighbors import find_edges
 from rutile.graph.skin import SkinList
-from rutile.potentials.evaluate import evaluate
+from rutile.potentials.combine import Spread, mean, spread
+from rutile.potentials.evaluate import evaluate, evaluate_members
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential, Prediction
 from rutile.structures.structures import Structures, concatenate
@@ -20,34 +22,64 @@ SKIN = 0.3
 """Extra radius of the neighbour list (Angstrom)."""
 
 
+@dataclass(frozen=True)
+class Look:
+    """A batch as its potentials see it, in float64, where the structures are."""
+
+    prediction: Prediction
+    """Of a committee the mean."""
+    closest: Tensor
+    """Shortest distance in each structure (Angstrom), [S]; infinite where no two atoms are within the cutoff."""
+    spread: Spread | None
+    """Of the members; None: there is one only."""
+
+
 class ForceField:
     """Evaluates a batch that moves a little at each call; the neighbour list is kept while it holds.
 
     Args:
-        potential: in any precision, on any device.
+        potential: one, or the members of a committee; in any precision, on any device.
         skin: extra radius of the neighbour list (Angstrom).
     """
 
-    def __init__(self, potential: Potential, skin: float = SKIN) -> None:
-        self.potential = potential
-        self.neighbors = SkinList(potential.cutoff, skin)
+    def __init__(self, potential: Potential | Sequence[Potential], skin: float = SKIN) -> None:
+        self.members: list[Potential] = list(potential) if isinstance(potential, Sequence) else [potential]
+        self.neighbors = SkinList(self.members[0].cutoff, skin)
+        self.dtype, self.device = placement(self.members[0])
 
     def __call__(self, structures: Structures) -> tuple[Prediction, Tensor]:
-        """Prediction in float64 on the CPU, and the shortest distance in each structure (Angstrom), [S].
+        """Prediction and shortest distances of `look`."""
+        seen = self.look(structures)
+        return seen.prediction, seen.closest
+
+    def look(self, structures: Structures) -> Look:
+        """Evaluate.
 
         Args:
-            structures: in float64, on the CPU. The distance is infinite where no two atoms are within the cutoff.
+            structures: in float64, on any device.
 
         Raises:
             GeometryError: as `find_edges`.
         """
-        edges = self.neighbors.edges(structures)
-        distances = build_graph(structures, edges).vectors.norm(dim=1)
-        closest = torch.full((structures.n_systems,), torch.inf, dtype=distances.dtype)
-        closest = closest.scatter_reduce(0, structures.system[edges.i], distances, "amin")
-        dtype, device = placement(self.potential)
-        p = evaluate(self.potential, structures.to(dtype=dtype, device=device), edges=edges.to(device))
-        return Prediction(*(x.double().cpu() for x in (p.energy, p.forces, p.stress, p.atom_energy))), closest
+        edges, squared = self.neighbors.near(structures)
+        at = structures.to(dtype=self.dtype, device=self.device)
+        every = evaluate_members(self.members, at, edges=edges.to(self.device))
+        home = structures.positions.device
+        several = spread([_in_float64(p, home) for p in every]) if len(every) > 1 else None
+        return Look(_in_float64(mean(every) if several else every[0], home), _closest(structures, edges, squared),
+                    several)  # fmt: skip
+
+
+def _closest(structures: Structures, edges: Edges, squared: Tensor) -> Tensor:
+    """Shortest edge of each structure, [S]."""
+    if structures.n_systems == 1:
+        return squared.amin(0, keepdim=True).sqrt() if len(squared) else squared.new_full((1,), torch.inf)
+    none = squared.new_full((structures.n_systems,), torch.inf)
+    return none.scatter_reduce(0, structures.system[edges.i], squared, "amin").sqrt()
+
+
+def _in_float64(p: Prediction, device: torch.device) -> Prediction:
+    return Prediction(*(x.double().to(device) for x in (p.energy, p.forces, p.stress, p.atom_energy)))
 
 
 def evaluate_many(
