@@ -1,9 +1,7 @@
-"""Velocity Verlet: molecular dynamics at constant energy (NVE), many structures at once, in float64.
+"""What the total energy does along molecular dynamics at constant energy: a test of forces.
 
-    v += F(R) dt / 2m,   R += v dt,   v += F(R) dt / 2m
-
-Time-reversible and symplectic: with continuous forces the total energy oscillates with an amplitude proportional to
-dt^2 and does not drift. What drifts, or does not shrink with dt, is the fault of the forces.
+Velocity Verlet is time-reversible and symplectic: with continuous forces the total energy oscillates with an amplitude
+proportional to dt^2 and does not drift. What drifts, or does not shrink with dt, is the fault of the forces.
 
 Sources: L. Verlet, Phys. Rev. 159, 98 (1967), doi:10.1103/PhysRev.159.98; W. C. Swope et al., J. Chem. Phys. 76, 637
 (1982), doi:10.1063/1.442716.
@@ -15,19 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from ase.data import atomic_masses
 from torch import Tensor
 
+from rutile.core.errors import GeometryError
 from rutile.core.reporting import Reporter
-from rutile.core.units import ACCELERATION, KB
-from rutile.graph.skin import SkinList
-from rutile.potentials.evaluate import evaluate
-from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
+from rutile.simulate.md.loop import Dynamics
+from rutile.simulate.md.settings import MdSettings, NveSettings
+from rutile.simulate.md.state import State, by_system, kinetic_of, masses_of, maxwell_boltzmann
 from rutile.structures.structures import Structures
-
-SKIN = 0.5
-"""Extra radius of the neighbour list (Angstrom)."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +56,6 @@ class Trajectory:
         return (self.total - line).square().mean(0).sqrt()
 
 
-def masses_of(structures: Structures) -> Tensor:
-    """Masses of the atoms (amu), [N] float64."""
-    return torch.from_numpy(atomic_masses)[structures.numbers.cpu()]
-
-
 def thermal_velocities(structures: Structures, temperature: float, generator: torch.Generator) -> Tensor:
     """Velocities (Angstrom/fs) of the Maxwell-Boltzmann distribution without momentum of each system, [N, 3].
 
@@ -75,12 +64,10 @@ def thermal_velocities(structures: Structures, temperature: float, generator: to
         temperature: of the distribution (K).
         generator: source of the random numbers.
     """
+    normal = torch.randn(structures.n_atoms, 3, generator=generator, dtype=torch.float64)
+    v = maxwell_boltzmann(structures, torch.full((structures.n_systems,), temperature).double(), normal)
     m = masses_of(structures)[:, None]
-    width = (KB * temperature * ACCELERATION / m).sqrt()
-    v = width * torch.randn(len(m), 3, generator=generator, dtype=torch.float64)
-    zero = torch.zeros(structures.n_systems, 3, dtype=torch.float64)
-    mean = zero.index_add(0, structures.system, m * v) / zero[:, :1].index_add(0, structures.system, m)
-    return v - mean[structures.system]
+    return v - (by_system(m * v, structures) / by_system(m, structures))[structures.system]
 
 
 def velocity_verlet(
@@ -91,7 +78,7 @@ def velocity_verlet(
     steps: int,
     reporter: Reporter,
 ) -> Trajectory:
-    """Move all structures for some steps.
+    """Move all structures for some steps, and note their energies.
 
     Args:
         structures: where they start; not changed.
@@ -102,32 +89,23 @@ def velocity_verlet(
         reporter: told how far it is.
 
     Raises:
-        GeometryError: the atoms have flown apart beyond all numbers.
+        GeometryError: an atom moves farther than any atom can in one step.
     """
-    now, v = structures.to(dtype=torch.float64, device="cpu"), velocities.double()
-    m, neighbors = masses_of(now)[:, None], SkinList(potential.cutoff, SKIN)
-    energy, forces = _look(now, potential, neighbors)
-    energies, kinetic = [energy], [_kinetic(m, v, now)]
-    for _ in reporter.track(range(steps), f"NVE at {time_step:g} fs", steps):
-        v = v + (0.5 * time_step * ACCELERATION) * forces / m
-        now = now.replace(positions=now.positions + time_step * v)
-        energy, forces = _look(now, potential, neighbors)
-        v = v + (0.5 * time_step * ACCELERATION) * forces / m
-        energies.append(energy)
-        kinetic.append(_kinetic(m, v, now))
+    how = MdSettings(ensemble=NveSettings(), time=max(1, steps) * time_step / 1000, timestep=time_step)
+    dynamics = Dynamics([potential], how, rule=lambda state: [""] * state.n_systems)
+    state = dynamics.begin(structures, velocities=velocities)
+    energies, kinetic = [state.energy], [kinetic_of(state)]
+    moments = dynamics.run(state) if steps else iter(())
+    for moment in reporter.track(moments, f"NVE at {time_step:g} fs", steps):
+        for end in moment.stopped:
+            raise GeometryError(f"structure {end.number}, step {end.step}: {end.why}")
+        state = moment.state
+        energies.append(state.energy)
+        kinetic.append(kinetic_of(state))
     time = time_step * torch.arange(steps + 1, dtype=torch.float64)
-    return Trajectory(time, torch.stack(energies), torch.stack(kinetic), now, v)
+    return Trajectory(time, torch.stack(energies).cpu(), torch.stack(kinetic).cpu(), *_end(state))
 
 
-def _kinetic(m: Tensor, v: Tensor, structures: Structures) -> Tensor:
-    """Kinetic energies (eV), [S]."""
-    atoms = (0.5 / ACCELERATION) * (m * v.square()).sum(1)
-    return atoms.new_zeros(structures.n_systems).index_add(0, structures.system, atoms)
-
-
-def _look(structures: Structures, potential: Potential, neighbors: SkinList) -> tuple[Tensor, Tensor]:
-    """Energies [S] (eV) and forces [N, 3] (eV/Angstrom) in float64 on the CPU."""
-    dtype, device = placement(potential)
-    edges = neighbors.edges(structures).to(device)
-    p = evaluate(potential, structures.to(dtype=dtype, device=device), edges=edges)
-    return p.energy.double().cpu(), p.forces.double().cpu()
+def _end(state: State) -> tuple[Structures, Tensor]:
+    """Structures and velocities on the CPU."""
+    return state.structures.to(device="cpu"), state.velocities.cpu()

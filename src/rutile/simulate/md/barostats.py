@@ -85,9 +85,7 @@ class CellRescale(Nve):
         compressibility: beta (Angstrom^3/eV).
     """
 
-    def __init__(
-        self, freedom: Freedom, thermostat_time: float, barostat_time: float, compressibility: float
-    ) -> None:
+    def __init__(self, freedom: Freedom, thermostat_time: float, barostat_time: float, compressibility: float) -> None:
         self.freedom, self.thermostat_time = freedom, thermostat_time
         self.pace = compressibility / (3 * barostat_time)
 

@@ -1,8 +1,8 @@
 """Random numbers of runs: each run has streams of its own, counted by the time step.
 
 The numbers of a step follow from seed, run, purpose and step alone (Philox: J. K. Salmon et al., SC11 (2011),
-doi:10.1145/2063384.2063405). So a run is the same alone and in company, and the same when it goes on after a kill: there
-is no state to store. Letters of shapes: N atoms, S systems.
+doi:10.1145/2063384.2063405). So a run is the same alone and in company, and the same when it goes on after a kill:
+there is no state to store. Letters of shapes: N atoms, S systems.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ def noise(structures: Structures, seed: int, runs: Tensor, purpose: str, step: i
     """Three standard normal numbers for each atom, [N, 3] float64, where the structures are."""
     sizes = structures.counts.tolist()
     parts = [
-        generator(seed, run, purpose, step).standard_normal((n, 3))
-        for run, n in zip(runs.tolist(), sizes, strict=True)
+        generator(seed, run, purpose, step).standard_normal((n, 3)) for run, n in zip(runs.tolist(), sizes, strict=True)
     ]
     return torch.from_numpy(np.concatenate(parts)).to(structures.positions.device)

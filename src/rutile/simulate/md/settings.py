@@ -110,12 +110,7 @@ class ParrinelloRahmanSettings(Pressed):
 
 
 AnyEnsemble = Annotated[
-    NveSettings
-    | LangevinSettings
-    | NoseHooverSettings
-    | CsvrSettings
-    | CellRescaleSettings
-    | ParrinelloRahmanSettings,
+    NveSettings | LangevinSettings | NoseHooverSettings | CsvrSettings | CellRescaleSettings | ParrinelloRahmanSettings,
     Field(discriminator="name"),
 ]
 

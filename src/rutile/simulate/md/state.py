@@ -157,11 +157,15 @@ def thermal_velocities(
         still: take out what `still` takes out.
         numbers: of the runs: each has random numbers of its own, [S] int64.
     """
-    m = masses_of(structures)[:, None]
-    width = (KB * temperatures[structures.system, None] * ACCELERATION / m).sqrt()
-    v = width * noise(structures, seed, numbers, "velocities", 0)
+    v = maxwell_boltzmann(structures, temperatures, noise(structures, seed, numbers, "velocities", 0))
     v = torch.where(fixed[:, None], 0.0, v)
     return stilled(structures, v, fixed) if still else v
+
+
+def maxwell_boltzmann(structures: Structures, temperatures: Tensor, normal: Tensor) -> Tensor:
+    """Velocities (Angstrom/fs) for normal numbers [N, 3] at the temperature of each system (K), [S]."""
+    width = (KB * temperatures[structures.system] * ACCELERATION / masses_of(structures)).sqrt()
+    return width[:, None] * normal
 
 
 def _isolated(structures: Structures, fixed: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,8 +189,8 @@ def stilled(structures: Structures, velocities: Tensor, fixed: Tensor) -> Tensor
     r = structures.positions - (by_system(m * structures.positions, structures) / total)[system]
     spin = by_system(m * torch.linalg.cross(r, v), structures)
     omega = torch.einsum("sab,sb->sa", torch.linalg.pinv(_inertia(r, m, structures), hermitian=True), spin)
-    omega = torch.where(turning[:, None], omega, 0.0)
-    return v - torch.linalg.cross(omega[system], r)
+    turn: Tensor = torch.linalg.cross(torch.where(turning[:, None], omega, 0.0)[system], r)
+    return v - turn
 
 
 def _inertia(r: Tensor, m: Tensor, structures: Structures) -> Tensor:
@@ -206,9 +210,10 @@ def degrees_of_freedom(structures: Structures, fixed: Tensor, still: bool) -> Te
         return moving
     free, turning = _isolated(structures, fixed)
     m = masses_of(structures)[:, None]
-    r = structures.positions - (by_system(m * structures.positions, structures) / by_system(m, structures))[
-        structures.system
-    ]
+    r = (
+        structures.positions
+        - (by_system(m * structures.positions, structures) / by_system(m, structures))[structures.system]
+    )
     moments = torch.linalg.eigvalsh(_inertia(r, m, structures))
     turns = (moments > LEAST * (1 + moments[:, -1:])).sum(1).double()
     return (moving - 3.0 * free - torch.where(turning, turns, 0.0)).clamp(min=0)

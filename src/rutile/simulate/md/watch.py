@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rutile.core.units import KB
-from rutile.simulate.md.settings import NveSettings, Thermal, WatchSettings
+from rutile.simulate.md.settings import WatchSettings
 from rutile.simulate.md.state import State, kinetic_of, temperature
 
 LEAP = 2.0
@@ -24,7 +23,6 @@ class Watch:
         settings: limits.
         hottest: highest temperature that may be met (K), [S0]: of all runs that were begun.
         volume: of the cells at the start (Angstrom^3), [S0].
-        scale: disagreement of a committee times this is the size of an error (dimensionless); None: not calibrated.
     """
 
     def __init__(self, settings: WatchSettings, hottest: Tensor, volume: Tensor) -> None:
@@ -67,11 +65,10 @@ def _finite(state: State, k: int) -> bool:
     return all(bool(torch.isfinite(x).all()) for x in numbers)
 
 
-def leaps(before: State, after: State, dt: float) -> list[str]:
+def leaps(after: State, dt: float) -> list[str]:
     """For each run why its new positions cannot be used, or "".
 
     Args:
-        before: at the start of the time step.
         after: with new positions, forces not known yet.
         dt: time step (fs).
     """
@@ -88,24 +85,6 @@ def leaps(before: State, after: State, dt: float) -> list[str]:
     ]
 
 
-def highest(ensemble: NveSettings | Thermal, temperatures: Tensor) -> Tensor:
+def highest(temperatures: Tensor) -> Tensor:
     """Default of `watch.hottest` for runs with these temperatures at start and end (K), [S, 2] -> [S]."""
-    del ensemble
     return (BURST * temperatures.amax(1)).clamp(min=LUKEWARM)
-
-
-def total_deviation(spread: Tensor, structures_system: Tensor, n: int, scale: float, floor: float) -> Tensor:
-    """Largest disagreement about the force on an atom in each run (eV/Angstrom), [S].
-
-    Args:
-        spread: standard deviations of the components, [N, 3].
-        structures_system: run of each atom, [N].
-        n: number of runs.
-        scale: of a calibrated committee, else 1.
-        floor: smaller norms count as this.
-    """
-    size = scale * spread.norm(dim=1).clamp(min=floor)
-    return size.new_zeros(n).scatter_reduce(0, structures_system, size, "amax")
-
-
-KELVIN = KB

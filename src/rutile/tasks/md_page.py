@@ -1,0 +1,94 @@
+"""The page about molecular dynamics: temperature, energies, pressure and volume along the way."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rutile.train import figures
+from rutile.train.report import Card, Facts, Figures, Section, Table, Text, Value, render
+
+if TYPE_CHECKING:
+    from rutile.tasks.md import MdResult
+
+MOST_RUNS = 12
+"""Runs that are drawn."""
+MOST_POINTS = 2000
+"""Points of a curve."""
+PANELS = {
+    "Temperature": ("temperature_K", "K", False),
+    "Potential energy": ("potential_eV", "eV/atom", True),
+    "Conserved quantity": ("conserved_eV", "eV/atom, from its start", True),
+    "Pressure": ("pressure_GPa", "GPa", False),
+    "Volume": ("volume_A3", "Å³/atom", True),
+    "Disagreement": ("disagreement_eV_A", "eV/Å", False),
+}
+"""Title -> (column, unit, for each atom)."""
+
+
+def read_log(path: Path) -> dict[str, np.ndarray]:
+    """Columns of the log by name; NaN where there is no value."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *lines = list(csv.reader(file))
+    values = np.array([[float(x) if x else np.nan for x in line] for line in lines]).reshape(-1, len(header))
+    return {name: values[:, k] for k, name in enumerate(header)}
+
+
+def page(result: MdResult, table: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> str:
+    """The whole page.
+
+    Args:
+        result: of the task.
+        table: columns of the log.
+        settings: of the task, as JSON values.
+    """
+    kelvins = [r.temperature for r in result.runs if r.temperature is not None]
+    cards = [
+        Card("runs", str(len(result.runs)), f"{result.stopped} ended early" if result.stopped else "all to their end"),
+        Card("time", f"{max(r.time for r in result.runs):.4g}", "ps"),
+        Card("temperature", f"{np.mean(kelvins):.4g}" if kelvins else "–", "K, mean"),
+    ]
+    columns = ("run", "structure", "temperature (K)", "±", "energy (eV/atom)", "±", "pressure (GPa)", "±",
+               "volume (Å³/atom)", "±", "density (g/cm³)", "drift (meV/atom/ps)", "outcome")  # fmt: skip
+    rows: list[list[Value]] = [
+        [r.run, f"{r.structure} ({r.formula})", r.temperature, r.temperature_error, r.potential, r.potential_error,
+         r.pressure, r.pressure_error, r.volume, r.volume_error, r.density, r.drift, r.outcome]
+        for r in result.runs
+    ]  # fmt: skip
+    sections = [
+        Section("Along the way", [Figures(_panels(result, table)), *_left_out(result)]),
+        Section("Means", [Table(columns, rows, "Without the equilibration; standard errors from blocks.")]),
+        Section("Settings", [Facts(settings, "all settings")]),
+    ]
+    return render("Molecular dynamics", str(settings["ensemble"]["name"]), cards, sections)
+
+
+def _left_out(result: MdResult) -> list[Text]:
+    """What is not drawn."""
+    more = len(result.runs) - MOST_RUNS
+    return [Text(f"The first {MOST_RUNS} runs; {more} more are in the log.")] if more > 0 else []
+
+
+def _panels(result: MdResult, table: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
+    """Figures of what there is."""
+    from ase.formula import Formula
+
+    sizes = [len(Formula(r.formula)) for r in result.runs]
+    out = []
+    for title, (column, unit, per_atom) in PANELS.items():
+        curves = []
+        for r, n in list(zip(result.runs, sizes, strict=True))[:MOST_RUNS]:
+            mine = table["run"] == r.run
+            t, x = table["time_fs"][mine] / 1000, table[column][mine] / (n if per_atom else 1)
+            if column == "conserved_eV" and len(x):
+                x = x - x[0]
+            if np.isfinite(x).any() and (np.ptp(x[np.isfinite(x)]) > 0 or x[np.isfinite(x)].any()):
+                step = max(1, len(t) // MOST_POINTS)
+                curves.append(figures.Curve(f"run {r.run}" if len(result.runs) > 1 else "", t[::step], x[::step]))
+        if curves:
+            out.append((figures.lines(title, unit, curves, "time (ps)"), ""))
+    return out
