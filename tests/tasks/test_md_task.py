@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_what_was_written(copper, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))  # every file is full there
     try:
-        with pytest.raises(FileError, match="cannot write .* make room, and run the same command again"):
+        with pytest.raises(FileError, match=r"cannot write .* make room, and run the same command again"):
             md(copper, out, time=0.4, every=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

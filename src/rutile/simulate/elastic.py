@@ -36,10 +36,10 @@ from rutile.potentials.evaluate import VOIGT
 from rutile.potentials.potential import Potential
 from rutile.simulate.eos import require_crystals
 from rutile.simulate.forces import evaluate_many
+from rutile.simulate.md.state import masses_of
 from rutile.simulate.relax import relax
 from rutile.simulate.settings import ElasticSettings
 from rutile.simulate.start import relaxation
-from rutile.simulate.verlet import masses_of
 from rutile.structures.structures import Structures, concatenate
 from rutile.structures.symmetry import SYMPREC
 

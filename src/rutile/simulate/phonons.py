@@ -27,8 +27,8 @@ from rutile.potentials.checks import check_structures, require_smooth
 from rutile.potentials.potential import Potential
 from rutile.simulate.eos import require_crystals
 from rutile.simulate.forces import evaluate_many
+from rutile.simulate.md.state import masses_of
 from rutile.simulate.settings import PhononSettings
-from rutile.simulate.verlet import masses_of
 from rutile.structures.structures import Structures, concatenate
 
 SYMMETRY = 1e-3

@@ -13,13 +13,14 @@ from pydantic import Field
 
 from rutile.core.elements import formula
 from rutile.core.errors import SettingsError
-from rutile.core.files import folder_for_results, remove_unfinished, write_atomically
+from rutile.core.files import folder_for_results, remove_unfinished
 from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import Second
 from rutile.simulate.md.settings import MdSettings, NveSettings, Temperature, Thermal
 from rutile.tasks.apply import GivenStructures, members_and_bars, read_given
+from rutile.tasks.property import write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _run(settings: MdTaskSettings, reporter: Reporter) -> MdResult:
         raise SystemExit(143)
     table = read_log(settings.out / LOG)
     result = _result(settings, record, frames, table)
-    write_atomically(result.report, page(result, table, settings.model_dump(mode="json")).encode())
+    write_result(settings.out, result, result.runs, page(result, table, settings.model_dump(mode="json")))
     return result
 
 

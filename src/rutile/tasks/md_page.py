@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rutile.train import figures
+from rutile.tasks.property_figures import Line, panel
 from rutile.train.report import Card, Facts, Figures, Section, Table, Text, Value, render
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _panels(result: MdResult, table: Mapping[str, np.ndarray]) -> list[tuple[str
                 x = x - x[0]
             if np.isfinite(x).any() and (np.ptp(x[np.isfinite(x)]) > 0 or x[np.isfinite(x)].any()):
                 step = max(1, len(t) // MOST_POINTS)
-                curves.append(figures.Curve(f"run {r.run}" if len(result.runs) > 1 else "", t[::step], x[::step]))
+                curves.append(Line(f"run {r.run}" if len(result.runs) > 1 else "", t[::step], x[::step]))
         if curves:
-            out.append((figures.lines(title, unit, curves, "time (ps)"), ""))
+            out.append((panel(title, "time (ps)", unit, curves), ""))
     return out

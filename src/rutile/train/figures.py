@@ -53,18 +53,6 @@ def learning_curve(title: str, unit: str, curves: Sequence[Curve], x_label: str 
         return svg(figure)
 
 
-def lines(title: str, unit: str, curves: Sequence[Curve], x_label: str) -> str:
-    """Curves on plain axes, for example a temperature against time."""
-    with mpl.rc_context(STYLE):
-        figure, axes = _square(title)
-        axes.set(xlabel=x_label, ylabel=unit)
-        for k, curve in enumerate(curves):
-            axes.plot(curve.x, curve.y, linewidth=1.0, label=curve.label, **_look(k))
-        if any(curve.label for curve in curves):
-            axes.legend(fontsize=7)
-        return _svg(figure)
-
-
 def against_rate(title: str, unit: str, curves: Sequence[Curve]) -> str:
     """Curves against the learning rate, both axes logarithmic; the lowest point of each is marked."""
     with mpl.rc_context(STYLE):
