@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
-from ase.io import write
+from ase.build import bulk, molecule
+from ase.io import read, write
 
 from rutile.cli.main import main
 from rutile.core.reporting import SilentReporter
@@ -122,6 +122,35 @@ def test_expansion_of_copper(tmp_path, capsys):
     assert len(lines) == 13
     assert float(lines[-1]["volume"]) > float(lines[0]["volume"])
     assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 4
+
+
+@pytest.mark.slow
+def test_vibrations_of_molecules(tmp_path, capsys):
+    write(tmp_path / "in.extxyz", [molecule("N2"), molecule("H2O"), Atoms("O")])
+    out = tmp_path / "out"
+    result = ran(capsys, "vibrations", tmp_path / "in.extxyz", "model=emt", f"out={out}")
+    nitrogen, water, oxygen = result["structures"]
+    assert nitrogen["frequencies"] == pytest.approx([1231.3], abs=1.5)
+    assert water["symmetry_number"] == 2
+    assert len(water["frequencies"]) == 3
+    assert water["zero_point"] == pytest.approx(sum(water["frequencies"]) / 2 * 1.239842e-4, rel=1e-5)
+    assert oxygen["frequencies"] == []
+    assert oxygen["gibbs"] < -0.3  # translation alone
+    assert len(rows_of(out / "modes.csv")) == 4
+    frames = read(out / "modes.extxyz", ":")
+    assert len(frames) == 5
+    assert np.linalg.norm(frames[1].arrays["mode"]) == pytest.approx(1, abs=1e-6)
+    assert "1231" in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_infrared_spectrum_of_rigid_ions(tmp_path, capsys):
+    write(tmp_path / "in.extxyz", Atoms("TiO2", [[0, 0, 0], [1.5, 0.7, 0], [-1.5, 0.7, 0.1]]))
+    result = ran(capsys, "vibrations", tmp_path / "in.extxyz", "model=rigid_ion", f"out={tmp_path / 'out'}")
+    (row,) = result["structures"]
+    assert len(row["intensities"]) == len(row["frequencies"]) in (3, 4)
+    assert max(row["intensities"]) > 100
+    assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 1
 
 
 def test_an_unstable_crystal_and_a_stressed_one_are_told(tmp_path, capsys):

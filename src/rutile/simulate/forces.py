@@ -99,15 +99,15 @@ def evaluate_many(
     """
     dtype, device = placement(potential)
     parts = []
-    batches = list(_batches(structures, atoms_at_once))
-    for batch in reporter.track(batches, label, len(batches)):
+    together = list(batches(structures, atoms_at_once))
+    for batch in reporter.track(together, label, len(together)):
         edges = find_edges(batch, potential.cutoff)
         p = evaluate(potential, batch.to(dtype=dtype, device=device), edges=edges.to(device))
         parts.append([x.double().cpu() for x in (p.energy, p.forces, p.stress, p.atom_energy)])
     return Prediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _batches(structures: Structures, atoms: int) -> Iterator[Structures]:
+def batches(structures: Structures, atoms: int) -> Iterator[Structures]:
     """Consecutive structures together, up to so many atoms."""
     waiting: list[Structures] = []
     for one in structures.split():

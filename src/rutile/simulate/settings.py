@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from rutile.core.settings import Settings
-from rutile.core.units import Angstrom, EVPerAngstrom, EVPerAngstrom2, GigaPascal, Kelvin, Terahertz
+from rutile.core.units import Angstrom, Bar, EVPerAngstrom, EVPerAngstrom2, GigaPascal, Kelvin, Terahertz
 
 CellMode = Literal["none", "full", "isotropic", "volume"]
 
@@ -156,3 +156,25 @@ class SaddleSettings(Settings):
     """Longest move of an atom in one step."""
     closest: Angstrom = Field(default=0.5, gt=0)
     """A structure with two atoms nearer than this has failed."""
+
+
+class VibrationSettings(PropertySettings):
+    """Vibrations of molecules, or of some atoms in anything."""
+
+    fmax: EVPerAngstrom = Field(default=1e-4, gt=0)
+    """Relaxed when no atom feels a larger force than this."""
+    displacement: Angstrom = Field(default=0.005, gt=0, le=0.1)
+    """Each free atom is displaced so far to both sides along each axis."""
+    atoms: list[int] | None = None
+    """Numbers (from 0) of the atoms that vibrate, such as those of an adsorbed molecule, in every structure; the others
+    stay where they are, also in the relaxation. Without it all."""
+    temperature: Kelvin = Field(default=298.15, gt=0)
+    """Of the free energies."""
+    gas_pressure: Bar = Field(default=1.0, gt=0)
+    """Of the ideal gas that free molecules make."""
+    symmetry_number: int | None = Field(default=None, ge=1)
+    """Rotations of the molecule that leave it as it is; without it they are found."""
+    spin: float = Field(default=0.0, ge=0, multiple_of=0.5)
+    """Total spin S of the electrons: 2 S + 1 states (dimensionless)."""
+    rough: bool = False
+    """Go on although the potential says that its forces jump, which spoils small displacements."""

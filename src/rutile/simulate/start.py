@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from rutile.core.reporting import Reporter
 from rutile.potentials.potential import Potential
@@ -19,7 +20,8 @@ def settled(
     settings: PropertySettings,
     reporter: Reporter,
     cell: CellMode = "full",
-) -> tuple[Structures, Sequence[str]]:  # fmt: skip
+    fixed: Tensor | None = None,
+) -> tuple[Structures, Sequence[str]]:
     """The structures at their minima (as given, with relax=false), and for each what went wrong, or "".
 
     Args:
@@ -28,6 +30,7 @@ def settled(
         settings: whether to relax, and limits.
         reporter: told how far it is.
         cell: what of the cells moves.
+        fixed: atoms that do not move, [N] bool.
 
     Raises:
         GeometryError: a cell shall move and is not periodic in three directions.
@@ -36,7 +39,7 @@ def settled(
     given = structures.to(dtype=torch.float64, device="cpu")
     if not settings.relax:
         return given, [""] * given.n_systems
-    done = relax(given, potential, relaxation(settings, cell), reporter)
+    done = relax(given, potential, relaxation(settings, cell), reporter, fixed)
     why = [
         f"failed: {reason}" if reason else "" if ok else f"not relaxed after {steps} steps"
         for reason, ok, steps in zip(done.failure, done.converged.tolist(), done.steps.tolist(), strict=True)

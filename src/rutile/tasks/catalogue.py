@@ -25,6 +25,7 @@ TASKS: dict[str, str] = {
     "elastic": "rutile.tasks.elastic:TASK",
     "phonons": "rutile.tasks.phonons:TASK",
     "expansion": "rutile.tasks.expansion:TASK",
+    "vibrations": "rutile.tasks.vibrations:TASK",
     "smoothness": "rutile.tasks.smoothness:TASK",
     "label": "rutile.tasks.label:TASK",
     "inspect": "rutile.tasks.inspect:TASK",

@@ -1,0 +1,254 @@
+"""`rutile vibrations`: modes, infrared intensities and free energies of molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.settings import Result
+from rutile.core.units import KB
+from rutile.simulate.settings import VibrationSettings
+from rutile.tasks.property import DONE, GivenProperty, as_csv, begin, cells, outcomes, part, with_spread, write_result
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from rutile.potentials.potential import Potential
+    from rutile.simulate.vibrations import Vibrations
+    from rutile.structures.structures import Structures
+    from rutile.tasks.property import Work
+    from rutile.train.report import Block, Value
+
+IMAGINARY = -20.0
+"""Modes below this (1/cm) are reported as imaginary; weaker ones may be errors of the differences."""
+WIDTH = 10.0
+"""Full width at half maximum of lines in spectra (1/cm)."""
+
+
+class VibrationTaskSettings(VibrationSettings, GivenProperty):
+    """Molecules, and how to compute their vibrations."""
+
+    out: Path = Path("vibrations")
+    """Folder for table.csv, modes.csv (frequency, reduced mass and intensity of each mode), modes.extxyz (a frame for
+    each mode with the moves of the atoms in `mode`), report.html and result.json."""
+
+
+class VibrationRow(Result):
+    """The vibrations of one structure."""
+
+    structure: str
+    """File and 0-based frame number."""
+    formula: str
+    """Composition."""
+    outcome: str
+    """done, or what went wrong with the relaxation."""
+    kind: str
+    """ideal gas (a free molecule), or harmonic (some atoms are held, or there is a cell)."""
+    energy: float
+    """At the minimum (eV)."""
+    frequencies: list[float] = Field(repr=False)
+    """Wave numbers in ascending order (1/cm); negative for imaginary ones."""
+    intensities: list[float] | None = Field(default=None, repr=False)
+    """Infrared intensities (km/mol), of potentials that predict charges."""
+    lowest: float
+    """Lowest wave number (1/cm)."""
+    lowest_std: float | None = None
+    """Standard deviation of a committee (1/cm)."""
+    highest: float
+    """Highest wave number (1/cm)."""
+    highest_std: float | None = None
+    """Standard deviation of a committee (1/cm)."""
+    imaginary: int
+    """Imaginary modes (stronger than 20 / cm)."""
+    zero_point: float
+    """Zero-point energy (eV)."""
+    zero_point_std: float | None = None
+    """Standard deviation of a committee (eV)."""
+    enthalpy: float = Field(repr=False)
+    """H - E, zero-point energy included (eV)."""
+    entropy: float
+    """In k_B."""
+    gibbs: float
+    """G - E = H - T S - E (eV)."""
+    gibbs_std: float | None = None
+    """Standard deviation of a committee (eV)."""
+    symmetry_number: int = Field(repr=False)
+    """Rotations that leave the molecule as it is; 0 where it does not rotate."""
+    external: float = Field(repr=False)
+    """Largest wave number of translations and rotations before they were projected out (1/cm)."""
+
+
+class VibrationTaskResult(Result):
+    """Vibrations, in the order given."""
+
+    structures: list[VibrationRow]
+    """One row for each structure."""
+    table: Path
+    """The rows as CSV."""
+    modes: Path
+    """All modes as CSV."""
+    moves: Path
+    """Structures at their minima, one frame for each mode, extended XYZ."""
+    report: Path
+    """Figures and tables."""
+
+
+def run(settings: VibrationTaskSettings, reporter: Reporter) -> VibrationTaskResult:
+    """Vibrations of molecules or adsorbed atoms: modes, infrared intensities, zero-point and free energies.
+
+    The displaced copies of all structures are evaluated together.
+
+    Raises:
+        SettingsError: the potential is not smooth, or an atom that shall vibrate is not there.
+    """
+    from rutile.structures.io import write_frames
+
+    work = begin(settings, reporter)
+    with folder_for_results(settings.out):
+        rows, found, start = _rows(work, work.potential, settings, reporter)
+        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        result = VibrationTaskResult(
+            structures=rows,
+            table=settings.out / "table.csv",
+            modes=settings.out / "modes.csv",
+            moves=settings.out / "modes.extxyz",
+            report=settings.out / "report.html",
+        )
+        lines = [line for row, one in zip(rows, found, strict=True) for line in _lines(row, one)]
+        write_atomically(result.modes, as_csv(lines or [{"structure": ""}]))
+        write_frames(result.moves, _moves(rows, found, start))
+        write_result(settings.out, result, rows, _page(rows, found, settings))
+    return result
+
+
+def _rows(
+    work: Work, potential: Potential, settings: VibrationTaskSettings, reporter: Reporter
+) -> tuple[list[VibrationRow], list[Vibrations], Structures]:
+    """The rows by one potential, what they come from, and the minima."""
+    from rutile.potentials.checks import require_smooth
+    from rutile.simulate.forces import evaluate_many
+    from rutile.simulate.start import settled
+    from rutile.simulate.vibrations import free_atoms, free_energy, vibrations
+
+    if not settings.rough:
+        require_smooth(potential, "a vibrational analysis")
+    how = part(settings, VibrationSettings)
+    fixed = ~free_atoms(work.structures, how)
+    start, why = settled(work.structures, potential, how, reporter, "none", fixed)
+    energies = evaluate_many(start, potential, how.atoms_at_once, SilentReporter()).energy.tolist()
+    found = vibrations(start, potential, how, reporter)
+    texts = outcomes([why], work, reporter)
+    rows = []
+    for (source, name), text, one, seen, energy in zip(
+        work.names(), texts, start.split(), found, energies, strict=True
+    ):
+        more = free_energy(one, seen, how)
+        wave = seen.frequency
+        row = VibrationRow(
+            structure=source,
+            formula=name,
+            outcome=text,
+            kind="ideal gas" if seen.free else "harmonic",
+            energy=energy,
+            frequencies=wave.tolist(),
+            intensities=None if seen.intensity is None else seen.intensity.tolist(),
+            lowest=float(wave[0]) if len(wave) else 0.0,
+            highest=float(wave[-1]) if len(wave) else 0.0,
+            imaginary=int((wave < IMAGINARY).sum()),
+            zero_point=more.zero_point,
+            enthalpy=more.enthalpy,
+            entropy=more.entropy / KB,
+            gibbs=more.gibbs,
+            symmetry_number=more.symmetry_number,
+            external=seen.external,
+        )
+        rows.append(row)
+        if row.imaginary and text == DONE:
+            reporter.warn(f"{source} ({name}): {row.imaginary} imaginary modes, the worst {row.lowest:.0f} / cm: not a "
+                          "minimum; free energies leave them out")  # fmt: skip
+    return rows, found, start
+
+
+def _lines(row: VibrationRow, one: Vibrations) -> list[dict[str, Any]]:
+    """The modes of one structure."""
+    return [
+        {
+            "structure": row.structure,
+            "formula": row.formula,
+            "mode": k,
+            "frequency": float(one.frequency[k]),
+            "reduced_mass": float(one.reduced_mass[k]),
+            "intensity": None if one.intensity is None else float(one.intensity[k]),
+        }
+        for k in range(len(one.frequency))
+    ]
+
+
+def _moves(rows: Sequence[VibrationRow], found: Sequence[Vibrations], start: Structures) -> list[Atoms]:
+    """A frame for each mode; of an atom alone one without."""
+    frames = []
+    for row, one, atoms in zip(rows, found, start.to_ase(), strict=True):
+        for k in range(len(one.frequency)):
+            frame = atoms.copy()
+            frame.info.update(source=row.structure, frequency=float(one.frequency[k]))
+            frame.arrays["mode"] = one.modes[k]
+            frames.append(frame)
+        if not len(one.frequency):
+            frames.append(atoms)
+    return frames
+
+
+def spectrum(frequency: np.ndarray, intensity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lorentz lines of a width of 10 / cm: wave numbers (1/cm) and km/mol per 1/cm."""
+    real = frequency > 0
+    axis = np.linspace(0, 1.1 * float(frequency.max(initial=100.0)), 2000)
+    half = WIDTH / 2
+    lines = half / np.pi / ((axis[:, None] - frequency[None, real]) ** 2 + half**2)
+    return axis, lines @ intensity[real]
+
+
+def _page(rows: Sequence[VibrationRow], found: Sequence[Vibrations], settings: VibrationTaskSettings) -> str:
+    """The report."""
+    from rutile.tasks.property_figures import MOST_CURVES, Line, panel
+    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+
+    names = ["structure", "formula", "outcome", "kind", "lowest", "highest", "imaginary", "zero_point",
+             "zero_point_std", "entropy", "gibbs", "gibbs_std"]  # fmt: skip
+    head = ("structure", "formula", "outcome", "kind", "lowest (1/cm)", "highest (1/cm)", "imaginary", "ZPE (eV)", "±",
+            "S (k_B)", "G − E (eV)", "±")  # fmt: skip
+    sections = [Section("Structures", [Table(head, cells(rows, names), f"At {settings.temperature:g} K.")])]
+    for row, one in list(zip(rows, found, strict=True))[:MOST_CURVES]:
+        blocks: list[Block] = []
+        if one.intensity is not None and len(one.frequency):
+            line = Line("", *spectrum(one.frequency, one.intensity))
+            title = panel("Infrared spectrum", "wave number (1/cm)", "km/mol per 1/cm", [line])
+            blocks.append(Figures([(title, f"Lines {WIDTH:g} / cm wide.")]))
+        lines: list[list[Value]] = [
+            [d["mode"], d["frequency"], d["reduced_mass"], d["intensity"]] for d in _lines(row, one)[-60:]
+        ]
+        blocks.append(Table(("mode", "1/cm", "reduced mass (amu)", "intensity (km/mol)"), lines))
+        sections.append(Section(f"{row.formula}, {row.structure}", blocks))
+    sections.append(Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]))
+    minima = sum(not row.imaginary for row in rows)
+    cards = [Card("structures", str(len(rows))), Card("minima", str(minima), f"of {len(rows)}")]
+    return render("Vibrations", str(settings.model), cards, sections)
+
+
+TASK = Task(
+    "vibrations",
+    VibrationTaskSettings,
+    VibrationTaskResult,
+    run,
+    positional="structures",
+    examples=(
+        "rutile vibrations water.xyz model=run",
+        "rutile vibrations adsorbed.extxyz model=committee.rutile atoms=12,13 temperature=500",
+    ),
+)
