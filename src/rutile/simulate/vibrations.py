@@ -17,7 +17,6 @@ Mechanics, University Science Books (2000), chapter 8. Letters of shapes: N atom
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +28,10 @@ from rutile.core.reporting import Reporter
 from rutile.core.units import ACCELERATION, HBAR, KB
 from rutile.potentials.checks import check_structures, require_smooth
 from rutile.potentials.potential import Potential
-from rutile.simulate.dipoles import dipoles
-from rutile.simulate.forces import evaluate_many
+from rutile.simulate.hessian import WAVENUMBER, hessians
 from rutile.simulate.settings import VibrationSettings
 from rutile.simulate.verlet import masses_of
-from rutile.structures.structures import Structures, concatenate
+from rutile.structures.structures import Structures
 
 PER_CM = 2 * math.pi * 2.99792458e-5
 """Angular frequency (1/fs) of a wave number of 1/cm."""
@@ -84,40 +82,6 @@ class FreeEnergy:
     """That was used; 0 where there is no rotation."""
 
 
-def hessians(
-    structures: Structures, free: Tensor, potential: Potential, settings: VibrationSettings, reporter: Reporter
-) -> list[tuple[Tensor, Tensor | None]]:
-    """Second derivatives of the energy of each structure, and first ones of its dipole, for its free atoms.
-
-    The former are symmetric, [3F, 3F] (eV/Angstrom^2); the latter [3F, 3] (e), or None.
-
-    Args:
-        structures: at stationary points, float64.
-        free: atoms that are displaced, [N] bool.
-        potential: gives forces, and maybe charges.
-        settings: size of the displacement and of batches.
-        reporter: told how far it is.
-    """
-    h, out = settings.displacement, []
-    atoms = [torch.nonzero(mask).flatten() for mask in free.split(structures.counts.tolist())]
-    singles = structures.split()
-    moved = concatenate(m for one, which in zip(singles, atoms, strict=True) for m in _moved(one, which, h))
-    forces = evaluate_many(moved, potential, settings.atoms_at_once, reporter, "Displacements").forces
-    moments = dipoles(moved, potential, settings.atoms_at_once)
-    f_end = s_end = 0
-    for one, which in zip(singles, atoms, strict=True):
-        n, m = one.n_atoms, 3 * len(which)
-        mine = forces[f_end : (f_end := f_end + 2 * m * n)].view(m, 2, n, 3)[:, :, which]
-        rows = ((mine[:, 1] - mine[:, 0]) / (2 * h)).reshape(m, m)
-        slope = None
-        if moments is not None and not bool(one.pbc.any()):
-            pair = moments[s_end : s_end + 2 * m].view(m, 2, 3)
-            slope = (pair[:, 0] - pair[:, 1]) / (2 * h)
-        s_end += 2 * m
-        out.append((0.5 * (rows + rows.mT), slope))
-    return out
-
-
 def vibrations(
     structures: Structures, potential: Potential, settings: VibrationSettings, reporter: Reporter
 ) -> list[Vibrations]:
@@ -137,7 +101,7 @@ def vibrations(
     given = structures.to(dtype=torch.float64, device="cpu")
     check_structures(given, potential.elements)
     free = free_atoms(given, settings)
-    found = hessians(given, free, potential, settings, reporter)
+    found = hessians(given, free, potential, reporter, settings.displacement, settings.atoms_at_once)
     parts = free.split(given.counts.tolist())
     return [_modes(one, mask, *pair) for one, mask, pair in zip(given.split(), parts, found, strict=True)]
 
@@ -253,7 +217,7 @@ def _modes(one: Structures, free: Tensor, hessian: Tensor, slope: Tensor | None)
 
 def _wave_numbers(values: np.ndarray) -> np.ndarray:
     """From eigenvalues (eV/Angstrom^2/amu) to 1/cm."""
-    return np.asarray(np.sign(values) * np.sqrt(np.abs(values) * ACCELERATION) / PER_CM)
+    return np.asarray(WAVENUMBER * np.sign(values) * np.sqrt(np.abs(values)))
 
 
 def _external(one: Structures) -> np.ndarray:
@@ -288,13 +252,3 @@ def _same(moved: np.ndarray, x: np.ndarray, z: np.ndarray, tolerance: float) -> 
     """Whether moved atoms stand where like atoms stood."""
     distance = np.linalg.norm(moved[:, None] - x[None], axis=2) + 1e9 * (z[:, None] != z[None])
     return bool((distance.min(1) < tolerance).all())
-
-
-def _moved(one: Structures, atoms: Tensor, h: float) -> Iterator[Structures]:
-    """Copies with one of the atoms moved by +h and -h along each axis, in the order atom, axis, sign."""
-    for atom in atoms.tolist():
-        for axis in range(3):
-            for step in (h, -h):
-                positions = one.positions.clone()
-                positions[atom, axis] += step
-                yield one.replace(positions=positions)
