@@ -12,10 +12,10 @@ from rutile.potentials.calculator import RutileCalculator
 from rutile.potentials.emt import Emt
 from rutile.simulate.elastic import elastic_tensor
 from rutile.simulate.expansion import by_temperature, quasi_harmonic
+from rutile.simulate.md.state import masses_of
 from rutile.simulate.phonons import phonons, repeats
 from rutile.simulate.settings import ElasticSettings, ExpansionSettings, PhononSettings
 from rutile.simulate.start import settled
-from rutile.simulate.verlet import masses_of
 from rutile.structures.structures import Structures
 from rutile.testing.toys import LennardJones
 

@@ -29,8 +29,8 @@ from rutile.core.units import ACCELERATION, HBAR, KB
 from rutile.potentials.checks import check_structures, require_smooth
 from rutile.potentials.potential import Potential
 from rutile.simulate.hessian import WAVENUMBER, hessians
+from rutile.simulate.md.state import masses_of
 from rutile.simulate.settings import VibrationSettings
-from rutile.simulate.verlet import masses_of
 from rutile.structures.structures import Structures
 
 PER_CM = 2 * math.pi * 2.99792458e-5
