@@ -115,3 +115,21 @@ def test_empty_batch_and_negative_skin():
     assert SkinList(5.0, 1.0).edges(concatenate([])).i.shape == (0,)
     with pytest.raises(ValueError, match="negative"):
         SkinList(5.0, -0.1)
+
+
+def test_structures_come_and_leave():
+    parts = [crystal(), crystal(2), crystal(3, 3.4), crystal(2, 3.2)]
+    skinned = SkinList(5.0, 1.0)
+    first = concatenate(parts[:3])
+    assert_same(skinned.edges(first), find_edges(first, 5.0))
+    skinned.keep(torch.tensor([True, False, True]))
+    rest = concatenate([parts[0], parts[2]])
+    rest = rest.replace(positions=rest.positions + 0.1 * torch.randn(rest.positions.shape, dtype=torch.float64))
+    assert_same(skinned.edges(rest), find_edges(rest, 5.0))
+    assert skinned.searches == 3
+    more = concatenate([rest, parts[3], parts[1]])
+    assert_same(skinned.edges(more), find_edges(more, 5.0))
+    assert skinned.searches == 5
+    skinned.keep(torch.zeros(4, dtype=torch.bool))
+    assert skinned.edges(concatenate([])).i.shape == (0,)
+    assert_same(skinned.edges(parts[1]), find_edges(parts[1], 5.0))

@@ -16,9 +16,12 @@ from rutile.core.reporting import SilentReporter
 from rutile.core.units import GPA
 from rutile.potentials.calculator import RutileCalculator
 from rutile.potentials.evaluate import evaluate
+from rutile.simulate.lbfgs import LbfgsSteps
 from rutile.simulate.relax import relax
 from rutile.simulate.settings import RelaxSettings
+from rutile.simulate.steps import Layout
 from rutile.structures.structures import Structures
+from rutile.structures.symmetry import describe_crystal
 from rutile.testing.toys import LennardJones, make_toy
 
 LJ = LennardJones(sigma=2.6, epsilon=0.15, cutoff=5.5)
@@ -261,3 +264,184 @@ def test_single_precision_potential():
     result = relax(random_crystal(0), toy, RelaxSettings(fmax=0.05), SilentReporter())
     assert result.structures.positions.dtype == torch.float64
     assert result.energy.dtype == torch.float64
+
+
+@pytest.mark.parametrize("optimizer", ["fire", "lbfgs"])
+def test_each_optimizer_finds_the_minimum_and_its_batch_equals_singles(optimizer):
+    how = {"cell": "full", "optimizer": {"name": optimizer}}
+    batch = [rattled(20), bulk("Cu", a=3.9), rattled(21)]
+    together = run(batch, **how, atoms_at_once=6)
+    assert together.converged.all()
+    for s, atoms in enumerate(batch):
+        alone = run(atoms, **how)
+        assert together.steps[s] == alone.steps[0]
+        assert together.energy[s].item() == pytest.approx(alone.energy.item(), abs=1e-9)
+    perfect = run(bulk("Cu", a=3.9), cell="full")
+    assert (together.energy[0] / 4).item() == pytest.approx(perfect.energy.item(), abs=1e-6)
+
+
+def test_lbfgs_needs_fewer_steps():
+    batch = [rattled(seed) for seed in range(30, 34)]
+    lbfgs, fire = (run(batch, cell="full", optimizer={"name": name}) for name in ("lbfgs", "fire"))
+    assert lbfgs.converged.all()
+    assert fire.converged.all()
+    assert lbfgs.steps.double().mean() < 0.5 * fire.steps.double().mean()
+    torch.testing.assert_close(lbfgs.energy, fire.energy, rtol=0, atol=1e-6)
+
+
+def test_lbfgs_is_the_recursion_of_two_loops():
+    random = torch.Generator().manual_seed(0)
+    layout = Layout(torch.zeros(7, dtype=torch.long), 4, torch.full((1,), 1e6).double(), 1e6)
+    steps = LbfgsSteps(3)
+    half = torch.randn(21, 21, generator=random).double()
+    hessian = half @ half.T / 21 + torch.eye(21)
+    x, memory, pairs, last = torch.randn(7, 3, generator=random).double(), steps.begin(7, 1), [], None
+    for _ in range(6):
+        force = -(hessian @ x.flatten()).reshape(7, 3)
+        move, memory = steps.step(force, layout, memory)
+        if last is not None:
+            pairs = [*pairs, (last[0], last[1] - force.flatten())][-3:]
+            assert torch.allclose(move.flatten(), two_loops(pairs, force.flatten()), atol=1e-10)
+        last = (move.flatten(), force.flatten())
+        x = x + move
+
+
+def two_loops(pairs, force):
+    """H F by Nocedal's recursion."""
+    q, alphas = force.clone(), []
+    for s, y in reversed(pairs):
+        alphas.append((s @ q) / (s @ y))
+        q -= alphas[-1] * y
+    s, y = pairs[-1]
+    q *= (s @ y) / (y @ y)
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        q += s * (alpha - (y @ q) / (s @ y))
+    return q
+
+
+class Steps(torch.nn.Module):
+    """Lennard-Jones with a saw-tooth on top: forces that do not belong to the energy nearby, and jump."""
+
+    cutoff, elements = LJ.cutoff, ()
+
+    def forward(self, graph):
+        r = graph.vectors.norm(dim=1)
+        tooth = 0.02 * torch.remainder(r, 0.02)
+        return LJ(graph) + torch.zeros(graph.n_atoms, dtype=r.dtype).index_add(0, graph.i, tooth)
+
+
+def test_a_structure_that_is_led_uphill_goes_on_with_fire():
+    result = run(rattled(40), Steps(), max_steps=300, fmax=0.02)
+    begin = evaluate(Steps(), Structures.from_ase(rattled(40)))
+    assert not result.failure[0]
+    assert result.energy.item() < begin.energy.item()
+    far = Layout(torch.zeros(4, dtype=torch.long), 1, torch.ones(1).double(), 0.2)
+    steps = LbfgsSteps(4)
+    memory = steps.begin(4, 1)
+    force = torch.zeros(4, 3).double()
+    for k in range(30):  # a force that turns round at every step
+        force[0, 0] = 5.0 * (-1.0) ** k * (1 + 0.1 * k)
+        move, memory = steps.step(force, far, memory)
+        assert move.norm() <= 0.2 + 1e-12
+    assert memory.systems["uphill"].item() > 3
+    assert memory.rows["velocity"].norm() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["isotropic", "volume"])
+def test_parts_of_the_cell_move_as_with_ase(mode):
+    atoms = rattled(50)
+    ours = run(atoms, cell=mode, fmax=1e-4)
+    atoms.calc = RutileCalculator([LJ])
+    how = {"hydrostatic_strain": True} if mode == "isotropic" else {"constant_volume": True}
+    BFGS(FrechetCellFilter(atoms, **how), logfile=None).run(fmax=1e-5, steps=1000)
+    assert ours.converged.all()
+    assert ours.energy.item() == pytest.approx(atoms.get_potential_energy(), abs=2e-6)
+    np.testing.assert_allclose(ours.structures.to_ase()[0].cell.cellpar(), atoms.cell.cellpar(), rtol=3e-4)
+
+
+def test_a_kept_symmetry_is_there_at_the_end():
+    atoms = bulk("Cu", "fcc", a=3.7, cubic=True)
+    atoms.set_cell(atoms.cell.array * [1.05, 1.05, 1.0], scale_atoms=True)  # tetragonal
+    atoms.set_cell(
+        atoms.cell.array @ (np.eye(3) + 0.05 * np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]])), scale_atoms=True
+    )
+    near = atoms.copy()
+    near.positions += np.random.default_rng(0).normal(0, 1e-3, near.positions.shape)
+    before = describe_crystal(near, 0.02)
+    kept = run(near, cell="full", keep_symmetry=True)
+    assert kept.converged.all()
+    after = kept.structures.to_ase()[0]
+    sharp = describe_crystal(after, 1e-4)
+    assert sharp.number >= before.number  # a supergroup where the minimum has one
+
+
+def test_a_kept_symmetry_holds_where_less_symmetry_has_less_energy():
+    """bcc and simple cubic Lennard-Jones crystals are saddles: rattled by rounding alone they stay, rattled they go."""
+    atoms = bulk("Cu", "sc", a=2.6).repeat(2)
+    atoms.positions += np.random.default_rng(1).normal(0, 2e-3, atoms.positions.shape)
+    kept, free = (run(atoms, cell="full", keep_symmetry=keep) for keep in (True, False))
+    assert kept.converged.all()
+    assert describe_crystal(kept.structures.to_ase()[0], 1e-5).number == 221
+    assert describe_crystal(free.structures.to_ase()[0], 1e-2).number != 221
+    assert free.energy.item() < kept.energy.item() - 0.1
+
+
+def test_kept_symmetry_with_fixed_atoms_and_in_company():
+    atoms = bulk("Cu", "sc", a=2.5).repeat((2, 2, 1))
+    batch = Structures.from_ase([atoms, rattled(51), bulk("Cu", "bcc", a=2.9)])
+    fixed = torch.zeros(batch.n_atoms, dtype=torch.bool)
+    fixed[0] = True
+    how = RelaxSettings(**{**TIGHT.model_dump(), "cell": "full", "keep_symmetry": True, "atoms_at_once": 6})
+    result = relax(batch, LJ, how, SilentReporter(), fixed)
+    assert result.converged.all()
+    for k, number in ((0, 221), (2, 229)):
+        assert describe_crystal(result.structures.to_ase()[k], 1e-4).number == number
+    with pytest.raises(GeometryError, match="keep_symmetry=false"):
+        run(Atoms("Cu2", [[0, 0, 0], [2.5, 0, 0]]), keep_symmetry=True)
+
+
+class Short(torch.nn.Module):
+    """Lennard-Jones on a machine that has memory for few atoms."""
+
+    cutoff, elements = LJ.cutoff, ()
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.largest = most, 0
+
+    def forward(self, graph):
+        if graph.n_atoms > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.largest = max(self.largest, graph.n_atoms)
+        return LJ(graph)
+
+
+def test_where_memory_runs_out_batches_are_halved():
+    batch = [rattled(seed) for seed in range(60, 66)]
+    short = Short(9)
+    result = run(batch, short, cell="full")
+    assert short.largest == 8
+    assert result.converged.all()
+    enough = run(batch, cell="full")
+    torch.testing.assert_close(result.energy, enough.energy, rtol=0, atol=1e-9)
+
+
+def test_one_structure_too_large_for_memory_fails_alone():
+    result = run([rattled(70), rattled(71, repeat=2), rattled(72)], Short(6), cell="full")
+    assert result.converged.tolist() == [True, False, True]
+    assert "too little memory" in result.failure[1]
+
+
+def test_batches_by_neighbours(monkeypatch):
+    import rutile.simulate.room as room
+
+    batch = [rattled(seed) for seed in range(80, 84)]
+    seen = Short(10**6)
+    monkeypatch.setattr(room, "ON_PROCESSOR", 1)
+    alone = run(batch, seen)
+    assert seen.largest == 4  # at least one
+    monkeypatch.setattr(room, "ON_PROCESSOR", 10**6)
+    together = run(batch, seen)
+    assert seen.largest == 16
+    torch.testing.assert_close(alone.energy, together.energy, rtol=0, atol=1e-9)

@@ -109,9 +109,8 @@ def join_edges(parts: list[Edges], sizes: list[int]) -> Edges:
     """
     if len({p.cutoff for p in parts}) > 1:
         raise ValueError(f"edges of different cutoffs: {sorted({p.cutoff for p in parts})}")
-    start, i, j = 0, [], []
-    for part, size in zip(parts, sizes, strict=True):
-        i.append(part.i + start)
-        j.append(part.j + start)
-        start += size
-    return Edges(torch.cat(i), torch.cat(j), torch.cat([p.shift for p in parts]), parts[0].cutoff)
+    counts = torch.tensor([len(part.i) for part in parts])
+    starts = (torch.cumsum(torch.tensor(sizes), 0) - torch.tensor(sizes)).repeat_interleave(counts)
+    starts = starts.to(parts[0].i.device)
+    i, j, shift = (torch.cat([getattr(part, name) for part in parts]) for name in ("i", "j", "shift"))
+    return Edges(i + starts, j + starts, shift, parts[0].cutoff)

@@ -8,19 +8,25 @@ max|u| <= skin/2 (L. Verlet, Phys. Rev. 159, 98 (1967), doi:10.1103/PhysRev.159.
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
-from rutile.graph.graph import Edges, build_graph, join_edges
+from rutile.graph.graph import Edges, Graph, build_graph, join_edges
 from rutile.graph.neighbors import check_geometry, find_edges
 from rutile.structures.structures import Structures, concatenate
+
+ONE_BY_ONE = 200
+"""Edges of a structure, on average, from which on the vectors of each are computed on their own."""
 
 
 class SkinList:
     """Neighbours of a batch that moves a little at each call; the same edges in the same order as a fresh search.
 
-    Each structure of the batch is searched again on its own when it needs to be, all of them when the batch holds other
-    atoms, elements or periodic directions than before.
+    Each structure of the batch is searched again on its own when it needs to be. Structures may come behind those of
+    the last batch, and leave it (`keep`); of a batch that differs from the last one otherwise, in atoms, elements or
+    periodic directions, all are searched.
 
     Args:
         cutoff: radius of the edges that come out (Angstrom).
@@ -44,6 +50,23 @@ class SkinList:
         self._at: Structures | None = None
         self._parts: list[Edges] = []
         self._wide = find_edges(concatenate([]), cutoff)
+        self._sizes: list[int] = []
+        self._shift = self._wide.shift.double()
+
+    def keep(self, which: Tensor) -> None:
+        """Forget structures that leave the batch, so that the others need not be searched again.
+
+        Args:
+            which: structures of the last batch that stay, [S] bool.
+        """
+        if self._at is None:
+            return
+        atoms = which[self._at.system]
+        renumbered = (torch.cumsum(which, 0) - 1)[self._at.system[atoms]]
+        at = self._at
+        self._at = Structures(at.numbers[atoms], at.positions[atoms], at.cell[which], at.pbc[which], renumbered)
+        self._parts = [self._parts[k] for k in torch.nonzero(which).flatten().tolist()]
+        self._join()
 
     def edges(self, structures: Structures) -> Edges:
         """All directed edges shorter than the cutoff, as `find_edges`.
@@ -51,44 +74,79 @@ class SkinList:
         Raises:
             GeometryError: as `find_edges`.
         """
-        return self.near(structures)[0]
+        near, _ = self._near(structures)
+        return Edges(self._wide.i[near], self._wide.j[near], self._wide.shift[near], self.cutoff)
 
-    def near(self, structures: Structures) -> tuple[Edges, Tensor]:
-        """The same with the squared length of each edge (Angstrom^2), [E] float64 without gradient.
+    def graph(self, structures: Structures, mode: Tensor | None = None) -> Graph:
+        """The same as a graph, without gradients, with vectors in float64.
+
+        Args:
+            structures: the batch.
+            mode: as of `build_graph`.
 
         Raises:
             GeometryError: as `find_edges`.
         """
-        now = structures.replace(positions=structures.positions.detach(), cell=structures.cell.detach())
-        if self._at is None or not _same_atoms(self._at, now):
-            self._parts = _by_structure(find_edges(now, self.cutoff + self.skin), now)
-            self._keep(now, list(range(now.n_systems)))
-        else:
-            enough = self._reach(self._at, now) <= self.cutoff + self.skin
-            if not enough.all():
-                check_geometry(now)
-                stale, parts = torch.nonzero(~enough).flatten().tolist(), now.split()
-                for k in stale:
-                    self._parts[k] = find_edges(parts[k], self.cutoff + self.skin)
-                self._keep(now, stale)
-        squared = build_graph(now.to(dtype=torch.float64), self._wide).vectors.square().sum(1)
-        near = (squared < self.cutoff**2).nonzero().squeeze(1)
-        return Edges(self._wide.i[near], self._wide.j[near], self._wide.shift[near], self.cutoff), squared[near]
+        near, vectors = self._near(structures)
+        none = Edges(self._wide.i[:0], self._wide.j[:0], self._wide.shift[:0], self.cutoff)
+        empty = build_graph(structures, none, mode)
+        i, j = self._wide.i[near], self._wide.j[near]
+        return dataclasses.replace(empty, i=i, j=j, vectors=vectors.index_select(0, near))
 
-    def _keep(self, now: Structures, searched: list[int]) -> None:
-        """Remember where the searched structures were, and join the edges of all."""
-        self.searches += len(searched)
-        if self._parts:
-            self._wide = join_edges(self._parts, now.counts.tolist())
-        if self._at is None or len(searched) == now.n_systems:
+    def _near(self, structures: Structures) -> tuple[Tensor, Tensor]:
+        """Which of the wide edges are within the cutoff, [E], and the vectors of all (Angstrom)."""
+        now = structures.replace(positions=structures.positions.detach(), cell=structures.cell.detach())
+        old = self._at
+        if old is None or not _begins_with(now, old):
+            self._search(now, list(range(now.n_systems)))
+        else:
+            front = now if old.n_systems == now.n_systems else _first(now, old.n_systems)
+            far = ~(self._reach(old, front) <= self.cutoff + self.skin)
+            stale = torch.nonzero(far).flatten().tolist() + list(range(old.n_systems, now.n_systems))
+            if stale:
+                self._search(now, stale)
+        vectors = self._vectors(now)
+        return torch.nonzero(vectors.square().sum(1) < self.cutoff**2).squeeze(1), vectors
+
+    def _vectors(self, now: Structures) -> Tensor:
+        """r_ij of the wide edges, in float64, as `build_graph`; large structures of one batch one by one."""
+        wide, positions, cell = self._wide, now.positions.double(), now.cell.double()
+        if now.n_systems == 0 or len(wide.i) < ONE_BY_ONE * now.n_systems:
+            return build_graph(now.to(dtype=torch.float64), wide).vectors
+        away = positions.index_select(0, wide.j) - positions.index_select(0, wide.i)
+        for d, shift, c in zip(away.split(self._sizes), self._shift.split(self._sizes), cell, strict=True):
+            d.addmm_(shift, c)
+        return away
+
+    def _search(self, now: Structures, which: list[int]) -> None:
+        """Search some structures, and remember where they were."""
+        check_geometry(now)
+        self.searches += len(which)
+        if len(which) == now.n_systems:
+            self._parts = _by_structure(find_edges(now, self.cutoff + self.skin), now)
             self._at = now.replace(positions=now.positions.clone(), cell=now.cell.clone())
-            return
-        fresh = torch.zeros(now.n_systems, dtype=torch.bool, device=now.cell.device)
-        fresh[searched] = True
-        self._at = now.replace(
-            positions=torch.where(fresh[now.system][:, None], now.positions, self._at.positions),
-            cell=torch.where(fresh[:, None, None], now.cell, self._at.cell),
-        )
+        else:
+            assert self._at is not None, "nothing was searched before"
+            some = concatenate(_some(now, which))
+            known = self._at.n_systems
+            self._parts += [self._wide] * (now.n_systems - known)
+            for k, part in zip(which, _by_structure(find_edges(some, self.cutoff + self.skin), some), strict=True):
+                self._parts[k] = part
+            fresh = torch.zeros(now.n_systems, dtype=torch.bool, device=now.cell.device)
+            fresh[which] = True
+            atoms, old = fresh[now.system], self._at
+            positions, cell = now.positions.clone(), now.cell.clone()
+            positions[~atoms], cell[~fresh] = old.positions[~atoms[: old.n_atoms]], old.cell[~fresh[:known]]
+            self._at = now.replace(positions=positions, cell=cell)
+        self._join()
+
+    def _join(self) -> None:
+        """Edges of the batch from those of its structures."""
+        assert self._at is not None, "nothing was searched"
+        none = find_edges(concatenate([]), self.cutoff)
+        self._wide = join_edges(self._parts, self._at.counts.tolist()) if self._parts else none
+        self._sizes = [len(part.i) for part in self._parts]
+        self._shift = self._wide.shift.double()
 
     def _reach(self, then: Structures, now: Structures) -> Tensor:
         """(cutoff + 2 max|u|) / s of each structure (Angstrom), [S]; NaN where coordinates are not finite."""
@@ -106,12 +164,36 @@ class SkinList:
         return (self.cutoff + 2 * largest) / smallest
 
 
-def _same_atoms(a: Structures, b: Structures) -> bool:
-    """Whether two batches differ in positions and cells only."""
-    return all(
-        x.device == y.device and torch.equal(x, y)
-        for x, y in ((a.numbers, b.numbers), (a.system, b.system), (a.pbc, b.pbc))
-    )
+def _begins_with(a: Structures, b: Structures) -> bool:
+    """Whether a batch begins with the structures of another, up to positions and cells."""
+    n, s = b.n_atoms, b.n_systems
+    if a.n_atoms < n or a.n_systems < s or (a.n_atoms > n and int(a.system[n]) < s):
+        return False
+    pairs = ((a.numbers[:n], b.numbers), (a.system[:n], b.system), (a.pbc[:s], b.pbc))
+    return all(x.device == y.device and torch.equal(x, y) for x, y in pairs)
+
+
+def _first(structures: Structures, n: int) -> Structures:
+    """The first n structures of a batch."""
+    last = int(torch.searchsorted(structures.system, n))
+    numbers, positions, system = (x[:last] for x in (structures.numbers, structures.positions, structures.system))
+    return Structures(numbers, positions, structures.cell[:n], structures.pbc[:n], system)
+
+
+def _some(structures: Structures, which: list[int]) -> list[Structures]:
+    """Some structures of a batch, one by one."""
+    ends = torch.cumsum(structures.counts, 0).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        Structures(
+            structures.numbers[starts[k] : ends[k]],
+            structures.positions[starts[k] : ends[k]],
+            structures.cell[k : k + 1],
+            structures.pbc[k : k + 1],
+            torch.zeros(ends[k] - starts[k], dtype=torch.long, device=structures.system.device),
+        )
+        for k in which
+    ]
 
 
 def _by_structure(edges: Edges, structures: Structures) -> list[Edges]:

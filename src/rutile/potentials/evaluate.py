@@ -35,6 +35,7 @@ def evaluate(
     *,
     edges: Edges | None = None,
     mode: Tensor | None = None,
+    graph: Graph | None = None,
     training: bool = False,
     compiled: Callable[[Graph], tuple[Tensor, Tensor] | None] | None = None,
 ) -> Prediction:
@@ -45,13 +46,14 @@ def evaluate(
         structures: the batch.
         edges: neighbours at `potential.cutoff`; found here when None.
         mode: number of each system's calc mode among those of the potential, [S] int64 (default: the first).
+        graph: of the structures at that cutoff, in the potential's precision, where a driver has it; for no training.
         training: keep the graph, so that a loss of forces and stress can be differentiated. Without it a large batch
             is worked on in parts, see `evaluate_members`.
         compiled: for training, the energies and slopes of the same potential as one graph (`compiled`); where it gives
             None, and by default, they are computed operation by operation.
     """
     if not training:
-        return evaluate_members([potential], structures, edges=edges, mode=mode)[0]
+        return evaluate_members([potential], structures, edges=edges, mode=mode, graph=graph)[0]
     edges = find_edges(structures, potential.cutoff) if edges is None else edges
     with torch.enable_grad():
         graph = build_graph(structures, edges, mode)
@@ -69,6 +71,7 @@ def evaluate_members(
     *,
     edges: Edges | None = None,
     mode: Tensor | None = None,
+    graph: Graph | None = None,
     watch: Callable[[DescriptorPotential, Tensor], None] | None = None,
     edges_at_once: int | None = None,
 ) -> list[Prediction]:
@@ -85,6 +88,7 @@ def evaluate_members(
         structures: the batch.
         edges: neighbours at the members' cutoff; found here when None.
         mode: as in `evaluate`.
+        graph: as in `evaluate`; edges and modes are its own.
         watch: called with each potential that has descriptors and those (detached, [N, K]).
         edges_at_once: largest part (a part has at least one centre); by default what suits the memory of a desk.
 
@@ -93,12 +97,12 @@ def evaluate_members(
     """
     if len({p.cutoff for p in potentials}) != 1:
         raise ValueError(f"members of different cutoffs: {sorted({p.cutoff for p in potentials})}")
-    edges = find_edges(structures, potentials[0].cutoff) if edges is None else edges
+    found = graph or edges or find_edges(structures, potentials[0].cutoff)
     local = all(isinstance(p, DescriptorPotential) for p in potentials)
     limit = edges_at_once or (200_000 if library() is not None else 20_000)
     sums = [_Sums(structures) for _ in potentials]
     alone, alike = _alike(potentials)
-    for part in _parts(structures, edges, mode, limit) if local else [_whole(structures, edges, mode)]:
+    for part in _parts(structures, found, mode, limit) if local else [_whole(structures, found, mode)]:
         _add_part(sums, potentials, alone, part, keep_descriptors=watch is not None)
         for which, networks in alike:
             _add_part_of_all([sums[k] for k in which], networks, part, keep_descriptors=watch is not None)
@@ -258,29 +262,30 @@ def _add_part_of_all(sums: Sequence[_Sums], networks: StackedNetworks, part: _Pa
                 total.descriptors.append(descriptors)
 
 
-def _whole(structures: Structures, edges: Edges, mode: Tensor | None) -> _Part:
-    return _Part(build_graph(structures, edges, mode), None, structures.n_atoms)
+def _whole(structures: Structures, found: Edges | Graph, mode: Tensor | None) -> _Part:
+    graph = found if isinstance(found, Graph) else build_graph(structures, found, mode)
+    return _Part(graph, None, structures.n_atoms)
 
 
-def _parts(structures: Structures, edges: Edges, mode: Tensor | None, edges_at_once: int) -> Iterator[_Part]:
+def _parts(structures: Structures, found: Edges | Graph, mode: Tensor | None, edges_at_once: int) -> Iterator[_Part]:
     """The batch in parts of whole centres with at most `edges_at_once` edges, or one centre."""
-    if len(edges.i) <= edges_at_once:
-        yield _whole(structures, edges, mode)
+    if len(found.i) <= edges_at_once:
+        yield _whole(structures, found, mode)
         return
     n = structures.n_atoms
-    last_edge = torch.bincount(edges.i, minlength=n).cumsum(0)
+    last_edge = torch.bincount(found.i, minlength=n).cumsum(0)
     start = done = 0
     while start < n:
         stop = max(start + 1, int(torch.searchsorted(last_edge, done + edges_at_once, right=True)))
         end = int(last_edge[stop - 1])
-        yield _part(structures, edges, mode, slice(start, stop), slice(done, end))
+        yield _part(structures, found, mode, slice(start, stop), slice(done, end))
         start, done = stop, end
 
 
-def _part(structures: Structures, edges: Edges, mode: Tensor | None, centres: slice, chosen: slice) -> _Part:
+def _part(structures: Structures, found: Edges | Graph, mode: Tensor | None, centres: slice, chosen: slice) -> _Part:
     """The part of a batch that consists of some centres and their edges, with atoms renumbered."""
     n, n_centres = structures.n_atoms, centres.stop - centres.start
-    j = edges.j[chosen]
+    i, j = found.i[chosen] - centres.start, found.j[chosen]
     is_other = torch.zeros(n, dtype=torch.bool, device=j.device)
     is_other[j] = True
     is_other[centres] = False
@@ -290,8 +295,14 @@ def _part(structures: Structures, edges: Edges, mode: Tensor | None, centres: sl
     mine = structures.replace(
         numbers=structures.numbers[atoms], positions=structures.positions[atoms], system=structures.system[atoms]
     )
-    renumbered = Edges(edges.i[chosen] - centres.start, place[j], edges.shift[chosen], edges.cutoff)
-    return _Part(build_graph(mine, renumbered, mode), atoms, n_centres)
+    if isinstance(found, Edges):
+        renumbered = Edges(i, place[j], found.shift[chosen], found.cutoff)
+        return _Part(build_graph(mine, renumbered, mode), atoms, n_centres)
+    graph = dataclasses.replace(
+        found, numbers=mine.numbers, positions=mine.positions, system=mine.system, i=i, j=place[j],
+        vectors=found.vectors[chosen],
+    )  # fmt: skip
+    return _Part(graph, atoms, n_centres)
 
 
 def _with_open_geometry(graph: Graph) -> Graph:

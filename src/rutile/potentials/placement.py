@@ -38,3 +38,8 @@ def usable_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise SettingsError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}; use device=cpu") from None
     return one.device
+
+
+def short_of_memory(error: Exception) -> bool:
+    """Whether an error of torch or Python says that memory was short, on whatever device."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,23 @@ from rutile.core.settings import Settings
 from rutile.core.units import Angstrom, Bar, EVPerAngstrom, EVPerAngstrom2, GigaPascal, Kelvin, Terahertz
 
 CellMode = Literal["none", "full", "isotropic", "volume"]
+
+
+class RelaxFire(Settings):
+    """Fast inertial relaxation engine, FIRE 2.0 (Guenole et al. 2020): slower than L-BFGS, and hard to lead astray."""
+
+    name: Literal["fire"] = "fire"
+
+
+class RelaxLbfgs(Settings):
+    """Limited-memory BFGS without line search. A structure that it leads uphill again and again goes on with FIRE."""
+
+    name: Literal["lbfgs"] = "lbfgs"
+    history: int = Field(default=12, ge=1, le=100)
+    """Pairs of steps and changes of the forces that each structure remembers."""
+
+
+RelaxOptimizer = Annotated[RelaxLbfgs | RelaxFire, Field(discriminator="name")]
 
 
 class RelaxSettings(Settings):
@@ -30,8 +47,14 @@ class RelaxSettings(Settings):
     """Longest move of an atom in one step."""
     closest: Angstrom = Field(default=0.5, gt=0)
     """A structure with two atoms nearer than this has failed: it fell into a hole of the potential."""
-    atoms_at_once: int = Field(default=1000, ge=1)
-    """Structures are moved together up to this many atoms; the next ones enter as relaxed ones leave."""
+    keep_symmetry: bool = False
+    """Each crystal keeps the space group that it is given with (atoms within 0.05 Å of symmetric places are put there
+    first), also where a lower symmetry has less energy."""
+    optimizer: RelaxOptimizer = RelaxLbfgs()
+    """How structures are moved."""
+    atoms_at_once: int | None = Field(default=None, ge=1)
+    """Structures are moved together up to this many atoms; the next ones enter as relaxed ones leave. Default: up to a
+    number of neighbours that suits the processor, or fills about half of the memory of a GPU."""
 
 
 class PropertySettings(Settings):

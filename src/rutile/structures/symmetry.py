@@ -1,9 +1,10 @@
-"""Space group and conventional cell of a crystal, by spglib."""
+"""Space group, conventional cell and symmetry operations of a crystal, by spglib."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import spglib
 from ase import Atoms
 from ase.geometry import cell_to_cellpar
@@ -40,3 +41,70 @@ def describe_crystal(atoms: Atoms, symprec: float = SYMPREC) -> Crystal:
         raise GeometryError(f"no space group found for {atoms.get_chemical_formula()}: is it a crystal?")
     a, b, c, alpha, beta, gamma = (float(x) for x in cell_to_cellpar(data.std_lattice))
     return Crystal(str(data.international), int(data.number), (a, b, c), (alpha, beta, gamma))
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Symmetry operations of a crystal, with the cell as it is. Letters of shapes: G operations, N atoms."""
+
+    rotations: np.ndarray
+    """Orthogonal matrices Q, [G, 3, 3]: a vector v (a row) becomes v Q."""
+    images: np.ndarray
+    """Number of the atom in whose place each atom comes, [G, N]."""
+
+
+def symmetrised(
+    atoms: Atoms, fixed: np.ndarray | None = None, symprec: float = SYMPREC
+) -> tuple[np.ndarray, np.ndarray, Operations]:
+    """Positions [N, 3] and cell [3, 3] (Angstrom) that have the symmetry of a crystal exactly, and its operations.
+
+    Args:
+        atoms: the crystal.
+        fixed: atoms that stay where they are, [N] bool; only operations that map them onto themselves are used.
+        symprec: atoms nearer to a symmetric place than this (Angstrom) are put there.
+
+    Raises:
+        GeometryError: spglib finds no symmetry (atoms too close, or not periodic).
+    """
+    scaled, numbers = atoms.get_scaled_positions(wrap=False), atoms.numbers
+    data = spglib.get_symmetry_dataset((atoms.cell.array, scaled, numbers), symprec) if atoms.pbc.all() else None
+    if data is None:
+        raise GeometryError(f"no symmetry found for {atoms.get_chemical_formula()}: is it a crystal?")
+    turns, images, places = [], [], []
+    for turn, shift in zip(data.rotations, data.translations, strict=True):
+        moved = scaled @ turn.T + shift
+        onto, place = _matched(moved, scaled, numbers, atoms.cell.array)
+        if fixed is None or np.array_equal(fixed[onto], fixed):
+            turns.append(turn)
+            images.append(onto)
+            places.append(place)
+    mean = np.zeros_like(scaled)
+    for onto, place in zip(images, places, strict=True):
+        mean[onto] += place / len(images)
+    cell = _mean_cell(atoms.cell.array, np.array(turns))
+    inverse = np.linalg.inv(cell)
+    rotations = np.array([inverse @ turn.T @ cell for turn in turns])
+    positions = mean @ cell
+    if fixed is not None:
+        positions[fixed] = atoms.positions[fixed]
+    return positions, cell, Operations(rotations, np.array(images))
+
+
+def _matched(
+    moved: np.ndarray, scaled: np.ndarray, numbers: np.ndarray, cell: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For moved atoms (fractional) those in whose places they come, [N], and where, as the images next to them."""
+    away = moved[:, None] - scaled[None]
+    away -= np.round(away)
+    distance = np.linalg.norm(away @ cell, axis=2)
+    distance[numbers[:, None] != numbers[None]] = np.inf
+    onto = distance.argmin(1)
+    return onto, scaled[onto] + away[np.arange(len(onto)), onto]
+
+
+def _mean_cell(cell: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """The cell, stretched without turning so that its metric has the symmetry."""
+    metric = (turns.transpose(0, 2, 1) @ (cell @ cell.T) @ turns).mean(0)
+    back = np.linalg.inv(cell)
+    values, vectors = np.linalg.eigh(back @ metric @ back.T)
+    return np.asarray(cell @ (vectors * np.sqrt(values)) @ vectors.T)

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from rutile.data.frames import Frame
     from rutile.potentials.calibration import Calibration
     from rutile.potentials.potential import Potential
-    from rutile.simulate.relax import RelaxResult
+    from rutile.simulate.ledger import RelaxResult
 
 CONVERGED = "converged"
+ATOMS_AT_ONCE = 1000
+"""Final structures are evaluated together up to so many atoms, where no other number is given."""
 
 
 class RelaxTaskSettings(RelaxSettings, GivenStructures):
@@ -127,7 +129,7 @@ def _images(
     ]
     sound = result.energy.isfinite().tolist()
     good = [f for f, ok in zip(finals, sound, strict=True) if ok]
-    with_results = predicted(members, good, settings.atoms_at_once, calibration)
+    with_results = predicted(members, good, settings.atoms_at_once or ATOMS_AT_ONCE, calibration)
     images = [next(with_results) if ok else plain(final) for final, ok in zip(finals, sound, strict=True)]
     for k, atoms in enumerate(images):
         atoms.info["outcome"] = _outcome(result, k)

@@ -13,6 +13,7 @@ from rutile.core.errors import TrainingError
 from rutile.core.seeds import integer
 from rutile.potentials.parts.heads import one_head_each
 from rutile.potentials.parts.products import products
+from rutile.potentials.placement import short_of_memory
 from rutile.train.examples import Examples
 from rutile.train.loader import Loader
 from rutile.train.loss import Prefactors, RunningErrors, errors, structure_losses
@@ -81,7 +82,9 @@ class Gradient:
                 if count:
                     self.running, self.seen = before.copy(), []
                 return sum(self._backward(ids, p, total, step, count=count) for ids in group)
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:
+                if not short_of_memory(error):
+                    raise
                 largest = max(group, key=len)
                 if len(largest) < 2:
                     text = f"too little memory for {named(self.train, largest)} alone"
