@@ -13,9 +13,10 @@ from rutile.potentials.emt import Emt
 from rutile.simulate.elastic import elastic_tensor
 from rutile.simulate.expansion import by_temperature, quasi_harmonic
 from rutile.simulate.md.state import masses_of
-from rutile.simulate.phonons import phonons, repeats
+from rutile.simulate.phonons import phonons
 from rutile.simulate.settings import ElasticSettings, ExpansionSettings, PhononSettings
 from rutile.simulate.start import settled
+from rutile.simulate.supercells import repeated, repeats
 from rutile.structures.structures import Structures
 from rutile.testing.toys import LennardJones
 
@@ -112,8 +113,12 @@ def test_a_crystal_that_shears_away_has_imaginary_modes():
 
 def test_supercells_are_long_enough():
     start = Structures.from_ase(bulk("Cu", "hcp", a=2.5, c=4.0))
-    assert repeats(start, PhononSettings(length=12.0)) == (5, 5, 3)
-    assert repeats(start, PhononSettings(supercell=(2, 3, 4))) == (2, 3, 4)
+    assert repeats(start, None, 12.0) == (5, 5, 3)
+    assert repeats(start, (2, 3, 4), 12.0) == (2, 3, 4)
+    large = repeated(start, (2, 1, 3))
+    expected = start.to_ase()[0].repeat((2, 1, 3))
+    np.testing.assert_allclose(large.cell[0], expected.cell.array)
+    np.testing.assert_allclose(np.sort(large.positions, axis=0), np.sort(expected.positions, axis=0), atol=1e-12)
 
 
 def test_what_cannot_be_done_is_refused():

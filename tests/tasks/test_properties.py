@@ -153,6 +153,30 @@ def test_infrared_spectrum_of_rigid_ions(tmp_path, capsys):
     assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 1
 
 
+@pytest.mark.slow
+def test_surfaces_of_two_metals(tmp_path, metals, capsys):
+    out = tmp_path / "out"
+    result = ran(capsys, "surfaces", metals, "model=emt", f"out={out}", "thickness=9")
+    rows = {(row["formula"], row["miller"]): row for row in result["surfaces"]}
+    assert rows["Cu", "(1 1 1)"]["energy"] == pytest.approx(1.044, abs=0.02)
+    assert rows["Al", "(1 0 0)"]["energy"] == pytest.approx(0.731, abs=0.02)
+    assert sum(row["share"] for row in rows.values()) == pytest.approx(2)
+    assert 1.0 < result["mean_energy"][0] < 1.15
+    assert len(read(out / "slabs.extxyz", ":")) == len(rows_of(out / "table.csv")) == 6
+    assert (out / "report.html").read_text().count("<svg") == 2
+
+
+@pytest.mark.slow
+def test_defects_of_two_metals(tmp_path, metals, capsys):
+    out = tmp_path / "out"
+    result = ran(capsys, "defects", metals, "model=emt", f"out={out}", "length=9", "kinds=vacancy")
+    copper, aluminium = result["defects"]
+    assert (copper["defect"], aluminium["defect"]) == ("vacancy Cu", "vacancy Al")
+    assert copper["formation"] == pytest.approx(1.224, abs=0.05)
+    assert aluminium["formation"] == pytest.approx(0.952, abs=0.05)
+    assert len(read(out / "defects.extxyz", ":")) == 2
+
+
 def test_an_unstable_crystal_and_a_stressed_one_are_told(tmp_path, capsys):
     write(tmp_path / "bcc.extxyz", bulk("Al", "sc", a=2.9))
     reporter = SilentReporter()
@@ -184,9 +208,9 @@ def test_a_committee_gives_the_spread_of_its_members(tmp_path, committee):
 
 def test_bad_input_is_one_line(tmp_path, metals, capsys):
     write(tmp_path / "molecule.extxyz", Atoms("Cu2", [[0, 0, 0], [2.3, 0, 0]]))
-    for task in ("eos", "elastic", "phonons", "expansion"):
+    for task in ("eos", "elastic", "phonons", "expansion", "surfaces", "defects"):
         error = refused(capsys, task, tmp_path / "molecule.extxyz", "model=emt", f"out={tmp_path / 'no'}")
-        assert "of crystals" in error
+        assert "crystals" in error
         assert not (tmp_path / "no").exists()
     assert "span" in refused(capsys, "eos", metals, "model=emt", "span=0.9")
     assert eos.EosTaskSettings(model="emt", structures=[metals]).out.name == "eos"

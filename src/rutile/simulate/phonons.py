@@ -29,6 +29,7 @@ from rutile.simulate.eos import require_crystals
 from rutile.simulate.forces import evaluate_many
 from rutile.simulate.md.state import masses_of
 from rutile.simulate.settings import PhononSettings
+from rutile.simulate.supercells import repeats
 from rutile.structures.structures import Structures, concatenate
 
 SYMMETRY = 1e-3
@@ -153,16 +154,6 @@ def phonons(
     return [_analysed(phonon, settings) for phonon in force_constants(structures, potential, settings, reporter)]
 
 
-def repeats(structure: Structures, settings: PhononSettings) -> tuple[int, int, int]:
-    """How often the cell of one structure stands in the supercell along each vector."""
-    if settings.supercell is not None:
-        return settings.supercell
-    heights = 1 / torch.linalg.inv(structure.cell[0]).norm(dim=0)  # distances of opposite faces
-    lengths = structure.cell[0].norm(dim=1)
-    a, b, c = (int(n) for n in torch.ceil(settings.length / lengths.minimum(heights * 1.5) - 1e-6).tolist())
-    return max(1, a), max(1, b), max(1, c)
-
-
 def thermodynamics(phonon: Any, settings: PhononSettings) -> Thermal:
     """Harmonic thermodynamics from the modes on a mesh; runs the mesh."""
     phonon.run_mesh(settings.mesh_length)
@@ -191,7 +182,7 @@ def _prepared(one: Structures, settings: PhononSettings, reporter: Reporter) -> 
         positions=one.positions.numpy(),
     )  # fmt: skip
     primitive = guess_primitive_matrix(atoms, symprec=SYMMETRY)
-    matrix = np.diag(repeats(one, settings))
+    matrix = np.diag(repeats(one, settings.supercell, settings.length))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         phonon = Phonopy(atoms, matrix, primitive, symprec=SYMMETRY, log_level=0)

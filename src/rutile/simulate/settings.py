@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rutile.core.settings import Settings
-from rutile.core.units import Angstrom, Bar, EVPerAngstrom, EVPerAngstrom2, GigaPascal, Kelvin, Terahertz
+from rutile.core.units import Angstrom, Bar, ElectronVolt, EVPerAngstrom, EVPerAngstrom2, GigaPascal, Kelvin, Terahertz
 
 CellMode = Literal["none", "full", "isotropic", "volume"]
 
@@ -201,3 +201,39 @@ class VibrationSettings(PropertySettings):
     """Total spin S of the electrons: 2 S + 1 states (dimensionless)."""
     rough: bool = False
     """Go on although the potential says that its forces jump, which spoils small displacements."""
+
+
+class SurfaceSettings(PropertySettings):
+    """Surface energies from slabs, and the shape of the crystal."""
+
+    fmax: EVPerAngstrom = Field(default=5e-3, gt=0)
+    """Relaxed when no atom feels a larger force than this."""
+    miller: tuple[tuple[int, int, int], ...] = ()
+    """Miller indices, of the conventional cell; empty: all up to max_index that symmetry does not make equal."""
+    max_index: int = Field(default=1, ge=1, le=3)
+    """Largest Miller index."""
+    thickness: Angstrom = Field(default=14.0, gt=0)
+    """Least thickness of the slabs."""
+    vacuum: Angstrom = Field(default=12.0, gt=0)
+    """Empty space between a slab and its image."""
+    inner: bool = True
+    """Relax the atoms of the slabs; without it the energies are those of surfaces as cut."""
+
+
+class DefectSettings(PropertySettings):
+    """Formation energies of vacancies and interstitial atoms."""
+
+    fmax: EVPerAngstrom = Field(default=5e-3, gt=0)
+    """Relaxed when no atom feels a larger force than this."""
+    kinds: tuple[Literal["vacancy", "interstitial"], ...] = Field(default=("vacancy",), min_length=1)
+    """Which defects."""
+    supercell: tuple[int, int, int] | None = None
+    """Repeats of the cell along its three vectors; without it as many as make each vector at least `length` long."""
+    length: Angstrom = Field(default=10.0, gt=0)
+    """Of the vectors of the supercell."""
+    insert: tuple[str, ...] = ()
+    """Elements of interstitial atoms; empty: those of the crystal."""
+    sites: int = Field(default=4, ge=1)
+    """Interstitial sites that are tried, the widest first."""
+    references: dict[str, ElectronVolt] = {}
+    """Chemical potentials by element, such as {O: -4.9}; of a crystal of one element its energy if not given."""

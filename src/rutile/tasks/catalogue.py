@@ -25,6 +25,8 @@ TASKS: dict[str, str] = {
     "elastic": "rutile.tasks.elastic:TASK",
     "phonons": "rutile.tasks.phonons:TASK",
     "expansion": "rutile.tasks.expansion:TASK",
+    "surfaces": "rutile.tasks.surfaces:TASK",
+    "defects": "rutile.tasks.defects:TASK",
     "vibrations": "rutile.tasks.vibrations:TASK",
     "smoothness": "rutile.tasks.smoothness:TASK",
     "label": "rutile.tasks.label:TASK",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from rutile.train.drawing import INK, STYLE, look, square, svg
 
 if TYPE_CHECKING:
     from rutile.simulate.phonons import Segment
+    from rutile.simulate.surfaces import Wulff
 
 MOST_CURVES = 8
 """Structures drawn on one page; the tables have all."""
@@ -83,4 +84,39 @@ def band_structure(title: str, bands: Sequence[Segment], dos_frequency: np.ndarr
         left.axhline(0, color=INK, linewidth=0.6, alpha=0.5)
         right.plot(dos, dos_frequency, color=look(0)["color"], linewidth=1.1)
         right.set(xlabel="states (1/THz)", xlim=(0, None))
+        return svg(figure)
+
+
+def wulff_shape(title: str, shape: Wulff, names: Mapping[str, tuple[int, int, int]]) -> str:
+    """A crystal in equilibrium, seen from the front, a colour for each index.
+
+    Args:
+        title: heading.
+        shape: its facets.
+        names: what to call each index.
+    """
+    eye = np.array([1.0, 0.45, 0.6])
+    eye /= np.linalg.norm(eye)
+    right = np.cross([0.0, 0.0, 1.0], eye)
+    right /= np.linalg.norm(right)
+    plane = np.array([right, np.cross(eye, right)])
+    colours = {miller: look(k)["color"] for k, miller in enumerate(names.values())}
+    with mpl.rc_context(STYLE):
+        figure, axes = square(title)
+        seen = set()
+        for facet in shape.facets:
+            normal = np.cross(facet.corners, np.roll(facet.corners, -1, axis=0)).sum(0)
+            normal *= np.sign(normal @ facet.corners.mean(0))
+            light = float(normal @ eye / np.linalg.norm(normal))
+            if light > 1e-6:
+                flat = facet.corners @ plane.T
+                axes.fill(*flat.T, color=colours[facet.miller], alpha=0.35 + 0.55 * light, linewidth=0)
+                axes.plot(*np.vstack([flat, flat[:1]]).T, color=INK, linewidth=0.7)
+                seen.add(facet.miller)
+        for name, miller in names.items():
+            if miller in seen:
+                axes.fill([], [], color=colours[miller], label=f"{name} {100 * shape.share[miller]:.0f} %")
+        axes.set_aspect("equal")
+        axes.set_axis_off()
+        axes.legend(loc="lower center", ncols=3, fontsize=7, bbox_to_anchor=(0.5, -0.15))
         return svg(figure)

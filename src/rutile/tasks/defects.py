@@ -1,0 +1,160 @@
+"""`rutile defects`: formation energies of vacancies and interstitial atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from rutile.core.elements import symbol
+from rutile.core.files import folder_for_results
+from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.settings import Result
+from rutile.simulate.settings import DefectSettings
+from rutile.tasks.property import DONE, GivenProperty, begin, cells, part, with_spread, write_result
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    from rutile.potentials.potential import Potential
+    from rutile.simulate.defects import Defect
+    from rutile.tasks.property import Work
+
+
+class DefectTaskSettings(DefectSettings, GivenProperty):
+    """Crystals, and which of their defects."""
+
+    out: Path = Path("defects")
+    """Folder for table.csv, defects.extxyz (relaxed supercells), report.html and result.json."""
+
+
+class DefectRow(Result):
+    """One defect of one crystal."""
+
+    structure: str
+    """File and 0-based frame number of the crystal."""
+    formula: str
+    """Composition of the crystal."""
+    defect: str
+    """Such as "vacancy Cu" or "interstitial O"."""
+    outcome: str
+    """done, or what went wrong with the relaxation."""
+    formation: float
+    """Formation energy (eV)."""
+    formation_std: float | None = None
+    """Standard deviation of a committee (eV)."""
+    unrelaxed: float
+    """Formation energy with all atoms where they were (eV)."""
+    site: tuple[float, float, float]
+    """Of the atom removed or added, in fractions of the cell, before relaxation."""
+    equal: int
+    """Sites in the cell that symmetry makes equal."""
+    room: float = Field(repr=False)
+    """Distance from the site to the nearest atom before relaxation (Å)."""
+    atoms: int
+    """Of the supercell."""
+
+
+class DefectTaskResult(Result):
+    """Defects, crystal by crystal."""
+
+    defects: list[DefectRow]
+    """One row for each defect."""
+    table: Path
+    """The rows as CSV."""
+    supercells: Path
+    """Relaxed supercells with defects, extended XYZ."""
+    report: Path
+    """Tables, as a page."""
+
+
+def run(settings: DefectTaskSettings, reporter: Reporter) -> DefectTaskResult:
+    """Formation energies of vacancies and interstitial atoms in crystals.
+
+    One vacancy for each kind of site, interstitial atoms in the widest holes; all supercells are relaxed together.
+
+    Raises:
+        SettingsError: the chemical potential of an element is not known.
+    """
+    from rutile.structures.io import write_frames
+
+    work = begin(settings, reporter)
+    with folder_for_results(settings.out):
+        rows, found = _rows(work, work.potential, settings, reporter)
+        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        result = DefectTaskResult(
+            defects=rows,
+            table=settings.out / "table.csv",
+            supercells=settings.out / "defects.extxyz",
+            report=settings.out / "report.html",
+        )
+        images = []
+        for row, one in zip(rows, found, strict=True):
+            (atoms,) = one.structure.to_ase()
+            atoms.info.update(source=row.structure, defect=row.defect, formation=row.formation)
+            images.append(atoms)
+        write_frames(result.supercells, images)
+        write_result(settings.out, result, rows, _page(rows, settings))
+    return result
+
+
+def _rows(
+    work: Work, potential: Potential, settings: DefectTaskSettings, reporter: Reporter
+) -> tuple[list[DefectRow], list[Defect]]:
+    """The rows by one potential, and what they come from."""
+    from rutile.simulate.defects import defects
+    from rutile.simulate.eos import require_crystals
+    from rutile.simulate.start import settled
+
+    require_crystals(work.structures, "a defect energy")
+    how = part(settings, DefectSettings)
+    start, why = settled(work.structures, potential, how, reporter)
+    found = defects(start, potential, how, reporter)
+    names, rows = work.names(), []
+    for one in found:
+        source, name = names[one.crystal]
+        row = DefectRow(
+            structure=source,
+            formula=name,
+            defect=f"{one.kind} {symbol(one.number)}",
+            outcome=why[one.crystal] or one.failure or DONE,
+            formation=one.formation,
+            unrelaxed=one.unrelaxed,
+            site=one.site,
+            equal=one.equal,
+            room=one.room,
+            atoms=one.atoms,
+        )
+        rows.append(row)
+        if row.outcome != DONE:
+            reporter.warn(f"{source} ({name}) {row.defect}: {row.outcome}")
+    return rows, found
+
+
+def _page(rows: Sequence[DefectRow], settings: DefectTaskSettings) -> str:
+    """The report."""
+    from rutile.train.report import Card, Facts, Section, Table, render
+
+    names = ["structure", "formula", "defect", "outcome", "formation", "formation_std", "unrelaxed", "equal", "room",
+             "atoms"]  # fmt: skip
+    head = ("structure", "formula", "defect", "outcome", "E_f (eV)", "±", "unrelaxed (eV)", "sites", "room (Å)",
+            "atoms")  # fmt: skip
+    sections = [
+        Section("Formation energies", [Table(head, cells(rows, names), "At constant volume of the supercell.")]),
+        Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
+    ]
+    return render("Defects", str(settings.model), [Card("defects", str(len(rows)))], sections)
+
+
+TASK = Task(
+    "defects",
+    DefectTaskSettings,
+    DefectTaskResult,
+    run,
+    positional="structures",
+    examples=(
+        "rutile defects copper.cif model=run kinds=vacancy,interstitial",
+        "rutile defects rutile.cif model=model.rutile references={O: -4.9, Ti: -8.1} length=12",
+    ),
+)

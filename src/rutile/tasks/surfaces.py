@@ -1,0 +1,225 @@
+"""`rutile surfaces`: surface energies by Miller index, and Wulff shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from rutile.core.errors import GeometryError
+from rutile.core.files import folder_for_results
+from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.settings import Result
+from rutile.core.units import GPA
+from rutile.simulate.settings import SurfaceSettings
+from rutile.tasks.property import DONE, GivenProperty, begin, cells, part, with_spread, write_result
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from rutile.potentials.potential import Potential
+    from rutile.simulate.surfaces import Surface, Wulff
+    from rutile.tasks.property import Work
+
+JOULE = 0.1 / GPA
+"""J/m^2 for 1 eV/Angstrom^2."""
+
+
+class SurfaceTaskSettings(SurfaceSettings, GivenProperty):
+    """Crystals, and which of their surfaces."""
+
+    out: Path = Path("surfaces")
+    """Folder for table.csv, slabs.extxyz (relaxed), report.html and result.json."""
+
+
+class SurfaceRow(Result):
+    """One termination of one crystal."""
+
+    structure: str
+    """File and 0-based frame number of the crystal."""
+    formula: str
+    """Composition of the crystal."""
+    miller: str
+    """Index, of the conventional cell."""
+    termination: int
+    """Number of the lowest plane of atoms within the repeated unit."""
+    outcome: str
+    """done, or what went wrong with the relaxation."""
+    energy: float
+    """Surface energy, relaxed, the mean of both sides (J/m²)."""
+    energy_std: float | None = None
+    """Standard deviation of a committee (J/m²)."""
+    unrelaxed: float
+    """As cut (J/m²)."""
+    share: float | None = None
+    """Part of the Wulff shape's surface; of the lowest termination of each index."""
+    symmetric: bool = Field(repr=False)
+    """Whether both sides are alike; otherwise the energy is a mean of two different surfaces."""
+    atoms: int = Field(repr=False)
+    """Of the slab."""
+    area: float = Field(repr=False)
+    """Of one side (Å²)."""
+
+
+class SurfaceTaskResult(Result):
+    """Surfaces, crystal by crystal."""
+
+    surfaces: list[SurfaceRow]
+    """One row for each termination."""
+    mean_energy: list[float | None]
+    """Mean over the Wulff shape of each crystal (J/m²)."""
+    table: Path
+    """The rows as CSV."""
+    slabs: Path
+    """Relaxed slabs, extended XYZ."""
+    report: Path
+    """Shapes and tables."""
+
+
+def run(settings: SurfaceTaskSettings, reporter: Reporter) -> SurfaceTaskResult:
+    """Surface energies of crystals by Miller index, all terminations of their composition, and Wulff shapes.
+
+    The slabs of all crystals are relaxed together.
+
+    Raises:
+        SettingsError: an index has no slab of the crystal's composition.
+    """
+    from rutile.structures.io import write_frames
+
+    work = begin(settings, reporter)
+    with folder_for_results(settings.out):
+        rows, crystals, found = _rows(work, work.potential, settings, reporter)
+        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        shapes = [_shape(k, crystal, found, work, reporter) for k, crystal in enumerate(crystals)]
+        rows = _with_shares(rows, found, shapes)
+        result = SurfaceTaskResult(
+            surfaces=rows,
+            mean_energy=[None if shape is None else shape.energy * JOULE for shape in shapes],
+            table=settings.out / "table.csv",
+            slabs=settings.out / "slabs.extxyz",
+            report=settings.out / "report.html",
+        )
+        images = []
+        for row, one in zip(rows, found, strict=True):
+            (atoms,) = one.relaxed.to_ase()
+            atoms.info.update(source=row.structure, miller=row.miller, termination=row.termination)
+            images.append(atoms)
+        write_frames(result.slabs, images)
+        write_result(settings.out, result, rows, _page(rows, crystals, shapes, work, settings))
+    return result
+
+
+def _rows(
+    work: Work, potential: Potential, settings: SurfaceTaskSettings, reporter: Reporter
+) -> tuple[list[SurfaceRow], list[Atoms], list[Surface]]:
+    """The rows by one potential, the conventional cells, and what the rows come from."""
+    from rutile.simulate.eos import require_crystals
+    from rutile.simulate.start import settled
+    from rutile.simulate.surfaces import surface_energies
+
+    require_crystals(work.structures, "a surface energy")
+    how = part(settings, SurfaceSettings)
+    start, why = settled(work.structures, potential, how, reporter)
+    crystals, found = surface_energies(start, potential, how, reporter)
+    names, rows = work.names(), []
+    for one in found:
+        source, name = names[one.crystal]
+        row = SurfaceRow(
+            structure=source,
+            formula=name,
+            miller=_text(one.slab.miller),
+            termination=one.slab.first,
+            outcome=why[one.crystal] or one.failure or DONE,
+            energy=one.energy * JOULE,
+            unrelaxed=one.cut * JOULE,
+            symmetric=one.slab.symmetric,
+            atoms=one.relaxed.n_atoms,
+            area=one.area,
+        )
+        rows.append(row)
+        if row.outcome != DONE:
+            reporter.warn(f"{source} ({name}) {row.miller} termination {row.termination}: {row.outcome}")
+    return rows, crystals, found
+
+
+def _text(miller: Sequence[int]) -> str:
+    """Such as (1 -1 0)."""
+    return f"({' '.join(map(str, miller))})"
+
+
+def _shape(k: int, crystal: Atoms, found: Sequence[Surface], work: Work, reporter: Reporter) -> Wulff | None:
+    """The Wulff shape of one crystal from the lowest termination of each index; None if there is none."""
+    from rutile.simulate.surfaces import wulff
+
+    lowest: dict[tuple[int, int, int], float] = {}
+    for one in found:
+        if one.crystal == k and not one.failure:
+            lowest[one.slab.miller] = min(one.energy, lowest.get(one.slab.miller, one.energy))
+    try:
+        return wulff(crystal, lowest) if lowest else None
+    except GeometryError as error:
+        reporter.warn(f"{work.names()[k][0]}: no Wulff shape: {error}")
+        return None
+
+
+def _with_shares(
+    rows: Sequence[SurfaceRow], found: Sequence[Surface], shapes: Sequence[Wulff | None]
+) -> list[SurfaceRow]:
+    """The rows with the part of the shape's surface that each index has."""
+    best: dict[tuple[int, tuple[int, int, int]], int] = {}
+    for n, one in enumerate(found):
+        key = (one.crystal, one.slab.miller)
+        if not one.failure and (key not in best or one.energy < found[best[key]].energy):
+            best[key] = n
+    out = list(rows)
+    for (k, miller), n in best.items():
+        shape = shapes[k]
+        if shape is not None:
+            out[n] = rows[n].model_copy(update={"share": shape.share[miller]})
+    return out
+
+
+def _page(
+    rows: Sequence[SurfaceRow],
+    crystals: Sequence[Atoms],
+    shapes: Sequence[Wulff | None],
+    work: Work,
+    settings: SurfaceTaskSettings,
+) -> str:
+    """The report."""
+    from rutile.tasks.property_figures import MOST_CURVES, wulff_shape
+    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+
+    names = ["structure", "formula", "miller", "termination", "outcome", "energy", "energy_std", "unrelaxed", "share",
+             "symmetric"]  # fmt: skip
+    head = ("structure", "formula", "index", "termination", "outcome", "γ (J/m²)", "±", "as cut (J/m²)",
+            "share of the shape", "sides alike")  # fmt: skip
+    pictures = [
+        (wulff_shape(crystal.get_chemical_formula(empirical=True), shape, {_text(m): m for m in shape.share}),
+         f"{source}; mean {shape.energy * JOULE:.3f} J/m².")
+        for crystal, shape, (source, _) in zip(crystals, shapes, work.names(), strict=True)
+        if shape is not None
+    ][:MOST_CURVES]  # fmt: skip
+    sections = [
+        Section("Wulff shapes", [Figures(pictures)]),
+        Section("Surface energies", [Table(head, cells(rows, names))]),
+        Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
+    ]
+    cards = [Card("crystals", str(len(crystals))), Card("surfaces", str(len(rows)))]
+    return render("Surfaces", str(settings.model), cards, sections)
+
+
+TASK = Task(
+    "surfaces",
+    SurfaceTaskSettings,
+    SurfaceTaskResult,
+    run,
+    positional="structures",
+    examples=(
+        "rutile surfaces copper.cif model=run max_index=2",
+        "rutile surfaces rutile.cif model=model.rutile miller=[[1,1,0],[1,0,0],[1,0,1]] thickness=20",
+    ),
+)
