@@ -1,0 +1,1 @@
+"""What trajectories say: structure, motion, transport."""
