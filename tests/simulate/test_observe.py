@@ -207,6 +207,8 @@ def test_what_is_no_trajectory_is_said():
         diffusion(trajectory(ok[:40], 1.0, "t"), np.array([True]))
     with pytest.raises(DataError, match="nothing after"):
         trajectory(ok, 1.0, "t").after(1e9)
+    with pytest.raises(DataError, match="no atom of that kind moves"):
+        vibrational_dos(made(np.zeros((40, 1, 3))))
     cluster = trajectory([Atoms("Ar", positions=[(0.1 * k, 0, 0)]) for k in range(3)], 1.0, "t")
     with pytest.raises(GeometryError, match="three directions"):
         radial_distributions(cluster)

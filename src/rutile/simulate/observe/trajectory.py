@@ -77,7 +77,7 @@ def trajectory(images: Iterable[Atoms], interval: float | None, name: str) -> Tr
             raise DataError(f"{name}: frame {k} holds other atoms than frame 0, or in another order")
     cell = np.array([a.cell.array for a in frames])
     pbc = frames[0].pbc.copy()
-    positions = _unwrapped(np.array([a.positions for a in frames]), cell, pbc)
+    positions = unwrapped(np.array([a.positions for a in frames]), cell, pbc)
     moving = all("momenta" in a.arrays for a in frames)
     velocities = np.array([a.get_velocities() for a in frames]) * units.fs if moving else None
     return Trajectory(numbers, positions, cell, pbc, interval or _interval(frames, name), velocities)
@@ -97,7 +97,7 @@ def _interval(frames: list[Atoms], name: str) -> float:
     return float(steps[0])
 
 
-def _unwrapped(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+def unwrapped(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
     """Positions without jumps, [F, N, 3]; where cells change, scaled into their mean."""
     if not pbc.any():
         return positions

@@ -187,10 +187,15 @@ def velocity_autocorrelation(trajectory: Trajectory, which: np.ndarray | None = 
     Args:
         trajectory: evenly spaced frames.
         which: atoms, [N] bool; None: all.
+
+    Raises:
+        DataError: none of them moves.
     """
     mass = atomic_masses[trajectory.numbers] ** 0.5
     v = velocities_of(trajectory) * mass[:, None]
     found = correlation(v if which is None else v[:, which])
+    if not found[0] > 0:
+        raise DataError("no atom of that kind moves: it has no spectrum")
     return np.asarray(found / found[0])
 
 

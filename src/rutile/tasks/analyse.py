@@ -1,0 +1,401 @@
+"""`rutile analyse`: structure and transport from trajectories of molecular dynamics."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from rutile.core.elements import symbol
+from rutile.core.errors import DataError, FileError, GeometryError, SettingsError
+from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.reporting import Reporter
+from rutile.core.settings import Result, Settings
+from rutile.core.units import Angstrom, Femtosecond, Kelvin, Picosecond, WaveNumber
+from rutile.tasks.property import as_csv, write_result
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rutile.simulate.observe.structure import Radial
+    from rutile.simulate.observe.trajectory import Trajectory
+    from rutile.simulate.observe.transport import Diffusion
+
+SPECTRUM = 32
+"""Frames that a spectrum needs, at least."""
+
+
+class AnalyseSettings(Settings):
+    """Which trajectories, and what they are to tell."""
+
+    trajectories: list[Path] = Field(min_length=1)
+    """Folders of `rutile md`, or files that ASE reads (extxyz, traj, ...) or H5MD, of one trajectory each."""
+    interval: Femtosecond | None = Field(default=None, gt=0)
+    """Time from frame to frame; needed only where the frames do not say their `time` (fs)."""
+    skip: Picosecond = Field(default=0.0, ge=0)
+    """Leave out the beginning of each trajectory: equilibration."""
+    temperatures: list[Kelvin] = []
+    """Of each trajectory, for activation energies and conductivities; folders of `rutile md` know theirs."""
+    charges: dict[str, float] = {}
+    """Charges of ions by element (e), for conductivities: {Li: 1}."""
+    furthest: Angstrom = Field(default=8.0, gt=0)
+    """Radial distributions reach so far."""
+    bins: int = Field(default=200, ge=10)
+    """Of radial distributions."""
+    frames: int = Field(default=200, ge=1)
+    """Look at so many frames, evenly spaced, for radial distributions (and at a quarter of them for structure
+    factors); motion is followed in all."""
+    resolution: WaveNumber = Field(default=10.0, gt=0)
+    """Of the vibrational density of states."""
+    out: Path = Path("analysis")
+    """Folder for table.csv (diffusion), shells.csv, radial.csv, structure_factor.csv, msd.csv, vibrations.csv,
+    report.html and result.json."""
+
+
+class DiffusionRow(Result):
+    """How one element moves in one trajectory."""
+
+    trajectory: str
+    """File."""
+    element: str
+    """Which atoms."""
+    atoms: int
+    """How many."""
+    temperature: float | None
+    """(K), where it is known."""
+    diffusion: float | None
+    """D (cm²/s)."""
+    diffusion_error: float | None
+    """Its standard error, from five parts of the trajectory (cm²/s)."""
+    exponent: float | None
+    """Slope of ln msd over ln t in the fitted range: 1 where atoms diffuse, near 0 where they only vibrate."""
+    note: str
+    """Why there is no number; or what to think of it."""
+
+
+class ShellRow(Result):
+    """Neighbours of one kind around another."""
+
+    trajectory: str
+    """File."""
+    centre: str
+    """Element in the middle."""
+    neighbour: str
+    """Element around it."""
+    radius: float | None
+    """End of the first shell: the first minimum of g(r) after its first peak (Å)."""
+    coordination: float | None
+    """Mean number of neighbours up to there."""
+
+
+class ActivationRow(Result):
+    """How the diffusion of one element depends on the temperature."""
+
+    element: str
+    """Which atoms."""
+    energy: float
+    """Activation energy (eV)."""
+    energy_error: float
+    """Its standard error (eV)."""
+    prefactor: float
+    """D0 (cm²/s)."""
+
+
+class AnalyseResult(Result):
+    """What the trajectories say."""
+
+    diffusion: list[DiffusionRow]
+    """For each trajectory and element."""
+    shells: list[ShellRow]
+    """For each trajectory and pair of elements."""
+    activation: list[ActivationRow]
+    """For each element that diffuses, beyond its error, at three temperatures or more."""
+    conductivity: dict[str, float]
+    """Of each trajectory (S/m), by Nernst and Einstein from `charges`."""
+    viscosity: dict[str, float]
+    """Of each trajectory with a log of pressures at constant volume (mPa s), by Green and Kubo: where the running
+    integral ends (a tenth of the trajectory)."""
+    report: Path
+    """Figures and tables."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One trajectory to look at."""
+
+    name: str
+    path: Path
+    temperature: float | None
+    log: Path | None
+    """Log of `rutile md`, and"""
+    run: int = 0
+    """number of the run in it."""
+
+
+@dataclass
+class Seen:
+    """What one trajectory says."""
+
+    given: Given
+    radial: list[Radial]
+    factor: tuple[np.ndarray, np.ndarray] | None
+    diffusion: dict[int, Diffusion | str]
+    """By atomic number; a text: why not."""
+    spectrum: dict[str, tuple[np.ndarray, np.ndarray]]
+    viscosity: tuple[np.ndarray, np.ndarray] | None
+    counts: dict[int, int]
+    conductivity: float | None = None
+
+
+def run(settings: AnalyseSettings, reporter: Reporter) -> AnalyseResult:
+    """Structure and transport from trajectories: g(r), S(q), diffusion, activation energies, spectra, viscosity."""
+    from rutile.tasks.analyse_page import page
+
+    given = _given(settings)
+    with folder_for_results(settings.out):
+        seen = [_look(one, settings, reporter) for one in reporter.track(given, "Analysing", len(given))]
+        rows = [row for one in seen for row in _diffusion_rows(one)]
+        result = AnalyseResult(
+            diffusion=rows,
+            shells=[row for one in seen for row in _shell_rows(one)],
+            activation=_activation(rows),
+            conductivity={s.given.name: s.conductivity for s in seen if s.conductivity is not None},
+            viscosity={s.given.name: float(s.viscosity[1][-1]) for s in seen if s.viscosity is not None},
+            report=settings.out / "report.html",
+        )
+        _write_curves(settings.out, seen)
+        if result.shells:
+            write_atomically(settings.out / "shells.csv", as_csv(result.shells))
+        write_result(settings.out, result, rows, page(result, seen, settings.model_dump(mode="json")))
+    return result
+
+
+def _given(settings: AnalyseSettings) -> list[Given]:
+    """The trajectories, with what their folders know."""
+    out: list[Given] = []
+    for path in settings.trajectories:
+        if path.is_dir():
+            out += _of_md(path)
+        elif path.exists():
+            out.append(Given(str(path), path, None, None))
+        else:
+            raise FileError(f"cannot read {path}: no such file")
+    if settings.temperatures:
+        if len(settings.temperatures) != len(out):
+            raise SettingsError(
+                f"temperatures: {len(settings.temperatures)} of them for {len(out)} trajectories; give one for each"
+            )
+        out = [Given(g.name, g.path, t, g.log, g.run) for g, t in zip(out, settings.temperatures, strict=True)]
+    return out
+
+
+def _of_md(folder: Path) -> list[Given]:
+    """Trajectories in a folder of `rutile md`."""
+    try:
+        told = json.loads((folder / "result.json").read_text())
+        runs, files = told["runs"], [folder / Path(p).name for p in told["trajectories"]]
+    except (OSError, ValueError, KeyError):
+        raise FileError(f"{folder} is no folder of a finished `rutile md` (result.json); give files instead") from None
+    return [
+        Given(str(path), path, row["temperature"], folder / "log.csv", row["run"])
+        for row, path in zip(runs, files, strict=True)
+    ]
+
+
+def _read(given: Given, settings: AnalyseSettings) -> Trajectory:
+    """The frames of one trajectory, without equilibration."""
+    import numpy as np
+
+    from rutile.simulate.md.h5md import read_h5md
+    from rutile.simulate.observe.trajectory import Trajectory, trajectory, unwrapped
+    from rutile.structures.io import iterate
+
+    if given.path.suffix in (".h5", ".hdf5"):
+        told = read_h5md(given.path)
+        if len(told["time"]) < 2:
+            raise DataError(f"{given.name}: fewer than two frames")
+        positions = unwrapped(told["position"], told["cell"], told["pbc"])
+        found = Trajectory(
+            told["numbers"], positions, told["cell"], told["pbc"],
+            settings.interval or float(np.diff(told["time"])[0]), told.get("velocity"),
+        )  # fmt: skip
+    else:
+        found = trajectory(iterate(given.path), settings.interval, given.name)
+    return found.after(1000 * settings.skip) if settings.skip else found
+
+
+def _look(given: Given, settings: AnalyseSettings, reporter: Reporter) -> Seen:
+    """All that one trajectory says."""
+    import numpy as np
+
+    from rutile.simulate.observe.structure import radial_distributions, structure_factor
+    from rutile.simulate.observe.transport import diffusion, ionic_conductivity, vibrational_dos
+
+    path = _read(given, settings)
+    elements = sorted(set(path.numbers.tolist()))
+    seen = Seen(given, [], None, {}, {}, None, {z: int((path.numbers == z).sum()) for z in elements})
+    try:
+        seen.radial = radial_distributions(path, settings.furthest, settings.bins, settings.frames)
+        seen.factor = structure_factor(path, most=max(1, settings.frames // 4))
+    except GeometryError as error:
+        reporter.warn(f"{given.name}: {error}")
+    for z in elements:
+        try:
+            seen.diffusion[z] = diffusion(path, path.numbers == z)
+        except DataError as error:
+            seen.diffusion[z] = str(error)
+        with contextlib.suppress(DataError):  # what does not move has no spectrum
+            if len(path) >= SPECTRUM:
+                seen.spectrum[symbol(z)] = vibrational_dos(path, path.numbers == z, settings.resolution)
+    charges = {_number(name): charge for name, charge in settings.charges.items()}
+    coefficients = {z: d.coefficient for z, d in seen.diffusion.items() if not isinstance(d, str)}
+    if charges and given.temperature and set(charges) & set(elements) <= set(coefficients):
+        there = {z: q for z, q in charges.items() if z in coefficients}
+        seen.conductivity = ionic_conductivity(path, coefficients, there, given.temperature)
+    if given.log is not None and given.temperature and path.pbc.all() and np.ptp(np.linalg.det(path.cell)) < 1e-6:
+        seen.viscosity = _viscosity(given, path.volume, settings.skip)
+    return seen
+
+
+def _number(name: str) -> int:
+    """Atomic number of an element in `charges`."""
+    from ase.data import atomic_numbers
+
+    if name not in atomic_numbers:
+        raise SettingsError(f"charges: {name!r} is no element")
+    return int(atomic_numbers[name])
+
+
+def _viscosity(given: Given, volume: float, skip: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """Running integral of Green and Kubo from the log, up to a tenth of its length."""
+    import numpy as np
+
+    from rutile.core.units import GPA
+    from rutile.simulate.observe.transport import viscosity
+    from rutile.tasks.md_page import read_log
+
+    if given.log is None or given.temperature is None:
+        return None
+    table = read_log(given.log)
+    mine = (table["run"] == given.run) & (table["time_fs"] >= 1000 * skip)
+    names = ("xx", "xy", "xz", "xy", "yy", "yz", "xz", "yz", "zz")
+    pressure = np.stack([table[f"pressure_{n}_GPa"][mine] for n in names], 1).reshape(-1, 3, 3) * GPA
+    time = table["time_fs"][mine]
+    if len(time) < 100:
+        return None
+    lag, running = viscosity(pressure, float(time[1] - time[0]), volume, given.temperature)
+    end = len(time) // 10
+    return lag[:end], running[:end]
+
+
+def _diffusion_rows(seen: Seen) -> list[DiffusionRow]:
+    """One row for each element."""
+    rows = []
+    for z, found in seen.diffusion.items():
+        about: dict[str, Any] = {"diffusion": None, "diffusion_error": None, "exponent": None, "note": found}
+        if not isinstance(found, str):
+            short = found.exponent < 0.8
+            about = {
+                "diffusion": found.coefficient,
+                "diffusion_error": found.std,
+                "exponent": found.exponent,
+                "note": "not diffusive yet: a longer trajectory would say more" if short else "",
+            }
+        rows.append(
+            DiffusionRow(
+                trajectory=seen.given.name,
+                element=symbol(z),
+                atoms=seen.counts[z],
+                temperature=seen.given.temperature,
+                **about,
+            )
+        )
+    return rows
+
+
+def _shell_rows(seen: Seen) -> list[ShellRow]:
+    """One row for each pair of elements."""
+    rows = []
+    for radial in seen.radial:
+        shell = radial.first_shell
+        rows.append(
+            ShellRow(
+                trajectory=seen.given.name,
+                centre=symbol(radial.pair[0]),
+                neighbour=symbol(radial.pair[1]),
+                radius=shell and shell[0],
+                coordination=shell and shell[1],
+            )
+        )
+    return rows
+
+
+def _activation(rows: list[DiffusionRow]) -> list[ActivationRow]:
+    """Activation energies of the elements that diffuse, beyond the error, at three temperatures or more."""
+    import numpy as np
+
+    from rutile.simulate.observe.transport import arrhenius
+
+    by_element: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    for row in rows:
+        if row.temperature and row.diffusion and row.diffusion_error and row.diffusion > row.diffusion_error:
+            by_element[row.element].append((row.temperature, row.diffusion, row.diffusion_error))
+    out = []
+    for element, points in by_element.items():
+        t, d, error = np.array(points).T
+        if len(set(t.tolist())) < 3:
+            continue
+        fit = arrhenius(t, d, error)
+        out.append(
+            ActivationRow(element=element, energy=fit.energy, energy_error=fit.energy_std, prefactor=fit.prefactor)
+        )
+    return out
+
+
+def _write_curves(folder: Path, seen: list[Seen]) -> None:
+    """All curves as CSV, long form."""
+    tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for one in seen:
+        for name, about, columns in _curves(one):
+            values = zip(*(column.tolist() for column in columns.values()), strict=True)
+            head = {"trajectory": one.given.name, **about}
+            tables[name] += [head | dict(zip(columns, row, strict=True)) for row in values]
+    for name, rows in tables.items():
+        write_atomically(folder / f"{name}.csv", as_csv(rows))
+
+
+def _curves(one: Seen) -> Iterator[tuple[str, dict[str, str], dict[str, np.ndarray]]]:
+    """Table, what the curve is of, and its columns."""
+    for r in one.radial:
+        pair = {"centre": symbol(r.pair[0]), "neighbour": symbol(r.pair[1])}
+        yield "radial", pair, {"r": r.r, "g": r.g, "neighbours": r.neighbours}
+    if one.factor is not None:
+        yield "structure_factor", {}, {"q": one.factor[0], "s": one.factor[1]}
+    for z, found in one.diffusion.items():
+        if not isinstance(found, str):
+            yield "msd", {"element": symbol(z)}, {"lag": found.lag, "msd": found.msd}
+    for element, (wave, density) in one.spectrum.items():
+        yield "vibrations", {"element": element}, {"wave_number": wave, "density": density}
+    if one.viscosity is not None:
+        yield "viscosity", {}, {"lag": one.viscosity[0], "viscosity": one.viscosity[1]}
+
+
+TASK = Task(
+    "analyse",
+    AnalyseSettings,
+    AnalyseResult,
+    run,
+    positional="trajectories",
+    examples=(
+        "rutile analyse md skip=2",
+        "rutile analyse md-600K md-800K md-1000K 'charges={Li: 1}'",
+        "rutile analyse run.traj interval=10 temperatures=[300]",
+    ),
+)
