@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
 
 from rutile.core.elements import formula
-from rutile.core.errors import GeometryError
+from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA
+from rutile.core.units import GPA, Angstrom
 from rutile.simulate.settings import RelaxSettings
-from rutile.tasks.apply import GivenStructures, members_and_bars, plain, predicted, read_given
+from rutile.tasks.apply import GivenStructures, members_and_bars, plain, predicted, readings_given
+from rutile.tasks.property import as_csv, part
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from rutile.data.frames import Frame
+    from rutile.data.reading import Reading
     from rutile.potentials.calibration import Calibration
     from rutile.potentials.potential import Potential
-    from rutile.simulate.ledger import RelaxResult
+    from rutile.tasks.kept_relaxations import KeptRelaxations, Relaxed
 
 CONVERGED = "converged"
 ATOMS_AT_ONCE = 1000
@@ -35,9 +38,15 @@ ATOMS_AT_ONCE = 1000
 class RelaxTaskSettings(RelaxSettings, GivenStructures):
     """What to relax, how, and where to."""
 
+    fixed: list[Annotated[int, Field(ge=0)]] = []
+    """Atoms that do not move, counted from 0, in every structure. Constraints in the files (`move_mask` of extended
+    XYZ, FixAtoms of ASE, selective dynamics) hold in any case."""
+    fixed_below: Angstrom | None = None
+    """Atoms with a smaller z do not move, either: the bottom of a slab."""
     out: Path = Path("relaxed.extxyz")
-    """File for the relaxed structures, with energy (eV), forces (eV/Å) and stress (eV/Å³) where ASE looks for them; a
-    table with the same name and the ending .csv is written beside it."""
+    """File for the relaxed structures, with energy (eV), forces (eV/Å) and stress (eV/Å³) where ASE looks for them.
+    Beside it, with other endings: a table (.csv), a page (.html) and the result (.json). The same command goes on
+    where it was stopped."""
 
 
 class RelaxedRow(Result):
@@ -63,6 +72,8 @@ class RelaxedRow(Result):
     """At the end (GPa); of structures that are periodic in three directions."""
     volume: float | None
     """At the end (Å³/atom); of structures that are periodic in three directions."""
+    spacegroup_before: str
+    """Of the given structure; empty if not a crystal."""
     spacegroup: str
     """At the end, such as "P4_2/mnm"; empty if not a crystal."""
     lattice: str
@@ -84,67 +95,143 @@ class RelaxTaskResult(Result):
     """The relaxed structures."""
     table: Path
     """The rows as CSV."""
+    report: Path
+    """HTML page: energies, steps, space groups, failures."""
 
 
 def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
     """Relax structures to the nearest minima: atoms, and cells if asked."""
-    from rutile.potentials.combine import Mean, common_elements
-    from rutile.simulate.relax import relax
-    from rutile.structures.io import write_frames
-    from rutile.structures.structures import concatenate
+    from rutile.potentials.combine import common_elements
+    from rutile.structures.io import format_for_writing, write_frames
+    from rutile.tasks.kept_relaxations import KeptRelaxations, question
+    from rutile.tasks.relax_page import page
 
+    format_for_writing(settings.out)
     members, calibration = members_and_bars(settings, reporter)
-    frames = list(read_given(settings, common_elements(members), reporter))
-    how = RelaxSettings(**{name: getattr(settings, name) for name in RelaxSettings.model_fields})
-    potential = Mean(members) if len(members) > 1 else members[0]
-    result = relax(concatenate(f.structures() for f in frames), potential, how, reporter)
-    images = _images(members, calibration, frames, result, settings)
-    rows = [_row(k, atoms, result) for k, atoms in enumerate(images)]
-    write_frames(settings.out, images)
-    table = settings.out.with_suffix(".csv")
-    write_atomically(table, _csv(rows).encode())
+    readings = list(readings_given(settings, common_elements(members), reporter))
+    frames = [r.frame for r in readings if r.frame is not None]
+    fixed = np.concatenate([_fixed(settings, reading) for reading in readings])
+    kept = KeptRelaxations(settings.out, frames, question(settings, frames, fixed, _content(settings.model)))
+    with kept.opened(reporter):
+        _relax(kept, members, fixed, settings, reporter)
+        done = [kept.done[k] for k in range(len(frames))]
+        images = _images(members, calibration, frames, done, settings)
+        for atoms, held in zip(images, np.split(fixed, np.cumsum([len(a) for a in images])[:-1]), strict=True):
+            if held.any():
+                atoms.arrays["move_mask"] = ~held
+        rows = [_row(atoms, frame, one) for atoms, frame, one in zip(images, frames, done, strict=True)]
+        result = RelaxTaskResult(
+            converged=sum(one.converged for one in done),
+            failed=sum(bool(one.failure) for one in done),
+            structures=rows,
+            out=settings.out,
+            table=settings.out.with_suffix(".csv"),
+            report=settings.out.with_suffix(".html"),
+        )
+        write_frames(settings.out, images)
+        write_atomically(result.table, as_csv(rows))
+        given = settings.model_dump(mode="json", exclude_unset=True)
+        write_atomically(result.report, page(rows, [len(a) for a in images], given).encode())
+        write_atomically(settings.out.with_suffix(".json"), (result.model_dump_json(indent=1) + "\n").encode())
     for row in rows:
         if row.outcome != CONVERGED:
             reporter.warn(f"{row.structure} ({row.formula}): {row.outcome}")
-    return RelaxTaskResult(
-        converged=int(result.converged.sum()),
-        failed=sum(bool(reason) for reason in result.failure),
-        structures=rows,
-        out=settings.out,
-        table=table,
-    )
+    return result
+
+
+def _relax(
+    kept: KeptRelaxations,
+    members: Sequence[Potential],
+    fixed: np.ndarray,
+    settings: RelaxTaskSettings,
+    reporter: Reporter,
+) -> None:
+    """Relax what is not done yet, and keep each structure as it is done."""
+    import torch
+
+    from rutile.potentials.combine import Mean
+    from rutile.simulate.relax import Relaxation
+    from rutile.structures.structures import concatenate
+    from rutile.tasks.kept_relaxations import Relaxed
+
+    left = [k for k in range(len(kept.frames)) if k not in kept.done]
+    if not left:
+        return
+    ends = np.cumsum([len(f.numbers) for f in kept.frames])
+    held = np.concatenate([fixed[ends[k] - len(kept.frames[k].numbers) : ends[k]] for k in left])
+    potential = Mean(members) if len(members) > 1 else members[0]
+    structures = concatenate(kept.frames[k].structures() for k in left)
+    relaxation = Relaxation(structures, potential, part(settings, RelaxSettings), torch.from_numpy(held))
+    for n in reporter.track(relaxation, "Relaxing", total=len(left)):
+        kept.add(left[n], Relaxed.of(relaxation.ledger.one(n)))
+
+
+def _fixed(settings: RelaxTaskSettings, reading: Reading) -> np.ndarray:
+    """Atoms of a structure that do not move, [N] bool.
+
+    Raises:
+        SettingsError: no atom is left, or there is no atom of a number.
+    """
+    from ase.constraints import FixAtoms
+
+    assert reading.frame is not None
+    frame = reading.frame
+    n, place = len(frame.numbers), frame.source
+    held = np.zeros(n, dtype=bool)
+    for constraint in reading.atoms.constraints if reading.atoms is not None else ():
+        if not isinstance(constraint, FixAtoms):
+            raise SettingsError(
+                f"{place}: it has the constraint {type(constraint).__name__}, but only whole atoms can be fixed "
+                "(FixAtoms): take it out of the file"
+            )
+        held[constraint.index] = True
+    if settings.fixed and max(settings.fixed) >= n:
+        raise SettingsError(f"fixed: {place} has no atom {max(settings.fixed)} (it has {n}, counted from 0)")
+    held[settings.fixed] = True
+    if settings.fixed_below is not None:
+        held |= frame.positions[:, 2] < settings.fixed_below
+    if held.all() and settings.cell == "none":
+        raise SettingsError(f"{place}: all {n} atoms are fixed: nothing can relax; fix fewer, or move the cell")
+    return held
+
+
+def _content(model: Path) -> bytes:
+    """The model: the file, that of a run, or the name of a potential that needs none."""
+    from rutile.potentials.settings.stored import MODEL_FILE
+
+    path = model / MODEL_FILE if model.is_dir() else model
+    return path.read_bytes() if path.is_file() else str(model).encode()
 
 
 def _images(
     members: Sequence[Potential],
     calibration: Calibration | None,
     frames: Sequence[Frame],
-    result: RelaxResult,
+    done: Sequence[Relaxed],
     settings: RelaxTaskSettings,
 ) -> list[Atoms]:
     """The final structures with results (none where even the given structure had no finite energy) and outcome."""
     finals = [
-        dataclasses.replace(frame, positions=final.positions.numpy(), cell=final.cell[0].numpy())
-        for frame, final in zip(frames, result.structures.split(), strict=True)
+        dataclasses.replace(frame, positions=one.positions, cell=one.cell)
+        for frame, one in zip(frames, done, strict=True)
     ]
-    sound = result.energy.isfinite().tolist()
+    sound = [np.isfinite(one.energy) for one in done]
     good = [f for f, ok in zip(finals, sound, strict=True) if ok]
     with_results = predicted(members, good, settings.atoms_at_once or ATOMS_AT_ONCE, calibration)
     images = [next(with_results) if ok else plain(final) for final, ok in zip(finals, sound, strict=True)]
-    for k, atoms in enumerate(images):
-        atoms.info["outcome"] = _outcome(result, k)
+    for atoms, one in zip(images, done, strict=True):
+        atoms.info["outcome"] = _outcome(one)
     return images
 
 
-def _outcome(result: RelaxResult, k: int) -> str:
+def _outcome(one: Relaxed) -> str:
     """What became of a structure, in words."""
-    if result.converged[k]:
+    if one.converged:
         return CONVERGED
-    reason = result.failure[k]
-    return f"failed: {reason}" if reason else f"not converged after {int(result.steps[k])} steps"
+    return f"failed: {one.failure}" if one.failure else f"not converged after {one.steps} steps"
 
 
-def _row(k: int, atoms: Atoms, result: RelaxResult) -> RelaxedRow:
+def _row(atoms: Atoms, frame: Frame, one: Relaxed) -> RelaxedRow:
     """One line of the table."""
     n, bulk = len(atoms), bool(atoms.pbc.all())
     sound = atoms.calc is not None
@@ -154,13 +241,14 @@ def _row(k: int, atoms: Atoms, result: RelaxResult) -> RelaxedRow:
         structure=atoms.info["source"],
         formula=formula(atoms.numbers.tolist()),
         outcome=atoms.info["outcome"],
-        steps=int(result.steps[k]),
-        energy=float(result.energy[k]) / n if sound else None,
-        gain=float(result.start_energy[k] - result.energy[k]) / n if sound else None,
+        steps=one.steps,
+        energy=one.energy / n if sound else None,
+        gain=(one.start_energy - one.energy) / n if sound else None,
         energy_std=None if std is None else std / n,
-        fmax=float(result.fmax[k]) if sound else None,
-        pressure=-float(result.stress[k].trace()) / 3 / GPA if sound and bulk else None,
+        fmax=one.fmax if sound else None,
+        pressure=-float(atoms.get_stress()[:3].mean()) / GPA if sound and bulk else None,
         volume=float(atoms.get_volume()) / n if bulk else None,
+        spacegroup_before=_symmetry(plain(frame))[0] if bulk else "",
         spacegroup=spacegroup,
         lattice=lattice,
         extrapolating=int((atoms.arrays["extrapolating"] > 0).sum()) if sound else 0,
@@ -179,15 +267,6 @@ def _symmetry(atoms: Atoms) -> tuple[str, str]:
     return crystal.spacegroup, f"{lengths} {' '.join(f'{x:.2f}' for x in crystal.angles)}"
 
 
-def _csv(rows: list[RelaxedRow]) -> str:
-    """The rows as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(RelaxedRow.model_fields), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.model_dump() for row in rows)
-    return text.getvalue()
-
-
 TASK = Task(
     "relax",
     RelaxTaskSettings,
@@ -197,5 +276,7 @@ TASK = Task(
     examples=(
         "rutile relax tio2.cif model=run cell=full fmax=0.01",
         "rutile relax candidates.extxyz model=model.rutile cell=full pressure=10 out=at10GPa.extxyz",
+        "rutile relax crystals.extxyz model=run cell=full keep_symmetry=true optimizer=fire",
+        "rutile relax slabs.extxyz model=run fixed_below=4.5",
     ),
 )

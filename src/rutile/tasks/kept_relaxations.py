@@ -1,0 +1,173 @@
+"""Relaxed structures, kept one by one as they are done, so that a run that was stopped goes on.
+
+A hidden folder beside the file that is made holds done.extxyz, which any program that knows extended XYZ can read, and
+question.json, which says what was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+
+from rutile.core.errors import DataError, FileError, SettingsError
+from rutile.core.files import UNFINISHED, write_atomically
+from rutile.core.lock import alone_in
+from rutile.core.reporting import Reporter
+from rutile.structures.formats import extxyz
+from rutile.structures.io import write_frames
+
+if TYPE_CHECKING:
+    from rutile.data.frames import Frame
+    from rutile.simulate.ledger import RelaxResult
+
+DONE, QUESTION = "done.extxyz", "question.json"
+FREE = ("out", "device", "on_bad", "atoms_at_once", "overwrite")
+"""Settings that may change when a run goes on."""
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """What became of one structure."""
+
+    positions: np.ndarray
+    """[N, 3] (Angstrom)."""
+    cell: np.ndarray
+    """[3, 3] (Angstrom)."""
+    converged: bool
+    failure: str
+    """Why it failed; "": it did not."""
+    steps: int
+    fmax: float
+    """Largest force on an atom that may move (eV/Angstrom)."""
+    energy: float
+    """At the end (eV); NaN where even the given structure had none."""
+    start_energy: float
+    """Of the given structure (eV)."""
+
+    @staticmethod
+    def of(one: RelaxResult) -> Relaxed:
+        """From the result for one structure."""
+        return Relaxed(
+            one.structures.positions.numpy(),
+            one.structures.cell[0].numpy(),
+            bool(one.converged[0]),
+            one.failure[0],
+            int(one.steps[0]),
+            float(one.fmax[0]),
+            float(one.energy[0]),
+            float(one.start_energy[0]),
+        )
+
+
+class KeptRelaxations:
+    """What is done of one question: structures, model and settings."""
+
+    def __init__(self, out: Path, frames: Sequence[Frame], question: str) -> None:
+        self.out, self.frames, self.question = out, frames, question
+        self.folder = out.with_name(f".{out.name}{UNFINISHED}")
+        self.done: dict[int, Relaxed] = {}
+        """By number of the structure."""
+
+    @contextmanager
+    def opened(self, reporter: Reporter) -> Iterator[None]:
+        """Read what an earlier run kept, and keep others out meanwhile; all goes when the work is done.
+
+        Raises:
+            SettingsError: another question was begun for this file.
+            FileError: the folder cannot be written, or another process is at work.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with alone_in(self.folder, reporter):
+                self._read()
+                if self.done:
+                    reporter.info(f"going on after {len(self.done)} of {len(self.frames)} structures")
+                yield
+            shutil.rmtree(self.folder, ignore_errors=True)
+        except OSError as error:
+            raise FileError(self._why(error)) from None
+
+    def add(self, number: int, relaxed: Relaxed) -> None:
+        """Keep what became of a structure.
+
+        Raises:
+            FileError: it cannot be written; what was kept before stays.
+        """
+        self.done[number] = relaxed
+        try:
+            with (self.folder / DONE).open("ab") as file:
+                file.write(extxyz.text(self._frame(number, relaxed)).encode())
+        except OSError as error:
+            raise FileError(self._why(error)) from None
+
+    def _why(self, error: OSError) -> str:
+        kept = f"{len(self.done)} of {len(self.frames)} structures are kept in {self.folder / DONE}"
+        return (
+            f"cannot write beside {self.out}: {error.strerror or error}; {kept}: make room, and run it again to go on"
+        )
+
+    def _frame(self, number: int, relaxed: Relaxed) -> Atoms:
+        """As it is written."""
+        given = self.frames[number]
+        atoms = Atoms(given.numbers, positions=relaxed.positions, cell=relaxed.cell, pbc=given.pbc)
+        facts = {k: v for k, v in vars(relaxed).items() if k not in ("positions", "cell")}
+        atoms.info["relaxed"] = json.dumps({"number": number, **facts})
+        return atoms
+
+    def _read(self) -> None:
+        """What is kept; a frame that was being written when the run was stopped is left out."""
+        asked, done = self.folder / QUESTION, self.folder / DONE
+        same = asked.is_file() and asked.read_text(encoding="utf-8") == self.question
+        if not same and done.is_file() and done.stat().st_size:
+            raise SettingsError(
+                f"another relaxation (model, structures or settings) was begun and not finished for {self.out}: "
+                f"restore them to go on, remove {self.folder}, or choose another out="
+            )
+        if not same:
+            write_atomically(asked, self.question.encode())
+        frames = []
+        try:
+            for atoms in extxyz.read(done) if done.is_file() else ():
+                if not isinstance(atoms, Atoms):
+                    break
+                facts: dict[str, Any] = _facts(atoms)
+                number = facts.pop("number")
+                self.done[number] = Relaxed(atoms.positions, atoms.cell.array, **facts)
+                frames.append(self._frame(number, self.done[number]))
+        except (FileError, DataError, KeyError, ValueError, TypeError):
+            pass  # the last one, half written
+        write_frames(done, frames, "extxyz")
+
+
+def _facts(atoms: Atoms) -> dict[str, Any]:
+    """What a frame says besides geometry; the reader may have parsed the JSON already."""
+    text = atoms.info["relaxed"]
+    found: dict[str, Any] = text if isinstance(text, dict) else json.loads(text)
+    return found
+
+
+def question(settings: Any, frames: Sequence[Frame], fixed: np.ndarray, model: bytes) -> str:
+    """Everything that the results depend on, as text.
+
+    Args:
+        settings: of the task.
+        frames: the structures.
+        fixed: atoms that do not move, of all.
+        model: content of the model file.
+    """
+    digest = hashlib.sha256(model)
+    for f in frames:
+        for array in (f.numbers, f.positions, f.cell, f.pbc):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(fixed.tobytes())
+    kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in (*FREE, "model", "structures")}
+    return json.dumps({"settings": kept, "of": digest.hexdigest()}, sort_keys=True)
