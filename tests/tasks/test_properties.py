@@ -177,6 +177,19 @@ def test_defects_of_two_metals(tmp_path, metals, capsys):
     assert len(read(out / "defects.extxyz", ":")) == 2
 
 
+@pytest.mark.slow
+def test_a_grain_boundary_of_aluminium(tmp_path, capsys):
+    write(tmp_path / "al.extxyz", bulk("Al"))
+    out = tmp_path / "out"
+    words = ["axes=[[1,0,0]]", "planes=[[0,-2,1]]", "merge=0.6", "shifts=5,2"]
+    result = ran(capsys, "boundaries", tmp_path / "al.extxyz", "model=emt", f"out={out}", *words)
+    (row,) = result["boundaries"]
+    assert row["energy"] == pytest.approx(0.1612, rel=5e-3)
+    assert (row["atoms"], row["starts"], row["found"]) == (38, 10, 2)
+    assert len(rows_of(out / "starts.csv")) == 10
+    assert len(read(out / "boundaries.extxyz")) == 38
+
+
 def test_an_unstable_crystal_and_a_stressed_one_are_told(tmp_path, capsys):
     write(tmp_path / "bcc.extxyz", bulk("Al", "sc", a=2.9))
     reporter = SilentReporter()
@@ -208,7 +221,7 @@ def test_a_committee_gives_the_spread_of_its_members(tmp_path, committee):
 
 def test_bad_input_is_one_line(tmp_path, metals, capsys):
     write(tmp_path / "molecule.extxyz", Atoms("Cu2", [[0, 0, 0], [2.3, 0, 0]]))
-    for task in ("eos", "elastic", "phonons", "expansion", "surfaces", "defects"):
+    for task in ("eos", "elastic", "phonons", "expansion", "surfaces", "defects", "boundaries"):
         error = refused(capsys, task, tmp_path / "molecule.extxyz", "model=emt", f"out={tmp_path / 'no'}")
         assert "crystals" in error
         assert not (tmp_path / "no").exists()

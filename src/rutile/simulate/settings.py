@@ -237,3 +237,31 @@ class DefectSettings(PropertySettings):
     """Interstitial sites that are tried, the widest first."""
     references: dict[str, ElectronVolt] = {}
     """Chemical potentials by element, such as {O: -4.9}; of a crystal of one element its energy if not given."""
+
+
+class BoundaryEnergySettings(PropertySettings):
+    """Energies of grain boundaries of cubic crystals."""
+
+    fmax: EVPerAngstrom = Field(default=0.01, gt=0)
+    """Relaxed when no atom feels a larger force than this."""
+    smax: GigaPascal = Field(default=0.05, gt=0)
+    """Relaxed when the stress along the normal of the boundary (of the crystal: no stress) is below this."""
+    kind: Literal["tilt", "twist"] = "tilt"
+    """tilt: the boundary holds the axis and is a mirror of both grains. twist: it is normal to the axis."""
+    axes: tuple[tuple[int, int, int], ...] = Field(default=((0, 0, 1),), min_length=1)
+    """Axes about which one grain is turned."""
+    sigma: int = Field(default=5, ge=3, le=101)
+    """Largest Sigma: one in so many lattice sites is common to both grains."""
+    planes: tuple[tuple[int, int, int], ...] = ()
+    """Planes of tilt boundaries, whatever their Sigma; empty: all up to sigma that symmetry does not make equal."""
+    thickness: Angstrom = Field(default=8.0, gt=0)
+    """Least thickness of each of the two grains."""
+    shifts: tuple[int, int] = (10, 4)
+    """Shifts of one grain along the two vectors of the plane that are tried; even numbers, since many minima lie at
+    one half."""
+    gaps: tuple[Angstrom, ...] = Field(default=(0.2,), min_length=1)
+    """Extra space at each boundary to begin with."""
+    merge: float = Field(default=0.7, ge=0, lt=1)
+    """Atoms nearer than this part of the bond length of the crystal become one (dimensionless)."""
+    rounds: int = Field(default=10, ge=1)
+    """The length of the cell is adjusted at most so often."""

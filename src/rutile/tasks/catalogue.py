@@ -28,6 +28,7 @@ TASKS: dict[str, str] = {
     "expansion": "rutile.tasks.expansion:TASK",
     "surfaces": "rutile.tasks.surfaces:TASK",
     "defects": "rutile.tasks.defects:TASK",
+    "boundaries": "rutile.tasks.boundaries:TASK",
     "vibrations": "rutile.tasks.vibrations:TASK",
     "smoothness": "rutile.tasks.smoothness:TASK",
     "label": "rutile.tasks.label:TASK",

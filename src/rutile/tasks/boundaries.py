@@ -1,0 +1,173 @@
+"""`rutile boundaries`: energies of grain boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.settings import Result
+from rutile.core.units import GPA
+from rutile.simulate.settings import BoundaryEnergySettings
+from rutile.tasks.property import DONE, GivenProperty, as_csv, begin, cells, part, with_spread, write_result
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    from rutile.potentials.potential import Potential
+    from rutile.simulate.boundaries import BoundaryEnergy
+    from rutile.tasks.property import Work
+
+JOULE = 0.1 / GPA
+"""J/m^2 for 1 eV/Angstrom^2."""
+
+
+class BoundaryTaskSettings(BoundaryEnergySettings, GivenProperty):
+    """Cubic crystals, and which of their grain boundaries."""
+
+    out: Path = Path("boundaries")
+    """Folder for table.csv, starts.csv (every shift that was tried), boundaries.extxyz (the best of each), report.html
+    and result.json."""
+
+
+class BoundaryRow(Result):
+    """One grain boundary."""
+
+    structure: str
+    """File and 0-based frame number of the crystal."""
+    boundary: str
+    """Crystal, Sigma, kind, plane and axis."""
+    outcome: str
+    """done, or what went wrong with the best start."""
+    energy: float
+    """The lowest energy found (J/m²)."""
+    energy_std: float | None = None
+    """Standard deviation of a committee, each member with its own best shift (J/m²)."""
+    atoms: int
+    """Of the cell with two boundaries."""
+    shift: tuple[float, float]
+    """Of the best start, in fractions of the vectors in the plane."""
+    found: int
+    """Starts that ended within 1 mJ/m² of the best."""
+    starts: int
+    """Starts."""
+    area: float = Field(repr=False)
+    """Of one boundary (Å²)."""
+
+
+class BoundaryTaskResult(Result):
+    """Grain boundaries, crystal by crystal."""
+
+    boundaries: list[BoundaryRow]
+    """One row for each."""
+    table: Path
+    """The rows as CSV."""
+    starts: Path
+    """Every start as CSV."""
+    cells: Path
+    """The relaxed cell of the best start of each boundary, extended XYZ."""
+    report: Path
+    """Tables, as a page."""
+
+
+def run(settings: BoundaryTaskSettings, reporter: Reporter) -> BoundaryTaskResult:
+    """Energies of grain boundaries of cubic crystals: the best of many shifts of the grains.
+
+    All starts of all boundaries are relaxed together: atoms, and the length of the cell along the normal.
+
+    Raises:
+        SettingsError: a crystal is not cubic, or there is no such boundary.
+    """
+    from rutile.structures.io import write_frames
+
+    work = begin(settings, reporter)
+    with folder_for_results(settings.out):
+        rows, found = _rows(work, work.potential, settings, reporter)
+        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        result = BoundaryTaskResult(
+            boundaries=rows,
+            table=settings.out / "table.csv",
+            starts=settings.out / "starts.csv",
+            cells=settings.out / "boundaries.extxyz",
+            report=settings.out / "report.html",
+        )
+        lines = [
+            {
+                "structure": row.structure, "boundary": row.boundary, "shift_1": start.shift[0],
+                "shift_2": start.shift[1], "gap": start.gap, "atoms": start.atoms, "energy": start.energy * JOULE,
+                "outcome": start.failure or DONE,
+            }
+            for row, one in zip(rows, found, strict=True)
+            for start in one.starts
+        ]  # fmt: skip
+        write_atomically(result.starts, as_csv(lines))
+        images = []
+        for row, one in zip(rows, found, strict=True):
+            (atoms,) = one.best.to_ase()
+            atoms.info.update(source=row.structure, boundary=row.boundary, boundary_energy=row.energy)
+            images.append(atoms)
+        write_frames(result.cells, images)
+        write_result(settings.out, result, rows, _page(rows, settings))
+    return result
+
+
+def _rows(
+    work: Work, potential: Potential, settings: BoundaryTaskSettings, reporter: Reporter
+) -> tuple[list[BoundaryRow], list[BoundaryEnergy]]:
+    """The rows by one potential, and what they come from."""
+    from rutile.simulate.boundaries import boundary_energies
+    from rutile.simulate.eos import require_crystals
+    from rutile.simulate.start import settled
+
+    require_crystals(work.structures, "the energy of a grain boundary")
+    how = part(settings, BoundaryEnergySettings)
+    start, why = settled(work.structures, potential, how, reporter)
+    found = boundary_energies(start, potential, how, reporter)
+    names, rows = work.names(), []
+    for one in found:
+        best = one.starts[0]
+        row = BoundaryRow(
+            structure=names[one.crystal][0],
+            boundary=one.boundary.name,
+            outcome=why[one.crystal] or best.failure or DONE,
+            energy=best.energy * JOULE,
+            atoms=best.atoms,
+            shift=best.shift,
+            found=sum(not s.failure and (s.energy - best.energy) * JOULE < 1e-3 for s in one.starts),
+            starts=len(one.starts),
+            area=one.area,
+        )
+        rows.append(row)
+        if row.outcome != DONE:
+            reporter.warn(f"{row.structure} {row.boundary}: {row.outcome}")
+    return rows, found
+
+
+def _page(rows: Sequence[BoundaryRow], settings: BoundaryTaskSettings) -> str:
+    """The report."""
+    from rutile.train.report import Card, Facts, Section, Table, render
+
+    names = ["structure", "boundary", "outcome", "energy", "energy_std", "atoms", "found", "starts"]
+    head = ("structure", "boundary", "outcome", "γ (J/m²)", "±", "atoms", "starts at the best", "starts")
+    note = "The best of the shifts that were tried: an upper bound of the energy of the boundary."
+    sections = [
+        Section("Grain boundaries", [Table(head, cells(rows, names), note)]),
+        Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
+    ]
+    return render("Grain boundaries", str(settings.model), [Card("boundaries", str(len(rows)))], sections)
+
+
+TASK = Task(
+    "boundaries",
+    BoundaryTaskSettings,
+    BoundaryTaskResult,
+    run,
+    positional="structures",
+    examples=(
+        "rutile boundaries aluminium.cif model=run axes=[[1,0,0]] planes=[[0,-2,1]]",
+        "rutile boundaries metals.extxyz model=model.rutile kind=twist axes=[[0,0,1],[1,1,1]] sigma=7",
+    ),
+)
