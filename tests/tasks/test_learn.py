@@ -29,6 +29,7 @@ from rutile.label.catalogue import make
 from rutile.tasks import learn, learn_plan
 from rutile.tasks.catalogue import TASKS
 from rutile.tasks.learn import LearnSettings
+from rutile.tasks.learn_steps import Steps
 from rutile.train import figures
 
 
@@ -318,8 +319,13 @@ def test_when_a_loop_ends():
     row |= {"candidates": 4, "failed": 2, "impossible": 0, "explored": 100, "high": 1.0}
     stop = StopSettings(candidates=0.05, failed=0.1, rounds=10)
     assert knows_enough(row, stop)
-    assert why_end([row], stop, 0.0, changed=False).startswith("4 % candidates")
-    assert why_end([row], stop, 0.0, changed=True) == ""  # another plan was not met yet
+    assert why_end([row], stop, 0.0, changed=False) == ""  # the members' word is not enough
+    assert why_end([row], StopSettings(check=0), 0.0, changed=False).startswith("4 % candidates")
+    right, wrong = row | {"checked": 10, "wrong": 1}, row | {"checked": 10, "wrong": 2}
+    assert "of 10 accurate ones that were checked 1 had errors" in why_end([right], stop, 0.0, changed=False)
+    assert why_end([wrong], stop, 0.0, changed=False) == ""
+    assert why_end([row | {"checked": 0, "wrong": 0}], stop, 0.0, changed=False) == ""
+    assert why_end([right], stop, 0.0, changed=True) == ""  # another plan was not met yet
     assert why_end([row | {"failed_share": 0.2}], stop, 0.0, changed=False) == ""
     more = row | {"share": 0.5}
     assert why_end([more], stop, 0.0, changed=False) == ""
@@ -327,7 +333,40 @@ def test_when_a_loop_ends():
     assert why_end([more, more], StopSettings(labels=16), 0.0, changed=False) == "16 labels"
     assert why_end([more], StopSettings(seconds=5), 6.0, changed=False) == "6 s"
     stuck = more | {"chosen": 0, "candidates": 0, "share": 0.0, "failed_share": 0.9, "failed": 90}
+    stuck |= {"labelled": 0}
     assert "explore gentler" in why_end([stuck], stop, 0.0, changed=False)
+    silent = stuck | {"failed_share": 0.0, "checked": 0, "wrong": 0}
+    assert "none of the accurate structures could be labelled" in why_end([silent], stop, 0.0, changed=False)
+
+
+@pytest.mark.slow
+def test_members_that_agree_and_are_wrong_do_not_end_the_loop(tmp_path, monkeypatch):
+    """What they agree about is checked by labels: where these say no, they are learned; where yes, that is the end."""
+    given = plan(tmp_path, stop={"rounds": 4, "candidates": 0.05, "failed": 0.5, "check": 3})
+    given["choose"] |= {"low": 4000.0, "high": 5000.0, "max_force": 1e9}
+    real, seen = Steps._force_errors, []
+
+    def errors(steps, file):
+        seen.append((steps.state.round, real(steps, file)))
+        return [4001.0] * len(seen[-1][1]) if steps.state.round == 1 else seen[-1][1]
+
+    monkeypatch.setattr(Steps, "_force_errors", errors)
+    result = learned(given)
+    first, second = table(given)[1:]
+    assert (first["checked"], first["wrong"], first["labelled"]) == ("3", "3", "3")
+    assert (second["checked"], second["wrong"], second["labelled"]) == ("3", "0", "3")
+    assert int(first["frames"]) > int(table(given)[0]["frames"])  # what was wrong was learned
+    assert second["frames"] == ""
+    assert result.ended.startswith("0 % candidates, not more than 5 %; of 3 accurate ones that were checked none had")
+    assert result.labels == 8 + 3 + 3
+    assert "drawn by lot and labelled" in result.report.read_text()
+    checked = tmp_path / "learn" / "round-02" / "checked.extxyz"
+    calculator = rutile.load(tmp_path / "learn" / "round-01" / "model").calculator()
+    frames = [atoms for atoms in ase.io.read(checked, ":") if len(atoms) > 1]
+    for atoms, error in zip(frames, seen[1][1], strict=True):
+        atoms.calc = calculator
+        wrong = atoms.get_forces() - atoms.arrays["REF_forces"]
+        assert error == pytest.approx((wrong**2).sum(1).mean() ** 0.5, rel=1e-6)
 
 
 def test_a_damaged_state_is_said_to_be_one(tmp_path):
@@ -365,7 +404,6 @@ def test_a_round_that_chooses_nothing_keeps_the_count_of_labels():
 
 def test_trust_levels_that_are_not_given_never_rise(tmp_path):
     from rutile.tasks import choose
-    from rutile.tasks.learn_steps import Steps
 
     given = plan(tmp_path)
     given["choose"] = {"budget": 4}
@@ -383,6 +421,9 @@ def test_trust_levels_that_are_not_given_never_rise(tmp_path):
         return found.low, found.high
 
     assert levels() == pytest.approx((0.3, 3.0))
+    state.rows[1]["low"] = None
+    assert levels() == pytest.approx((1.0, 10.0))  # an absurd error makes no absurd level
+    state.rows[1]["low"] = 0.3
     assert levels(low=0.7) == pytest.approx((0.7, 7.0))
     assert levels(high=5.0) == pytest.approx((0.3, 5.0))
     Stored.info.metrics["valid"]["force_rmse"] = 0.05

@@ -21,7 +21,7 @@ STATE_FILE, PAUSE_FILE = "state.json", "PAUSE"
 VERSION = 1
 FIRST = ("label", "divide", "train", "calibrate", "check")
 """Steps of round 0: the data to begin with and the first committee."""
-ROUND = ("explore", "choose", "label", "compare", "divide", "train", "calibrate", "check")
+ROUND = ("explore", "choose", "verify", "label", "compare", "divide", "train", "calibrate", "check")
 """Steps of all other rounds."""
 END = "end"
 """After the last step of a round."""
@@ -134,9 +134,9 @@ def why_end(rows: Sequence[Mapping[str, Any]], stop: StopSettings, seconds: floa
         changed: the plan is not the one of the last round: what that met says nothing.
     """
     last = rows[-1]
-    if knows_enough(last, stop) and not changed:
-        return f"{_percent(last['share'])} candidates, not more than {_percent(stop.candidates)}"
-    if last.get("chosen") == 0 and not changed:
+    if knows_enough(last, stop) and proved(last, stop) and not changed:
+        return f"{_percent(last['share'])} candidates, not more than {_percent(stop.candidates)}{_check(last)}"
+    if last.get("chosen") == 0 and not last.get("labelled") and not changed:
         return _stuck(last)
     if last["round"] >= stop.rounds:
         return "1 round" if stop.rounds == 1 else f"{stop.rounds} rounds"
@@ -147,8 +147,17 @@ def why_end(rows: Sequence[Mapping[str, Any]], stop: StopSettings, seconds: floa
     return ""
 
 
+def _check(row: Mapping[str, Any]) -> str:
+    """What the check of accurate structures said."""
+    if row.get("checked") is None:
+        return ""
+    return f"; of {row['checked']} accurate ones that were checked {row['wrong'] or 'none'} had errors above the level"
+
+
 def _stuck(row: Mapping[str, Any]) -> str:
     """Why there is nothing to choose."""
+    if row.get("checked") == 0:
+        return "nothing to choose, and none of the accurate structures could be labelled as a check"
     if row["candidates"]:
         return f"nothing to choose: all {row['candidates']} candidates are like known structures (choose.near)"
     return (
@@ -162,6 +171,12 @@ def knows_enough(row: Mapping[str, Any], stop: StopSettings) -> bool:
     """Whether the committee knows what a round met."""
     share = row.get("share")
     return share is not None and share <= stop.candidates and row["failed_share"] <= stop.failed
+
+
+def proved(row: Mapping[str, Any], stop: StopSettings) -> bool:
+    """Whether labels of structures about which the members agree say that they know them."""
+    checked: int = row.get("checked") or 0
+    return stop.check == 0 or (checked > 0 and row["wrong"] <= stop.wrong * checked)
 
 
 def labels_made(rows: Sequence[Mapping[str, Any]]) -> int:

@@ -19,6 +19,8 @@ COLUMNS = {
     "failed": "failed",
     "impossible": "impossible",
     "chosen": "chosen",
+    "checked": "checked",
+    "wrong": "wrong",
     "label_failures": "no label",
     "labels": "labels",
     "frames": "frames",
@@ -32,6 +34,7 @@ PAGES = (
     ("decisions.csv", "every decision"),
     ("labelled.failures.jsonl", "labels that failed"),
     ("computed.failures.jsonl", "labels that failed"),
+    ("checked.extxyz", "labels of the check"),
     ("model/report.html", "training"),
     ("calibration/report.html", "calibration"),
     ("labelled.extxyz", "labelled frames"),
@@ -144,6 +147,12 @@ def _round(row: Mapping[str, Any], more: Mapping[str, Any], folder: Path) -> Sec
     if more.get("failures"):
         failed: list[list[Value]] = [[kind, n] for kind, n in more["failures"].items()]
         blocks.append(Table(("label failed", "structures"), failed))
+    if row["checked"] is not None:
+        verdict = (
+            f"{row['wrong']} of {row['checked']} structures about which the members agree, drawn by lot and labelled, "
+            f"have a force error (root mean square of the vectors) above {row['low']:.3g} eV/Å."
+        )
+        blocks.append(Text(verdict))
     if row["new_force_rmse"] is not None:
         was = row["new_energy_rmse"]
         energy = "" if was is None else f" and {1e3 * was:.3g} meV/atom"

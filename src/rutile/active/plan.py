@@ -262,9 +262,15 @@ class StopSettings(Settings):
 
     candidates: float = Field(default=0.05, ge=0, le=1)
     """When the share of candidates among the explored structures that are possible is not above this (dimensionless):
-    the committee knows what it meets."""
+    the committee knows what it meets, ..."""
     failed: float = Field(default=0.1, ge=0, le=1)
-    """... as long as no larger share than this (dimensionless) is beyond the failed level."""
+    """... as long as no larger share than this (dimensionless) is beyond the failed level ..."""
+    check: int = Field(default=10, ge=0)
+    """... and as so many structures about which the members agree, drawn by lot and labelled, say so, too; 0: the word
+    of the members is enough."""
+    wrong: float = Field(default=0.1, ge=0, lt=1)
+    """The check is failed where a larger share of them than this (dimensionless) has an error of the forces, as root
+    mean square of the vectors, above `choose.low`; then they are learned and the loop goes on."""
     rounds: int = Field(default=10, ge=0)
     """After so many rounds; 0: only the first training."""
     labels: int | None = Field(default=None, ge=1)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rutile.tasks.learn_steps import Steps
 
 LOG_FILE, TABLE_FILE, REPORT_FILE = "log.txt", "table.csv", "report.html"
-SHOWN = ("round", "explored", "accurate", "candidates", "failed", "chosen", "labels", "new_force_rmse",
+SHOWN = ("round", "explored", "accurate", "candidates", "failed", "chosen", "wrong", "labels", "new_force_rmse",
          "valid_force_rmse", "test_force_rmse")  # fmt: skip
 """Columns of the table on the terminal."""
 
@@ -110,6 +110,10 @@ class RoundRow(Result):
     """Trust level of failed ones (eV/Å)."""
     chosen: int | None = None
     """Structures chosen to be labelled."""
+    checked: int | None = None
+    """Structures about which the members agree that were labelled to see whether they are right."""
+    wrong: int | None = None
+    """Of these the force error, as root mean square of the vectors, is above `low`."""
     labelled: int = 0
     """Labels that the engine made."""
     label_failures: int = 0

@@ -11,14 +11,14 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rutile.active.explore import Exploration
 from rutile.active.explorers import Explore, Limits
-from rutile.active.loop import State, knows_enough, labels_made, round_name
+from rutile.active.loop import State, knows_enough, labels_made, proved, round_name
 from rutile.active.plan import CommitteeSettings, WarmRetraining
 from rutile.build.plan import images, make_plan
 from rutile.core.errors import DataError, LabelError, ModeError
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rutile.active.choose import Levels
     from rutile.potentials.model import Model
     from rutile.tasks.learn import LearnSettings
+    from rutile.train.assess import Compared
 
 HOPELESS = NOT_KEPT - {"too large", "unsuitable"} | {"self-check"}
 """Failures that all further structures would share."""
@@ -90,6 +91,7 @@ class Steps:
         steps: dict[str, Callable[[], bool | None]] = {
             "explore": self.explore,
             "choose": self.choose,
+            "verify": self.verify,
             "label": self.label,
             "compare": self.compare,
             "divide": self.divide,
@@ -117,13 +119,16 @@ class Steps:
         self.state.details[-1]["ended"] = {name: dict(counts.most_common()) for name, counts in ended.items()}
 
     def _levels(self, model: Model) -> Levels:
-        """Trust levels; those not given never rise: errors on ever stranger frames would let in stranger ones."""
-        levels = choose.trust_levels(self.settings.choose, model)
-        given = self.settings.choose
+        """Trust levels; those not given never rise: errors on ever stranger frames would let in stranger ones.
+
+        Nor are they ever above what says something: a poor committee has much to learn, whatever it agrees about.
+        """
+        levels, given = choose.trust_levels(self.settings.choose, model), self.settings.choose
         before = [row["low"] for row in self.state.rows[:-1] if row.get("low") is not None]
-        if given.low is not None or not before or levels.low <= min(before):
+        most = min([*before, choose.DOUBTFUL])
+        if given.low is not None or levels.low <= most:
             return levels
-        return choose.trust_levels(given.model_copy(update={"low": min(before)}), model)
+        return choose.trust_levels(given.model_copy(update={"low": most}), model)
 
     def choose(self) -> bool:
         """Choose what the committee does not know; the round is over where that is little, or nothing."""
@@ -132,8 +137,11 @@ class Steps:
         if settings.stop.labels is not None:
             budget = max(1, min(budget, settings.stop.labels - labels_made(self.state.rows)))
         levels = self._levels(load_model(self.model))
-        if settings.choose.low is None and (doubt := choose.doubt_about(levels)):
-            self.reporter.warn(doubt)
+        if settings.choose.low is None and levels.low >= choose.DOUBTFUL:
+            self.reporter.warn(
+                f"by its validation error the committee knows little: low = {levels.low:.3g} eV/Å is taken instead of "
+                "what follows from that; begin with more data, train longer, or give choose.low"
+            )
         found = choose.run(
             choose.ChooseSettings(
                 **settings.choose.model_dump(exclude={"budget", "low", "high"}),
@@ -159,7 +167,45 @@ class Steps:
         row |= {"share": row["candidates"] / possible, "failed_share": row["failed"] / possible}
         row |= {"low": found.low, "high": found.high, "chosen": found.chosen}
         self.state.details[-1]["choice"] = self._choice()
-        return knows_enough(row, settings.stop) or not found.chosen
+        return not knows_enough(row, settings.stop) and not found.chosen
+
+    def verify(self) -> bool:
+        """Where the members know what was met: labels of some of that say whether they are right.
+
+        The round is over if they are; if not, these labels are learned as those of chosen structures are.
+        """
+        stop, row = self.settings.stop, self.state.row
+        if not knows_enough(row, stop):
+            return False
+        if stop.check == 0:
+            return True
+        left = stop.check if stop.labels is None else min(stop.check, stop.labels - labels_made(self.state.rows[:-1]))
+        drawn = self._drawn(left)
+        row |= {"checked": 0, "wrong": 0}
+        if not drawn:
+            return not row["chosen"]
+        write_frames(self.folder / "checks.extxyz", drawn)
+        if not self._computed([self.folder / "checks.extxyz"], self.folder / "checked.extxyz"):
+            return not row["chosen"]
+        errors = self._force_errors(self.folder / "checked.extxyz")
+        row |= {"checked": len(errors), "wrong": sum(not error <= row["low"] for error in errors)}
+        return proved(row, stop)
+
+    def _drawn(self, count: int) -> list[Atoms]:
+        """Structures that were met and about which the members agree, by lot."""
+        with (self.folder / "decisions.csv").open(newline="", encoding="utf-8") as file:
+            agreed = [k for k, line in enumerate(csv.DictReader(file)) if line["class"] == "accurate"]
+        lot = stream(self.settings.seed, "verify", self.state.round).permutation(len(agreed))[: max(0, count)]
+        taken = {agreed[k] for k in lot.tolist()}
+        return [atoms for k, atoms in enumerate(images(self.folder / "explored.extxyz")) if k in taken]
+
+    def _force_errors(self, file: Path) -> list[float]:
+        """Of each labelled structure the root mean square of the errors of its force vectors (eV/Å)."""
+        found = []
+        for part in self._compared([file]):
+            square = ((part.prediction.forces.cpu() - part.labelled.forces) ** 2).sum(1)
+            found += [float(one.mean().sqrt()) for one in square.split([len(f.numbers) for f in part.frames])]
+        return found
 
     def _choice(self) -> dict[str, dict[str, int]]:
         """What was met and chosen, by system and explorer."""
@@ -176,7 +222,8 @@ class Steps:
         """Labels of what was chosen; in round 0, of the data to begin with. The round is over where there are none."""
         out = self.folder / "labelled.extxyz"
         if self.state.round:
-            return not self._computed([self.folder / "chosen.extxyz"], out)
+            files = [self.folder / name for name in ("chosen.extxyz", "checks.extxyz")]
+            return not self._computed([path for path in files if path.exists()], out)
         first, computed = self.settings.initial, self.folder / "computed.extxyz"
         todo = list(first.structures)
         if first.steps:
@@ -355,15 +402,21 @@ class Steps:
 
     def _errors(self, files: Sequence[Path]) -> dict[str, float]:
         """Errors of the newest model on labelled frames, isolated atoms left out."""
+        from rutile.train.assess import Assessment
+
+        assessment = Assessment()
+        for part in self._compared(files):
+            assessment.add(part)
+        return assessment.errors.overall()
+
+    def _compared(self, files: Sequence[Path]) -> Iterator[Compared]:
+        """Labelled frames beside what the newest model says about them, isolated atoms left out."""
         from rutile.data.reading import read_frames
-        from rutile.train.assess import Assessment, compare
+        from rutile.train.assess import compare
 
         members = load_model(self.model).raw_members(None, self.settings.committee.device)
         frames = (f for f in read_frames(files, ReadSettings(), self.reporter) if len(f.numbers) > 1 or f.pbc.any())
-        assessment = Assessment()
-        for part in compare(members, frames, atoms_per_batch=ATOMS_PER_BATCH):
-            assessment.add(part)
-        return assessment.errors.overall()
+        return compare(members, frames, atoms_per_batch=ATOMS_PER_BATCH)
 
     def _round(self, number: int) -> Path:
         return self.settings.out / round_name(number)
