@@ -179,3 +179,20 @@ def test_an_element_that_the_committee_does_not_know_ends_a_run(monkeypatch):
     found = Explore("model", FAR)(Run(RelaxExplorer(), [Atoms("Ar2", positions=[[0, 0, 0], [0, 0, 1e-6]])], 1))
     assert found.frames == []
     assert found.ended
+
+
+def test_what_falls_into_a_hole_is_kept_as_it_began():
+    """Of a potential that draws atoms into each other; what the data lack is learned from there."""
+    hole = committee(-0.0104, -0.0105)
+    pair, farther = (Atoms("Ar2", positions=[[0, 0, 0], [0, 0, d]]) for d in (3.2, 3.3))
+    fallen = relaxations([pair, farther], RelaxExplorer(rattle=0.01, fmax=1e-4, steps=400, every=400), hole, 1)
+    assert "2 of 2 fell into a hole" in fallen.ended
+    assert [a.info["step"] for a in fallen.frames] == [0, 0]
+    assert [a.get_distance(0, 1) for a in fallen.frames] == pytest.approx([3.2, 3.3], abs=0.1)
+    vibrating = along_modes(pair, NormalModesExplorer(), hole, 5, 1)
+    assert vibrating.ended.startswith("its relaxation failed")
+    assert [a.get_distance(0, 1) for a in vibrating.frames] == pytest.approx([3.2])
+    between = path([pair, farther], NebExplorer(start="a", end="b", images=1, fmax=1e-4, steps=200), hole, FAR)
+    assert between.ended.startswith("the relaxation of an end failed")
+    assert [a.get_distance(0, 1) for a in between.frames] == pytest.approx([3.2, 3.25, 3.3], abs=0.01)
+    assert all(a.calc is None for a in (*fallen.frames, *vibrating.frames, *between.frames))

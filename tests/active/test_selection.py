@@ -55,6 +55,29 @@ def test_farthest_points_cover_the_line():
     assert chosen(x, force, budget=5, shortlist=100)[0] == [0, 100, 50, 25, 75]
 
 
+@pytest.mark.parametrize("kind", ["failed", "impossible"])
+def test_a_broken_structure_does_not_make_all_others_alike(kind):
+    """Its features may be a thousand times those of the sound ones, whose distances are what `near` is about."""
+    x = [*np.linspace(0, 1, 11), 1e4]
+    force = np.full(12, 0.5)
+    force[11] = 5.0 if kind == "failed" else 0.5
+    why = [""] * 11 + ["atoms too close" if kind == "impossible" else ""]
+    order, out = chosen(x, force, known=[-1.0, -0.5], impossible=why, budget=11)
+    assert out[11].kind == kind
+    assert sorted(order) == list(range(11))
+
+
+def test_a_few_strange_candidates_do_not_make_all_others_alike():
+    """They are chosen, and the others with them."""
+    x = [*np.linspace(0, 1, 17), 1e4, -2e4]
+    assert sorted(chosen(x, known=np.linspace(-1, -0.5, 5), budget=19, shortlist=100)[0]) == list(range(19))
+
+
+def test_nothing_to_choose_from_is_no_error():
+    assert chosen([0.0, 1.0], [0.05, 2.0], known=[0.5])[0] == []
+    assert chosen([0.0, 1.0], [0.05, 2.0])[0] == []
+
+
 def test_farthest_points_keep_away_from_known_ones():
     order, _ = chosen(np.linspace(0, 1, 101), known=[0.0, 1.0], budget=3, shortlist=100)
     assert order == [50, 25, 75]

@@ -54,7 +54,7 @@ def _quick():
             pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "_svg", lambda figure: "<svg></svg>")
+        patch.setattr(figures, "svg", lambda figure: "<svg></svg>")
         patch.setattr(learn_plan, "make", Asked)
         yield
 

@@ -45,7 +45,7 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
     """Drawing takes most of the time of a small training."""
-    monkeypatch.setattr(figures, "_svg", lambda figure: "<svg/>")
+    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
 
 
 def contents(folder):
@@ -88,7 +88,7 @@ def straight(data, tmp_path_factory):
     """What a training without a fault ends with."""
     out = tmp_path_factory.mktemp("straight") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "_svg", lambda figure: "<svg/>")
+        patch.setattr(figures, "svg", lambda figure: "<svg/>")
         run(job(data, out), SilentReporter())
     return contents(out)
 

@@ -35,7 +35,7 @@ QUICK = {"epochs": 2, "tensorboard": False, "threads": 1, "potential": {"name": 
 @pytest.fixture(autouse=True)
 def _no_drawing(monkeypatch):
     """The report is written, but drawing would take most of the time."""
-    monkeypatch.setattr(figures, "_svg", lambda figure: "<svg/>")
+    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
 
 
 def train(data, out, **more):

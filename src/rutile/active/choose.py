@@ -33,6 +33,8 @@ from rutile.active.settings import ChoiceSettings
 Kind = Literal["impossible", "accurate", "candidate", "failed"]
 RIDGE = 1e-3
 """Added to the sum of x x^T, in its mean diagonal element per structure."""
+REACH = 10.0
+"""Beyond so many half-widths of the middle of all values a feature counts as no larger for what is usual."""
 AT_ONCE = 2_000_000
 """Numbers of one block of distances."""
 
@@ -105,21 +107,28 @@ def choose(
     kinds = classify(found, impossible, levels)
     wanted = {"accurate", "candidate"} if settings.method == "random" else {"candidate"}
     open_ = np.array([k for k, kind in enumerate(kinds) if kind in wanted], dtype=int)
-    x, base = standardised(features, known)
-    order, near = _pick(found.force, x, base, open_, settings)
-    place = {k: rank for rank, k in enumerate(order)}
+    x, base = standardised(features[open_], known)  # not by the others: broken ones would make all alike
+    order, close = _pick(found.force[open_], x, base, settings)
+    place, near = {int(open_[k]): rank for rank, k in enumerate(order)}, {int(open_[k]) for k in close}
     return [_decision(k, kinds[k], place, near, impossible[k], found, levels) for k in range(len(kinds))]
 
 
 def standardised(features: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both with every column in its standard deviations over all, divided by sqrt(F): distances are root mean squares.
 
-    Columns that do not vary are left out.
+    A few structures unlike all others, whose features may be a thousand times theirs, do not make the others alike:
+    for the standard deviation values are kept within `REACH` half-widths of the middle 68 % of each column. Columns
+    that do not vary are left out.
     """
     whole = np.concatenate([known, features]) if len(known) else features
-    std = whole.std(0) if len(whole) else np.zeros(features.shape[1])
-    varies = std > 1e-9 * max(float(np.abs(whole).max(initial=0.0)), 1e-300)
-    centre, scale = whole[:, varies].mean(0), std[varies] * np.sqrt(max(int(varies.sum()), 1))
+    if not len(whole):
+        return features, features
+    low, high = np.quantile(whole, (0.16, 0.84), axis=0)
+    reach = np.where(high > low, REACH * (high - low) / 2, np.inf)
+    kept = np.clip(whole, low - reach, high + reach)
+    std = kept.std(0)
+    varies = std > 1e-9 * max(float(np.abs(kept).max(initial=0.0)), 1e-300)
+    centre, scale = kept[:, varies].mean(0), std[varies] * np.sqrt(max(int(varies.sum()), 1))
     return (features[:, varies] - centre) / scale, (known[:, varies] - centre) / scale if len(known) else known[:, :0]
 
 
@@ -138,36 +147,33 @@ def _decision(
     return Decision(kind, None, "like known or chosen structures" if k in near else "beyond the budget")
 
 
-def _pick(
-    score: np.ndarray, x: np.ndarray, known: np.ndarray, open_: np.ndarray, settings: ChoiceSettings
-) -> tuple[list[int], set[int]]:
+def _pick(score: np.ndarray, x: np.ndarray, known: np.ndarray, settings: ChoiceSettings) -> tuple[list[int], set[int]]:
     """Chosen structures in their order, and those that are left out as too much like them or like known ones."""
-    distance = _nearest(x[open_], known)
-    gain = _Determinant(x[open_], known) if settings.method == "determinant" else None
-    lot = np.random.default_rng(settings.seed).permutation(len(open_)).astype(float)
-    free = distance >= settings.near if settings.near > 0 else np.ones(len(open_), dtype=bool)
+    distance = _nearest(x, known)
+    gain = _Determinant(x, known) if settings.method == "determinant" else None
+    lot = np.random.default_rng(settings.seed).permutation(len(x)).astype(float)
+    free = distance >= settings.near if settings.near > 0 else np.ones(len(x), dtype=bool)
     most = settings.shortlist * settings.budget if settings.method in ("farthest", "determinant") else np.inf
     order: list[int] = []
     short = np.zeros_like(free)
     while len(order) < settings.budget and free.any():
         if not (free & short).any():
-            short = _largest(score[open_], free, most)
+            short = _largest(score, free, most)
         if settings.method == "farthest":
             # with nothing to be far from: the one that the members disagree about most
-            value = distance if np.isfinite(distance[free & short]).any() else score[open_]
+            value = distance if np.isfinite(distance[free & short]).any() else score
         elif gain is not None:
             value = gain.values()
         else:
-            value = lot if settings.method == "random" else score[open_]
+            value = lot if settings.method == "random" else score
         best = int(np.where(free & short, value, -np.inf).argmax())
-        order.append(int(open_[best]))
+        order.append(best)
         free[best] = False
-        distance = np.minimum(distance, np.linalg.norm(x[open_] - x[open_[best]], axis=1))
+        distance = np.minimum(distance, np.linalg.norm(x - x[best], axis=1))
         free &= (distance >= settings.near) | (settings.near == 0)
         if gain is not None:
             gain.add(best)
-    near = {int(k) for k, d in zip(open_, distance, strict=True) if d < settings.near} - set(order)
-    return order, near
+    return order, set(np.flatnonzero(distance < settings.near).tolist()) - set(order)
 
 
 def _largest(score: np.ndarray, free: np.ndarray, most: float) -> np.ndarray:

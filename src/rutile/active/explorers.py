@@ -43,6 +43,8 @@ BURST = 20.0
 """Dynamics hotter than so many times the temperature asked for (dimensionless) has burst."""
 CELL_TIME = 1.66
 """Period of a cell of one atom with a mass of 1 (fs), by experience (the estimate of ASE's LangevinBAOAB)."""
+SOUND_START = 0.5
+"""Nearest two atoms of a beginning that is worth to be kept, in sums of covalent radii (dimensionless)."""
 SOUND = "to its end"
 """How a run ended that nothing happened to."""
 
@@ -239,6 +241,8 @@ def _burst(atoms: Atoms, kelvin: float) -> str:
 def relaxations(seeds: Sequence[Atoms], explorer: RelaxExplorer, calculator: RutileCalculator, number: int) -> Found:
     """Relaxations of displaced structures, side by side; every few steps all are kept.
 
+    Of one that falls into a hole before that, the beginning is kept: there the data lack something.
+
     Args:
         seeds: one for each relaxation.
         explorer: settings.
@@ -257,6 +261,9 @@ def relaxations(seeds: Sequence[Atoms], explorer: RelaxExplorer, calculator: Rut
         parts = result.structures.split()
         sound = [k for k in range(len(going)) if not result.failure[k]]
         failed += len(going) - len(sound)
+        if left + part == explorer.steps:
+            fell = [moved[k] for k, why in zip(going, result.failure, strict=True) if why]
+            frames += [_snapshot(a, {"step": 0}) for a in fell if nearest(a) >= SOUND_START]
         for k in sound:
             facts = {"step": explorer.steps - left}
             frames.append(_placed(moved[going[k]], parts[k].positions.numpy(), parts[k].cell[0].numpy(), facts))
@@ -282,7 +289,7 @@ def along_modes(
     how = RelaxSettings(fmax=0.005, max_steps=500)
     result = relax(Structures.from_ase([seed]), Mean(calculator.potentials), how, SilentReporter())
     if result.failure[0]:
-        return Found([], f"its relaxation failed: {result.failure[0]}")
+        return Found([_bare(seed)], f"its relaxation failed: {result.failure[0]}")
     atoms = _placed(seed, result.structures.positions.numpy(), seed.cell.array, {})
     atoms.calc = calculator
 
@@ -305,6 +312,8 @@ def along_modes(
 def path(ends: Sequence[Atoms], explorer: NebExplorer, calculator: RutileCalculator, limits: Limits) -> Found:
     """A nudged elastic band (ASE) between two relaxed ends; every few steps all images are kept.
 
+    Where an end falls into a hole of the potential, what lies between the ends as they are given is kept.
+
     Args:
         ends: both ends: the same atoms in the same order.
         explorer: settings.
@@ -313,16 +322,14 @@ def path(ends: Sequence[Atoms], explorer: NebExplorer, calculator: RutileCalcula
     """
     how = RelaxSettings(fmax=explorer.fmax, max_steps=explorer.steps)
     result = relax(Structures.from_ase(list(ends)), Mean(calculator.potentials), how, SilentReporter())
-    if any(result.failure):
-        return Found([], f"the relaxation of an end failed: {next(filter(None, result.failure))}")
+    if why := next(filter(None, result.failure), ""):
+        between = [_snapshot(a, {"step": 0}) for a in _band([_bare(a) for a in ends], explorer, calculator).images]
+        return Found(between, f"the relaxation of an end failed: {why}")
     relaxed = [
         _placed(a, p.positions.numpy(), a.cell.array, {}) for a, p in zip(ends, result.structures.split(), strict=True)
     ]
-    images = [relaxed[0], *(relaxed[0].copy() for _ in range(explorer.images)), relaxed[1]]
-    for image in images:
-        image.calc = calculator
-    band: Any = NEB(images, climb=explorer.climb, allow_shared_calculator=True, method="improvedtangent")
-    band.interpolate(method="idpp", mic=bool(ends[0].pbc.any()))
+    band = _band(relaxed, explorer, calculator)
+    images = band.images
     watch, frames, done = Watch(calculator, limits), [_snapshot(a, {"step": 0}) for a in images], 0
     optimizer: Any = FIRE(band, logfile=None)
     try:
@@ -340,6 +347,16 @@ def path(ends: Sequence[Atoms], explorer: NebExplorer, calculator: RutileCalcula
     except (RutileError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         return Found(frames, f"{type(error).__name__} after {done} steps")
     return Found(frames, SOUND)
+
+
+def _band(ends: Sequence[Atoms], explorer: NebExplorer, calculator: RutileCalculator) -> Any:
+    """Both ends and what lies between them, by interpolation of distances (IDPP)."""
+    images = [ends[0], *(ends[0].copy() for _ in range(explorer.images)), ends[1]]
+    for image in images:
+        image.calc = calculator
+    band = NEB(images, climb=explorer.climb, allow_shared_calculator=True, method="improvedtangent")
+    band.interpolate(method="idpp", mic=bool(ends[0].pbc.any()))
+    return band
 
 
 def _bare(atoms: Atoms) -> Atoms:

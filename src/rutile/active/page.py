@@ -55,7 +55,8 @@ def page(
     pictures = [
         (figures.levels("Disagreement", unit, found.force[possible], levels.low, levels.high),
          "The largest over the atoms of each structure that is possible."),
-        (_map(decisions, *features), "Features of structures, their first two principal components."),
+        (_map(decisions, *features),
+         "Features of accurate structures and candidates, their first two principal components."),
     ]  # fmt: skip
     classes: list[list[Value]] = [[kind, kinds[kind], meaning] for kind, meaning in MEANING.items()]
     reasons = Counter(d.reason for d in decisions if d.rank is None and d.kind == "candidate")
@@ -80,13 +81,17 @@ def page(
 
 
 def _map(decisions: Sequence[Decision], features: np.ndarray, known: np.ndarray) -> str:
-    """Structures in the plane of their first two principal components."""
-    x, base = standardised(features, known)
+    """Structures in the plane of their first two principal components; without broken ones, far from all others."""
+    sound = np.array([d.kind in ("accurate", "candidate") for d in decisions], dtype=bool)
+    decisions = [d for d, good in zip(decisions, sound, strict=True) if good]
+    if not decisions and not len(known):
+        return figures.scatter("Map", [])
+    x, base = standardised(features[sound], known)
     whole = np.concatenate([base, x]) if len(base) else x
     _, _, directions = np.linalg.svd(whole - whole.mean(0), full_matrices=False)
     plane = np.zeros((2, whole.shape[1]))
     plane[: len(directions[:2])] = directions[:2]
-    taken = np.array([d.rank is not None for d in decisions])
+    taken = np.array([d.rank is not None for d in decisions], dtype=bool)
     clouds = [(base, "known"), (x[~taken], "left"), (x[taken], "chosen")]
     return figures.scatter(
         "Map", [figures.Curve(name, *(plane @ cloud.T).tolist()) for cloud, name in clouds if len(cloud)]

@@ -365,7 +365,8 @@ def scatter(title: str, clouds: Sequence[Curve]) -> str:
         for k, cloud in enumerate(clouds):
             axes.scatter(cloud.x, cloud.y, s=7 + 6 * (k == len(clouds) - 1), color=COLOURS[k % len(COLOURS)],
                          alpha=0.7, linewidths=0, label=cloud.label, rasterized=True)  # fmt: skip
-        axes.legend(loc="best")
+        if clouds:
+            axes.legend(loc="best")
         return svg(figure)
 
 
