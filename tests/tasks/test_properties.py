@@ -190,6 +190,29 @@ def test_a_grain_boundary_of_aluminium(tmp_path, capsys):
     assert len(read(out / "boundaries.extxyz")) == 38
 
 
+@pytest.mark.slow
+def test_phases_of_copper_and_gold(tmp_path, capsys):
+    pair = bulk("Cu", a=3.8, cubic=True)
+    pair.numbers[:2] = 79  # L1_0
+    third = bulk("Au", a=3.9, cubic=True)
+    third.numbers[0] = 29  # L1_2, Au3Cu
+    write(tmp_path / "in.extxyz", [bulk("Cu"), bulk("Au"), pair, third, bulk("Cu", "bcc", a=2.87)])
+    out = tmp_path / "out"
+    result = ran(capsys, "hull", tmp_path / "in.extxyz", "model=emt", f"out={out}")
+    copper, gold, equal, _, bcc = result["phases"]
+    assert copper["above_hull"] == gold["above_hull"] == copper["formation"] == 0
+    assert equal["formation"] < 0
+    assert bcc["above_hull"] > 0.01
+    assert bcc["decays_into"].startswith("1 Cu (in.extxyz#0)")
+    assert result["stable"] >= 3
+    assert (out / "report.html").read_text().count("<svg") == 1
+    write(tmp_path / "in.extxyz", [bulk("Cu"), pair])
+    error = refused(capsys, "hull", tmp_path / "in.extxyz", "model=emt", f"out={out}", "relax=false")
+    assert "no structure of pure Au" in error
+    again = ran(capsys, "hull", tmp_path / "in.extxyz", "model=emt", f"out={out}", "references={Au: 0.0}")
+    assert again["phases"][1]["above_hull"] is not None
+
+
 def test_an_unstable_crystal_and_a_stressed_one_are_told(tmp_path, capsys):
     write(tmp_path / "bcc.extxyz", bulk("Al", "sc", a=2.9))
     reporter = SilentReporter()

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rutile.core.settings import Settings
-from rutile.core.units import Angstrom, Bar, ElectronVolt, EVPerAngstrom, EVPerAngstrom2, GigaPascal, Kelvin, Terahertz
+from rutile.core.units import (
+    Angstrom,
+    Bar,
+    ElectronVolt,
+    EVPerAngstrom,
+    EVPerAngstrom2,
+    EVPerAtom,
+    GigaPascal,
+    Kelvin,
+    Terahertz,
+)
 
 CellMode = Literal["none", "full", "isotropic", "volume"]
 
@@ -265,3 +275,14 @@ class BoundaryEnergySettings(PropertySettings):
     """Atoms nearer than this part of the bond length of the crystal become one (dimensionless)."""
     rounds: int = Field(default=10, ge=1)
     """The length of the cell is adjusted at most so often."""
+
+
+class HullSettings(PropertySettings):
+    """The convex hull of energies over composition."""
+
+    fmax: EVPerAngstrom = Field(default=0.01, gt=0)
+    """Relaxed when no atom feels a larger force than this."""
+    smax: GigaPascal = Field(default=0.05, gt=0)
+    """Relaxed when no stress component differs more than this from 0."""
+    references: dict[str, EVPerAtom] = {}
+    """Energies of elements that have no structure of their own among those given, such as {O: -4.9}."""

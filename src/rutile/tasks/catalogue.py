@@ -29,6 +29,7 @@ TASKS: dict[str, str] = {
     "surfaces": "rutile.tasks.surfaces:TASK",
     "defects": "rutile.tasks.defects:TASK",
     "boundaries": "rutile.tasks.boundaries:TASK",
+    "hull": "rutile.tasks.hull:TASK",
     "vibrations": "rutile.tasks.vibrations:TASK",
     "smoothness": "rutile.tasks.smoothness:TASK",
     "label": "rutile.tasks.label:TASK",
