@@ -33,7 +33,7 @@ from rutile.simulate.md.settings import CsvrSettings, MdSettings
 from rutile.structures.structures import Structures
 
 REPEATS = {192: (2, 4, 4), 12000: (10, 10, 20)}
-STEPS = {192: 200, 12000: 10}
+STEPS = {192: 100, 12000: 10}
 ALLOWED = {192: 0.10, 12000: 0.03}
 WEAK = 1e-9
 """Energy (eV) that stands for a network output of 1."""
@@ -69,12 +69,12 @@ def potential(name: str) -> Any:
 def measure(name: str, atoms: int, steps: int) -> dict[str, Any]:
     """CPU milliseconds of a step and their shares."""
     model, neighbours = Clock(), Clock()
-    evaluate, near = rutile.simulate.forces.evaluate_members, SkinList.near
+    evaluate, graph = rutile.simulate.forces.evaluate_members, SkinList.graph
     how = MdSettings(ensemble=CsvrSettings(temperature=300), time=(steps + 2) / 1000, timestep=1)
     dynamics = Dynamics([potential(name)], how)
     state = dynamics.begin(Structures.from_ase(rutile_tio2(REPEATS[atoms])))
     rutile.simulate.forces.evaluate_members = model.timed(evaluate)
-    SkinList.near = neighbours.timed(near)  # type: ignore[method-assign]
+    SkinList.graph = neighbours.timed(graph)  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
             record = Record(Path(folder), dynamics, Recording(100, 10, "extxyz", True, False), {}, ["rutile"])
@@ -85,7 +85,7 @@ def measure(name: str, atoms: int, steps: int) -> dict[str, Any]:
                     began, model.seconds, neighbours.seconds = time.process_time(), 0.0, 0.0
             whole = time.process_time() - began
     finally:
-        rutile.simulate.forces.evaluate_members, SkinList.near = evaluate, near  # type: ignore[method-assign]
+        rutile.simulate.forces.evaluate_members, SkinList.graph = evaluate, graph  # type: ignore[method-assign]
     assert not record.stopped, record.stopped
     return {
         "step_ms": round(1e3 * whole / steps, 3),

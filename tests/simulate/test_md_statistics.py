@@ -29,14 +29,15 @@ from rutile.testing.toys import LennardJones
 
 pytestmark = [pytest.mark.physics]
 
-LJ = LennardJones(sigma=2.6, epsilon=0.15, cutoff=4.5)
+LJ = LennardJones(sigma=2.6, epsilon=0.6, cutoff=5.0)
+"""A crystal with a bulk modulus of 170 GPa that melts far above the temperatures here."""
 RUNS, TIMESTEP = 32, 3.0
 BURN = 300
 """Steps before the first sample."""
 
 
 def crystals(runs=RUNS):
-    atoms = bulk("Cu", "fcc", a=4.05, cubic=True).repeat((2, 1, 1))
+    atoms = bulk("Cu", "fcc", a=4.0, cubic=True).repeat((2, 1, 1))
     atoms.symbols[::2] = "Al"
     return Structures.from_ase([atoms] * runs)
 
@@ -63,6 +64,9 @@ THERMOSTATS = {
     "nose_hoover": NoseHooverSettings(thermostat_time=60),
     "csvr": CsvrSettings(thermostat_time=60),
     "cell_rescale": CellRescaleSettings(thermostat_time=60, barostat_time=300, cell="full"),
+    "cell_rescale_langevin": CellRescaleSettings(
+        thermostat_time=60, barostat_time=300, cell="full", thermostat="langevin"
+    ),
     "parrinello_rahman": ParrinelloRahmanSettings(thermostat_time=60, barostat_time=300, cell="full"),
 }
 
@@ -72,7 +76,7 @@ THERMOSTATS = {
 def test_kinetic_energies_are_those_of_the_canonical_ensemble(name, kelvin):
     ensemble = THERMOSTATS[name].model_copy(update={"temperature": kelvin})
     (kinetic, _, _, _, aluminium), dof = sampled(ensemble, 1500, 50)
-    assert dof == (24 if name == "langevin" else 21)
+    assert dof == (24 if name.endswith("langevin") else 21)
     x = 2 * kinetic / (KB * kelvin)
     assert kstest(x.ravel(), chi2(dof).cdf).pvalue > 0.01
     # each element has its share of the degrees of freedom: the light ones lose those of the whole by their mass
@@ -96,7 +100,9 @@ def data(ensemble, kelvin, pressure, kinetic, potential, volume, dof):
     return pv.data.SimulationData(
         units=unit, dt=TIMESTEP,
         ensemble=pv.data.EnsembleData(ensemble=ensemble, natoms=moving, temperature=kelvin, **constant),
-        system=pv.data.SystemData(natoms=moving, nconstraints=0, ndof_reduction_tra=24 - int(dof), ndof_reduction_rot=0),
+        system=pv.data.SystemData(
+            natoms=moving, nconstraints=0, ndof_reduction_tra=24 - int(dof), ndof_reduction_rot=0
+        ),
         observables=pv.data.ObservableData(
             kinetic_energy=kinetic.ravel(), potential_energy=potential.ravel(),
             total_energy=(kinetic + potential).ravel(), volume=volume.ravel(), constant_of_motion=None,
@@ -129,15 +135,15 @@ def test_energies_and_volumes_at_two_temperatures_differ_as_boltzmann_says(name)
 def test_pressure_and_compressibility(name, cell):
     """The mean pressure is that asked for; volumes fluctuate as they answer to pressure: <dV^2> = kT V kappa."""
     found = {}
-    for pressure in (-1.0, 1.0):
+    for pressure in (-3.0, 3.0):
         ensemble = THERMOSTATS[name].model_copy(update={"temperature": 300.0, "cell": cell, "pressure": pressure})
         (_, _, volume, p, _), _ = sampled(ensemble, 2000, 10)
         runs = p.mean(0) / GPA
-        assert abs(runs.mean() - pressure) < 4 * runs.std(ddof=1) / np.sqrt(RUNS) + 0.02
+        assert abs(runs.mean() - pressure) < 4 * runs.std(ddof=1) / np.sqrt(RUNS) + 0.05
         found[pressure] = volume
     mean = {p: v.mean() for p, v in found.items()}
-    middle = (mean[1.0] + mean[-1.0]) / 2
-    answer = (mean[-1.0] - mean[1.0]) / (2 * GPA) / middle
+    middle = (mean[3.0] + mean[-3.0]) / 2
+    answer = (mean[-3.0] - mean[3.0]) / (6 * GPA) / middle
     fluctuation = np.mean([(v.var() / v.mean()) for v in found.values()]) / (KB * 300)
     assert fluctuation == pytest.approx(answer, rel=0.1)
 

@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.data import covalent_radii
-from ase.md.langevin import Langevin
-from ase.md.langevinbaoab import LangevinBAOAB
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.mep import NEB
 from ase.neighborlist import neighbor_list
 from ase.optimize import FIRE
@@ -30,10 +27,12 @@ from rutile.build.normal_modes import displacement, normal_modes, numerical_hess
 from rutile.core.errors import RutileError
 from rutile.core.reporting import SilentReporter
 from rutile.core.seeds import stream
-from rutile.core.units import GPA
 from rutile.potentials.calculator import ExtrapolationWarning, NotSmoothWarning, RutileCalculator
 from rutile.potentials.combine import Mean
 from rutile.potentials.save import load_model
+from rutile.simulate.md.loop import Dynamics
+from rutile.simulate.md.settings import MdSettings
+from rutile.simulate.md.state import State, kinetic_of, temperature
 from rutile.simulate.relax import relax
 from rutile.simulate.settings import RelaxSettings
 from rutile.structures.structures import Structures, concatenate
@@ -41,8 +40,6 @@ from rutile.structures.structures import Structures, concatenate
 Computed = MdExplorer | RelaxExplorer | NormalModesExplorer | NebExplorer
 BURST = 20.0
 """Dynamics hotter than so many times the temperature asked for (dimensionless) has burst."""
-CELL_TIME = 1.66
-"""Period of a cell of one atom with a mass of 1 (fs), by experience (the estimate of ASE's LangevinBAOAB)."""
 SOUND_START = 0.5
 """Nearest two atoms of a beginning that is worth to be kept, in sums of covalent radii (dimensionless)."""
 SOUND = "to its end"
@@ -171,71 +168,79 @@ def dynamics(seed: Atoms, explorer: MdExplorer, calculator: RutileCalculator, li
         limits: where to end.
         number: of random numbers.
     """
-    atoms, rng = _bare(seed), stream(number, "md")
-    atoms.calc = calculator
-    hot = explorer.temperature
-    MaxwellBoltzmannDistribution(atoms, temperature_K=hot[0], rng=rng)
-    steps = max(1, round(explorer.time / explorer.timestep))
-    watch, frames, facts = Watch(calculator, limits), list[Atoms](), dict[str, Any]()
+    how = _md_settings(seed, explorer, number)
+    md = Dynamics(calculator.potentials, how, calibration=calculator.calibration, rule=Guard(limits, explorer))
+    frames, last, done = list[Atoms](), _bare(seed), 0
     try:
-        atoms.get_forces()
-        if why := watch.wrong(atoms):
-            return Found([_bare(seed)] if why.startswith("the members") else [], f"{why} at its start")
-        md = _integrator(atoms, explorer, rng)
-        last = _snapshot(atoms, {})
-        for n in range(1, steps + 1):
-            facts = {"step": n} | _ramp(md, explorer, n / steps)
-            md.run(1)
-            if why := watch.wrong(atoms) or _burst(atoms, max(hot)):
-                more = [last] if (n - 1) % explorer.every else []
-                broken = [_snapshot(atoms, facts)] if why.startswith("the members") else []
-                return Found([*frames, *more, *broken], f"{why} after {n * explorer.timestep:g} fs")
-            last = _snapshot(atoms, facts)
-            if n % explorer.every == 0 or n == steps:
+        for moment in md.run(md.begin(Structures.from_ase([_bare(seed)]))):
+            for end in moment.stopped:
+                broken = end.why.startswith("the members")
+                if end.step == 0:
+                    return Found([_bare(seed)] if broken else [], f"{end.why} at its start")
+                more = [last] if done % explorer.every else []
+                more += [_seen(end.state, seed, _facts(explorer, end.step, how.steps))] if broken else []
+                return Found([*frames, *more], f"{end.why} after {end.step * explorer.timestep:g} fs")
+            done = moment.state.step
+            last = _seen(moment.state, seed, _facts(explorer, done, how.steps))
+            if done % explorer.every == 0 or done == how.steps:
                 frames.append(last)
-    except (RutileError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        return Found(frames, f"{type(error).__name__} after {facts.get('step', 0) * explorer.timestep:g} fs")
+    except (RutileError, ValueError, ArithmeticError) as error:
+        return Found(frames, f"{type(error).__name__} after {done * explorer.timestep:g} fs")
     return Found(frames, SOUND)
 
 
-def _integrator(atoms: Atoms, explorer: MdExplorer, rng: np.random.Generator) -> Any:
-    """Langevin dynamics at constant volume, or at constant pressure with a cell that moves.
+class Guard:
+    """When dynamics on a committee ends: the rule of `simulate.md.loop`.
 
-    The latter is BAOAB (Leimkuhler and Matthews 2013, doi:10.1063/1.4802990) with a Langevin barostat (Quigley and
-    Probert 2004, doi:10.1063/1.1755657), both as in ASE.
+    Args:
+        limits: where to end.
+        explorer: how hot it is meant to be.
     """
-    step, kelvin = explorer.timestep * units.fs, explorer.temperature[0]
-    if explorer.pressure is None or not atoms.pbc.all():
-        friction = 1 / (explorer.friction_time * units.fs)
-        return Langevin(atoms, step, temperature_K=kelvin, friction=friction, rng=rng, fixcm=False)
-    tau = explorer.barostat_time * units.fs
-    return LangevinBAOAB(
-        atoms,
-        step,
-        temperature_K=kelvin,
-        externalstress=-explorer.pressure[0] * GPA,
-        T_tau=explorer.friction_time * units.fs,
-        P_tau=tau,
-        P_mass=(tau / 4 / (CELL_TIME * units.fs)) ** 2 * len(atoms) ** (1 / 3),
-        rng=rng,
+
+    def __init__(self, limits: Limits, explorer: MdExplorer) -> None:
+        self.limits, self.hottest = limits, BURST * max(explorer.temperature)
+
+    def __call__(self, state: State) -> list[str]:
+        """Why to end here; empty: nothing is wrong. The state is of one run."""
+        limits, forces = self.limits, state.forces.norm(dim=1)
+        if not float(state.deviation) < limits.high:
+            return ["the members disagree beyond the failed level"]
+        if not float((forces - SURE * state.doubt).max()) <= limits.max_force:
+            return ["a force beyond reason"]
+        widest = 2 * float(covalent_radii[state.structures.numbers.cpu().numpy()].max())
+        if float(state.closest) < limits.closest * widest and nearest(state.structures.to_ase()[0]) < limits.closest:
+            return ["atoms too close"]
+        return ["" if float(temperature(kinetic_of(state), state.dof)) <= self.hottest else "it burst"]
+
+
+def _md_settings(seed: Atoms, explorer: MdExplorer, number: int) -> MdSettings:
+    """Langevin dynamics at constant volume, or at constant pressure with a cell that moves."""
+    time = {"time": explorer.time / 1000, "timestep": explorer.timestep, "seed": number}
+    thermal = dict(zip(("temperature", "temperature_end"), explorer.temperature, strict=True))
+    if explorer.pressure is None or not seed.pbc.all():
+        calm = {"name": "langevin", "friction_time": explorer.friction_time}
+        return MdSettings.model_validate({"ensemble": calm | thermal, **time})
+    first, last = explorer.pressure
+    pressed = {"name": "cell_rescale", "pressure": first, "pressure_end": last, "cell": "full"}
+    pressed |= {"thermostat": "langevin", "thermostat_time": explorer.friction_time}
+    return MdSettings.model_validate(
+        {"ensemble": pressed | thermal | {"barostat_time": explorer.barostat_time}, **time}
     )
 
 
-def _ramp(md: Any, explorer: MdExplorer, part: float) -> dict[str, float]:
-    """Set temperature and pressure at some part of a run."""
-    kelvin = explorer.temperature[0] + part * (explorer.temperature[1] - explorer.temperature[0])
-    md.set_temperature(temperature_K=kelvin)
-    if not isinstance(md, LangevinBAOAB) or explorer.pressure is None:
-        return {"temperature": kelvin}
-    pressure = explorer.pressure[0] + part * (explorer.pressure[1] - explorer.pressure[0])
-    md.externalstress = -pressure * GPA * np.eye(3)
-    return {"temperature": kelvin, "pressure": pressure}
+def _facts(explorer: MdExplorer, step: int, steps: int) -> dict[str, Any]:
+    """What is known of a structure: step, temperature and pressure of the ramp."""
+    part, (first, last) = step / steps, explorer.temperature
+    facts: dict[str, Any] = {"step": step, "temperature": first + part * (last - first)}
+    if explorer.pressure is not None:
+        facts["pressure"] = explorer.pressure[0] + part * (explorer.pressure[1] - explorer.pressure[0])
+    return facts
 
 
-def _burst(atoms: Atoms, kelvin: float) -> str:
-    """Why a run has burst; empty: it has not."""
-    sound = np.isfinite(atoms.positions).all() and atoms.get_temperature() <= BURST * kelvin
-    return "" if sound else "it burst"
+def _seen(state: State, like: Atoms, facts: dict[str, Any]) -> Atoms:
+    """The structure of a state of one run."""
+    s = state.structures
+    return _placed(like, s.positions.cpu().numpy(), s.cell[0].cpu().numpy(), facts)
 
 
 def relaxations(seeds: Sequence[Atoms], explorer: RelaxExplorer, calculator: RutileCalculator, number: int) -> Found:

@@ -13,7 +13,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from rutile.graph.graph import Edges, Graph, build_graph, join_edges
+from rutile.graph.graph import Edges, Graph, build_graph, join_edges, squared_lengths
 from rutile.graph.neighbors import check_geometry, find_edges
 from rutile.structures.structures import Structures, concatenate
 
@@ -106,7 +106,7 @@ class SkinList:
             if stale:
                 self._search(now, stale)
         vectors = self._vectors(now)
-        return torch.nonzero(vectors.square().sum(1) < self.cutoff**2).squeeze(1), vectors
+        return torch.nonzero(squared_lengths(vectors) < self.cutoff**2).squeeze(1), vectors
 
     def _vectors(self, now: Structures) -> Tensor:
         """r_ij of the wide edges, in float64, as `build_graph`; large structures of one batch one by one."""

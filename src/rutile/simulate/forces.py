@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rutile.core.reporting import Reporter
-from rutile.graph.graph import Edges, Graph, build_graph
+from rutile.graph.graph import Edges, Graph, build_graph, squared_lengths
 from rutile.graph.neighbors import find_edges
 from rutile.graph.skin import SkinList
 from rutile.potentials.combine import Spread, mean, spread
@@ -73,7 +73,7 @@ class ForceField:
             GeometryError: as `find_edges`.
         """
         graph = self.neighbors.graph(structures)
-        squared = graph.vectors.square().sum(1)
+        squared = squared_lengths(graph.vectors)
         counts = _edges_of_each(structures, graph)
         closest = torch.segment_reduce(squared, "min", lengths=counts, initial=torch.inf).sqrt()
         self.too_large = []

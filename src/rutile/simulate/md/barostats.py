@@ -10,7 +10,7 @@ Stochastic cell rescaling, in each time step with a symmetric matrix G of normal
 
 For the size alone this is d ln V = (beta/tau) (P - P0) dt + sqrt(2 kT beta dt/(V tau)) g of Bernetti and Bussi; for
 more of the cell it is diffusion in the group of its deformations, whose drift follows from the same density
-V exp(-(H + P0 V)/kT) in the invariant measure. Temperature: CSVR.
+V exp(-(H + P0 V)/kT) in the invariant measure. Temperature: CSVR, or friction and noise on each atom.
 
 Parrinello and Rahman's cell in the form of Martyna, Tobias and Klein, with its rate e (1/fs) and Nose-Hoover chains on
 atoms and cell, W = (g + 3) kT tau^2 / 3:
@@ -34,7 +34,7 @@ from torch import Tensor
 from rutile.simulate.md.noise import generator
 from rutile.simulate.md.settings import CellFreedom
 from rutile.simulate.md.state import State, kinetic_of, kinetic_tensor
-from rutile.simulate.md.thermostats import Chain, Nve, Targets, kick, moved, rescaled
+from rutile.simulate.md.thermostats import Chain, Nve, Targets, kick, moved, rescaled, warmed
 
 
 class Freedom:
@@ -83,19 +83,31 @@ class CellRescale(Nve):
         thermostat_time: of the velocities (fs).
         barostat_time: tau (fs).
         compressibility: beta (Angstrom^3/eV).
+        local: friction and noise on each atom instead of CSVR.
     """
 
-    def __init__(self, freedom: Freedom, thermostat_time: float, barostat_time: float, compressibility: float) -> None:
-        self.freedom, self.thermostat_time = freedom, thermostat_time
+    def __init__(
+        self,
+        freedom: Freedom,
+        thermostat_time: float,
+        barostat_time: float,
+        compressibility: float,
+        *,
+        local: bool = False,
+    ) -> None:
+        self.freedom, self.thermostat_time, self.local = freedom, thermostat_time, local
         self.pace = compressibility / (3 * barostat_time)
 
     def first(self, state: State, targets: Targets) -> State:
-        """B, strain, A: positions are still those of the stress."""
+        """B, strain, A (with O in its middle): positions are still those of the stress."""
         state = state.replace(velocities=kick(state, targets.dt / 2))
         strain = self._strain(state, targets)
         back = torch.linalg.matrix_exp(-strain)
         state = strained(state, strain).replace(velocities=turned(state.velocities, back, state))
-        return moved(state, state.velocities, targets.dt)
+        if not self.local:
+            return moved(state, state.velocities, targets.dt)
+        warm = warmed(moved(state, state.velocities, targets.dt / 2), self.thermostat_time, targets)
+        return moved(warm, warm.velocities, targets.dt / 2)
 
     def _strain(self, state: State, targets: Targets) -> Tensor:
         """d, [S, 3, 3]."""
@@ -112,8 +124,9 @@ class CellRescale(Nve):
         return self.freedom.part(self.pace * targets.dt * push + width * g)
 
     def second(self, state: State, targets: Targets) -> State:
-        """B S."""
-        return rescaled(super().second(state, targets), self.thermostat_time, targets)
+        """B (and S)."""
+        state = super().second(state, targets)
+        return state if self.local else rescaled(state, self.thermostat_time, targets)
 
     def conserved(self, state: State, targets: Targets) -> Tensor:
         """The noise of the cell has no ledger."""

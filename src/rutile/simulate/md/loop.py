@@ -114,7 +114,7 @@ class Dynamics:
         self.rate = torch.from_numpy(strain_per_femtosecond(settings.strain_rate))
         self.deforms = not is_still(self.rate.numpy())
         self.integrator = integrator(settings.ensemble, Freedom(_cell(settings.ensemble), self.rate.numpy()))
-        self.stills = settings.ensemble.CONSERVES_MOMENTUM and isinstance(settings.ensemble, Thermal)
+        self.stills = settings.ensemble.keeps_momentum and isinstance(settings.ensemble, Thermal)
         self.rule = rule
         self.bars = calibration.forces if calibration is not None and len(members) > 1 else None
         self.temperatures = torch.zeros(0, 2)
@@ -148,7 +148,7 @@ class Dynamics:
         self._check(at, fixed)
         self.temperatures = self._temperatures(at.n_systems) if temperatures is None else temperatures.double()
         self.temperatures = self.temperatures.to(at.positions.device)
-        still, seed = self.settings.ensemble.CONSERVES_MOMENTUM, self.settings.seed
+        still, seed = self.settings.ensemble.keeps_momentum, self.settings.seed
         if velocities is None:
             numbers = torch.arange(at.n_systems)
             velocities = thermal_velocities(at, self.temperatures[:, 0], seed, fixed, still, numbers)
@@ -233,15 +233,12 @@ class Dynamics:
         """The state with forces."""
         seen = self.field.look(state.structures)
         p = seen.prediction
-        deviation = torch.zeros_like(p.energy)
+        doubt = state.doubt
         if seen.spread is not None:
-            size = seen.spread.forces.norm(dim=1)
+            doubt = seen.spread.forces.norm(dim=1)
             if self.bars is not None:
-                size = self.bars.scale * size.clamp(min=self.bars.floor)
-            deviation = deviation.scatter_reduce(0, state.structures.system, size, "amax")
-        return state.replace(
-            energy=p.energy, forces=p.forces, stress=p.stress, closest=seen.closest, deviation=deviation
-        )
+                doubt = self.bars.scale * doubt.clamp(min=self.bars.floor)
+        return state.replace(energy=p.energy, forces=p.forces, stress=p.stress, closest=seen.closest, doubt=doubt)
 
     def _parted(
         self, state: State, reasons: list[str], shown: State | None = None
@@ -250,6 +247,7 @@ class Dynamics:
         if not any(reasons):
             return state, ()
         ending = torch.tensor([bool(why) for why in reasons], device=state.energy.device)
+        self.field.keep(~ending)
         stopped = []
         for k in ending.nonzero().squeeze(1).tolist():
             alone = (shown or state).keep(torch.arange(state.n_systems, device=state.energy.device) == k)
@@ -268,7 +266,8 @@ def integrator(ensemble: AnyEnsemble, freedom: Freedom) -> Integrator:
             return Csvr(ensemble.thermostat_time)
         case CellRescaleSettings():
             beta = ensemble.compressibility / GPA
-            return CellRescale(freedom, ensemble.thermostat_time, ensemble.barostat_time, beta)
+            local = ensemble.thermostat == "langevin"
+            return CellRescale(freedom, ensemble.thermostat_time, ensemble.barostat_time, beta, local=local)
         case ParrinelloRahmanSettings():
             return ParrinelloRahman(freedom, ensemble.thermostat_time, ensemble.barostat_time, ensemble.chain)
         case _:

@@ -21,10 +21,13 @@ CellFreedom = Literal["isotropic", "axes", "full"]
 class Ensemble(Settings):
     """What all ensembles have."""
 
-    CONSERVES_MOMENTUM: ClassVar[bool] = True
-    """Whether the total momentum stays: then it is taken out, and takes three degrees of freedom with it."""
     MOVES_CELL: ClassVar[bool] = False
     """Whether the cell answers to a pressure."""
+
+    @property
+    def keeps_momentum(self) -> bool:
+        """Whether the total momentum stays: then it is taken out, and takes three degrees of freedom with it."""
+        return True
 
 
 class NveSettings(Ensemble):
@@ -47,11 +50,14 @@ class Thermal(Ensemble):
 class LangevinSettings(Thermal):
     """Constant temperature by friction and noise on each atom: BAOAB (Leimkuhler and Matthews 2013)."""
 
-    CONSERVES_MOMENTUM: ClassVar[bool] = False
-
     name: Literal["langevin"] = "langevin"
     friction_time: Femtosecond = Field(default=100.0, gt=0)
     """1/gamma: time in which an atom forgets its velocity. Short: fast equilibration, slowed diffusion."""
+
+    @property
+    def keeps_momentum(self) -> bool:
+        """Noise acts on each atom."""
+        return False
 
 
 class NoseHooverSettings(Thermal):
@@ -89,7 +95,7 @@ class Pressed(Thermal):
 
 
 class CellRescaleSettings(Pressed):
-    """Constant temperature and pressure by stochastic rescaling of velocities and cell (Bernetti and Bussi 2020)."""
+    """Constant temperature and pressure by stochastic rescaling of the cell (Bernetti and Bussi 2020)."""
 
     name: Literal["cell_rescale"] = "cell_rescale"
     barostat_time: Femtosecond = Field(default=500.0, gt=0)
@@ -97,6 +103,13 @@ class CellRescaleSettings(Pressed):
     compressibility: Annotated[float, Unit("1/GPa")] = Field(default=0.05, gt=0)
     """Roughly that of the matter: water 0.45, metals and oxides 0.005 to 0.05. Wrong by a factor of 10, the cell
     answers 10 times faster or slower, about the same mean."""
+    thermostat: Literal["csvr", "langevin"] = "csvr"
+    """csvr rescales all velocities; langevin acts on each atom, which small harmonic crystals need."""
+
+    @property
+    def keeps_momentum(self) -> bool:
+        """If no noise acts on each atom."""
+        return self.thermostat == "csvr"
 
 
 class ParrinelloRahmanSettings(Pressed):

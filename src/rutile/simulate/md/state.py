@@ -45,8 +45,8 @@ class State:
     """Of the potential energy alone (eV/Angstrom^3), [S, 3, 3]; 0 where a system is not periodic in 3-D."""
     closest: Tensor
     """Shortest distance (Angstrom), [S]."""
-    deviation: Tensor
-    """Largest disagreement of a committee about a force (eV/Angstrom), [S]; 0 of a single potential."""
+    doubt: Tensor
+    """Disagreement of a committee about the force on each atom (eV/Angstrom), [N]; 0 of a single potential."""
     heat: Tensor
     """Energy that thermostat and deformation have put in so far (eV), [S]."""
     step: int = 0
@@ -58,6 +58,11 @@ class State:
     def fixed(self) -> Tensor:
         """Atoms that no force moves, [N] bool."""
         return self.ease[:, 0] == 0
+
+    @property
+    def deviation(self) -> Tensor:
+        """Largest disagreement about a force in each run (eV/Angstrom), [S]."""
+        return self.heat.new_zeros(self.n_systems).scatter_reduce(0, self.structures.system, self.doubt, "amax")
 
     @property
     def n_systems(self) -> int:
@@ -95,8 +100,8 @@ class State:
         return State(structures, step=step, extra=extra, **{name: t[name] for name in (*PER_ATOM, *PER_SYSTEM)})
 
 
-PER_ATOM = ("velocities", "mass", "ease", "forces")
-PER_SYSTEM = ("number", "dof", "energy", "stress", "closest", "deviation", "heat")
+PER_ATOM = ("velocities", "mass", "ease", "forces", "doubt")
+PER_SYSTEM = ("number", "dof", "energy", "stress", "closest", "heat")
 
 
 def masses_of(structures: Structures) -> Tensor:
@@ -234,6 +239,6 @@ def beginning(structures: Structures, velocities: Tensor, fixed: Tensor, dof: Te
         forces=torch.full_like(x, np.nan),
         stress=x.new_full((s, 3, 3), np.nan),
         closest=nan,
-        deviation=torch.zeros_like(nan),
+        doubt=torch.zeros_like(x[:, 0]),
         heat=torch.zeros_like(nan),
     )

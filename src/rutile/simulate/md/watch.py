@@ -36,7 +36,7 @@ class Watch:
         wild = ~torch.isfinite(state.energy + hot + state.stress.sum((1, 2)) + state.forces.sum())
         burst = hot > self.hottest[state.number]
         near = state.closest < s.closest
-        apart = state.deviation > (torch.inf if s.disagreement is None else s.disagreement)
+        apart = torch.zeros_like(near) if s.disagreement is None else state.deviation > s.disagreement
         swollen = (self.volume[state.number] > 0) & ((growth > s.growth) | (growth < 1 / s.growth))
         if not bool((wild | burst | near | apart | swollen).any()):
             return [""] * state.n_systems
