@@ -122,9 +122,9 @@ def test_energies_and_volumes_at_two_temperatures_differ_as_boltzmann_says(name)
         pair.append(data(kind, kelvin, 0.0, kinetic, potential, volume, dof))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        quantiles = pv.ensemble.check(*pair, total_energy=False, data_is_uncorrelated=True, bs_seed=1, verbosity=0)
+        quantiles = pv.ensemble.check(*pair, data_is_uncorrelated=True, bootstrap_seed=1, verbosity=0)
         mean, width = pv.kinetic_energy.distribution(
-            pair[0], strict=False, bs_seed=1, verbosity=0, data_is_uncorrelated=True
+            pair[0], strict=False, bootstrap_seed=1, verbosity=0, data_is_uncorrelated=True
         )
     assert max(map(abs, quantiles)) < 4
     assert max(abs(mean), abs(width)) < 4
