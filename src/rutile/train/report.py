@@ -18,6 +18,20 @@ from typing import Any
 import rutile
 
 Value = str | float | int | bool | None
+SORTING = """<script>
+for (const table of document.querySelectorAll("table.sortable")) {
+  table.querySelectorAll("th").forEach((head, column) => head.addEventListener("click", () => {
+    const value = row => { const text = row.cells[column].textContent.replace("−", "-");
+                           return text === "" || isNaN(text) ? text : Number(text); };
+    const body = table.tBodies[0], falling = head.dataset.order === "up";
+    head.dataset.order = falling ? "down" : "up";
+    [...body.rows].sort((a, b) => { const x = value(a), y = value(b);
+      const order = typeof x === typeof y ? (x < y ? -1 : x > y ? 1 : 0) : typeof x === "number" ? -1 : 1;
+      return falling ? -order : order; }).forEach(row => body.append(row));
+  }));
+}
+</script>"""
+"""Sorts the rows of a table by the column whose heading is clicked."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,8 @@ class Table:
     """Plain text below it."""
     marked: frozenset[tuple[int, int]] = frozenset()
     """(row, column) of values that stand out, such as the best."""
+    sortable: bool = False
+    """Whether a click on a heading sorts the rows."""
 
     def html(self) -> str:
         """Markup."""
@@ -71,7 +87,9 @@ class Table:
             for line, row in enumerate(self.rows)
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        kind = ' class="sortable"' if self.sortable else ""
+        table = f"<table{kind}>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div class="scroll">{table}</div>'
 
     def _cell(self, line: int, column: int, value: Value) -> str:
         """Markup of one value."""
@@ -167,6 +185,7 @@ def render(title: str, subtitle: str, cards: Sequence[Card], sections: Sequence[
         contents=contents,
         sections=blocks,
         version=html.escape(rutile.__version__),
+        script=SORTING if 'class="sortable"' in blocks else "",
     )
 
 
