@@ -12,12 +12,16 @@ import sys
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import read
 
 from rutile.core.config import load
 from rutile.core.errors import LabelError
 from rutile.core.reporting import SilentReporter
+from rutile.label.campaign import for_atoms, references
+from rutile.label.catalogue import make
+from rutile.label.labeler import Label
 from rutile.structures.io import write_frames
 from rutile.tasks import label
 
@@ -128,3 +132,16 @@ def test_rigid_ions_as_labels(run):
     result, frames = run([made, bulk("Cu")], "engine=rigid_ion")
     assert (result.labelled, result.failed, result.with_stress) == (1, 1, 1)
     assert frames[0].info["REF_energy"] / 2 == pytest.approx(-39.75, abs=0.1)
+
+
+@pytest.mark.dft
+@program("abinit", "apt install abinit abinit-data")
+@pytest.mark.parametrize("element", ["Cu", "Ti"])
+def test_abinit_isolated_atoms_gain_energy_by_their_spin(element):
+    words = ["structures=none", "engine=abinit", "engine.functional=LDA", "engine.protocol=fast", "engine.vacuum=4"]
+    plain = load(label.LabelSettings, pairs=words).engine
+    (atom,) = references([Atoms(element)], plain)
+    found = [make(how).label(atom) for how in (for_atoms(plain), plain)]
+    assert all(isinstance(one, Label) for one in found)
+    assert found[0].energy < found[1].energy - 0.05
+    assert np.abs(found[0].forces).max() < 1e-3
