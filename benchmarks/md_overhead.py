@@ -5,8 +5,8 @@
 Rutile at 300 K, 1 fs, with untrained weights whose forces are made so small that atoms fly as they will: a potential's
 time does not depend on its weights. Everything that `rutile md` does is counted: the log every 10 steps, frames every
 100, thermostat (CSVR), neighbour list with its skin, stop rules. `potential` is the time in `evaluate_members`,
-`neighbours` that in the neighbour list, `loop` all the rest. One thread, float32. Writes results/md_overhead.{json,md};
-ends with 1 where more than 10 % of a step at 192 atoms, or 3 % at 12 000, is spent outside the potential.
+`neighbours` that for the list and the graph that the potential sees, `loop` all the rest. One thread, float32. Writes
+results/md_overhead.{json,md}; ends with 1 where the loop takes more than 10 % of a step at 192 atoms, or 3 % at 12 000.
 `--quick`: 192 atoms only, and fewer steps; nothing is written.
 """
 
@@ -24,9 +24,9 @@ from accuracy import write
 from workloads import rutile_tio2
 
 import rutile.simulate.forces
-from rutile.graph.skin import SkinList
 from rutile.potentials.catalogue import make
 from rutile.potentials.settings import AnataseSettings, BehlerSettings
+from rutile.simulate.forces import ForceField
 from rutile.simulate.md.loop import Dynamics
 from rutile.simulate.md.record import Record, Recording
 from rutile.simulate.md.settings import CsvrSettings, MdSettings
@@ -68,13 +68,13 @@ def potential(name: str) -> Any:
 
 def measure(name: str, atoms: int, steps: int) -> dict[str, Any]:
     """CPU milliseconds of a step and their shares."""
-    model, neighbours = Clock(), Clock()
-    evaluate, graph = rutile.simulate.forces.evaluate_members, SkinList.graph
+    model, looks = Clock(), Clock()
+    evaluate, look = rutile.simulate.forces.evaluate_members, ForceField.look
     how = MdSettings(ensemble=CsvrSettings(temperature=300), time=(steps + 2) / 1000, timestep=1)
     dynamics = Dynamics([potential(name)], how)
     state = dynamics.begin(Structures.from_ase(rutile_tio2(REPEATS[atoms])))
     rutile.simulate.forces.evaluate_members = model.timed(evaluate)
-    SkinList.graph = neighbours.timed(graph)  # type: ignore[method-assign]
+    ForceField.look = looks.timed(look)  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
             record = Record(Path(folder), dynamics, Recording(100, 10, "extxyz", True, False), {}, ["rutile"])
@@ -82,16 +82,16 @@ def measure(name: str, atoms: int, steps: int) -> dict[str, Any]:
             for k, moment in enumerate(dynamics.run(state)):
                 record.write(moment.state, moment.stopped)
                 if k == 1:
-                    began, model.seconds, neighbours.seconds = time.process_time(), 0.0, 0.0
+                    began, model.seconds, looks.seconds = time.process_time(), 0.0, 0.0
             whole = time.process_time() - began
     finally:
-        rutile.simulate.forces.evaluate_members, SkinList.graph = evaluate, graph  # type: ignore[method-assign]
+        rutile.simulate.forces.evaluate_members, ForceField.look = evaluate, look  # type: ignore[method-assign]
     assert not record.stopped, record.stopped
     return {
         "step_ms": round(1e3 * whole / steps, 3),
         "potential": round(model.seconds / whole, 4),
-        "neighbours": round(neighbours.seconds / whole, 4),
-        "loop": round(1 - (model.seconds + neighbours.seconds) / whole, 4),
+        "neighbours": round((looks.seconds - model.seconds) / whole, 4),
+        "loop": round(1 - looks.seconds / whole, 4),
         "steps": steps,
         "searches": dynamics.field.neighbors.searches,
     }
@@ -107,8 +107,7 @@ def main(words: list[str]) -> None:
     for case in only.split(","):
         name, atoms = case.split(":")
         found = measure(name, int(atoms), 40 if quick else STEPS[int(atoms)])
-        outside = 1 - found["potential"]
-        good &= outside < ALLOWED[int(atoms)]
+        good &= found["loop"] < ALLOWED[int(atoms)]
         print(f"{case}: {found}", flush=True)
         results[case] = found
     lines = ["| potential | atoms | step (ms, CPU) | potential | neighbours | loop |", "|---|---:|---:|---:|---:|---:|"]

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.physics]
 LJ = LennardJones(sigma=2.6, epsilon=0.6, cutoff=5.0)
 """A crystal with a bulk modulus of 170 GPa that melts far above the temperatures here."""
 RUNS, TIMESTEP = 32, 3.0
-BURN = 300
+BURN = 800
 """Steps before the first sample."""
 
 
@@ -135,15 +135,15 @@ def test_energies_and_volumes_at_two_temperatures_differ_as_boltzmann_says(name)
 def test_pressure_and_compressibility(name, cell):
     """The mean pressure is that asked for; volumes fluctuate as they answer to pressure: <dV^2> = kT V kappa."""
     found = {}
-    for pressure in (-3.0, 3.0):
+    for pressure in (-1.5, 1.5):
         ensemble = THERMOSTATS[name].model_copy(update={"temperature": 300.0, "cell": cell, "pressure": pressure})
-        (_, _, volume, p, _), _ = sampled(ensemble, 2000, 10)
+        (_, _, volume, p, _), _ = sampled(ensemble, 4000 if name == "parrinello_rahman" else 2000, 10)
         runs = p.mean(0) / GPA
         assert abs(runs.mean() - pressure) < 4 * runs.std(ddof=1) / np.sqrt(RUNS) + 0.05
         found[pressure] = volume
     mean = {p: v.mean() for p, v in found.items()}
-    middle = (mean[3.0] + mean[-3.0]) / 2
-    answer = (mean[-3.0] - mean[3.0]) / (6 * GPA) / middle
+    middle = (mean[1.5] + mean[-1.5]) / 2
+    answer = (mean[-1.5] - mean[1.5]) / (3 * GPA) / middle
     fluctuation = np.mean([(v.var() / v.mean()) for v in found.values()]) / (KB * 300)
     assert fluctuation == pytest.approx(answer, rel=0.1)
 
