@@ -153,9 +153,11 @@ def test_modes_of_a_molecule_surround_its_minimum():
 
 @pytest.mark.slow
 def test_a_path_has_its_images_and_a_hill():
-    """An adatom of argon on three others in a plane hops from one hollow to its mirror image."""
-    base = [[0, 0, 0], [3.82, 0, 0], [1.91, 3.31, 0], [1.91, -3.31, 0]]
-    ends = [Atoms("Ar5", positions=[*base, [1.91, y, 3.12]]) for y in (1.1, -1.1)]
+    """An atom of solid argon moves into a vacancy beside it, which is then where the atom was."""
+    crystal = bulk("Ar", "fcc", a=5.26, cubic=True).repeat(2)
+    hops = crystal.copy()
+    hops.positions[1] = crystal.positions[0]
+    ends = [crystal[1:], hops[1:]]
     explorer = NebExplorer(start="a.xyz", end="b.xyz", images=3, steps=10, every=5, fmax=0.02)
     calculator = committee(1.0, 1.1)
     found = path(ends, explorer, calculator, FAR)

@@ -325,7 +325,7 @@ def path(ends: Sequence[Atoms], explorer: NebExplorer, calculator: RutileCalcula
         calculator: of a committee.
         limits: where to end.
     """
-    how = RelaxSettings(fmax=explorer.fmax, max_steps=explorer.steps)
+    how = RelaxSettings(fmax=explorer.fmax)
     result = relax(Structures.from_ase(list(ends)), Mean(calculator.potentials), how, SilentReporter())
     if why := next(filter(None, result.failure), ""):
         between = [_snapshot(a, {"step": 0}) for a in _band([_bare(a) for a in ends], explorer, calculator).images]
