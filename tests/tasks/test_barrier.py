@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import add_adsorbate, fcc100
+from ase.constraints import FixAtoms
 from ase.io import read, write
 
 from rutile.core.errors import GeometryError, SettingsError
@@ -38,7 +39,7 @@ def ends(tmp_path):
 
 def settings(ends, **more):
     out = ends[0].parent / "out"
-    given = {"model": "emt", "structures": ends, "hold_below": 6.1, "images": 3, "fmax": 0.02, "out": out} | more
+    given = {"model": "emt", "structures": ends, "fixed_below": 6.1, "images": 3, "fmax": 0.02, "out": out} | more
     return BarrierSettings(**given)
 
 
@@ -79,7 +80,7 @@ def test_more_steps_go_on_from_where_it_stopped(ends):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(ends):
-    words = [f"structures=[{ends[0]}, {ends[1]}]", "model=emt", "hold_below=6.1", "images=3", "fmax=1e-9",
+    words = [f"structures=[{ends[0]}, {ends[1]}]", "model=emt", "fixed_below=6.1", "images=3", "fmax=1e-9",
              "keep_every=1", "max_steps=100000", f"out={ends[0].parent / 'out'}"]  # fmt: skip
     kept = ends[0].parent / "out/kept.json"
     process = subprocess.Popen([sys.executable, "-m", "rutile", "barrier", *words], env=os.environ)
@@ -101,13 +102,28 @@ def test_a_killed_run_goes_on(ends):
     np.testing.assert_allclose(np.concatenate([a.positions for a in images]), last, atol=1e-7)
 
 
+@pytest.mark.slow
+def test_constraints_in_files_hold(ends):
+    for path in ends:
+        images = read(path, ":")
+        for atoms in images:
+            atoms.set_constraint(FixAtoms(mask=atoms.positions[:, 2] < 6.1))
+        write(path, images)
+    result = TASK.run(settings(ends, fixed_below=None, check=False), SilentReporter())
+    images = read(result.images, ":5")
+    low = images[0].positions[:, 2] < 6.1
+    assert low.sum() == 8
+    assert np.array_equal(images[2].positions[low], images[0].positions[low])
+    assert result.paths[0].barrier == pytest.approx(0.3744, abs=2e-3)
+
+
 def test_what_makes_no_path_is_said(ends, tmp_path):
     with pytest.raises(SettingsError, match="as many ends as beginnings"):
         TASK.run(settings([ends[0], _one(ends[1])]), SilentReporter())
-    with pytest.raises(SettingsError, match="no atom 99"):
-        TASK.run(settings(ends, hold=[99]), SilentReporter())
-    with pytest.raises(SettingsError, match="no atom is left"):
-        TASK.run(settings(ends, hold_below=100.0), SilentReporter())
+    with pytest.raises(SettingsError, match="has no atom 99"):
+        TASK.run(settings(ends, fixed=[99]), SilentReporter())
+    with pytest.raises(SettingsError, match="nothing can relax"):
+        TASK.run(settings(ends, fixed_below=100.0), SilentReporter())
     with pytest.raises(GeometryError, match=r"start.extxyz#0 to .*the same structure"):
         TASK.run(settings([ends[0], ends[0]]), SilentReporter())
     squeezed = read(ends[0])

@@ -12,8 +12,8 @@ from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import Angstrom
 from rutile.simulate.settings import NebSettings, RelaxSettings
+from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
 from rutile.tasks.kept_paths import KeptPaths
 from rutile.tasks.property import DONE, GivenProperty, as_csv, begin, cells, part, write_result
 from rutile.tasks.task import Task
@@ -30,7 +30,7 @@ IMAGINARY = 20.0
 """A mode counts as imaginary below minus this wave number (1/cm); nearer to 0 it may be noise."""
 
 
-class BarrierSettings(NebSettings, GivenProperty):
+class BarrierSettings(NebSettings, HeldAtoms, GivenProperty):
     """Between which structures, and how."""
 
     structures: list[Path] = Field(min_length=1)
@@ -38,10 +38,6 @@ class BarrierSettings(NebSettings, GivenProperty):
     their ends, in the same order, with the same atoms in the same order."""
     relax: bool = True
     """Relax the beginnings and ends first (to a third of fmax): barriers count from minima."""
-    hold: list[int] = []
-    """Atoms that stay, in all structures, counted from 0."""
-    hold_below: Angstrom | None = None
-    """Atoms lower than this (z of the first structure of a path) stay, too: the bottom of a slab."""
     check: bool = True
     """Vibrations of the highest image: a saddle point has exactly one imaginary mode. Needs 6 evaluations for each atom
     that moves."""
@@ -123,26 +119,18 @@ def run(settings: BarrierSettings, reporter: Reporter) -> BarrierResult:
 
 
 def _held(settings: BarrierSettings, work: Work) -> list[torch.Tensor]:
-    """Atoms of each path that stay, [atoms] bool."""
+    """Atoms of each path that stay, as its beginning says, [atoms] bool."""
     import torch
 
-    parts = work.structures.split()
-    if len(parts) % 2:
+    count = len(work.readings)
+    if count % 2:
         raise SettingsError(
-            f"structures: {len(parts)} of them; paths need as many ends as beginnings (first half, second half)"
+            f"structures: {count} of them; paths need as many ends as beginnings (first half, second half)"
         )
-    out = []
-    for one in parts[: len(parts) // 2]:
-        fixed = torch.zeros(one.n_atoms, dtype=torch.bool)
-        if beyond := [k for k in settings.hold if not 0 <= k < one.n_atoms]:
-            raise SettingsError(f"hold: there is no atom {beyond[0]} among {one.n_atoms} (counted from 0)")
-        fixed[settings.hold] = True
-        if settings.hold_below is not None:
-            fixed |= one.positions[:, 2] < settings.hold_below
-        if bool(fixed.all()):
-            raise SettingsError("hold, hold_below: no atom is left that moves")
-        out.append(fixed)
-    return out
+    held = [held_atoms(settings, reading) for reading in work.readings[: count // 2]]
+    for frame, mine in zip(work.frames, held, strict=False):
+        refuse_if_all_held([frame], mine)
+    return [torch.from_numpy(mine) for mine in held]
 
 
 def _first(
@@ -288,7 +276,7 @@ TASK = Task(
     positional="structures",
     examples=(
         "rutile barrier start.extxyz end.extxyz model=run",
-        "rutile barrier before.vasp after.vasp model=run hold_below=4.0 images=9 fmax=0.01",
+        "rutile barrier before.vasp after.vasp model=run fixed_below=4.0 images=9 fmax=0.01",
         "rutile barrier fcc.cif bcc.cif model=run cell=true",
     ),
 )

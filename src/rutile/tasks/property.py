@@ -15,10 +15,11 @@ from rutile.core.elements import formula
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
-from rutile.tasks.apply import GivenStructures, members_and_bars, read_given
+from rutile.tasks.apply import GivenStructures, members_and_bars, readings_given
 
 if TYPE_CHECKING:
     from rutile.data.frames import Frame
+    from rutile.data.reading import Reading
     from rutile.potentials.potential import Potential
     from rutile.structures.structures import Structures
     from rutile.train.report import Value
@@ -47,6 +48,8 @@ class Work:
     """The model, or the mean of the committee."""
     members: Sequence[Potential]
     """Of a committee; empty for a single potential."""
+    readings: Sequence[Reading]
+    """What the files say besides, such as constraints."""
 
     def names(self) -> list[tuple[str, str]]:
         """Source and composition of each structure."""
@@ -57,19 +60,21 @@ def begin(settings: GivenStructures, reporter: Reporter) -> Work:
     """The model and the structures.
 
     Raises:
-        RutileError: one of both cannot be used, see `members_and_bars` and `read_given`.
+        RutileError: one of both cannot be used, see `members_and_bars` and `readings_given`.
     """
     from rutile.potentials.combine import Mean, common_elements
     from rutile.structures.structures import concatenate
 
     members, _ = members_and_bars(settings, reporter)
-    frames = list(read_given(settings, common_elements(members), reporter))
+    readings = list(readings_given(settings, common_elements(members), reporter))
+    frames = [r.frame for r in readings if r.frame is not None]
     several = len(members) > 1
     return Work(
         frames,
         concatenate(f.structures() for f in frames),
         Mean(members) if several else members[0],
         members if several else (),
+        readings,
     )
 
 

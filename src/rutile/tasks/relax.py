@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
 
 from rutile.core.elements import formula
-from rutile.core.errors import GeometryError, SettingsError
+from rutile.core.errors import GeometryError
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA, Angstrom
+from rutile.core.units import GPA
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.apply import GivenStructures, members_and_bars, plain, predicted, readings_given
+from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
 from rutile.tasks.property import as_csv, part
 from rutile.tasks.task import Task
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from rutile.data.frames import Frame
-    from rutile.data.reading import Reading
     from rutile.potentials.calibration import Calibration
     from rutile.potentials.potential import Potential
     from rutile.tasks.kept_relaxations import KeptRelaxations, Relaxed
@@ -35,14 +34,9 @@ ATOMS_AT_ONCE = 1000
 """Final structures are evaluated together up to so many atoms, where no other number is given."""
 
 
-class RelaxTaskSettings(RelaxSettings, GivenStructures):
+class RelaxTaskSettings(RelaxSettings, HeldAtoms, GivenStructures):
     """What to relax, how, and where to."""
 
-    fixed: list[Annotated[int, Field(ge=0)]] = []
-    """Atoms that do not move, counted from 0, in every structure. Constraints in the files (`move_mask` of extended
-    XYZ, FixAtoms of ASE, selective dynamics) hold in any case."""
-    fixed_below: Angstrom | None = None
-    """Atoms with a smaller z do not move, either: the bottom of a slab."""
     out: Path = Path("relaxed.extxyz")
     """File for the relaxed structures, with energy (eV), forces (eV/Å) and stress (eV/Å³) where ASE looks for them.
     Beside it, with other endings: a table (.csv), a page (.html) and the result (.json). The same command goes on
@@ -110,7 +104,9 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
     members, calibration = members_and_bars(settings, reporter)
     readings = list(readings_given(settings, common_elements(members), reporter))
     frames = [r.frame for r in readings if r.frame is not None]
-    fixed = np.concatenate([_fixed(settings, reading) for reading in readings])
+    fixed = np.concatenate([held_atoms(settings, reading) for reading in readings])
+    if settings.cell == "none":
+        refuse_if_all_held(frames, fixed)
     kept = KeptRelaxations(settings.out, frames, question(settings, frames, fixed, _content(settings.model)))
     with kept.opened(reporter):
         _relax(kept, members, fixed, settings, reporter)
@@ -164,35 +160,6 @@ def _relax(
     relaxation = Relaxation(structures, potential, part(settings, RelaxSettings), torch.from_numpy(held))
     for n in reporter.track(relaxation, "Relaxing", total=len(left)):
         kept.add(left[n], Relaxed.of(relaxation.ledger.one(n)))
-
-
-def _fixed(settings: RelaxTaskSettings, reading: Reading) -> np.ndarray:
-    """Atoms of a structure that do not move, [N] bool.
-
-    Raises:
-        SettingsError: no atom is left, or there is no atom of a number.
-    """
-    from ase.constraints import FixAtoms
-
-    assert reading.frame is not None
-    frame = reading.frame
-    n, place = len(frame.numbers), frame.source
-    held = np.zeros(n, dtype=bool)
-    for constraint in reading.atoms.constraints if reading.atoms is not None else ():
-        if not isinstance(constraint, FixAtoms):
-            raise SettingsError(
-                f"{place}: it has the constraint {type(constraint).__name__}, but only whole atoms can be fixed "
-                "(FixAtoms): take it out of the file"
-            )
-        held[constraint.index] = True
-    if settings.fixed and max(settings.fixed) >= n:
-        raise SettingsError(f"fixed: {place} has no atom {max(settings.fixed)} (it has {n}, counted from 0)")
-    held[settings.fixed] = True
-    if settings.fixed_below is not None:
-        held |= frame.positions[:, 2] < settings.fixed_below
-    if held.all() and settings.cell == "none":
-        raise SettingsError(f"{place}: all {n} atoms are fixed: nothing can relax; fix fewer, or move the cell")
-    return held
 
 
 def _content(model: Path) -> bytes:
