@@ -6,8 +6,9 @@
     python scripts/starter_sets.py tio2_rpbe --gpaw gpaw/bin/python
 
 Everything is in the folder runs/starter (--work) and goes on where it was stopped: what is made stays, and labels are kept one
-by one. At the end a set is written to src/rutile/starter (--to), with how it was made beside it. --most N labels only
-the N structures that come first; each beginning of the list is a balanced set.
+by one. At the end a set is written to src/rutile/starter (--to), with how it was made beside it. A set that is there
+grows: its frames stay, and only other structures are labelled. --most N labels only the N structures that come first;
+each beginning of the list is a balanced set.
 
 tio2 itself is made by scripts/tio2_starter.py; its settings are those of `DFT` here, so that tio2 and tio2_extension are
 of one calc mode (labels of tio2 made again by `rutile label` agree to 1e-8 eV, 2e-7 eV/Angstrom, 2e-9 eV/Angstrom^3).
@@ -205,22 +206,51 @@ def molecules(work: Path) -> list[Atoms]:
 MAKERS = {"tio2_extension": tio2_extension, "tio2_rpbe": tio2_rpbe, "silicon": silicon, "molecules": molecules}
 
 
-def labelled(name: str, structures: list[Atoms], work: Path, python: str) -> tuple[list[Atoms], dict]:
-    """Structures with labels, isolated atoms, and what the self-check found."""
+def others(structures: list[Atoms], known: list[Atoms]) -> list[Atoms]:
+    """The structures that a set does not hold yet; names that it has given already are given anew."""
+    names, out = {a.info["frame_id"] for a in known}, []
+    for atoms in structures:
+        if any(same(atoms, a) for a in known):
+            continue
+        name = atoms.info["frame_id"]
+        if name in names and name.rpartition("-")[2].isdigit():
+            kind = name.rpartition("-")[0]
+            name = next(f"{kind}-{k:03d}" for k in range(1000) if f"{kind}-{k:03d}" not in names)
+        names.add(name)
+        atoms.info["frame_id"] = name
+        out.append(atoms)
+    return out
+
+
+def same(a: Atoms, b: Atoms) -> bool:
+    """Whether two frames are of one structure."""
+    return (
+        len(a) == len(b)
+        and bool((a.numbers == b.numbers).all())
+        and bool((a.pbc == b.pbc).all())
+        and np.allclose(a.cell.array, b.cell.array, atol=1e-6)
+        and np.allclose(a.positions, b.positions, atol=1e-6)
+    )
+
+
+def labelled(
+    name: str, structures: list[Atoms], work: Path, python: str, known: dict | None
+) -> tuple[list[Atoms], dict]:
+    """Structures with labels, isolated atoms, and what the self-check found; `known`: provenance of the set so far."""
     write(work / f"{name}-given.extxyz", structures)
     words = [*ENGINE[name], f"engine.calc_mode={MODES[name]}", "cache=cache"]
     if python and name != "molecules":
         words.append(f"engine.python={python}")
     lone = name in ("tio2_extension", "tio2_rpbe")  # atoms in a smaller box than usual: plane waves of 800 eV are dear
-    checked = [] if name != "tio2_extension" else ["self_check=false"]  # tio2 was checked with these settings
-    about = rutile("label", f"{name}-given.extxyz", *words, f"isolated_atoms={str(not lone).lower()}", *checked,
+    checked = ["self_check=false"] if known or name == "tio2_extension" else []  # tio2 was checked with these settings
+    about = rutile("label", f"{name}-given.extxyz", *words, f"isolated_atoms={str(not (lone or known)).lower()}", *checked,
                    f"out={name}-labelled.extxyz", work=work)  # fmt: skip
     out = read(work / f"{name}-labelled.extxyz", ":")
-    if lone:
+    if lone and not known:
         write(work / "atoms.extxyz", [Atoms("Ti", positions=[(0, 0, 0)]), Atoms("O", positions=[(0, 0, 0)])])
         rutile("label", "atoms.extxyz", *words, *FIXED, "self_check=false", f"out={name}-atoms.extxyz", work=work)
         out += read(work / f"{name}-atoms.extxyz", ":")
-    return out, about
+    return out, known or about
 
 
 def finished(atoms: Atoms) -> Atoms:
@@ -272,9 +302,12 @@ def main() -> None:
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     python = str(Path(args.gpaw).absolute()) if args.gpaw else ""
-    structures = MAKERS[args.name](args.work.absolute())[: args.most]
-    frames, about = labelled(args.name, structures, args.work.absolute(), python)
-    collect(args.name, frames, about, args.to)
+    file = args.to / f"{args.name}.extxyz"
+    known = read(file, ":") if file.exists() else []
+    about = json.loads(file.with_suffix(".json").read_text()) if known else None
+    structures = others(MAKERS[args.name](args.work.absolute()), known)[: args.most]
+    frames, about = labelled(args.name, structures, args.work.absolute(), python, about)
+    collect(args.name, known + frames, about, args.to)
 
 
 if __name__ == "__main__":
