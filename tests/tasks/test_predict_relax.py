@@ -176,3 +176,18 @@ def test_relax_tells_what_did_not_converge(tmp_path, model):
 
 def test_relax_settings_are_those_of_the_driver():
     assert set(RelaxSettings.model_fields) < set(relax.RelaxTaskSettings.model_fields)
+
+
+def test_a_cell_of_negative_volume_is_said_and_has_the_energy_of_its_mirror_image(tmp_path):
+    cell = [[3.6, 0, 0], [0, 3.6, 0], [0.4, 0, 3.6]]
+    right = Atoms("Cu2", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.4)], cell=cell, pbc=True)
+    left = Atoms("Cu2", scaled_positions=[(0, 0, 0), (0.5, 0.5, 0.4)], cell=[cell[1], cell[0], cell[2]], pbc=True)
+    write(tmp_path / "both.extxyz", [right, left])
+    reporter = SilentReporter()
+    given = predict.PredictSettings(structures=[tmp_path / "both.extxyz"], model="emt", out=tmp_path / "out.extxyz")
+    predict.run(given, reporter)
+    (said,) = reporter.warnings
+    assert "both.extxyz#1" in said
+    assert "left-handed (volume -46.66" in said
+    a, b = (atoms.get_potential_energy() for atoms in read(tmp_path / "out.extxyz", ":"))
+    assert a == pytest.approx(b, abs=1e-9)

@@ -77,6 +77,11 @@ def readings_given(settings: GivenStructures, elements: tuple[int, ...], reporte
             reporter.warn(f"skipped: {problem}")
             continue
         good += 1
+        if reading.frame.pbc.all() and (volume := float(np.linalg.det(reading.frame.cell))) < 0:
+            reporter.warn(
+                f"{reading.frame.source}: its cell vectors are left-handed (volume {volume:.4g} Å³): they are taken as "
+                "they are; other programs may refuse them"
+            )
         yield reading
     if not good:
         raise ElementError(f"no usable structure; the last: {problem}")
