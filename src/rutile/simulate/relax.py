@@ -260,10 +260,8 @@ def _together(parts: list[_Moving]) -> _Moving:
 
 def _keep(moving: _Moving, which: Tensor) -> _Moving:
     """Only some of the systems, [S] bool."""
-    s = moving.structures
-    atoms = which[s.system]
-    renumber = torch.cumsum(which, 0) - 1
-    kept = Structures(s.numbers[atoms], s.positions[atoms], s.cell[which], s.pbc[which], renumber[s.system[atoms]])
+    atoms = which[moving.structures.system]
     memory = moving.memory.keep(atoms, which)
     per_system = {name: getattr(moving, name)[which] for name in ("number", "step", "edges")}
+    kept = moving.structures.select(which)
     return _Moving(kept, atom=moving.atom[atoms], free=moving.free[atoms], memory=memory, **per_system)

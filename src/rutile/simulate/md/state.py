@@ -75,14 +75,11 @@ class State:
 
     def keep(self, which: Tensor) -> State:
         """Only some of the runs, [S] bool."""
-        s = self.structures
-        atoms = which[s.system]
-        renumber = torch.cumsum(which, 0) - 1
-        kept = Structures(s.numbers[atoms], s.positions[atoms], s.cell[which], s.pbc[which], renumber[s.system[atoms]])
+        atoms = which[self.structures.system]
         out: dict[str, object] = {name: getattr(self, name)[atoms] for name in PER_ATOM}
         out |= {name: getattr(self, name)[which] for name in PER_SYSTEM}
         extra = {name: value[which] for name, value in self.extra.items()}
-        return self.replace(structures=kept, extra=extra, **out)
+        return self.replace(structures=self.structures.select(which), extra=extra, **out)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, for a checkpoint."""
