@@ -130,8 +130,10 @@ def test_workers_killed_at_random_each_item_exactly_once(executor, tmp_path):
 
 
 DRIVER = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background has it ignored
 sys.path.insert(0, {here!r})
 import executor_work
 from rutile.core.executors.catalogue import open_executor
