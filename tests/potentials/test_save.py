@@ -237,6 +237,8 @@ def test_tensors_of_any_type_and_shape(tmp_path):
         "bool": torch.tensor([True, False]),
         "bytes": torch.arange(5, dtype=torch.uint8),
         "transposed": torch.arange(6.0).reshape(2, 3).T,
+        "one": torch.arange(9.0, dtype=torch.float64).reshape(3, 3).T[1:2, :1],
+        "one row": torch.arange(6.0, dtype=torch.float64).reshape(3, 2).T[1:],
         "grad": torch.ones(2, requires_grad=True),
     }
     save.write_tensors(tmp_path / "t", tensors, {"kind": "checkpoint", "step": 3})

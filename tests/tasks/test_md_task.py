@@ -200,6 +200,15 @@ def test_bad_structures_are_one_clear_line(tmp_path, capsys):
         md(path, tmp_path / "md2", ensemble={"name": "parrinello_rahman"})
 
 
+def test_an_atom_alone_moves_on(tmp_path):
+    """One atom in vacuum: its velocity is all there is, and it is kept in checkpoints like that of others."""
+    path = tmp_path / "one.extxyz"
+    ase.io.write(path, ase.Atoms("Cu"))
+    result = md(path, tmp_path / "md")
+    assert result.done == 1
+    assert (tmp_path / "md" / "trajectory.extxyz").is_file()
+
+
 def test_a_left_handed_cell_is_no_matter(tmp_path):
     """A cell of negative determinant is a cell like any other: its volume is positive."""
     atoms = bulk("Cu", "fcc", a=3.6, cubic=True)

@@ -250,3 +250,10 @@ def test_bad_input_is_one_line(tmp_path, metals, capsys):
         assert not (tmp_path / "no").exists()
     assert "span" in refused(capsys, "eos", metals, "model=emt", "span=0.9")
     assert eos.EosTaskSettings(model="emt", structures=[metals]).out.name == "eos"
+
+
+@pytest.mark.parametrize("task", ["phonons", "expansion", "defects"])
+def test_no_repeats_is_no_supercell(metals, tmp_path, capsys, task):
+    error = refused(capsys, task, metals, "model=emt", "supercell=0,2,2", f"out={tmp_path / 'out'}")
+    assert "supercell.0" in error
+    assert "greater than or equal to 1" in error

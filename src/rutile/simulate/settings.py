@@ -20,6 +20,7 @@ from rutile.core.units import (
 )
 
 CellMode = Literal["none", "full", "isotropic", "volume"]
+Repeat = Annotated[int, Field(ge=1)]
 
 
 class RelaxFire(Settings):
@@ -110,7 +111,7 @@ class PhononSettings(PropertySettings):
 
     fmax: EVPerAngstrom = Field(default=1e-4, gt=0)
     """Relaxed when no atom feels a larger force than this."""
-    supercell: tuple[int, int, int] | None = None
+    supercell: tuple[Repeat, Repeat, Repeat] | None = None
     """Repeats of the cell along its three vectors; without it as many as make each vector at least `length` long."""
     length: Angstrom = Field(default=12.0, gt=0)
     """Of the vectors of the supercell. Forces that reach farther than half of it fold back."""
@@ -237,7 +238,7 @@ class DefectSettings(PropertySettings):
     """Relaxed when no atom feels a larger force than this."""
     kinds: tuple[Literal["vacancy", "interstitial"], ...] = Field(default=("vacancy",), min_length=1)
     """Which defects."""
-    supercell: tuple[int, int, int] | None = None
+    supercell: tuple[Repeat, Repeat, Repeat] | None = None
     """Repeats of the cell along its three vectors; without it as many as make each vector at least `length` long."""
     length: Angstrom = Field(default=10.0, gt=0)
     """Of the vectors of the supercell."""
