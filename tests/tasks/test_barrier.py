@@ -115,6 +115,13 @@ def test_constraints_in_files_hold(ends):
     assert low.sum() == 8
     assert np.array_equal(images[2].positions[low], images[0].positions[low])
     assert result.paths[0].barrier == pytest.approx(0.3744, abs=2e-3)
+    for path in ends:
+        images = read(path, ":")
+        for atoms in images:
+            atoms.set_constraint(FixAtoms(mask=atoms.positions[:, 2] < 5.0))
+        write(path, images)
+    TASK.run(settings(ends, fixed_below=None, check=False), fresh := SilentReporter())
+    assert not fresh.messages  # other atoms stay: the kept paths are of another question
 
 
 def test_what_makes_no_path_is_said(ends, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +22,7 @@ from rutile.potentials.modes import in_mode, modes_of
 from rutile.potentials.parts.heads import heads_of
 from rutile.potentials.placement import placement, usable_device
 from rutile.potentials.potential import Potential, Prediction
-from rutile.structures.structures import Structures, concatenate
+from rutile.structures.structures import Structures, in_batches
 
 if TYPE_CHECKING:
     from rutile.potentials.calculator import RutileCalculator
@@ -194,7 +194,7 @@ def _evaluate(
     check_structures(whole, common_elements(potentials), names)
     parts: list[list[Prediction]] = [[] for _ in potentials]
     done_systems = 0
-    for batch in _batches(whole, atoms_per_batch):
+    for batch in in_batches(whole, atoms_per_batch):
         edges = find_edges(batch, potentials[0].cutoff)
         check_distances(batch, edges, names[done_systems:])
         done_systems += batch.n_systems
@@ -204,18 +204,6 @@ def _evaluate(
         for done, prediction in zip(parts, predictions, strict=True):
             done.append(prediction)
     return [_join(done) for done in parts]
-
-
-def _batches(structures: Structures, atoms: int) -> Iterator[Structures]:
-    """Consecutive structures together, up to so many atoms."""
-    waiting: list[Structures] = []
-    for one in structures.split():
-        if waiting and sum(w.n_atoms for w in waiting) + one.n_atoms > atoms:
-            yield concatenate(waiting)
-            waiting = []
-        waiting.append(one)
-    if waiting:
-        yield concatenate(waiting)
 
 
 def _join(parts: Sequence[Prediction]) -> Prediction:

@@ -15,7 +15,7 @@ from rutile.potentials.modes import InMode
 from rutile.potentials.parts.heads import Head
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
-from rutile.structures.structures import Structures
+from rutile.structures.structures import Structures, in_batches
 
 
 def charges_of(potential: Potential) -> Callable[[Graph], Tensor] | None:
@@ -45,14 +45,12 @@ def dipoles(structures: Structures, potential: Potential, atoms_at_once: int) ->
         potential: may predict charges.
         atoms_at_once: systems are worked on together up to so many atoms.
     """
-    from rutile.simulate.forces import batches
-
     charges = charges_of(potential)
     if charges is None:
         return None
     dtype, device = placement(potential)
     out = []
-    for batch in batches(structures, atoms_at_once):
+    for batch in in_batches(structures, atoms_at_once):
         placed = batch.to(dtype=dtype, device=device)
         with torch.no_grad():
             q = charges(build_graph(placed, find_edges(batch, potential.cutoff).to(device))).double().cpu()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from rutile.potentials.combine import Spread, mean, spread
 from rutile.potentials.evaluate import evaluate, evaluate_members
 from rutile.potentials.placement import placement, short_of_memory
 from rutile.potentials.potential import Potential, Prediction
-from rutile.structures.structures import Structures, concatenate
+from rutile.structures.structures import Structures, in_batches
 
 SKIN = 0.3
 """Extra radius of the neighbour list (Angstrom)."""
@@ -169,20 +169,9 @@ def evaluate_many(
     """
     dtype, device = placement(potential)
     parts = []
-    together = list(batches(structures, atoms_at_once))
+    together = list(in_batches(structures, atoms_at_once)) or [structures]
     for batch in reporter.track(together, label, len(together)):
         edges = find_edges(batch, potential.cutoff)
         p = evaluate(potential, batch.to(dtype=dtype, device=device), edges=edges.to(device))
         parts.append([x.double().cpu() for x in (p.energy, p.forces, p.stress, p.atom_energy)])
     return Prediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-def batches(structures: Structures, atoms: int) -> Iterator[Structures]:
-    """Consecutive structures together, up to so many atoms."""
-    waiting: list[Structures] = []
-    for one in structures.split():
-        if waiting and sum(w.n_atoms for w in waiting) + one.n_atoms > atoms:
-            yield concatenate(waiting)
-            waiting = []
-        waiting.append(one)
-    yield concatenate(waiting)

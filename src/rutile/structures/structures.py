@@ -7,7 +7,7 @@ have a zero cell vector. Positions in Angstrom.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,3 +136,15 @@ def concatenate(parts: Iterable[Structures]) -> Structures:
         torch.cat([b.pbc for b in batches]),
         torch.cat([b.system + o for b, o in zip(batches, offsets, strict=True)]),
     )
+
+
+def in_batches(structures: Structures, atoms: int) -> Iterator[Structures]:
+    """Consecutive systems together, up to so many atoms; a larger one alone."""
+    waiting: list[Structures] = []
+    for one in structures.split():
+        if waiting and sum(w.n_atoms for w in waiting) + one.n_atoms > atoms:
+            yield concatenate(waiting)
+            waiting = []
+        waiting.append(one)
+    if waiting:
+        yield concatenate(waiting)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from rutile.core.elements import symbol
-from rutile.core.errors import ElementError
+from rutile.core.errors import ElementError, FileError
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Settings
 from rutile.data.settings import Format, ReadSettings
@@ -113,6 +113,28 @@ def members_and_bars(settings: GivenStructures, reporter: Reporter) -> tuple[lis
     if note := smoothness_note(members[0]):
         reporter.warn(note)
     return members, model.calibration
+
+
+def model_content(model: Path) -> bytes:
+    """What decides about the answers of a model: its file, that of a run, or the name of one that needs none.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    from rutile.potentials.settings.stored import MODEL_FILE
+
+    file = model / MODEL_FILE if model.is_dir() else model
+    try:
+        return file.read_bytes() if file.exists() else str(model).encode()
+    except OSError as error:
+        raise FileError(f"cannot read {file}: {error.strerror or error}") from None
+
+
+def add_structures(digest: Any, frames: Iterable[Frame]) -> None:
+    """Update a digest of `hashlib` by elements, positions, cells and periodic directions."""
+    for frame in frames:
+        for numbers in (frame.numbers, frame.positions, frame.cell, frame.pbc):
+            digest.update(np.ascontiguousarray(numbers).tobytes())
 
 
 def predicted(

@@ -96,8 +96,8 @@ def run(settings: BarrierSettings, reporter: Reporter) -> BarrierResult:
 
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        kept = KeptPaths(settings, work)
         fixed = _held(settings, work)
+        kept = KeptPaths(settings, work, [mine.numpy() for mine in fixed])
         paths = kept.read()
         if paths is None:
             paths = _first(settings, work, fixed, reporter)

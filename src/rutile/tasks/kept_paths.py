@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from rutile.core.errors import FileError
 from rutile.core.files import write_atomically
 from rutile.core.settings import Settings
+from rutile.tasks.apply import add_structures, model_content
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rutile.structures.structures import Structures
     from rutile.tasks.property import Work
 
@@ -21,11 +24,17 @@ FREE = ("max_steps", "keep_every", "out", "device", "check", "on_bad")
 
 
 class KeptPaths:
-    """One file of numbers for all paths; another question (model, structures, settings) begins anew."""
+    """One file of numbers for all paths; another question (model, structures, atoms that stay, settings) begins anew.
 
-    def __init__(self, settings: Any, work: Work) -> None:
+    Args:
+        settings: of the task.
+        work: model and structures.
+        held: atoms of each path that stay, [atoms] bool.
+    """
+
+    def __init__(self, settings: Any, work: Work, held: Sequence[np.ndarray]) -> None:
         self.path: Path = settings.out / "kept.json"
-        self.question = _question(settings, work)
+        self.question = _question(settings, work, held)
         self.paths: list[Structures] = []
 
     def read(self) -> list[Structures] | None:
@@ -77,17 +86,12 @@ class KeptPaths:
         self.write(paths)
 
 
-def _question(settings: Settings, work: Work) -> str:
+def _question(settings: Settings, work: Work, held: Sequence[np.ndarray]) -> str:
     """Hash of what decides about the answer."""
-    from rutile.potentials.settings.stored import MODEL_FILE
-
     plain = {k: v for k, v in settings.model_dump(mode="json").items() if k not in FREE}
-    model = Path(plain["model"])
-    model = model / MODEL_FILE if model.is_dir() else model
-    content = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    if model.exists():
-        content.update(model.read_bytes())
-    for frame in work.frames:
-        for numbers in (frame.numbers, frame.positions, frame.cell, frame.pbc):
-            content.update(numbers.tobytes())
-    return content.hexdigest()[:32]
+    found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    found.update(model_content(Path(plain["model"])))
+    add_structures(found, work.frames)
+    for mine in held:
+        found.update(mine.tobytes())
+    return found.hexdigest()[:32]

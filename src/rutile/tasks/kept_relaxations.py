@@ -24,6 +24,7 @@ from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.structures.formats import extxyz
 from rutile.structures.io import write_frames
+from rutile.tasks.apply import add_structures
 
 if TYPE_CHECKING:
     from rutile.data.frames import Frame
@@ -165,9 +166,7 @@ def question(settings: Any, frames: Sequence[Frame], fixed: np.ndarray, model: b
         model: content of the model file.
     """
     digest = hashlib.sha256(model)
-    for f in frames:
-        for array in (f.numbers, f.positions, f.cell, f.pbc):
-            digest.update(np.ascontiguousarray(array).tobytes())
+    add_structures(digest, frames)
     digest.update(fixed.tobytes())
     kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in (*FREE, "model", "structures")}
     return json.dumps({"settings": kept, "of": digest.hexdigest()}, sort_keys=True)

@@ -16,7 +16,7 @@ from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import GPA
 from rutile.simulate.settings import RelaxSettings
-from rutile.tasks.apply import GivenStructures, members_and_bars, plain, predicted, readings_given
+from rutile.tasks.apply import GivenStructures, members_and_bars, model_content, plain, predicted, readings_given
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
 from rutile.tasks.property import as_csv, part
 from rutile.tasks.task import Task
@@ -107,7 +107,7 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
     fixed = np.concatenate([held_atoms(settings, reading) for reading in readings])
     if settings.cell == "none":
         refuse_if_all_held(frames, fixed)
-    kept = KeptRelaxations(settings.out, frames, question(settings, frames, fixed, _content(settings.model)))
+    kept = KeptRelaxations(settings.out, frames, question(settings, frames, fixed, model_content(settings.model)))
     with kept.opened(reporter):
         _relax(kept, members, fixed, settings, reporter)
         done = [kept.done[k] for k in range(len(frames))]
@@ -160,14 +160,6 @@ def _relax(
     relaxation = Relaxation(structures, potential, part(settings, RelaxSettings), torch.from_numpy(held))
     for n in reporter.track(relaxation, "Relaxing", total=len(left)):
         kept.add(left[n], Relaxed.of(relaxation.ledger.one(n)))
-
-
-def _content(model: Path) -> bytes:
-    """The model: the file, that of a run, or the name of a potential that needs none."""
-    from rutile.potentials.settings.stored import MODEL_FILE
-
-    path = model / MODEL_FILE if model.is_dir() else model
-    return path.read_bytes() if path.is_file() else str(model).encode()
 
 
 def _images(

@@ -17,7 +17,7 @@ from rutile.core.executors.settings import ExecutorSettings, ThreadsSettings
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result, Settings
-from rutile.tasks.apply import GivenStructures
+from rutile.tasks.apply import GivenStructures, add_structures, model_content
 from rutile.tasks.catalogue import load_task
 from rutile.tasks.task import Task
 
@@ -218,19 +218,13 @@ def run(settings: ScreenSettings, reporter: Reporter) -> ScreenResult:
 
 def _chunks(settings: ScreenSettings, reporter: Reporter) -> list[Chunk]:
     """The structures in pieces of work; the name of a folder says what is done in it."""
-    from rutile.potentials.settings.stored import MODEL_FILE
-
     frames = list(_frames(settings, reporter))
-    model = settings.model / MODEL_FILE if settings.model.is_dir() else settings.model
-    content = model.read_bytes() if model.is_file() else str(settings.model).encode()
     what = [settings.chain, settings.precision, settings.mode]
-    head = hashlib.sha256(json.dumps(what, sort_keys=True).encode() + content)
+    head = hashlib.sha256(json.dumps(what, sort_keys=True).encode() + model_content(settings.model))
     out = []
     for first in range(0, len(frames), settings.chunk):
         part, key = frames[first : first + settings.chunk], head.copy()
-        for frame in part:
-            for numbers in (frame.numbers, frame.positions, frame.cell, frame.pbc):
-                key.update(numbers.tobytes())
+        add_structures(key, part)
         folder = settings.out / "parts" / key.hexdigest()[:16]
         out.append(Chunk(folder, [_plain(f) for f in part], [f.source for f in part]))
     return out
