@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rutile.core.files import folder_for_results, write_atomically
-from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import GPA
 from rutile.simulate.settings import BoundaryEnergySettings
-from rutile.tasks.property import DONE, GivenProperty, as_csv, begin, cells, part, with_spread, write_result
+from rutile.tasks.property import DONE, GivenProperty, as_csv, begin, cells, computed, part, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def run(settings: BoundaryTaskSettings, reporter: Reporter) -> BoundaryTaskResul
 
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = _rows(work, work.potential, settings, reporter)
-        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = BoundaryTaskResult(
             boundaries=rows,
             table=settings.out / "table.csv",

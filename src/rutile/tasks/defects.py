@@ -10,10 +10,10 @@ from pydantic import Field
 
 from rutile.core.elements import symbol
 from rutile.core.files import folder_for_results
-from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.simulate.settings import DefectSettings
-from rutile.tasks.property import DONE, GivenProperty, begin, cells, part, with_spread, write_result
+from rutile.tasks.property import DONE, GivenProperty, begin, cells, computed, part, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ def run(settings: DefectTaskSettings, reporter: Reporter) -> DefectTaskResult:
 
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = _rows(work, work.potential, settings, reporter)
-        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = DefectTaskResult(
             defects=rows,
             table=settings.out / "table.csv",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from rutile.core.files import folder_for_results, write_atomically
-from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import GPA
 from rutile.simulate.settings import EosSettings
@@ -18,9 +18,9 @@ from rutile.tasks.property import (
     as_csv,
     begin,
     cells,
+    computed,
     outcomes,
     part,
-    with_spread,
     write_result,
 )
 from rutile.tasks.task import Task
@@ -87,8 +87,7 @@ def run(settings: EosTaskSettings, reporter: Reporter) -> EosTaskResult:
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = _rows(work, work.potential, settings, reporter)
-        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = EosTaskResult(
             structures=rows,
             table=settings.out / "table.csv",

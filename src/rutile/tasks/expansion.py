@@ -10,11 +10,11 @@ import numpy as np
 from pydantic import Field
 
 from rutile.core.files import folder_for_results, write_atomically
-from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import GPA, KB
 from rutile.simulate.settings import ExpansionSettings
-from rutile.tasks.property import GivenProperty, as_csv, begin, cells, outcomes, part, with_spread, write_result
+from rutile.tasks.property import GivenProperty, as_csv, begin, cells, computed, outcomes, part, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def run(settings: ExpansionTaskSettings, reporter: Reporter) -> ExpansionTaskRes
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = _rows(work, work.potential, settings, reporter)
-        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = ExpansionTaskResult(
             structures=rows,
             table=settings.out / "table.csv",

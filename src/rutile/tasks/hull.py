@@ -14,7 +14,7 @@ from rutile.core.files import folder_for_results
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
 from rutile.simulate.settings import HullSettings
-from rutile.tasks.property import GivenProperty, begin, cells, outcomes, part, with_spread, write_result
+from rutile.tasks.property import GivenProperty, begin, cells, computed, outcomes, part, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def run(settings: HullTaskSettings, reporter: Reporter) -> HullTaskResult:
 
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, images = _rows(work, work.potential, settings, reporter)
-        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        rows, images = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = HullTaskResult(
             phases=rows,
             stable=sum(row.above_hull is not None and row.above_hull < STABLE for row in rows),

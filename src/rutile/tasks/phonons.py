@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rutile.core.files import folder_for_results, write_atomically
-from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import KB
 from rutile.simulate.settings import PhononSettings
@@ -20,9 +20,9 @@ from rutile.tasks.property import (
     as_csv,
     begin,
     cells,
+    computed,
     outcomes,
     part,
-    with_spread,
     write_result,
 )
 from rutile.tasks.task import Task
@@ -112,8 +112,7 @@ def run(settings: PhononTaskSettings, reporter: Reporter) -> PhononTaskResult:
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = _rows(work, work.potential, settings, reporter)
-        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         for row, one in zip(rows, found, strict=True):
             _write(row.folder, one)
         result = PhononTaskResult(

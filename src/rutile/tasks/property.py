@@ -13,7 +13,7 @@ import numpy as np
 
 from rutile.core.elements import formula
 from rutile.core.files import write_atomically
-from rutile.core.reporting import Reporter
+from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result, Settings
 from rutile.tasks.apply import GivenStructures, members_and_bars, readings_given
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row", bound=Result)
 Part = TypeVar("Part", bound=Settings)
+Found = TypeVar("Found")
 DONE = "done"
 
 
@@ -103,6 +104,20 @@ def with_spread(rows: Sequence[Row], of: Callable[[Potential], Sequence[Row]], w
             spread[f"{name}_std"] = None if None in values else float(np.std(values))
         out.append(row.model_copy(update=spread))
     return out
+
+
+def computed(
+    of: Callable[[Potential, Reporter], tuple[list[Row], Found]], work: Work, reporter: Reporter
+) -> tuple[list[Row], Found]:
+    """Rows of the model (the mean of a committee), with the spread of its members, and what they come from.
+
+    Args:
+        of: makes the rows by one potential, and what they come from.
+        work: model and structures.
+        reporter: told how far the model is; its members work in silence.
+    """
+    rows, found = of(work.potential, reporter)
+    return with_spread(rows, lambda member: of(member, SilentReporter())[0], work), found
 
 
 def as_csv(rows: Sequence[Result] | Sequence[Mapping[str, Any]]) -> bytes:
