@@ -15,9 +15,9 @@ import torch
 from accuracy import write
 from workloads import moves, rutile_tio2, time_calls
 
+from rutile.core.native import reason
 from rutile.potentials.catalogue import make
 from rutile.potentials.evaluate import evaluate, evaluate_members
-from rutile.potentials.parts.native import reason
 from rutile.potentials.settings import AniSettings, BehlerSettings
 from rutile.structures.structures import Structures
 

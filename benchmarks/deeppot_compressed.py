@@ -25,13 +25,13 @@ from ase.io import read as read_atoms
 from ase.io import write as write_atoms
 from workloads import moves, water
 
+from rutile.core.native import reason
 from rutile.core.reporting import SilentReporter
 from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.catalogue import make
 from rutile.potentials.deeppot_se import DeepPotSE
 from rutile.potentials.evaluate import evaluate
-from rutile.potentials.parts.native import reason
 from rutile.potentials.save import load_model
 from rutile.potentials.settings import DeepPotSESettings
 from rutile.structures.structures import Structures

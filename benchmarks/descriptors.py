@@ -25,9 +25,9 @@ from ase.io import write as write_atoms
 from water_table import water_table
 from workloads import moves, rutile_tio2, time_calls, water
 
+from rutile.core.native import reason
 from rutile.potentials.behler import Behler
 from rutile.potentials.evaluate import evaluate
-from rutile.potentials.parts.native import reason
 from rutile.potentials.parts.tables import compact, expand, read_table
 from rutile.potentials.settings import BehlerSettings
 from rutile.structures.structures import Structures

@@ -8,9 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rutile.core.errors import GeometryError
+from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.graph.skin import SkinList
 from rutile.structures.structures import Structures, concatenate
+
+
+@pytest.fixture(params=["kernel", "plain"], autouse=True)
+def _with_and_without_kernel(request, monkeypatch):
+    if request.param == "plain":
+        monkeypatch.setattr("rutile.graph.skin.compact", lambda *_: None)
+        monkeypatch.setattr("rutile.graph.neighbors.ordered", lambda *_: None)
 
 
 def assert_same(a, b):
@@ -133,3 +141,36 @@ def test_structures_come_and_leave():
     skinned.keep(torch.zeros(4, dtype=torch.bool))
     assert skinned.edges(concatenate([])).i.shape == (0,)
     assert_same(skinned.edges(parts[1]), find_edges(parts[1], 5.0))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_graph_and_closest_distance(threads, monkeypatch):
+    monkeypatch.setattr("rutile.graph.near.FEW_EDGES", 0)
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    alone = Structures.from_arrays([29, 29], [[0, 0, 0], [0, 0, 9.0]], np.zeros((3, 3)), np.zeros(3, bool))
+    batch = concatenate([crystal(), alone, crystal(2, 3.1)])
+    batch = batch.replace(positions=batch.positions + 0.2 * torch.randn(batch.positions.shape, dtype=torch.float64))
+    skinned = SkinList(5.0, 1.0)
+    for dtype in (torch.float64, torch.float32):
+        graph, closest = skinned.graph(batch, dtype=dtype)
+        fresh = build_graph(batch, find_edges(batch, 5.0))
+        assert torch.equal(graph.i, fresh.i)
+        assert torch.equal(graph.j, fresh.j)
+        assert graph.vectors.dtype == dtype
+        torch.testing.assert_close(graph.vectors, fresh.vectors.to(dtype), atol=4 * torch.finfo(dtype).eps, rtol=1e-7)
+        lengths = fresh.vectors.norm(dim=1)
+        assert closest[1] == torch.inf
+        for s in (0, 2):
+            assert float(closest[s]) == pytest.approx(float(lengths[batch.system[fresh.i] == s].min()), abs=1e-12)
+
+
+def test_images_far_away():
+    """Atoms that were never folded back: shifts beyond what the kernel's keys hold."""
+    one = crystal(2)
+    far = one.replace(positions=one.positions + 7.2 * 1500 * torch.eye(3, dtype=torch.float64)[torch.arange(8) % 3])
+    edges = find_edges(far, 4.0)
+    assert int(edges.shift.abs().max()) > 1023
+    table = torch.column_stack([edges.i, edges.j, edges.shift]).tolist()
+    assert table == sorted(table)
+    assert len(table) == len(find_edges(one, 4.0).i)
+    assert_same(SkinList(4.0, 0.3).edges(far), edges)

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from rutile.core import native
 from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.catalogue import make
-from rutile.potentials.parts import native, symmetry_native
+from rutile.potentials.parts import symmetry_native
 from rutile.potentials.settings import BehlerSettings
 from rutile.structures.structures import concatenate
 from rutile.testing.potential_contract import potential_contract

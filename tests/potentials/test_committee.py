@@ -6,12 +6,13 @@ import pytest
 import torch
 from ase import Atoms
 
+from rutile.core import native
 from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.catalogue import make
 from rutile.potentials.combine import Mean, mean
 from rutile.potentials.evaluate import evaluate, evaluate_members
-from rutile.potentials.parts import native, symmetry_native
+from rutile.potentials.parts import symmetry_native
 from rutile.potentials.parts.descriptor_networks import DescriptorNetworks
 from rutile.potentials.settings import AniSettings, BehlerSettings
 from rutile.structures.structures import Structures, concatenate

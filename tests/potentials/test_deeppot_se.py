@@ -13,6 +13,7 @@ from torch import nn
 
 from rutile.core.elements import number
 from rutile.core.errors import SettingsError
+from rutile.core.native import library
 from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.catalogue import make
@@ -21,7 +22,6 @@ from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.parts import moments
 from rutile.potentials.parts.hermite import HermiteTables
 from rutile.potentials.parts.mlp import ACTIVATIONS
-from rutile.potentials.parts.native import library
 from rutile.potentials.parts.resnet import ResNet
 from rutile.potentials.save import load_model
 from rutile.potentials.settings import DeepPotSESettings

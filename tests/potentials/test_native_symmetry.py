@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rutile.core import native
 from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
-from rutile.potentials.parts import native, symmetry_eager, symmetry_native
+from rutile.potentials.parts import symmetry_eager, symmetry_native
 from rutile.potentials.parts.cutoff import CUTOFFS
 from rutile.potentials.parts.symmetry import SymmetryFunction, SymmetryTable
 from rutile.structures.structures import Structures, concatenate

@@ -114,6 +114,8 @@ def join_edges(parts: list[Edges], sizes: list[int]) -> Edges:
     """
     if len({p.cutoff for p in parts}) > 1:
         raise ValueError(f"edges of different cutoffs: {sorted({p.cutoff for p in parts})}")
+    if len(parts) == 1:
+        return parts[0]
     counts = torch.tensor([len(part.i) for part in parts])
     starts = (torch.cumsum(torch.tensor(sizes), 0) - torch.tensor(sizes)).repeat_interleave(counts)
     starts = starts.to(parts[0].i.device)

@@ -14,6 +14,7 @@ import vesin
 
 from rutile.core.errors import GeometryError
 from rutile.graph.graph import Edges
+from rutile.graph.near import ordered
 from rutile.structures.structures import Structures
 
 FARTHEST = 1e9
@@ -55,7 +56,11 @@ def _in_one(points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
 
 
 def _sorted_edges(pairs: np.ndarray, shifts: np.ndarray, n_atoms: int, cutoff: float, device: torch.device) -> Edges:
-    """Edges in the order (i, j, shift), compared as one integer each where that fits 63 bits."""
+    """Edges in the order (i, j, shift); without a kernel compared as one integer each where that fits 63 bits."""
+    columns = ordered(pairs, shifts, n_atoms)
+    if columns is not None:
+        i, j, shift = map(torch.from_numpy, columns)
+        return Edges(i, j, shift, cutoff).to(device)
     if len(pairs):
         lowest = shifts.min(0).astype(np.int64)
         counts = (shifts.max(0) - lowest + 1).tolist()

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from rutile.graph.graph import Edges, Graph, build_graph, join_edges, squared_lengths
+from rutile.graph.near import Near, Wide, compact, near_edges
 from rutile.graph.neighbors import check_geometry, find_edges
 from rutile.structures.structures import Structures, concatenate
-
-ONE_BY_ONE = 200
-"""Edges of a structure, on average, from which on the vectors of each are computed on their own."""
 
 
 class SkinList:
@@ -50,8 +48,7 @@ class SkinList:
         self._at: Structures | None = None
         self._parts: list[Edges] = []
         self._wide = find_edges(concatenate([]), cutoff)
-        self._sizes: list[int] = []
-        self._shift = self._wide.shift.double()
+        self._compact: Wide | None = None
 
     def keep(self, which: Tensor) -> None:
         """Forget structures that leave the batch, so that the others need not be searched again.
@@ -74,27 +71,45 @@ class SkinList:
         Raises:
             GeometryError: as `find_edges`.
         """
-        near, _ = self._near(structures)
+        near = self._near(self._current(structures), torch.float64, which=True).which
         return Edges(self._wide.i[near], self._wide.j[near], self._wide.shift[near], self.cutoff)
 
-    def graph(self, structures: Structures, mode: Tensor | None = None) -> Graph:
-        """The same as a graph, without gradients, with vectors in float64.
+    def graph(
+        self, structures: Structures, mode: Tensor | None = None, dtype: torch.dtype = torch.float64
+    ) -> tuple[Graph, Tensor]:
+        """The same as a graph without gradients, and of each structure the shortest distance.
 
         Args:
             structures: the batch.
             mode: as of `build_graph`.
+            dtype: of the vectors, which are computed in float64.
+
+        Returns:
+            The graph, and distances (Angstrom), [S] float64; infinite where no two atoms are within the cutoff.
 
         Raises:
             GeometryError: as `find_edges`.
         """
-        near, vectors = self._near(structures)
+        now = self._current(structures)
         none = Edges(self._wide.i[:0], self._wide.j[:0], self._wide.shift[:0], self.cutoff)
         empty = build_graph(structures, none, mode)
-        i, j = self._wide.i[near], self._wide.j[near]
-        return dataclasses.replace(empty, i=i, j=j, vectors=vectors.index_select(0, near))
+        near = self._near(now, dtype)
+        return dataclasses.replace(empty, i=near.i, j=near.j, vectors=near.vectors), near.closest
 
-    def _near(self, structures: Structures) -> tuple[Tensor, Tensor]:
-        """Which of the wide edges are within the cutoff, [E], and the vectors of all (Angstrom)."""
+    def _near(self, now: Structures, dtype: torch.dtype, which: bool = False) -> Near:
+        """The wide edges that are within the cutoff, by the kernel where there is one."""
+        if self._compact is not None:
+            return near_edges(self._compact, now, self.cutoff, dtype, which=which)
+        vectors = build_graph(now.to(dtype=torch.float64), self._wide).vectors
+        squared = squared_lengths(vectors)
+        near = torch.nonzero(squared < self.cutoff**2).squeeze(1)
+        i, j = self._wide.i[near], self._wide.j[near]
+        closest = squared.new_full((now.n_systems,), torch.inf)
+        closest = closest.scatter_reduce(0, now.system[i], squared[near], "amin").sqrt()
+        return Near(i, j, vectors.index_select(0, near).to(dtype), near, closest)
+
+    def _current(self, structures: Structures) -> Structures:
+        """The structures without gradients, when the wide list holds for them."""
         now = structures.replace(positions=structures.positions.detach(), cell=structures.cell.detach())
         old = self._at
         if old is None or not _begins_with(now, old):
@@ -105,18 +120,7 @@ class SkinList:
             stale = torch.nonzero(far).flatten().tolist() + list(range(old.n_systems, now.n_systems))
             if stale:
                 self._search(now, stale)
-        vectors = self._vectors(now)
-        return torch.nonzero(squared_lengths(vectors) < self.cutoff**2).squeeze(1), vectors
-
-    def _vectors(self, now: Structures) -> Tensor:
-        """r_ij of the wide edges, in float64, as `build_graph`; large structures of one batch one by one."""
-        wide, positions, cell = self._wide, now.positions.double(), now.cell.double()
-        if now.n_systems == 0 or len(wide.i) < ONE_BY_ONE * now.n_systems:
-            return build_graph(now.to(dtype=torch.float64), wide).vectors
-        away = positions.index_select(0, wide.j) - positions.index_select(0, wide.i)
-        for d, shift, c in zip(away.split(self._sizes), self._shift.split(self._sizes), cell, strict=True):
-            d.addmm_(shift, c)
-        return away
+        return now
 
     def _search(self, now: Structures, which: list[int]) -> None:
         """Search some structures, and remember where they were."""
@@ -145,23 +149,28 @@ class SkinList:
         assert self._at is not None, "nothing was searched"
         none = find_edges(concatenate([]), self.cutoff)
         self._wide = join_edges(self._parts, self._at.counts.tolist()) if self._parts else none
-        self._sizes = [len(part.i) for part in self._parts]
-        self._shift = self._wide.shift.double()
+        self._compact = compact(self._wide, self._at.n_atoms)
 
     def _reach(self, then: Structures, now: Structures) -> Tensor:
         """(cutoff + 2 max|u|) / s of each structure (Angstrom), [S]; NaN where coordinates are not finite."""
+        if torch.equal(then.cell, now.cell):
+            return self.cutoff + 2 * _largest(now, now.positions.double() - then.positions.double())
         pbc = now.pbc[:, :, None]
         cell0, cell = (torch.where(pbc, x.cell.double(), 0.0) for x in (then, now))
         back = torch.linalg.pinv(cell0)  # [S, 3, 3]
         identity = torch.eye(3, dtype=torch.float64, device=cell.device)
         deform = back @ cell + identity - back @ cell0
         moved = now.positions.double() - torch.einsum("na,nab->nb", then.positions.double(), deform[now.system])
-        counts = now.counts.clamp(min=1)[:, None]
-        mean = torch.zeros_like(cell[:, 0]).index_add(0, now.system, moved) / counts
-        length = (moved - mean[now.system]).norm(dim=1)
-        largest = torch.zeros_like(cell[:, 0, 0]).scatter_reduce(0, now.system, length, "amax")
         smallest: Tensor = torch.linalg.svdvals(deform.nan_to_num())[:, -1]
-        return (self.cutoff + 2 * largest) / smallest
+        return (self.cutoff + 2 * _largest(now, moved)) / smallest
+
+
+def _largest(structures: Structures, moved: Tensor) -> Tensor:
+    """Of displacements [N, 3], the longest of each structure after its mean is taken off (Angstrom), [S]."""
+    sums = moved.new_zeros(structures.n_systems, 3).index_add(0, structures.system, moved)
+    mean = sums / structures.counts.clamp(min=1)[:, None]
+    length = (moved - mean[structures.system]).norm(dim=1)
+    return torch.zeros_like(mean[:, 0]).scatter_reduce(0, structures.system, length, "amax")
 
 
 def _begins_with(a: Structures, b: Structures) -> bool:
@@ -198,6 +207,8 @@ def _some(structures: Structures, which: list[int]) -> list[Structures]:
 
 def _by_structure(edges: Edges, structures: Structures) -> list[Edges]:
     """Edges of each structure, atoms counted from 0."""
+    if structures.n_systems == 1:
+        return [edges]
     starts = [0, *torch.cumsum(structures.counts, 0).tolist()]
     cuts = torch.searchsorted(edges.i, torch.tensor(starts, device=edges.i.device)).tolist()
     return [

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from rutile.core.native import library
 from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.parts.contract import contract, sum_edges, sum_images
 from rutile.potentials.parts.descriptor_networks import DescriptorNetworks, StackedNetworks
 from rutile.potentials.parts.heads import Head
-from rutile.potentials.parts.native import library
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rutile.core.reporting import Reporter
-from rutile.graph.graph import Edges, Graph, build_graph, squared_lengths
+from rutile.graph.graph import Edges, Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.graph.skin import SkinList
 from rutile.potentials.combine import Spread, mean, spread
@@ -72,10 +72,7 @@ class ForceField:
         Raises:
             GeometryError: as `find_edges`.
         """
-        graph = self.neighbors.graph(structures)
-        squared = squared_lengths(graph.vectors)
-        counts = _edges_of_each(structures, graph)
-        closest = torch.segment_reduce(squared, "min", lengths=counts, initial=torch.inf).sqrt()
+        graph, closest = self.neighbors.graph(structures, dtype=self.dtype)
         self.too_large = []
         every = self._in_parts(structures, graph, 0, structures.n_systems, self.pieces)
         several = spread(every) if len(every) > 1 else None
@@ -121,12 +118,6 @@ def part_of(structures: Structures, graph: Graph, first: int, last: int) -> tupl
     none = Edges(graph.i[:0], graph.j[:0], graph.i.new_zeros(0, 3), 0.0)
     empty = build_graph(part, none, graph.mode[first:last])
     return part, dataclasses.replace(empty, i=graph.i[c:d] - a, j=graph.j[c:d] - a, vectors=graph.vectors[c:d])
-
-
-def _edges_of_each(structures: Structures, graph: Graph) -> Tensor:
-    """Number of edges of each structure, [S]."""
-    ends = torch.searchsorted(graph.i, torch.cumsum(structures.counts, 0))
-    return torch.diff(ends, prepend=ends.new_zeros(1))
 
 
 def _placed(graph: Graph, dtype: torch.dtype, device: torch.device) -> Graph:

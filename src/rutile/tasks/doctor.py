@@ -145,7 +145,7 @@ def _training() -> Check:
 
 def _kernels() -> Check:
     """Whether the compiled kernels can be used; without them everything works, more slowly."""
-    native = importlib.import_module("rutile.potentials.parts.native")
+    native = importlib.import_module("rutile.core.native")
     if native.library() is not None:
         return Check(name="compiled kernels", state="ok", found="compiled and loaded")
     return Check(

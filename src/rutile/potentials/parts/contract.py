@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from rutile.core.native import library
 from rutile.graph.graph import Graph
-from rutile.potentials.parts.native import library
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from rutile.core.native import library
 from rutile.potentials.parts.hermite import HermiteTables
-from rutile.potentials.parts.native import library
 
 FEW_EDGES = 400
 """Below this the work is done before a second thread has started."""

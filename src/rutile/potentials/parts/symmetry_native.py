@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from rutile.core.native import library
 from rutile.graph.graph import Graph
 from rutile.potentials.parts import symmetry_eager
-from rutile.potentials.parts.native import library
 from rutile.potentials.parts.symmetry import CutoffName, SymmetryFunction, SymmetryTable
 
 CUTOFF_CODES: dict[CutoffName, tuple[int, float, float, float]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rutile.potentials.parts import native
+from rutile.core import native
 
 needs_compiler = pytest.mark.skipif(native.find_compiler() is None, reason="no C compiler")
 
@@ -25,7 +25,7 @@ def ask(code: str, **environment: str) -> str:
     ).stdout.strip()
 
 
-REASON = "from rutile.potentials.parts.native import kernels; k = kernels(); print(k.library is not None, k.reason)"
+REASON = "from rutile.core.native import kernels; k = kernels(); print(k.library is not None, k.reason)"
 
 
 @pytest.mark.slow

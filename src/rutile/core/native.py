@@ -1,4 +1,4 @@
-"""The compiled kernels: `*.c` of this folder, built by the C compiler of this machine at first use.
+"""The compiled kernels: every `*.c` of the package, built into one library by this machine's compiler at first use.
 
 The shared library lives in the user's cache ($XDG_CACHE_HOME or ~/.cache, folder rutile) under a name that hashes
 source, flags, compiler and CPU, so that an upgrade, another compiler or another CPU builds its own. Where the cache
@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCES = ("symmetry.c", "contract.c", "moments.c")
 FLAGS = ("-std=c11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 OPENMP = ("-fopenmp",)
 COMPILE_SECONDS = 300
@@ -78,7 +77,7 @@ def build(compiler: str, folder: Path, flags: tuple[str, ...] = FLAGS) -> Kernel
         OSError: the folder cannot be written, or the library cannot be loaded.
         subprocess.SubprocessError: the compiler refuses.
     """
-    sources = [Path(__file__).parent / name for name in SOURCES]
+    sources = sorted(Path(__file__).parents[1].rglob("*.c"))
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     seal = hashlib.sha256()
     for part in (*(s.read_bytes() for s in sources), " ".join(flags + OPENMP).encode(), version.encode(), _cpu()):

@@ -1,0 +1,142 @@
+/* Neighbours: the canonical order of a list, and which of a list that is too wide are near.
+
+   Letters: N atoms, S systems, E edges sorted by centre. */
+
+#ifndef REAL
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+enum { SHIFT_BITS = 11, SHIFT_ZERO = 1 << (SHIFT_BITS - 1), SHIFT_MASK = (1 << SHIFT_BITS) - 1 };
+
+/* Start of each group of a counting sort, from how many there are at [g + 1]. */
+static void sum_up(int64_t n, int64_t *first) {
+    for (int64_t g = 0; g < n; g++) first[g + 1] += first[g];
+}
+
+/* Neighbour and shift as one number that sorts like (j, shift); so near are shifts in all but broken structures. */
+static int key_of(int64_t j, const int32_t *shift, uint64_t *key) {
+    uint64_t k = (uint64_t)j;
+    int fits = 1;
+    for (int c = 0; c < 3; c++) {
+        int32_t s = shift[c] + SHIFT_ZERO;
+        fits &= s >= 0 && s <= SHIFT_MASK;
+        k = k << SHIFT_BITS | (uint64_t)(s & SHIFT_MASK);
+    }
+    *key = k;
+    return fits;
+}
+
+/* Sort edges by centre, neighbour and shift, in O(E): two counting sorts, and images of the same neighbour by insertion.
+
+   pairs [E, 2], shifts [E, 3] -> i [E], j [E], shift [E, 3]; 1: no memory, or numbers too large: nothing is done. */
+int order_edges(int64_t n, int64_t n_edges, const int64_t *pairs, const int32_t *shifts, int64_t *i, int64_t *j,
+                int64_t *shift) {
+    if (n >= (int64_t)1 << 31) return 1;
+    int64_t *by_j = calloc((size_t)n + 1, sizeof *by_j), *by_i = calloc((size_t)n + 1, sizeof *by_i);
+    int64_t *order = malloc(sizeof *order * (size_t)(n_edges + 1));
+    uint64_t *keys = malloc(sizeof *keys * (size_t)(n_edges + 1));
+    int bad = !by_j || !by_i || !order || !keys;
+    for (int64_t e = 0; e < n_edges && !bad; e++) by_i[pairs[2 * e] + 1]++, by_j[pairs[2 * e + 1] + 1]++;
+    if (!bad) {
+        sum_up(n, by_j), sum_up(n, by_i);
+        for (int64_t e = 0; e < n_edges; e++) order[by_j[pairs[2 * e + 1]]++] = e;
+        for (int64_t k = 0; k < n_edges; k++) {
+            int64_t e = order[k], at = by_i[pairs[2 * e]]++;
+            bad |= !key_of(pairs[2 * e + 1], shifts + 3 * e, keys + at);
+            i[at] = pairs[2 * e];
+        }
+    }
+    for (int64_t k = 0; k < n_edges && !bad; k++) {
+        uint64_t key = keys[k];
+        int64_t to = k;
+        for (; to && i[to - 1] == i[k] && keys[to - 1] > key; to--) keys[to] = keys[to - 1];
+        keys[to] = key;
+    }
+    for (int64_t k = 0; k < n_edges && !bad; k++) {
+        for (int c = 0; c < 3; c++)
+            shift[3 * k + c] = (int64_t)(keys[k] >> (2 - c) * SHIFT_BITS & SHIFT_MASK) - SHIFT_ZERO;
+        j[k] = (int64_t)(keys[k] >> 3 * SHIFT_BITS);
+    }
+    free(by_j), free(by_i), free(order), free(keys);
+    return bad;
+}
+
+#define GLUE2(a, b) a##b
+#define GLUE(a, b) GLUE2(a, b)
+#define NAME(x) GLUE(x, SUFFIX)
+
+#define REAL double
+#define SUFFIX _f64
+#include "near.c"
+#undef REAL
+#undef SUFFIX
+#define REAL float
+#define SUFFIX _f32
+#include "near.c"
+
+#else
+
+/* The near edges of centres a .. b, written from `at` on; returns how many. */
+static int64_t NAME(near_of)(int64_t a, int64_t b, int64_t at, const int64_t *first, const int64_t *system,
+                             const int32_t *wide_j, const int16_t *wide_shift, const double *x, const double *cells,
+                             double cutoff2, int64_t *which, int64_t *i, int64_t *j, REAL *vectors,
+                             double *nearest) {
+    const int64_t began = at;
+    for (int64_t c = a; c < b; c++) {
+        const double *cell = cells + 9 * system[c], *o = x + 3 * c;
+        double least = INFINITY;
+        for (int64_t e = first[c]; e < first[c + 1]; e++) {
+            const double *p = x + 3 * (int64_t)wide_j[e];
+            const int16_t *s = wide_shift + 3 * e;
+            double d[3];
+            for (int k = 0; k < 3; k++) d[k] = p[k] - o[k] + (s[0] * cell[k] + s[1] * cell[3 + k] + s[2] * cell[6 + k]);
+            double d2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+            if (which) which[at] = e;
+            i[at] = c, j[at] = wide_j[e];
+            for (int k = 0; k < 3; k++) vectors[3 * at + k] = (REAL)d[k];
+            int is_near = d2 < cutoff2;
+            least = is_near && d2 < least ? d2 : least;
+            at += is_near;
+        }
+        nearest[c] = least;
+    }
+    return at - began;
+}
+
+/* Which edges of a list are shorter than the cutoff, with their vectors, in the order of the list.
+
+   first [N + 1], wide_j [E], wide_shift [E, 3]: the list; positions x [N, 3], cells [S, 3, 3].
+   -> which [E] (or NULL), i [E], j [E], vectors [E, 3], of which as many are good as is returned; nearest [N]: squared
+   distance of the nearest neighbour, or infinity. Each thread has a part of the centres and writes where these begin. */
+int64_t NAME(near_edges)(int64_t n, int threads, const int64_t *first, const int64_t *system, const int32_t *wide_j,
+                         const int16_t *wide_shift, const double *x, const double *cells, double cutoff2,
+                         int64_t *which, int64_t *i, int64_t *j, REAL *vectors, double *nearest) {
+    enum { MOST = 256 };
+    int64_t begin[MOST + 1], found[MOST];
+    threads = threads < 1 ? 1 : threads > MOST ? MOST : threads;
+    for (int t = 0; t <= threads; t++) begin[t] = n * t / threads;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
+#endif
+    for (int t = 0; t < threads; t++)
+        found[t] = NAME(near_of)(begin[t], begin[t + 1], first[begin[t]], first, system, wide_j, wide_shift, x, cells,
+                                 cutoff2, which, i, j, vectors, nearest);
+    int64_t at = found[0];
+    for (int t = 1; t < threads; t++) {
+        int64_t from = first[begin[t]], many = found[t];
+        if (which) memmove(which + at, which + from, sizeof *which * (size_t)many);
+        memmove(i + at, i + from, sizeof *i * (size_t)many);
+        memmove(j + at, j + from, sizeof *j * (size_t)many);
+        memmove(vectors + 3 * at, vectors + 3 * from, sizeof *vectors * 3 * (size_t)many);
+        at += many;
+    }
+    return at;
+}
+
+#endif
