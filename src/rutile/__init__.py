@@ -19,7 +19,7 @@ __all__ = ["__version__", "load"]
 def load(path: str | Path) -> Model:
     """Read a trained model: a `.rutile` file, or a folder of a training run with `model.rutile` inside.
 
-    Potentials that need no training have names instead: emt, lennard_jones, rigid_ion.
+    Potentials that need no training have names instead: emt, lennard_jones, rigid_ion, bond_valence.
 
     Raises:
         ModelFileError: the file is missing, damaged, foreign, or made by a newer rutile.

@@ -6,17 +6,24 @@ from pathlib import Path
 
 from torch import nn
 
+from rutile.potentials.bond_valence import BondValence
 from rutile.potentials.emt import METALS, Emt
 from rutile.potentials.lennard_jones import LennardJones
 from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.rigid_ion import RigidIon
 from rutile.potentials.save import load_model
 
-CLASSICAL: dict[str, type[nn.Module]] = {"emt": Emt, "lennard_jones": LennardJones, "rigid_ion": RigidIon}
+CLASSICAL: dict[str, type[nn.Module]] = {
+    "emt": Emt,
+    "lennard_jones": LennardJones,
+    "rigid_ion": RigidIon,
+    "bond_valence": BondValence,
+}
 NOTES = {
     "emt": "Effective medium theory: Al, Cu, Ag, Au, Ni, Pd, Pt; of H, C, N and O only in the roughest way.",
     "lennard_jones": "Lennard-Jones with the constants of argon, for whatever elements.",
     "rigid_ion": "Rigid ions of TiO2 (Matsui and Akaogi 1991).",
+    "bond_valence": "Li in a framework of O, F, P, S and Fe that must be held (bond-valence site energies).",
 }
 """What their users must know."""
 

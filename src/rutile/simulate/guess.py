@@ -66,6 +66,23 @@ def first_guess(
     return concatenate(_between(start, positions, cell, k / (images + 1)) for k in range(images + 2))
 
 
+def rattled(path: Structures, size: float, fixed: Tensor, seed: int = 0) -> Structures:
+    """A path whose inner images bow out at random, smoothly and by at most about `size` (Angstrom) in the middle.
+
+    Args:
+        path: images of one path, in order.
+        size: standard deviation of each coordinate in the middle (Angstrom).
+        fixed: atoms that stay, [N] bool.
+        seed: same seed, same path.
+    """
+    count = path.n_systems
+    bow = size * stream(seed, "bow").normal(size=(len(fixed), 3))
+    part = torch.sin(torch.linspace(0.0, torch.pi, count, dtype=torch.float64))
+    part[[0, -1]] = 0.0
+    move = torch.as_tensor(bow) * ~fixed[:, None]
+    return path.replace(positions=path.positions + (part[:, None, None] * move).reshape(-1, 3))
+
+
 def _between(start: Structures, positions: Tensor, cell: Tensor, x: float) -> Structures:
     """A part x of the way from a crystal to positions (Angstrom), [N, 3], in another cell, [3, 3]."""
     begun = torch.linalg.solve(start.cell[0], start.positions, left=False)

@@ -159,6 +159,9 @@ class NebSettings(Settings):
     """Strength of the springs between images."""
     guess: Literal["idpp", "linear"] = "idpp"
     """The path to begin with: distances between atoms, or positions, change evenly."""
+    rattle: Angstrom = Field(default=0.0, ge=0, le=0.5)
+    """Atoms between the ends of that path are displaced at random by so much: a path that begins on a ridge of high
+    symmetry would stay there."""
     cell: bool = False
     """Cells change along the path: for transformations of crystals."""
     pressure: GigaPascal = 0.0

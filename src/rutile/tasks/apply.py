@@ -30,7 +30,8 @@ class GivenStructures(Settings):
     """A model and the structures to apply it to."""
 
     model: Path
-    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion."""
+    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion,
+    bond_valence."""
     structures: list[Path] = Field(min_length=1)
     """Files, folders or patterns of structures; labels in them are ignored."""
     format: Format | None = None

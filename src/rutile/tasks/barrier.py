@@ -30,17 +30,22 @@ IMAGINARY = 20.0
 """A mode counts as imaginary below minus this wave number (1/cm); nearer to 0 it may be noise."""
 
 
-class BarrierSettings(NebSettings, HeldAtoms, GivenProperty):
-    """Between which structures, and how."""
+class FollowSettings(NebSettings, GivenProperty):
+    """How paths between two structures each are found and checked."""
 
-    structures: list[Path] = Field(min_length=1)
-    """Files, folders or patterns of structures: the first half of them are the beginnings of paths, the second half
-    their ends, in the same order, with the same atoms in the same order."""
     relax: bool = True
     """Relax the beginnings and ends first (to a third of fmax): barriers count from minima."""
     check: bool = True
     """Vibrations of the highest image: a saddle point has exactly one imaginary mode. Needs 6 evaluations for each atom
     that moves."""
+
+
+class BarrierSettings(HeldAtoms, FollowSettings):
+    """Between which structures, and how."""
+
+    structures: list[Path] = Field(min_length=1)
+    """Files, folders or patterns of structures: the first half of them are the beginnings of paths, the second half
+    their ends, in the same order, with the same atoms in the same order."""
     out: Path = Path("barriers")
     """Folder for table.csv, profiles.csv (energy of all images), paths.extxyz, saddles.extxyz, report.html and
     result.json. A run that was stopped goes on from what it kept there."""
@@ -92,30 +97,59 @@ class BarrierResult(Result):
 
 def run(settings: BarrierSettings, reporter: Reporter) -> BarrierResult:
     """Reaction paths and barriers between minima: nudged elastic bands with a climbing image, all in one batch."""
-    from rutile.simulate.neb import neb
-
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        fixed = _held(settings, work)
-        kept = KeptPaths(settings, work, [mine.numpy() for mine in fixed])
-        paths = kept.read()
-        if paths is None:
-            paths = _first(settings, work, fixed, reporter)
-            kept.write(paths)
-        else:
-            reporter.info(f"going on with the paths kept in {settings.out}")
-        bands = neb(paths, work.potential, part(settings, NebSettings), reporter, fixed, kept.keep)
-        rows = _rows(settings, work, bands, fixed, reporter)
+        rows, bands = follow(settings, work, _held(settings, work), reporter)
         result = BarrierResult(
             paths=rows,
             table=settings.out / "table.csv",
             images=settings.out / "paths.extxyz",
             report=settings.out / "report.html",
         )
-        _write_images(settings.out, rows, bands)
         write_result(settings.out, result, rows, _page(settings, rows, bands))
-        kept.done([band.images for band in bands])
     return result
+
+
+def follow(
+    settings: FollowSettings, work: Work, fixed: Sequence[torch.Tensor], reporter: Reporter, strict: bool = True
+) -> tuple[list[BarrierRow], list[Band | None]]:
+    """Paths between the first half of some structures and the second, with their files; goes on where it was stopped.
+
+    Args:
+        settings: how, and where what is found is kept (images, saddles and profiles are written there).
+        work: model and structures.
+        fixed: atoms of each path that stay, [atoms] bool.
+        reporter: told how far it is.
+        strict: an end that does not relax, or two that become one, are errors; otherwise outcomes of their paths.
+
+    Returns:
+        A row for each path, and what it is; None where there is none.
+
+    Raises:
+        GeometryError: ends between which there is no path, if strict.
+    """
+    from rutile.simulate.neb import neb
+
+    kept = KeptPaths(settings, work, [mine.numpy() for mine in fixed])
+    paths = kept.read()
+    if paths is None:
+        found = _first(settings, work, fixed, reporter)
+        why = {k: one for k, one in enumerate(found) if isinstance(one, str)}
+        if strict and why:
+            raise GeometryError(next(iter(why.values())))
+        paths = [one for one in found if not isinstance(one, str)]
+        kept.write(paths, why)
+    else:
+        reporter.info(f"going on with the paths kept in {settings.out}")
+    some = [k for k in range(len(fixed)) if k not in kept.left_out]
+    done = neb(paths, work.potential, part(settings, NebSettings), reporter, [fixed[k] for k in some], kept.keep)
+    bands: list[Band | None] = [None] * len(fixed)
+    for k, band in zip(some, done, strict=True):
+        bands[k] = band
+    rows = _rows(settings, work, bands, fixed, kept.left_out, reporter)
+    _write_images(settings.out, rows, bands)
+    kept.write([band.images for band in done], kept.left_out)
+    return rows, bands
 
 
 def _held(settings: BarrierSettings, work: Work) -> list[torch.Tensor]:
@@ -134,39 +168,50 @@ def _held(settings: BarrierSettings, work: Work) -> list[torch.Tensor]:
 
 
 def _first(
-    settings: BarrierSettings, work: Work, fixed: Sequence[torch.Tensor], reporter: Reporter
-) -> list[Structures]:
-    """First guesses between relaxed ends."""
+    settings: FollowSettings, work: Work, fixed: Sequence[torch.Tensor], reporter: Reporter
+) -> list[Structures | str]:
+    """First guesses between relaxed ends; where there is none, why."""
     import torch
 
-    from rutile.simulate.guess import first_guess
+    from rutile.simulate.guess import first_guess, rattled
     from rutile.simulate.relax import relax
 
-    given = work.structures
+    given, half = work.structures, len(work.frames) // 2
+    out: list[Structures | str] = [""] * half
     if settings.relax:
         shared = {name: getattr(settings, name) for name in ("pressure", "closest")}
         how = RelaxSettings(fmax=settings.fmax / 3, cell="full" if settings.cell else "none", **shared)
         found = relax(given, work.potential, how, reporter, torch.cat([*fixed, *fixed]))
-        for frame, ok, why in zip(work.frames, found.converged.tolist(), found.failure, strict=True):
-            if not ok:
-                raise GeometryError(f"{frame.source} does not relax: {why or 'out of steps'}; paths join minima")
         given = found.structures
-    parts, paths = given.split(), []
-    half = len(parts) // 2
+        for k in (~found.converged).nonzero().flatten().tolist():
+            why = found.failure[k] or "out of steps"
+            out[k % half] = out[k % half] or f"{work.frames[k].source} does not relax: {why}; paths join minima"
+    parts = given.split()
     for k in range(half):
+        if out[k]:
+            continue
         try:
-            paths.append(first_guess(parts[k], parts[half + k], settings.images, settings.guess, fixed[k]))
+            path = first_guess(parts[k], parts[half + k], settings.images, settings.guess, fixed[k])
+            out[k] = rattled(path, settings.rattle, fixed[k]) if settings.rattle else path
         except GeometryError as error:
-            raise GeometryError(f"from {work.frames[k].source} to {work.frames[half + k].source}: {error}") from None
-    return paths
+            out[k] = f"from {work.frames[k].source} to {work.frames[half + k].source}: {error}"
+    return out
 
 
 def _rows(
-    settings: BarrierSettings, work: Work, bands: Sequence[Band], fixed: Sequence[torch.Tensor], reporter: Reporter
+    settings: FollowSettings,
+    work: Work,
+    bands: Sequence[Band | None],
+    fixed: Sequence[torch.Tensor],
+    left_out: dict[int, str],
+    reporter: Reporter,
 ) -> list[BarrierRow]:
     """What is to be said about each path."""
     rows = []
-    for (source, name), band, held in zip(work.names(), bands, fixed, strict=False):
+    for k, ((source, name), band, held) in enumerate(zip(work.names(), bands, fixed, strict=False)):
+        if band is None:
+            rows.append(BarrierRow(path=source, formula=name, outcome=left_out[k]))
+            continue
         outcome = DONE if band.converged else band.failure or f"not converged after {band.steps} steps"
         known: dict[str, Any] = {}
         if not band.failure:
@@ -177,12 +222,13 @@ def _rows(
                 "reaction_energy": band.reaction_energy,
                 "length": float(band.coordinate[-1]),
                 "top": band.top,
-            } | (_check(band, work, held, settings, reporter) if settings.check else {})
+            } | (_check(band, work, held, reporter) if settings.check else {})
             if known.get("imaginary", 1) != 1:
                 outcome = f"{outcome}; the highest image has {known['imaginary']} imaginary modes: no saddle point"
-        if outcome != DONE:
-            reporter.warn(f"{source} ({name}): {outcome}")
         rows.append(BarrierRow(path=source, formula=name, outcome=outcome, fmax=band.fmax, steps=band.steps, **known))
+    for row in rows:
+        if row.outcome != DONE:
+            reporter.warn(f"{row.path} ({row.formula}): {row.outcome}")
     return rows
 
 
@@ -203,9 +249,7 @@ def _spread(band: Band, work: Work) -> float | None:
     return float(np.std([float(e[1] - e[0]) for e in energies]))
 
 
-def _check(
-    band: Band, work: Work, held: torch.Tensor, settings: BarrierSettings, reporter: Reporter
-) -> dict[str, float | int | None]:
+def _check(band: Band, work: Work, held: torch.Tensor, reporter: Reporter) -> dict[str, float | int | None]:
     """Imaginary modes of the highest image, and its softest one."""
     from rutile.simulate.hessian import hessian, wave_numbers
 
@@ -214,13 +258,15 @@ def _check(
     return {"imaginary": int((waves < -IMAGINARY).sum()), "wave_number": float(waves[0])}
 
 
-def _write_images(folder: Path, rows: Sequence[BarrierRow], bands: Sequence[Band]) -> None:
+def _write_images(folder: Path, rows: Sequence[BarrierRow], bands: Sequence[Band | None]) -> None:
     """All images, the highest ones, and energies along the paths."""
     from rutile.structures.io import write_frames
 
     images: list[Atoms] = []
     tops, points = [], []
     for k, (row, band) in enumerate(zip(rows, bands, strict=True)):
+        if band is None:
+            continue
         for i, atoms in enumerate(band.images.to_ase()):
             energy, coordinate = float(band.energy[i] - band.energy[0]), float(band.coordinate[i])
             atoms.info = {
@@ -233,19 +279,19 @@ def _write_images(folder: Path, rows: Sequence[BarrierRow], bands: Sequence[Band
             images.append(atoms)
             points.append({"path": k, "image": i, "coordinate": coordinate, "energy": energy})
         tops.append(images[len(images) - band.images.n_systems + band.top])
-    write_frames(folder / "paths.extxyz", images)
-    write_frames(folder / "saddles.extxyz", tops)
-    write_atomically(folder / "profiles.csv", as_csv(points))
+    if images:
+        write_frames(folder / "paths.extxyz", images)
+        write_frames(folder / "saddles.extxyz", tops)
+        write_atomically(folder / "profiles.csv", as_csv(points))
 
 
-def _page(settings: BarrierSettings, rows: Sequence[BarrierRow], bands: Sequence[Band]) -> str:
-    """The report."""
+def curves(rows: Sequence[BarrierRow], bands: Sequence[Band | None]) -> list[tuple[str, str]]:
+    """Figures of the energy along paths, the first few, with what is written below."""
     from rutile.tasks.property_figures import MOST_CURVES, Line, panel
-    from rutile.train.report import Card, Facts, Figures, Section, Table, render
 
-    figures = []
-    for row, band in zip(rows[:MOST_CURVES], bands, strict=False):
-        if band.failure:
+    figures: list[tuple[str, str]] = []
+    for row, band in zip(rows, bands, strict=True):
+        if band is None or band.failure or len(figures) == MOST_CURVES:
             continue
         x, y = band.curve()
         zero = float(band.energy[0])
@@ -254,13 +300,20 @@ def _page(settings: BarrierSettings, rows: Sequence[BarrierRow], bands: Sequence
             Line("", band.coordinate.numpy(), band.energy.numpy() - zero, points=True, colour=1),
         ]
         figures.append((panel(row.formula, "path (Å)", "energy above the beginning (eV)", lines), row.path))
+    return figures
+
+
+def _page(settings: BarrierSettings, rows: Sequence[BarrierRow], bands: Sequence[Band | None]) -> str:
+    """The report."""
+    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+
     names = ["path", "formula", "outcome", "barrier", "barrier_std", "reverse_barrier", "reaction_energy", "imaginary",
              "wave_number", "steps"]  # fmt: skip
     head = ("path", "formula", "outcome", "barrier (eV)", "± (eV)", "backwards (eV)", "reaction (eV)",
             "imaginary modes", "softest mode (1/cm)", "steps")  # fmt: skip
     note = "Points are images, the line goes through their energies with their slopes."
     sections = [
-        Section("Energy along the paths", [Figures(figures)]),
+        Section("Energy along the paths", [Figures(curves(rows, bands))]),
         Section("Barriers", [Table(head, cells(rows, names), note)]),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]

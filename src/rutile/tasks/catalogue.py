@@ -20,6 +20,7 @@ TASKS: dict[str, str] = {
     "compress": "rutile.tasks.compress:TASK",
     "relax": "rutile.tasks.relax:TASK",
     "barrier": "rutile.tasks.barrier:TASK",
+    "hop": "rutile.tasks.hop:TASK",
     "screen": "rutile.tasks.screen:TASK",
     "analyse": "rutile.tasks.analyse:TASK",
     "md": "rutile.tasks.md:TASK",

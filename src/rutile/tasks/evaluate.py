@@ -38,7 +38,8 @@ class EvaluateSettings(Settings):
     """What to evaluate on what."""
 
     model: Path
-    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion."""
+    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion,
+    bond_valence."""
     data: list[Path] = Field(min_length=1)
     """Files with labelled structures."""
     read: ReadSettings = ReadSettings()

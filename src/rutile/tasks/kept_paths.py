@@ -36,6 +36,8 @@ class KeptPaths:
         self.path: Path = settings.out / "kept.json"
         self.question = _question(settings, work, held)
         self.paths: list[Structures] = []
+        self.left_out: dict[int, str] = {}
+        """Pairs of ends between which there is no path, and why."""
 
     def read(self) -> list[Structures] | None:
         """The kept paths of the same question; None: there are none."""
@@ -51,6 +53,7 @@ class KeptPaths:
             raise FileError(f"cannot read {self.path}: {error}; remove it to begin anew") from None
         if content.get("question") != self.question:
             return None
+        self.left_out = {int(k): why for k, why in content.get("left_out", {}).items()}
         self.paths = [
             Structures(
                 torch.tensor(p["numbers"]).repeat(len(p["cell"])),
@@ -63,9 +66,9 @@ class KeptPaths:
         ]
         return self.paths
 
-    def write(self, paths: Sequence[Structures]) -> None:
-        """Keep these paths."""
-        self.paths = list(paths)
+    def write(self, paths: Sequence[Structures], left_out: dict[int, str] | None = None) -> None:
+        """Keep these paths, and why there are no others."""
+        self.paths, self.left_out = list(paths), self.left_out if left_out is None else left_out
         content = [
             {
                 "numbers": p.numbers[: p.n_atoms // p.n_systems].tolist(),
@@ -75,15 +78,12 @@ class KeptPaths:
             }
             for p in self.paths
         ]
-        write_atomically(self.path, json.dumps({"question": self.question, "paths": content}).encode())
+        text = {"question": self.question, "paths": content, "left_out": self.left_out}
+        write_atomically(self.path, json.dumps(text).encode())
 
     def keep(self, number: int, images: Structures) -> None:
         """One path has moved."""
         self.write([images if k == number else p for k, p in enumerate(self.paths)])
-
-    def done(self, paths: Sequence[Structures]) -> None:
-        """All paths have ended: with more steps they would go on from here."""
-        self.write(paths)
 
 
 def _question(settings: Settings, work: Work, held: Sequence[np.ndarray]) -> str:

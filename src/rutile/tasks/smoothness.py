@@ -31,7 +31,8 @@ class SmoothnessSettings(Settings):
     """Which model, and on what."""
 
     model: Path
-    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion."""
+    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion,
+    bond_valence."""
     structures: list[Path] = []
     """Files of structures, best ones near equilibrium; without any, a rattled cluster of the model's elements is made,
     and relaxed before dynamics."""
