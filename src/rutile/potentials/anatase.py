@@ -143,9 +143,24 @@ class Anatase(NetworkPotential):
         """
         if self.charge is None:
             return torch.zeros_like(graph.positions[:, 0])
-        weight = fade(graph.vectors.square().sum(1).sqrt(), self.cutoff) / self.spread[-1]
-        charges: Tensor = self.charge(self._features(graph, self.position(graph.numbers)), graph, weight)
+        charges: Tensor = self.charge(*self._seen_by_charges(graph))
         return charges
+
+    def moments(self, graph: Graph) -> Tensor:
+        """Dipole moment of the bonds of each atom (e Angstrom), [N, 3]: `BondCharges.moments`; 0 where charges are.
+
+        Raises:
+            ElementError: an element that the potential does not know.
+        """
+        if self.charge is None:
+            return torch.zeros_like(graph.positions)
+        moments: Tensor = self.charge.moments(*self._seen_by_charges(graph))
+        return moments
+
+    def _seen_by_charges(self, graph: Graph) -> tuple[Tensor, Graph, Tensor]:
+        """Features, graph and weights of its edges."""
+        weight = fade(graph.vectors.square().sum(1).sqrt(), self.cutoff) / self.spread[-1]
+        return self._features(graph, self.position(graph.numbers)), graph, weight
 
     def _features(self, graph: Graph, position: Tensor) -> Tensor:
         """Vectors of elements and modes, and the scalars of all layers, [N, F]."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,36 +12,28 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from rutile.core.elements import symbol
-from rutile.core.errors import DataError, FileError, GeometryError, SettingsError
+from rutile.core.errors import DataError, GeometryError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
-from rutile.core.settings import Result, Settings
-from rutile.core.units import Angstrom, Femtosecond, Kelvin, Picosecond, WaveNumber
+from rutile.core.settings import Result
+from rutile.core.units import Angstrom, WaveNumber
 from rutile.tasks.property import as_csv, write_result
 from rutile.tasks.task import Task
+from rutile.tasks.trajectories import Given, GivenTrajectories, atomic_number, given_trajectories, read_trajectory
 
 if TYPE_CHECKING:
     import numpy as np
 
     from rutile.simulate.observe.structure import Radial
-    from rutile.simulate.observe.trajectory import Trajectory
     from rutile.simulate.observe.transport import Diffusion
 
 SPECTRUM = 32
 """Frames that a spectrum needs, at least."""
 
 
-class AnalyseSettings(Settings):
+class AnalyseSettings(GivenTrajectories):
     """Which trajectories, and what they are to tell."""
 
-    trajectories: list[Path] = Field(min_length=1)
-    """Folders of `rutile md`, or files that ASE reads (extxyz, traj, ...) or H5MD, of one trajectory each."""
-    interval: Femtosecond | None = Field(default=None, gt=0)
-    """Time from frame to frame; needed only where the frames do not say their `time` (fs)."""
-    skip: Picosecond = Field(default=0.0, ge=0)
-    """Leave out the beginning of each trajectory: equilibration."""
-    temperatures: list[Kelvin] = []
-    """Of each trajectory, for activation energies and conductivities; folders of `rutile md` know theirs."""
     charges: dict[str, float] = {}
     """Charges of ions by element (e), for conductivities: {Li: 1}."""
     furthest: Angstrom = Field(default=8.0, gt=0)
@@ -126,19 +117,6 @@ class AnalyseResult(Result):
     """Figures and tables."""
 
 
-@dataclass(frozen=True)
-class Given:
-    """One trajectory to look at."""
-
-    name: str
-    path: Path
-    temperature: float | None
-    log: Path | None
-    """Log of `rutile md`, and"""
-    run: int = 0
-    """number of the run in it."""
-
-
 @dataclass
 class Seen:
     """What one trajectory says."""
@@ -158,7 +136,7 @@ def run(settings: AnalyseSettings, reporter: Reporter) -> AnalyseResult:
     """Structure and transport from trajectories: g(r), S(q), diffusion, activation energies, spectra, viscosity."""
     from rutile.tasks.analyse_page import page
 
-    given = _given(settings)
+    given = given_trajectories(settings)
     with folder_for_results(settings.out):
         seen = [_look(one, settings, reporter) for one in reporter.track(given, "Analysing", len(given))]
         rows = [row for one in seen for row in _diffusion_rows(one)]
@@ -177,60 +155,6 @@ def run(settings: AnalyseSettings, reporter: Reporter) -> AnalyseResult:
     return result
 
 
-def _given(settings: AnalyseSettings) -> list[Given]:
-    """The trajectories, with what their folders know."""
-    out: list[Given] = []
-    for path in settings.trajectories:
-        if path.is_dir():
-            out += _of_md(path)
-        elif path.exists():
-            out.append(Given(str(path), path, None, None))
-        else:
-            raise FileError(f"cannot read {path}: no such file")
-    if settings.temperatures:
-        if len(settings.temperatures) != len(out):
-            raise SettingsError(
-                f"temperatures: {len(settings.temperatures)} of them for {len(out)} trajectories; give one for each"
-            )
-        out = [Given(g.name, g.path, t, g.log, g.run) for g, t in zip(out, settings.temperatures, strict=True)]
-    return out
-
-
-def _of_md(folder: Path) -> list[Given]:
-    """Trajectories in a folder of `rutile md`."""
-    try:
-        told = json.loads((folder / "result.json").read_text())
-        runs, files = told["runs"], [folder / Path(p).name for p in told["trajectories"]]
-    except (OSError, ValueError, KeyError):
-        raise FileError(f"{folder} is no folder of a finished `rutile md` (result.json); give files instead") from None
-    return [
-        Given(str(path), path, row["temperature"], folder / "log.csv", row["run"])
-        for row, path in zip(runs, files, strict=True)
-    ]
-
-
-def _read(given: Given, settings: AnalyseSettings) -> Trajectory:
-    """The frames of one trajectory, without equilibration."""
-    import numpy as np
-
-    from rutile.simulate.md.h5md import read_h5md
-    from rutile.simulate.observe.trajectory import Trajectory, trajectory, unwrapped
-    from rutile.structures.io import iterate
-
-    if given.path.suffix in (".h5", ".hdf5"):
-        told = read_h5md(given.path)
-        if len(told["time"]) < 2:
-            raise DataError(f"{given.name}: fewer than two frames")
-        positions = unwrapped(told["position"], told["cell"], told["pbc"])
-        found = Trajectory(
-            told["numbers"], positions, told["cell"], told["pbc"],
-            settings.interval or float(np.diff(told["time"])[0]), told.get("velocity"),
-        )  # fmt: skip
-    else:
-        found = trajectory(iterate(given.path), settings.interval, given.name)
-    return found.after(1000 * settings.skip) if settings.skip else found
-
-
 def _look(given: Given, settings: AnalyseSettings, reporter: Reporter) -> Seen:
     """All that one trajectory says."""
     import numpy as np
@@ -238,7 +162,7 @@ def _look(given: Given, settings: AnalyseSettings, reporter: Reporter) -> Seen:
     from rutile.simulate.observe.structure import radial_distributions, structure_factor
     from rutile.simulate.observe.transport import diffusion, ionic_conductivity, vibrational_dos
 
-    path = _read(given, settings)
+    path = read_trajectory(given, settings)
     elements = sorted(set(path.numbers.tolist()))
     seen = Seen(given, [], None, {}, {}, None, {z: int((path.numbers == z).sum()) for z in elements})
     try:
@@ -254,7 +178,7 @@ def _look(given: Given, settings: AnalyseSettings, reporter: Reporter) -> Seen:
         with contextlib.suppress(DataError):  # what does not move has no spectrum
             if len(path) >= SPECTRUM:
                 seen.spectrum[symbol(z)] = vibrational_dos(path, path.numbers == z, settings.resolution)
-    charges = {_number(name): charge for name, charge in settings.charges.items()}
+    charges = {atomic_number(name): charge for name, charge in settings.charges.items()}
     coefficients = {z: d.coefficient for z, d in seen.diffusion.items() if not isinstance(d, str)}
     if charges and given.temperature and set(charges) & set(elements) <= set(coefficients):
         there = {z: q for z, q in charges.items() if z in coefficients}
@@ -262,15 +186,6 @@ def _look(given: Given, settings: AnalyseSettings, reporter: Reporter) -> Seen:
     if given.log is not None and given.temperature and path.pbc.all() and np.ptp(np.linalg.det(path.cell)) < 1e-6:
         seen.viscosity = _viscosity(given, path.volume, settings.skip)
     return seen
-
-
-def _number(name: str) -> int:
-    """Atomic number of an element in `charges`."""
-    from ase.data import atomic_numbers
-
-    if name not in atomic_numbers:
-        raise SettingsError(f"charges: {name!r} is no element")
-    return int(atomic_numbers[name])
 
 
 def _viscosity(given: Given, volume: float, skip: float) -> tuple[np.ndarray, np.ndarray] | None:

@@ -96,7 +96,14 @@ def reading_of(settings: GivenStructures) -> ReadSettings:
 
 
 def members_and_bars(settings: GivenStructures, reporter: Reporter) -> tuple[list[Potential], Calibration | None]:
-    """The model's potentials, placed for evaluation, and its error bars; warns of a potential that is not smooth.
+    """The model's potentials, placed for evaluation, and its error bars; errors are those of `open_members`."""
+    return open_members(settings.model, settings.precision, settings.device, settings.mode, reporter)
+
+
+def open_members(
+    path: Path, precision: Literal["float32", "float64"], device: str, mode: str | None, reporter: Reporter
+) -> tuple[list[Potential], Calibration | None]:
+    """The potentials of a model, placed for evaluation, and its error bars; warns of one that is not smooth.
 
     Raises:
         ModelFileError: the model cannot be read.
@@ -108,9 +115,9 @@ def members_and_bars(settings: GivenStructures, reporter: Reporter) -> tuple[lis
     from rutile.potentials.checks import smoothness_note
     from rutile.potentials.classical import open_model
 
-    dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
-    model = open_model(settings.model)
-    members = model.members(dtype, settings.device, settings.mode)
+    dtype = {"float32": torch.float32, "float64": torch.float64}[precision]
+    model = open_model(path)
+    members = model.members(dtype, device, mode)
     if note := smoothness_note(members[0]):
         reporter.warn(note)
     return members, model.calibration

@@ -23,6 +23,7 @@ TASKS: dict[str, str] = {
     "hop": "rutile.tasks.hop:TASK",
     "screen": "rutile.tasks.screen:TASK",
     "analyse": "rutile.tasks.analyse:TASK",
+    "infrared": "rutile.tasks.infrared:TASK",
     "md": "rutile.tasks.md:TASK",
     "eos": "rutile.tasks.eos:TASK",
     "elastic": "rutile.tasks.elastic:TASK",

@@ -60,10 +60,23 @@ class BondCharges(nn.Module):
             graph: the batch.
             weight: f of each edge, equal in both directions, smoothly 0 at the cutoff, [E].
         """
+        return features.new_zeros(graph.n_atoms).index_add(0, graph.i, self._flow(features, graph, weight))
+
+    def moments(self, features: Tensor, graph: Graph, weight: Tensor) -> Tensor:
+        """Dipole moment of the bonds of each atom (e Angstrom), half of each: -1/2 sum_j flow_ij r_ij, [N, 3].
+
+        Their sum is that of q R in a molecule. In a crystal it has no branches, either: charge flows along bonds only.
+        Arguments are those of `forward`.
+        """
+        moved = -0.5 * self._flow(features, graph, weight)[:, None] * graph.vectors
+        return features.new_zeros(graph.n_atoms, 3).index_add(0, graph.i, moved)
+
+    def _flow(self, features: Tensor, graph: Graph, weight: Tensor) -> Tensor:
+        """Charge that the atom i of each edge gets from j (e), [E]."""
         u, v = self.give(features), self.take(features)
         i, j = graph.i, graph.j
-        flow = (u[i] * v[j] - v[i] * u[j]).sum(1) * (weight * (START / CHANNELS**0.5))
-        return features.new_zeros(graph.n_atoms).index_add(0, i, flow)
+        flow: Tensor = (u[i] * v[j] - v[i] * u[j]).sum(1) * (weight * (START / CHANNELS**0.5))
+        return flow
 
 
 def far_coulomb(charges: Tensor, graph: Graph, cutoff: float, fade: Tensor) -> Tensor:

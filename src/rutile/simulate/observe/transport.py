@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from ase.data import atomic_masses
@@ -199,6 +200,36 @@ def velocity_autocorrelation(trajectory: Trajectory, which: np.ndarray | None = 
     return np.asarray(found / found[0])
 
 
+def window_length(frames: int, interval: float, resolution: float) -> int:
+    """Lags after which a correlation is cut: what the resolution (1/cm) asks for, at most half of the frames."""
+    wanted = int(1.0 / (resolution * SPEED_OF_LIGHT) / interval)
+    return min(max(wanted, 8), max(frames // 2, 2))
+
+
+def windowed_spectrum(
+    auto: np.ndarray, interval: float, length: int, window: Literal["hann", "blackman"] = "hann"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Integral over all times of C(t) exp(-i omega t), C even, with a window, filled up with zeros.
+
+    Args:
+        auto: a correlation C from 0 on, [F].
+        interval: between its lags (fs).
+        length: lags after which C is cut.
+        window: how C goes to 0 there.
+
+    Returns:
+        Wave numbers (1/cm), and the integrals (fs times the unit of C), [L].
+    """
+    angle = np.pi * np.arange(length) / length
+    shape = 0.5 * (1 + np.cos(angle)) if window == "hann" else 0.42 + 0.5 * np.cos(angle) + 0.08 * np.cos(2 * angle)
+    half = auto[:length] * shape
+    size = next_fast_len(8 * length, real=True)
+    even = np.zeros(size)
+    even[:length] = half
+    even[-length + 1 :] = half[:0:-1]
+    return rfftfreq(size, interval) / SPEED_OF_LIGHT, np.asarray(rfft(even).real * interval)
+
+
 def vibrational_dos(
     trajectory: Trajectory, which: np.ndarray | None = None, resolution: float = 10.0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -213,16 +244,8 @@ def vibrational_dos(
         Wave numbers (1/cm) and densities with an integral of 1, [L].
     """
     auto = velocity_autocorrelation(trajectory, which)
-    length = int(1.0 / (resolution * SPEED_OF_LIGHT) / trajectory.interval)
-    length = min(max(length, 8), max(len(auto) // 2, 2))
-    window = 0.5 * (1 + np.cos(np.pi * np.arange(length) / length))
-    half = auto[:length] * window
-    size = next_fast_len(8 * length, real=True)
-    even = np.zeros(size)
-    even[:length] = half
-    even[-length + 1 :] = half[:0:-1]
-    density = rfft(even).real
-    wave = rfftfreq(size, trajectory.interval) / SPEED_OF_LIGHT
+    length = window_length(len(auto), trajectory.interval, resolution)
+    wave, density = windowed_spectrum(auto, trajectory.interval, length)
     area = np.trapezoid(density, wave)
     return wave, np.asarray(density / area)
 
