@@ -240,7 +240,7 @@ def test_clusters():
 @pytest.mark.parametrize(("miller", "counts"), [((1, 1, 1), (1, 3, 2)), ((1, 0, 0), (1, 2, 1))])
 def test_adsorption_sites(miller, counts):
     """Of a primitive (111) cell: one top, three bridges, two hollows (fcc, hcp); of (100): 1, 2, 1."""
-    from rutile.build.adsorption import sites
+    from rutile.build.sites import sites
 
     found = recipe(SlabSettings(crystals=CU, miller=(miller,)), 0, emt)
     slab = found.prepare(0).slab.atoms

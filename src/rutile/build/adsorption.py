@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from scipy.spatial import Delaunay, QhullError
 
 from rutile.build import distort
 from rutile.build.crystals import bare
 from rutile.build.molecules_source import named_molecules
 from rutile.build.recipe import Calculators, Draft, Recipe, Refused, between, rounded
 from rutile.build.settings import AdsorptionSettings
-from rutile.build.slab import Surface, surfaces, top_plane
+from rutile.build.sites import sites
+from rutile.build.slab import Surface, surfaces
 from rutile.build.surface import with_vacuum
-
-LONG_EDGE = 1.2
-"""Two atoms of a surface farther apart than this times the nearest two have no bridge."""
 
 
 @dataclass(frozen=True)
@@ -87,52 +84,3 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
     return np.asarray(q * np.linalg.det(q))
-
-
-def sites(slab: Atoms, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Places of one kind on the highest plane of a slab, [M, 2] (Angstrom).
-
-    top: above its atoms. bridge: between two neighbours. hollow: centres of the circles through three neighbours (of
-    the fourfold hollow of a square lattice, too). random: one place anywhere.
-    """
-    cell = slab.cell.array[:2, :2]
-    atoms = slab.positions[top_plane(slab)][:, :2]
-    if kind == "random":
-        return np.asarray(rng.random((1, 2)) @ cell)
-    if kind == "top":
-        return np.asarray(atoms)
-    shifts = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)]) @ cell
-    every = (atoms[None] + shifts[:, None]).reshape(-1, 2)
-    try:
-        triangles = Delaunay(every).simplices
-    except QhullError:  # all in one line
-        return np.zeros((0, 2))
-    corners = every[triangles]
-    if kind == "bridge":
-        edges = np.unique(np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [0, 2]]])
-                                  ), axis=0)  # fmt: skip
-        ends = every[edges]
-        length = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
-        found = ends[length < LONG_EDGE * length.min()].mean(axis=1)
-    else:
-        found = _circumcentres(corners)
-    return _within(found, cell)
-
-
-def _circumcentres(corners: np.ndarray) -> np.ndarray:
-    """Of triangles [M, 3, 2]; flat ones are left out."""
-    a, b, c = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    d = 2 * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
-    good = np.abs(d) > 1e-3
-    a, b, c, d = a[good], b[good], c[good], d[good]
-    bb, cc = (b**2).sum(axis=1), (c**2).sum(axis=1)
-    x = (c[:, 1] * bb - b[:, 1] * cc) / d
-    y = (b[:, 0] * cc - c[:, 0] * bb) / d
-    return np.asarray(a + np.stack([x, y], axis=1))
-
-
-def _within(points: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Different points in the cell at the origin."""
-    fractions = points @ np.linalg.inv(cell)
-    inside = ((fractions > -1e-6) & (fractions < 1 - 1e-6)).all(axis=1)
-    return np.asarray(np.unique(np.round(fractions[inside], 6), axis=0) @ cell)

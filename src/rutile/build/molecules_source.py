@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,32 @@ def named_molecules(source: MoleculeSource, seed: int) -> list[Named]:
         FileError: a file cannot be read.
     """
     return [*_from_smiles(source, seed), *_from_names(source), *_from_files(source)]
+
+
+def molecule_called(text: str, seed: int) -> Atoms:
+    """A molecule by the name of a file, a name that ASE knows (also an element), or a SMILES, tried in this order.
+
+    Raises:
+        SettingsError: it is none of them, or has no geometry.
+        MissingPackageError: it may be a SMILES, and RDKit is not installed.
+        FileError: the file cannot be read.
+    """
+    path = Path(text)
+    if path.is_file():
+        source = MoleculeSource(files=[path])
+    elif text in g2.names or text in atomic_numbers:
+        source = MoleculeSource(names=(text,))
+    else:
+        source = MoleculeSource(smiles=(text,))
+    try:
+        return named_molecules(source, seed)[0].make().atoms
+    except Refused as why:
+        raise SettingsError(f"{text!r}: {why}; give a file with its geometry") from None
+    except (SettingsError, MissingPackageError) as error:
+        if source.smiles:
+            told = f"{text!r} is no file and no molecule that ASE knows, such as H2O or CO; {error}"
+            raise type(error)(told) from None
+        raise
 
 
 def _from_smiles(source: MoleculeSource, seed: int) -> Iterator[Named]:

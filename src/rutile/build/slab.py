@@ -14,7 +14,8 @@ from rutile.build.crystals import parents
 from rutile.build.guards import Known, measure
 from rutile.build.recipe import Calculators, Draft, Recipe, between, rounded
 from rutile.build.settings import CrystalSource, Miller, SlabSettings
-from rutile.build.surface import SAME_PLANE, Slab, miller_indices, slabs, with_vacuum
+from rutile.build.sites import top_plane
+from rutile.build.surface import Slab, miller_indices, slabs, with_vacuum
 from rutile.core.errors import SettingsError
 
 ALONG = np.array([True, True, False])
@@ -95,14 +96,6 @@ def _disturbed(slab: Atoms, settings: SlabSettings, rng: np.random.Generator) ->
     rattle, vacuum = between(rng, settings.rattle), between(rng, settings.vacuum)
     drawn |= {"rattle": rounded(rattle), "vacuum": rounded(vacuum)}
     return with_vacuum(distort.rattled(atoms, rattle, rng), vacuum), drawn
-
-
-def top_plane(atoms: Atoms) -> np.ndarray:
-    """Which atoms are in the highest plane, [N] bool."""
-    z = np.sort(atoms.positions[:, 2])[::-1]
-    gaps = np.flatnonzero(-np.diff(z) > SAME_PLANE)
-    lowest = z[gaps[0]] if len(gaps) else z[-1]
-    return np.asarray(atoms.positions[:, 2] >= lowest - 1e-9)
 
 
 def without_row(atoms: Atoms, rng: np.random.Generator) -> tuple[Atoms, bool]:

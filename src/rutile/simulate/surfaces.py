@@ -100,7 +100,7 @@ def surface_energies(
     """
     require_crystals(structures, "a surface energy")
     crystals = [conventional(atoms) for atoms in structures.to_ase()]
-    cuts = [(k, slab) for k, crystal in enumerate(crystals) for slab in _cuts(crystal, settings)]
+    cuts = [(k, slab) for k, crystal in enumerate(crystals) for slab in cuts(crystal, settings)]
     bulk = evaluate_many(Structures.from_ase(crystals), potential, settings.atoms_at_once, reporter, "Crystals").energy
     per_atom = bulk / torch.tensor([len(c) for c in crystals])
     images = []
@@ -139,7 +139,7 @@ def conventional(atoms: Atoms) -> Atoms:
     return Atoms(found[2], scaled_positions=found[1], cell=found[0], pbc=True)
 
 
-def _cuts(crystal: Atoms, settings: SurfaceSettings) -> list[Slab]:
+def cuts(crystal: Atoms, settings: SurfaceSettings) -> list[Slab]:
     """Different terminations with the composition of the crystal.
 
     Raises:

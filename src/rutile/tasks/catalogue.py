@@ -30,6 +30,7 @@ TASKS: dict[str, str] = {
     "phonons": "rutile.tasks.phonons:TASK",
     "expansion": "rutile.tasks.expansion:TASK",
     "surfaces": "rutile.tasks.surfaces:TASK",
+    "adsorb": "rutile.tasks.adsorb:TASK",
     "defects": "rutile.tasks.defects:TASK",
     "boundaries": "rutile.tasks.boundaries:TASK",
     "hull": "rutile.tasks.hull:TASK",

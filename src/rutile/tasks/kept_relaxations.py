@@ -6,11 +6,12 @@ question.json, which says what was asked.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,11 @@ from rutile.tasks.apply import add_structures
 
 if TYPE_CHECKING:
     from rutile.data.frames import Frame
+    from rutile.potentials.potential import Potential
     from rutile.simulate.ledger import RelaxResult
+    from rutile.simulate.minima import Minimum
+    from rutile.simulate.settings import RelaxSettings
+    from rutile.structures.structures import Structures
 
 DONE, QUESTION = "done.extxyz", "question.json"
 FREE = ("out", "device", "on_bad", "atoms_at_once", "overwrite")
@@ -154,6 +159,100 @@ def _facts(atoms: Atoms) -> dict[str, Any]:
     text = atoms.info["relaxed"]
     found: dict[str, Any] = text if isinstance(text, dict) else json.loads(text)
     return found
+
+
+def relax_kept(
+    kept: KeptRelaxations, potential: Potential, fixed: np.ndarray, settings: RelaxSettings, reporter: Reporter
+) -> None:
+    """Relax what is not done yet, and keep each structure as it is done.
+
+    Args:
+        kept: opened.
+        potential: gives the forces.
+        fixed: atoms that do not move, of all structures, [N] bool.
+        settings: how to relax.
+        reporter: told how far it is.
+    """
+    import torch
+
+    from rutile.simulate.relax import Relaxation
+    from rutile.structures.structures import concatenate
+
+    left = [k for k in range(len(kept.frames)) if k not in kept.done]
+    if not left:
+        return
+    ends = np.cumsum([len(f.numbers) for f in kept.frames])
+    held = np.concatenate([fixed[ends[k] - len(kept.frames[k].numbers) : ends[k]] for k in left])
+    structures = concatenate(kept.frames[k].structures() for k in left)
+    relaxation = Relaxation(structures, potential, settings, torch.from_numpy(held))
+    for n in reporter.track(relaxation, "Relaxing", total=len(left)):
+        kept.add(left[n], Relaxed.of(relaxation.ledger.one(n)))
+
+
+class Stages(ExitStack):
+    """Relaxes the structures of a task stage by stage and keeps them in a folder until the task is done.
+
+    A `simulate.minima.Relaxer` to be used in a `with` statement.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Any, model: bytes, potential: Potential, how: RelaxSettings, reporter: Reporter
+    ) -> None:
+        """Prepare.
+
+        Args:
+            folder: of the results.
+            settings: of the task.
+            model: content of the model file.
+            potential: gives the forces.
+            how: to relax.
+            reporter: told how far it is.
+        """
+        super().__init__()
+        self._folder, self._settings, self._model = folder, settings, model
+        self._potential, self._how, self._reporter = potential, how, reporter
+
+    def __call__(
+        self,
+        stage: str,
+        structures: Sequence[Structures],
+        fixed: Sequence[np.ndarray],
+        how: RelaxSettings | None = None,
+    ) -> list[Minimum]:
+        """Minima of one stage, in order.
+
+        Args:
+            stage: its name.
+            structures: to relax.
+            fixed: atoms of each that do not move, [N] bool.
+            how: to relax; None: as always.
+
+        Raises:
+            SettingsError: another question was begun for this folder.
+            FileError: the folder cannot be written, or another process is at work.
+        """
+        from rutile.simulate.minima import Minimum, not_reached
+
+        frames = [_frame(one, f"{stage} {k}") for k, one in enumerate(structures)]
+        held = np.concatenate(fixed)
+        asked = question(self._settings, frames, held, self._model)
+        kept = KeptRelaxations(self._folder / stage.replace(" ", "_"), frames, asked)
+        self.enter_context(kept.opened(self._reporter))
+        relax_kept(kept, self._potential, held, how or self._how, self._reporter)
+        out = []
+        for k, frame in enumerate(frames):
+            one = kept.done[k]
+            end = dataclasses.replace(frame, positions=one.positions, cell=one.cell).structures()
+            why = not_reached(one.failure, one.converged, one.steps)
+            out.append(Minimum(end, one.energy, one.start_energy, one.steps, why))
+        return out
+
+
+def _frame(one: Structures, name: str) -> Frame:
+    """A batch of one as a frame."""
+    from rutile.data.frames import Frame
+
+    return Frame(one.numbers.numpy(), one.positions.numpy(), one.cell[0].numpy(), one.pbc[0].numpy(), source=name)
 
 
 def question(settings: Any, frames: Sequence[Frame], fixed: np.ndarray, model: bytes) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rutile.data.frames import Frame
     from rutile.potentials.calibration import Calibration
     from rutile.potentials.potential import Potential
-    from rutile.tasks.kept_relaxations import KeptRelaxations, Relaxed
+    from rutile.tasks.kept_relaxations import Relaxed
 
 CONVERGED = "converged"
 ATOMS_AT_ONCE = 1000
@@ -95,9 +95,9 @@ class RelaxTaskResult(Result):
 
 def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
     """Relax structures to the nearest minima: atoms, and cells if asked."""
-    from rutile.potentials.combine import common_elements
+    from rutile.potentials.combine import Mean, common_elements
     from rutile.structures.io import format_for_writing, write_frames
-    from rutile.tasks.kept_relaxations import KeptRelaxations, question
+    from rutile.tasks.kept_relaxations import KeptRelaxations, question, relax_kept
     from rutile.tasks.relax_page import page
 
     format_for_writing(settings.out)
@@ -109,7 +109,8 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
         refuse_if_all_held(frames, fixed)
     kept = KeptRelaxations(settings.out, frames, question(settings, frames, fixed, model_content(settings.model)))
     with kept.opened(reporter):
-        _relax(kept, members, fixed, settings, reporter)
+        potential = Mean(members) if len(members) > 1 else members[0]
+        relax_kept(kept, potential, fixed, part(settings, RelaxSettings), reporter)
         done = [kept.done[k] for k in range(len(frames))]
         images = _images(members, calibration, frames, done, settings)
         for atoms, held in zip(images, np.split(fixed, np.cumsum([len(a) for a in images])[:-1]), strict=True):
@@ -133,33 +134,6 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
         if row.outcome != CONVERGED:
             reporter.warn(f"{row.structure} ({row.formula}): {row.outcome}")
     return result
-
-
-def _relax(
-    kept: KeptRelaxations,
-    members: Sequence[Potential],
-    fixed: np.ndarray,
-    settings: RelaxTaskSettings,
-    reporter: Reporter,
-) -> None:
-    """Relax what is not done yet, and keep each structure as it is done."""
-    import torch
-
-    from rutile.potentials.combine import Mean
-    from rutile.simulate.relax import Relaxation
-    from rutile.structures.structures import concatenate
-    from rutile.tasks.kept_relaxations import Relaxed
-
-    left = [k for k in range(len(kept.frames)) if k not in kept.done]
-    if not left:
-        return
-    ends = np.cumsum([len(f.numbers) for f in kept.frames])
-    held = np.concatenate([fixed[ends[k] - len(kept.frames[k].numbers) : ends[k]] for k in left])
-    potential = Mean(members) if len(members) > 1 else members[0]
-    structures = concatenate(kept.frames[k].structures() for k in left)
-    relaxation = Relaxation(structures, potential, part(settings, RelaxSettings), torch.from_numpy(held))
-    for n in reporter.track(relaxation, "Relaxing", total=len(left)):
-        kept.add(left[n], Relaxed.of(relaxation.ledger.one(n)))
 
 
 def _images(

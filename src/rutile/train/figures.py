@@ -192,14 +192,14 @@ def shares(
         return svg(figure)
 
 
-def structure(atoms: Atoms) -> str:
-    """A structure seen slightly from above, with its cell."""
+def structure(atoms: Atoms, rotation: str = "-80x,10y,5z") -> str:
+    """A structure with its cell, seen slightly from above or turned otherwise (angles about axes, as ASE has them)."""
     from ase.visualize.plot import plot_atoms
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.6, 2.6), layout="constrained")
         axes = figure.add_subplot()
-        plot_atoms(atoms, axes, radii=0.6, rotation="-80x,10y,5z", show_unit_cell=2 if atoms.cell.rank else 0)
+        plot_atoms(atoms, axes, radii=0.6, rotation=rotation, show_unit_cell=2 if atoms.cell.rank else 0)
         axes.set_axis_off()
         return svg(figure)
 
