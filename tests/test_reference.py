@@ -6,8 +6,10 @@ from typing import get_args
 
 import pytest
 
-from rutile.cli.reference import all_settings, pages
+from rutile.cli.reference import all_settings, nested, pages
 from rutile.core.describe import entries, full_annotation, is_model, strip
+from rutile.tasks.catalogue import all_tasks
+from rutile.tasks.property import PropertyResult
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 QUANTITY = re.compile(
@@ -39,3 +41,18 @@ def test_every_quantity_has_a_unit(cls):
         if number and not is_model(kind) and QUANTITY.search(name):
             told = any(word in entry.meaning.lower() for word in ("dimensionless", "prefactor", "'s length unit"))
             assert entry.unit or told, f"{cls.__name__}.{name} has no unit"
+
+
+def floats_inside(kind):
+    kind = strip(kind)
+    return kind is float or any(map(floats_inside, get_args(kind)))
+
+
+@pytest.mark.parametrize("task", [t for t in all_tasks() if issubclass(t.result, PropertyResult)], ids=lambda t: t.name)
+def test_every_number_of_a_property_has_a_unit_or_says_that_it_has_none(task):
+    for cls in (task.result, *nested(task.result)):
+        for entry, field in zip(entries(cls), cls.model_fields.values(), strict=True):
+            if floats_inside(full_annotation(field)):
+                assert entry.unit or "dimensionless" in entry.meaning or "`unit`" in entry.meaning, (
+                    f"{cls.__name__}.{entry.key} has no unit"
+                )

@@ -69,6 +69,10 @@ def test_eos_of_two_metals(tmp_path, metals, capsys):
     page = (out / "report.html").read_text()
     assert page.count("<svg") == 2
     assert "134.4" in page
+    assert "bulk modulus (GPa)" in page
+    assert result["units"]["table.csv"]["bulk_modulus"] == "GPa"
+    for file, units in result["units"].items():
+        assert set(units) <= set(rows_of(out / file)[0]), file
 
 
 def test_elastic_constants_of_two_metals(tmp_path, metals, capsys):
@@ -239,7 +243,7 @@ def test_a_committee_gives_the_spread_of_its_members(tmp_path, committee):
         tensors.append(elastic.run(settings, SilentReporter()).structures[0].tensor)
     row = whole.structures[0]
     np.testing.assert_allclose(row.tensor, np.mean(tensors, axis=0), atol=1e-6)
-    np.testing.assert_allclose(row.tensor_spread, np.std(tensors, axis=0), atol=1e-6)
+    np.testing.assert_allclose(row.tensor_std, np.std(tensors, axis=0), atol=1e-6)
 
 
 def test_bad_input_is_one_line(tmp_path, metals, capsys):

@@ -51,6 +51,8 @@ def task_help(task: Task, chosen: str = "") -> str:
     ]
     lines += settings_lines(required_first(fields), 1, width, task.elsewhere)
     lines += [f"\n{word} is short for {key}" for word, key in task.settings.ALIASES.items()]
+    lines += ["", "result (the columns of tables are the fields of their rows):"]
+    lines += result_lines(entries(task.result), 1, width)
     lines += ["", "a list may be written a,b or [a, b]; null means: not set; a group in a .yaml file is indented"]
     if task.examples:
         lines += ["", "examples:", *(f"  {e}" for e in task.examples)]
@@ -88,6 +90,27 @@ def settings_lines(fields: list[Entry], depth: int, width: int, elsewhere: Mappi
                 lines.append(f"{pad}  {entry.key}={tag}: {summary}")
             inner = [e for e in entry.inside(nested) if not tag or e.default != tag]
             lines += settings_lines(inner, depth + (2 if tag else 1), width, elsewhere)
+    return lines
+
+
+def result_lines(fields: list[Entry], depth: int, width: int) -> list[str]:
+    """A line or more for each field of a result: name, unit and meaning; fields of rows below their list.
+
+    Args:
+        fields: of the result, or of its rows.
+        depth: of indentation.
+        width: of the lines.
+    """
+    pad = "  " * depth
+    lines: list[str] = []
+    for entry in sorted(fields, key=lambda e: not e.groups):
+        name = entry.key.rsplit(".", 1)[-1]
+        text = f"{name} ({entry.unit}): {entry.meaning}" if entry.unit else f"{name}: {entry.meaning}"
+        lines += textwrap.wrap(
+            " ".join(text.split()), width, initial_indent=pad, subsequent_indent=pad + "    ", break_on_hyphens=False
+        )
+        for nested in entry.groups.values():
+            lines += result_lines(entry.inside(nested), depth + 1, width)
     return lines
 
 

@@ -106,9 +106,9 @@ def _tables(fields: list[Entry], elsewhere: Mapping[str, str]) -> list[str]:
 
 
 def _result_rows(fields: list[Entry]) -> list[str]:
-    lines = ["| key | type | meaning |", "|---|---|---|"]
+    lines = ["| key | type | unit | meaning |", "|---|---|---|---|"]
     for e in fields:
-        lines.append("| " + " | ".join(_cell(c) for c in (f"`{e.key}`", e.kind, e.meaning)) + " |")
+        lines.append("| " + " | ".join(_cell(c) for c in (f"`{e.key}`", e.kind, e.unit or "", e.meaning)) + " |")
         for group in e.groups.values():
             lines += _result_rows(e.inside(group))[2:]
     return lines

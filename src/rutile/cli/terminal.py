@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from pydantic import BaseModel
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from rutile.cli.columns import duration, readable
+from rutile.cli.tables import columns_of, fitted, number
+from rutile.core.describe import units_of
 
 T = TypeVar("T")
 Row = dict[str, float | int | str]
@@ -111,24 +113,12 @@ class RichReporter:
             self.live = Live(self._picture(), console=self.console, refresh_per_second=8)
             self.live.start()
 
-    def _gap(self) -> int:
-        """Columns lie closer together on a narrow terminal."""
-        return 2 if self.console.width >= WIDE else 1
-
     def _picture(self) -> Group:
-        parts: list[Table | Progress] = [_table(self.columns, self.rows, gap=self._gap())] if self.rows else []
-        return Group(*parts, self.progress)
-
-
-def _table(columns: list[str], rows: Iterable[Mapping[str, Any]], title: str | None = None, gap: int = 2) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, gap, 0, 0))
-    rows = list(rows)
-    for name in columns:
-        text = any(isinstance(row.get(name), str) for row in rows)
-        table.add_column(name.replace("_", " "), justify="left" if text else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(number(row.get(name, "")) for name in columns))
-    return table
+        if not self.rows:
+            return Group(self.progress)
+        columns = columns_of(self.columns, self.rows, {})
+        table, _ = fitted(columns, self.console.width, gap(self.console), stack=False)
+        return Group(table, self.progress)
 
 
 def _side_by_side(row: dict[str, Any]) -> dict[str, Any]:
@@ -144,31 +134,41 @@ def _width(name: str) -> int:
     return max(len(name), 9)
 
 
-def number(value: Any) -> str:
-    """A value in few characters: floats with 5 significant digits."""
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(number, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{k}: {number(v)}" for k, v in value.items())
-    return "" if value is None else str(value)
-
-
 def show(result: BaseModel, stream: TextIO | None = None) -> None:
     """Print a result: one line for each value, one table for each list of rows, without fields of `repr=False`."""
     console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
-    for name in type(result).model_fields:
-        value = getattr(result, name)
-        if isinstance(value, list | tuple) and value and all(isinstance(v, BaseModel) for v in value):
-            rows = [_side_by_side(v.model_dump(mode="json")) for v in value]
-            hidden = {field for field, info in type(value[0]).model_fields.items() if not info.repr}
-            columns = [c for c in rows[0] if c not in hidden and any(r.get(c) is not None for r in rows)]
-            console.print(_table(columns, rows, name), markup=False)
+    units = units_of(type(result))
+    shown = [(name, getattr(result, name)) for name, info in type(result).model_fields.items() if info.repr]
+    for name, value in sorted(shown, key=lambda field: not _has_rows(field[1])):
+        if _has_rows(value):
+            _show_rows(name, value, console, getattr(result, "table", None))
         elif isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
             console.print(f"{name}:", *(f"  {v}" for v in value), sep="\n", markup=False)
         elif isinstance(value, BaseModel):
             console.print(f"{name}:", markup=False)
             show(value, stream)
         elif value is not None and value not in ([], {}, ()):
-            console.print(f"{name}: {number(value)}", markup=False)
+            console.print(f"{name}: {number(value)} {units.get(name, '')}".rstrip(), markup=False)
+
+
+def _has_rows(value: Any) -> bool:
+    """Whether a value is shown as a table."""
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, BaseModel) for v in value)
+
+
+def _show_rows(name: str, values: Sequence[BaseModel], console: Console, file: Path | None) -> None:
+    """A list of rows as a table."""
+    rows = [_side_by_side(v.model_dump(mode="json")) for v in values]
+    hidden = {field for field, info in type(values[0]).model_fields.items() if not info.repr}
+    names = [c for c in rows[0] if c not in hidden and any(r.get(c) not in (None, "") for r in rows)]
+    where = f"all are in {file}" if file else "--json has all"
+    table, told = fitted(columns_of(names, rows, units_of(type(values[0]))), console.width, gap(console), where)
+    console.print(f"{name}:", markup=False)
+    console.print(table, markup=False)
+    if told:
+        console.print(f"  {told}", markup=False)
+
+
+def gap(console: Console) -> int:
+    """Columns lie closer together on a narrow terminal."""
+    return 2 if console.width >= WIDE else 1

@@ -1,4 +1,4 @@
-"""What a settings class says about itself: type, unit, bounds, default and meaning of every key.
+"""What a class of settings or results says about itself: type, unit, bounds, default and meaning of every key.
 
 Help text, reference pages and error messages are made from these descriptions; none is written by hand.
 """
@@ -97,6 +97,12 @@ def unit(annotation: Any) -> str | None:
     if get_origin(annotation) is Literal:
         return None
     return next((u for u in map(unit, get_args(annotation)) if u), None)
+
+
+def units_of(model: type[BaseModel]) -> dict[str, str]:
+    """Symbols of the units of those fields of a class that have one: column of a table -> unit."""
+    found = ((name, unit(full_annotation(field))) for name, field in model.model_fields.items())
+    return {name: symbol for name, symbol in found if symbol}
 
 
 def kind(annotation: Any) -> str:

@@ -1,6 +1,6 @@
 """Units: eV, Angstrom, amu, e, fs, K, eV/Angstrom, eV/Angstrom^3 inside; conversion happens once, at the edges.
 
-`Annotated[float, Unit("eV/Å")]` carries a unit from the settings class to help, schema and form.
+`Annotated[float, Unit("eV/Å")]` carries a unit from a class of settings or results to help, schema, form and tables.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ GPA = 1.0 / 160.2176634
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of a setting, shown in help and schema under the key `unit`."""
+    """The unit of a setting or of a result, shown in help and schema under the key `unit`."""
 
     symbol: str
 
@@ -55,6 +55,21 @@ Degree = Annotated[float, Unit("°")]
 Second = Annotated[float, Unit("s")]
 Megabyte = Annotated[float, Unit("MB")]
 Gigabyte = Annotated[float, Unit("GB")]
+Angstrom2 = Annotated[float, Unit("Å²")]
+Angstrom3PerAtom = Annotated[float, Unit("Å³/atom")]
+MilliEVPerAtom = Annotated[float, Unit("meV/atom")]
+EVPerAtomPerPicosecond = Annotated[float, Unit("eV/atom/ps")]
+MilliEVPerAtomPerPicosecond = Annotated[float, Unit("meV/atom/ps")]
+Boltzmann = Annotated[float, Unit("k_B")]
+BoltzmannPerAtom = Annotated[float, Unit("k_B/atom")]
+PerMillionKelvin = Annotated[float, Unit("1e-6/K")]
+JoulePerSquareMetre = Annotated[float, Unit("J/m²")]
+KilometrePerSecond = Annotated[float, Unit("km/s")]
+KilometrePerMole = Annotated[float, Unit("km/mol")]
+GramPerCubicCentimetre = Annotated[float, Unit("g/cm³")]
+SquareCentimetrePerSecond = Annotated[float, Unit("cm²/s")]
+SiemensPerMetre = Annotated[float, Unit("S/m")]
+MilliPascalSecond = Annotated[float, Unit("mPa s")]
 
 ENERGY_UNITS = {"eV": 1.0, "meV": 1e-3, "Hartree": HARTREE, "Ry": HARTREE / 2, "kcal/mol": 0.0433641153087705,
                 "kJ/mol": 0.01036426965626}  # fmt: skip

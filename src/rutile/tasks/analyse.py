@@ -16,8 +16,16 @@ from rutile.core.errors import DataError, GeometryError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import Angstrom, WaveNumber
-from rutile.tasks.property import as_csv, write_result
+from rutile.core.units import (
+    Angstrom,
+    ElectronVolt,
+    Kelvin,
+    MilliPascalSecond,
+    SiemensPerMetre,
+    SquareCentimetrePerSecond,
+    WaveNumber,
+)
+from rutile.tasks.property import PropertyResult, as_csv, write_result
 from rutile.tasks.task import Task
 from rutile.tasks.trajectories import Given, GivenTrajectories, atomic_number, given_trajectories, read_trajectory
 
@@ -29,6 +37,16 @@ if TYPE_CHECKING:
 
 SPECTRUM = 32
 """Frames that a spectrum needs, at least."""
+
+UNITS = {
+    "shells.csv": {"radius": "Å"},
+    "radial.csv": {"r": "Å"},
+    "structure_factor.csv": {"q": "1/Å"},
+    "msd.csv": {"lag": "fs", "msd": "Å²"},
+    "vibrations.csv": {"wave_number": "1/cm", "density": "cm"},
+    "viscosity.csv": {"lag": "fs", "viscosity": "mPa s"},
+}
+"""Units in the tables of curves."""
 
 
 class AnalyseSettings(GivenTrajectories):
@@ -59,14 +77,15 @@ class DiffusionRow(Result):
     """Which atoms."""
     atoms: int
     """How many."""
-    temperature: float | None
-    """(K), where it is known."""
-    diffusion: float | None
-    """D (cm²/s)."""
-    diffusion_error: float | None
-    """Its standard error, from five parts of the trajectory (cm²/s)."""
+    temperature: Kelvin | None
+    """Where it is known."""
+    diffusion: SquareCentimetrePerSecond | None
+    """D."""
+    diffusion_error: SquareCentimetrePerSecond | None
+    """Its standard error, from five parts of the trajectory."""
     exponent: float | None
-    """Slope of ln msd over ln t in the fitted range: 1 where atoms diffuse, near 0 where they only vibrate."""
+    """Slope of ln msd over ln t in the fitted range (dimensionless): 1 where atoms diffuse, near 0 where they only
+    vibrate."""
     note: str
     """Why there is no number; or what to think of it."""
 
@@ -80,10 +99,10 @@ class ShellRow(Result):
     """Element in the middle."""
     neighbour: str
     """Element around it."""
-    radius: float | None
-    """End of the first shell: the first minimum of g(r) after its first peak (Å)."""
+    radius: Angstrom | None
+    """End of the first shell: the first minimum of g(r) after its first peak."""
     coordination: float | None
-    """Mean number of neighbours up to there."""
+    """Mean number of neighbours up to there (dimensionless)."""
 
 
 class ActivationRow(Result):
@@ -91,15 +110,15 @@ class ActivationRow(Result):
 
     element: str
     """Which atoms."""
-    energy: float
-    """Activation energy (eV)."""
-    energy_error: float
-    """Its standard error (eV)."""
-    prefactor: float
-    """D0 (cm²/s)."""
+    energy: ElectronVolt
+    """Activation energy."""
+    energy_error: ElectronVolt
+    """Its standard error."""
+    prefactor: SquareCentimetrePerSecond
+    """D0."""
 
 
-class AnalyseResult(Result):
+class AnalyseResult(PropertyResult):
     """What the trajectories say."""
 
     diffusion: list[DiffusionRow]
@@ -108,13 +127,11 @@ class AnalyseResult(Result):
     """For each trajectory and pair of elements."""
     activation: list[ActivationRow]
     """For each element that diffuses, beyond its error, at three temperatures or more."""
-    conductivity: dict[str, float]
-    """Of each trajectory (S/m), by Nernst and Einstein from `charges`."""
-    viscosity: dict[str, float]
-    """Of each trajectory with a log of pressures at constant volume (mPa s), by Green and Kubo: where the running
+    conductivity: dict[str, SiemensPerMetre]
+    """Of each trajectory, by Nernst and Einstein from `charges`."""
+    viscosity: dict[str, MilliPascalSecond]
+    """Of each trajectory with a log of pressures at constant volume, by Green and Kubo: where the running
     integral ends (a tenth of the trajectory)."""
-    report: Path
-    """Figures and tables."""
 
 
 @dataclass
@@ -146,12 +163,11 @@ def run(settings: AnalyseSettings, reporter: Reporter) -> AnalyseResult:
             activation=_activation(rows),
             conductivity={s.given.name: s.conductivity for s in seen if s.conductivity is not None},
             viscosity={s.given.name: float(s.viscosity[1][-1]) for s in seen if s.viscosity is not None},
-            report=settings.out / "report.html",
         )
         _write_curves(settings.out, seen)
         if result.shells:
             write_atomically(settings.out / "shells.csv", as_csv(result.shells))
-        write_result(settings.out, result, rows, page(result, seen, settings.model_dump(mode="json")))
+        result = write_result(settings.out, result, rows, page(result, seen, settings.model_dump(mode="json")), UNITS)
     return result
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rutile.core.elements import symbol
-from rutile.tasks.property import cells
+from rutile.tasks.property import table_of
 from rutile.tasks.property_figures import MOST_CURVES, Line, panel
 from rutile.train.report import Block, Card, Facts, Figures, Section, Table, Text, Value, render
 
@@ -70,11 +70,9 @@ def _motion(result: AnalyseResult, seen: Sequence[Seen]) -> Section:
         ]
         figures.append((panel(f"Diffusion of {fit.element}", "1000 K / T", "D (cm²/s)", lines, log=True), ""))
     names = ["trajectory", "element", "atoms", "temperature", "diffusion", "diffusion_error", "exponent", "note"]
-    head = ("trajectory", "element", "atoms", "temperature (K)", "D (cm²/s)", "± (cm²/s)", "exponent", "note")
-    blocks: list[Block] = [Figures(figures), Table(head, cells(result.diffusion, names), "Einstein; drift taken out.")]
+    blocks: list[Block] = [Figures(figures), *table_of(result.diffusion, names, "Einstein; drift taken out.")]
     if result.activation:
-        fits = cells(result.activation, ["element", "energy", "energy_error", "prefactor"])
-        blocks.append(Table(("element", "activation energy (eV)", "± (eV)", "D₀ (cm²/s)"), fits, "Arrhenius."))
+        blocks += table_of(result.activation, ["element", "energy", "energy_error", "prefactor"], "Arrhenius.")
     if result.conductivity:
         rows_of: list[list[Value]] = [[name, value] for name, value in result.conductivity.items()]
         blocks.append(Table(("trajectory", "conductivity (S/m)"), rows_of, "Nernst-Einstein: ions move independently."))
@@ -92,10 +90,9 @@ def _structure(result: AnalyseResult, seen: Sequence[Seen]) -> list[Block]:
         if one.factor is not None:
             figures.append((panel(_short(one), "q (1/Å)", "S(q)", [Line("", *one.factor)]), one.given.name))
     names = ["trajectory", "centre", "neighbour", "radius", "coordination"]
-    head = ("trajectory", "centre", "neighbour", "first shell ends (Å)", "coordination")
     if not figures:
         return [Text("Radial distributions need structures that are periodic in three directions.")]
-    return [Figures(figures), Table(head, cells(result.shells, names), "")]
+    return [Figures(figures), *table_of(result.shells, names)]
 
 
 def _spectrum(one: Seen) -> tuple[str, str]:

@@ -12,10 +12,11 @@ from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
+from rutile.core.units import Angstrom, ElectronVolt, EVPerAngstrom, WaveNumber
 from rutile.simulate.settings import NebSettings, RelaxSettings
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
 from rutile.tasks.kept_paths import KeptPaths
-from rutile.tasks.property import DONE, GivenProperty, as_csv, begin, cells, part, write_result
+from rutile.tasks.property import DONE, GivenProperty, PropertyResult, as_csv, begin, part, table_of, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 IMAGINARY = 20.0
 """A mode counts as imaginary below minus this wave number (1/cm); nearer to 0 it may be noise."""
+
+PROFILES = {"coordinate": "Å", "energy": "eV"}
+"""Units in profiles.csv."""
 
 
 class FollowSettings(NebSettings, GivenProperty):
@@ -60,39 +64,35 @@ class BarrierRow(Result):
     """Composition."""
     outcome: str
     """done, or what went wrong."""
-    barrier: float | None = None
-    """Energy of the highest image above the beginning (eV)."""
-    barrier_std: float | None = None
-    """Standard deviation of a committee at the same images (eV)."""
-    reverse_barrier: float | None = None
-    """Energy of the highest image above the end (eV)."""
-    reaction_energy: float | None = None
-    """Energy of the end above the beginning (eV)."""
-    length: float | None = None
-    """Of the path (Å)."""
+    barrier: ElectronVolt | None = None
+    """Energy of the highest image above the beginning."""
+    barrier_std: ElectronVolt | None = None
+    """Standard deviation of a committee at the same images."""
+    reverse_barrier: ElectronVolt | None = None
+    """Energy of the highest image above the end."""
+    reaction_energy: ElectronVolt | None = None
+    """Energy of the end above the beginning."""
+    length: Angstrom | None = None
+    """Of the path."""
     top: int | None = None
     """Number of the highest image; 0 is the beginning."""
     imaginary: int | None = None
     """Imaginary modes of the highest image: 1 at a saddle point."""
-    wave_number: float | None = None
-    """Of the softest mode of the highest image (1/cm); negative: imaginary."""
-    fmax: float | None = None
-    """Largest force of the band (eV/Å)."""
+    wave_number: WaveNumber | None = None
+    """Of the softest mode of the highest image; negative: imaginary."""
+    fmax: EVPerAngstrom | None = None
+    """Largest force of the band."""
     steps: int | None = None
     """Steps taken."""
 
 
-class BarrierResult(Result):
+class BarrierResult(PropertyResult):
     """Barriers, in the order given."""
 
     paths: list[BarrierRow]
     """One row for each path."""
-    table: Path
-    """The rows as CSV."""
     images: Path
     """All images with energies and forces."""
-    report: Path
-    """Figures and tables."""
 
 
 def run(settings: BarrierSettings, reporter: Reporter) -> BarrierResult:
@@ -102,11 +102,9 @@ def run(settings: BarrierSettings, reporter: Reporter) -> BarrierResult:
         rows, bands = follow(settings, work, _held(settings, work), reporter)
         result = BarrierResult(
             paths=rows,
-            table=settings.out / "table.csv",
             images=settings.out / "paths.extxyz",
-            report=settings.out / "report.html",
         )
-        write_result(settings.out, result, rows, _page(settings, rows, bands))
+        result = write_result(settings.out, result, rows, _page(settings, rows, bands), {"profiles.csv": PROFILES})
     return result
 
 
@@ -305,16 +303,14 @@ def curves(rows: Sequence[BarrierRow], bands: Sequence[Band | None]) -> list[tup
 
 def _page(settings: BarrierSettings, rows: Sequence[BarrierRow], bands: Sequence[Band | None]) -> str:
     """The report."""
-    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+    from rutile.train.report import Card, Facts, Figures, Section, render
 
     names = ["path", "formula", "outcome", "barrier", "barrier_std", "reverse_barrier", "reaction_energy", "imaginary",
              "wave_number", "steps"]  # fmt: skip
-    head = ("path", "formula", "outcome", "barrier (eV)", "± (eV)", "backwards (eV)", "reaction (eV)",
-            "imaginary modes", "softest mode (1/cm)", "steps")  # fmt: skip
     note = "Points are images, the line goes through their energies with their slopes."
     sections = [
         Section("Energy along the paths", [Figures(curves(rows, bands))]),
-        Section("Barriers", [Table(head, cells(rows, names), note)]),
+        Section("Barriers", table_of(rows, names, note)),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     cards = [Card("paths", str(len(rows))), Card("images", str(settings.images), "between the ends of each")]

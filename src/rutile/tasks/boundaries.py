@@ -11,9 +11,21 @@ from pydantic import Field
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA
+from rutile.core.units import GPA, Angstrom2, JoulePerSquareMetre
 from rutile.simulate.settings import BoundaryEnergySettings
-from rutile.tasks.property import DONE, GivenProperty, as_csv, begin, cells, computed, part, write_result
+from rutile.tasks.property import (
+    DONE,
+    GivenProperty,
+    PropertyResult,
+    as_csv,
+    begin,
+    computed,
+    part,
+    settled_crystals,
+    table_of,
+    write_result,
+    write_structures,
+)
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -23,6 +35,9 @@ if TYPE_CHECKING:
 
 JOULE = 0.1 / GPA
 """J/m^2 for 1 eV/Angstrom^2."""
+
+STARTS = {"gap": "Å", "energy": "J/m²"}
+"""Units in starts.csv."""
 
 
 class BoundaryTaskSettings(BoundaryEnergySettings, GivenProperty):
@@ -42,35 +57,31 @@ class BoundaryRow(Result):
     """Crystal, Sigma, kind, plane and axis."""
     outcome: str
     """done, or what went wrong with the best start."""
-    energy: float
-    """The lowest energy found (J/m²)."""
-    energy_std: float | None = None
-    """Standard deviation of a committee, each member with its own best shift (J/m²)."""
+    energy: JoulePerSquareMetre
+    """The lowest energy found."""
+    energy_std: JoulePerSquareMetre | None = None
+    """Standard deviation of a committee, each member with its own best shift."""
     atoms: int
     """Of the cell with two boundaries."""
     shift: tuple[float, float]
-    """Of the best start, in fractions of the vectors in the plane."""
+    """Of the best start, in fractions of the vectors in the plane (dimensionless)."""
     found: int
     """Starts that ended within 1 mJ/m² of the best."""
     starts: int
     """Starts."""
-    area: float = Field(repr=False)
-    """Of one boundary (Å²)."""
+    area: Angstrom2 = Field(repr=False)
+    """Of one boundary."""
 
 
-class BoundaryTaskResult(Result):
+class BoundaryTaskResult(PropertyResult):
     """Grain boundaries, crystal by crystal."""
 
     boundaries: list[BoundaryRow]
     """One row for each."""
-    table: Path
-    """The rows as CSV."""
     starts: Path
     """Every start as CSV."""
     cells: Path
     """The relaxed cell of the best start of each boundary, extended XYZ."""
-    report: Path
-    """Tables, as a page."""
 
 
 def run(settings: BoundaryTaskSettings, reporter: Reporter) -> BoundaryTaskResult:
@@ -81,17 +92,13 @@ def run(settings: BoundaryTaskSettings, reporter: Reporter) -> BoundaryTaskResul
     Raises:
         SettingsError: a crystal is not cubic, or there is no such boundary.
     """
-    from rutile.structures.io import write_frames
-
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
         rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = BoundaryTaskResult(
             boundaries=rows,
-            table=settings.out / "table.csv",
             starts=settings.out / "starts.csv",
             cells=settings.out / "boundaries.extxyz",
-            report=settings.out / "report.html",
         )
         lines = [
             {
@@ -103,13 +110,9 @@ def run(settings: BoundaryTaskSettings, reporter: Reporter) -> BoundaryTaskResul
             for start in one.starts
         ]  # fmt: skip
         write_atomically(result.starts, as_csv(lines))
-        images = []
-        for row, one in zip(rows, found, strict=True):
-            (atoms,) = one.best.to_ase()
-            atoms.info.update(source=row.structure, boundary=row.boundary, boundary_energy=row.energy)
-            images.append(atoms)
-        write_frames(result.cells, images)
-        write_result(settings.out, result, rows, _page(rows, settings))
+        about = [{"source": r.structure, "boundary": r.boundary, "boundary_energy": r.energy} for r in rows]
+        write_structures(result.cells, [one.best for one in found], about)
+        result = write_result(settings.out, result, rows, _page(rows, settings), {"starts.csv": STARTS})
     return result
 
 
@@ -118,12 +121,9 @@ def _rows(
 ) -> tuple[list[BoundaryRow], list[BoundaryEnergy]]:
     """The rows by one potential, and what they come from."""
     from rutile.simulate.boundaries import boundary_energies
-    from rutile.simulate.eos import require_crystals
-    from rutile.simulate.start import settled
 
-    require_crystals(work.structures, "the energy of a grain boundary")
     how = part(settings, BoundaryEnergySettings)
-    start, why = settled(work.structures, potential, how, reporter)
+    start, why = settled_crystals(work, potential, how, "the energy of a grain boundary", reporter)
     found = boundary_energies(start, potential, how, reporter)
     names, rows = work.names(), []
     for one in found:
@@ -147,13 +147,12 @@ def _rows(
 
 def _page(rows: Sequence[BoundaryRow], settings: BoundaryTaskSettings) -> str:
     """The report."""
-    from rutile.train.report import Card, Facts, Section, Table, render
+    from rutile.train.report import Card, Facts, Section, render
 
     names = ["structure", "boundary", "outcome", "energy", "energy_std", "atoms", "found", "starts"]
-    head = ("structure", "boundary", "outcome", "γ (J/m²)", "±", "atoms", "starts at the best", "starts")
     note = "The best of the shifts that were tried: an upper bound of the energy of the boundary."
     sections = [
-        Section("Grain boundaries", [Table(head, cells(rows, names), note)]),
+        Section("Grain boundaries", table_of(rows, names, note)),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     return render("Grain boundaries", str(settings.model), [Card("boundaries", str(len(rows)))], sections)

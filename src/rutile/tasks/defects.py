@@ -12,8 +12,20 @@ from rutile.core.elements import symbol
 from rutile.core.files import folder_for_results
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
+from rutile.core.units import Angstrom, ElectronVolt
 from rutile.simulate.settings import DefectSettings
-from rutile.tasks.property import DONE, GivenProperty, begin, cells, computed, part, write_result
+from rutile.tasks.property import (
+    DONE,
+    GivenProperty,
+    PropertyResult,
+    begin,
+    computed,
+    part,
+    settled_crystals,
+    table_of,
+    write_result,
+    write_structures,
+)
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -40,33 +52,29 @@ class DefectRow(Result):
     """Such as "vacancy Cu" or "interstitial O"."""
     outcome: str
     """done, or what went wrong with the relaxation."""
-    formation: float
-    """Formation energy (eV)."""
-    formation_std: float | None = None
-    """Standard deviation of a committee (eV)."""
-    unrelaxed: float
-    """Formation energy with all atoms where they were (eV)."""
+    formation: ElectronVolt
+    """Formation energy."""
+    formation_std: ElectronVolt | None = None
+    """Standard deviation of a committee."""
+    unrelaxed: ElectronVolt
+    """Formation energy with all atoms where they were."""
     site: tuple[float, float, float]
-    """Of the atom removed or added, in fractions of the cell, before relaxation."""
+    """Of the atom removed or added, in fractions of the cell, before relaxation (dimensionless)."""
     equal: int
     """Sites in the cell that symmetry makes equal."""
-    room: float = Field(repr=False)
-    """Distance from the site to the nearest atom before relaxation (Å)."""
+    room: Angstrom = Field(repr=False)
+    """Distance from the site to the nearest atom before relaxation."""
     atoms: int
     """Of the supercell."""
 
 
-class DefectTaskResult(Result):
+class DefectTaskResult(PropertyResult):
     """Defects, crystal by crystal."""
 
     defects: list[DefectRow]
     """One row for each defect."""
-    table: Path
-    """The rows as CSV."""
     supercells: Path
     """Relaxed supercells with defects, extended XYZ."""
-    report: Path
-    """Tables, as a page."""
 
 
 def run(settings: DefectTaskSettings, reporter: Reporter) -> DefectTaskResult:
@@ -77,24 +85,16 @@ def run(settings: DefectTaskSettings, reporter: Reporter) -> DefectTaskResult:
     Raises:
         SettingsError: the chemical potential of an element is not known.
     """
-    from rutile.structures.io import write_frames
-
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
         rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = DefectTaskResult(
             defects=rows,
-            table=settings.out / "table.csv",
             supercells=settings.out / "defects.extxyz",
-            report=settings.out / "report.html",
         )
-        images = []
-        for row, one in zip(rows, found, strict=True):
-            (atoms,) = one.structure.to_ase()
-            atoms.info.update(source=row.structure, defect=row.defect, formation=row.formation)
-            images.append(atoms)
-        write_frames(result.supercells, images)
-        write_result(settings.out, result, rows, _page(rows, settings))
+        about = [{"source": row.structure, "defect": row.defect, "formation": row.formation} for row in rows]
+        write_structures(result.supercells, [one.structure for one in found], about)
+        result = write_result(settings.out, result, rows, _page(rows, settings))
     return result
 
 
@@ -103,12 +103,9 @@ def _rows(
 ) -> tuple[list[DefectRow], list[Defect]]:
     """The rows by one potential, and what they come from."""
     from rutile.simulate.defects import defects
-    from rutile.simulate.eos import require_crystals
-    from rutile.simulate.start import settled
 
-    require_crystals(work.structures, "a defect energy")
     how = part(settings, DefectSettings)
-    start, why = settled(work.structures, potential, how, reporter)
+    start, why = settled_crystals(work, potential, how, "a defect energy", reporter)
     found = defects(start, potential, how, reporter)
     names, rows = work.names(), []
     for one in found:
@@ -133,14 +130,12 @@ def _rows(
 
 def _page(rows: Sequence[DefectRow], settings: DefectTaskSettings) -> str:
     """The report."""
-    from rutile.train.report import Card, Facts, Section, Table, render
+    from rutile.train.report import Card, Facts, Section, render
 
     names = ["structure", "formula", "defect", "outcome", "formation", "formation_std", "unrelaxed", "equal", "room",
              "atoms"]  # fmt: skip
-    head = ("structure", "formula", "defect", "outcome", "E_f (eV)", "±", "unrelaxed (eV)", "sites", "room (Å)",
-            "atoms")  # fmt: skip
     sections = [
-        Section("Formation energies", [Table(head, cells(rows, names), "At constant volume of the supercell.")]),
+        Section("Formation energies", table_of(rows, names, "At constant volume of the supercell.")),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     return render("Defects", str(settings.model), [Card("defects", str(len(rows)))], sections)

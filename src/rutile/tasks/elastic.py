@@ -11,9 +11,20 @@ from pydantic import Field
 from rutile.core.files import folder_for_results
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA
+from rutile.core.units import GPA, GigaPascal, Kelvin, KilometrePerSecond
 from rutile.simulate.settings import ElasticSettings
-from rutile.tasks.property import DONE, GivenProperty, begin, cells, outcomes, part, with_spread, write_result
+from rutile.tasks.property import (
+    DONE,
+    GivenProperty,
+    PropertyResult,
+    begin,
+    outcomes,
+    part,
+    settled_crystals,
+    table_of,
+    with_spread,
+    write_result,
+)
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -43,57 +54,53 @@ class ElasticRow(Result):
     """Composition."""
     outcome: str
     """done, or what went wrong."""
-    tensor: list[list[float]] = Field(repr=False)
-    """C (GPa) in the order xx yy zz yz xz xy of the axes of the structure, 6 rows of 6."""
-    tensor_spread: list[list[float]] | None = Field(default=None, repr=False)
-    """Standard deviation of a committee (GPa)."""
+    tensor: list[list[GigaPascal]] = Field(repr=False)
+    """C in the order xx yy zz yz xz xy of the axes of the structure, 6 rows of 6."""
+    tensor_std: list[list[GigaPascal]] | None = Field(default=None, repr=False)
+    """Standard deviation of a committee."""
     stable: bool
     """Whether all eigenvalues of C are positive (Born)."""
-    lowest_eigenvalue: float = Field(repr=False)
-    """Of C in Mandel's form (GPa)."""
-    asymmetry: float = Field(repr=False)
-    """Largest difference of C and what came from the stresses before averaging (GPa): the numerical error."""
-    stress: float = Field(repr=False)
-    """Largest component of the stress of the unstrained cell (GPa)."""
-    bulk_modulus: float | None = None
-    """Hill's mean of Voigt's and Reuss's (GPa); of stable crystals, as all below."""
-    bulk_modulus_std: float | None = None
-    """Standard deviation of a committee (GPa)."""
-    shear_modulus: float | None = None
-    """Hill's mean (GPa)."""
-    shear_modulus_std: float | None = None
-    """Standard deviation of a committee (GPa)."""
-    young_modulus: float | None = None
-    """Of a polycrystal (GPa)."""
-    poisson_ratio: float | None = None
+    lowest_eigenvalue: GigaPascal = Field(repr=False)
+    """Of C in Mandel's form."""
+    asymmetry: GigaPascal = Field(repr=False)
+    """Largest difference of C and what came from the stresses before averaging: the numerical error."""
+    stress: GigaPascal = Field(repr=False)
+    """Largest component of the stress of the unstrained cell."""
+    bulk_modulus: GigaPascal | None = None
+    """Hill's mean of Voigt's and Reuss's; of stable crystals, as all below."""
+    bulk_modulus_std: GigaPascal | None = None
+    """Standard deviation of a committee."""
+    shear_modulus: GigaPascal | None = None
+    """Hill's mean."""
+    shear_modulus_std: GigaPascal | None = None
+    """Standard deviation of a committee."""
+    young_modulus: GigaPascal | None = None
     """Of a polycrystal."""
-    bulk_voigt: float | None = Field(default=None, repr=False)
-    """Upper bound (GPa)."""
-    bulk_reuss: float | None = Field(default=None, repr=False)
-    """Lower bound (GPa)."""
-    shear_voigt: float | None = Field(default=None, repr=False)
-    """Upper bound (GPa)."""
-    shear_reuss: float | None = Field(default=None, repr=False)
-    """Lower bound (GPa)."""
+    poisson_ratio: float | None = None
+    """Of a polycrystal (dimensionless)."""
+    bulk_voigt: GigaPascal | None = Field(default=None, repr=False)
+    """Upper bound."""
+    bulk_reuss: GigaPascal | None = Field(default=None, repr=False)
+    """Lower bound."""
+    shear_voigt: GigaPascal | None = Field(default=None, repr=False)
+    """Upper bound."""
+    shear_reuss: GigaPascal | None = Field(default=None, repr=False)
+    """Lower bound."""
     anisotropy: float | None = None
-    """Universal index; 0: isotropic."""
-    sound_along: float | None = Field(default=None, repr=False)
-    """Speed of longitudinal sound (km/s)."""
-    sound_across: float | None = Field(default=None, repr=False)
-    """Speed of transverse sound (km/s)."""
-    debye_temperature: float | None = None
-    """From the speeds of sound (K)."""
+    """Universal index; 0: isotropic (dimensionless)."""
+    sound_along: KilometrePerSecond | None = Field(default=None, repr=False)
+    """Speed of longitudinal sound."""
+    sound_across: KilometrePerSecond | None = Field(default=None, repr=False)
+    """Speed of transverse sound."""
+    debye_temperature: Kelvin | None = None
+    """From the speeds of sound."""
 
 
-class ElasticTaskResult(Result):
+class ElasticTaskResult(PropertyResult):
     """Elastic properties, in the order given."""
 
     structures: list[ElasticRow]
     """One row for each structure."""
-    table: Path
-    """The rows as CSV."""
-    report: Path
-    """Tables, as a page."""
 
 
 def run(settings: ElasticTaskSettings, reporter: Reporter) -> ElasticTaskResult:
@@ -104,15 +111,13 @@ def run(settings: ElasticTaskSettings, reporter: Reporter) -> ElasticTaskResult:
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
         rows = _rows(work, work.potential, settings, reporter)
-        rows = _with_tensor_spread(rows, work, settings)
-        result = ElasticTaskResult(
-            structures=rows, table=settings.out / "table.csv", report=settings.out / "report.html"
-        )
-        write_result(settings.out, result, rows, _page(rows, settings))
+        rows = _with_tensor_std(rows, work, settings)
+        result = ElasticTaskResult(structures=rows)
+        result = write_result(settings.out, result, rows, _page(rows, settings))
     return result
 
 
-def _with_tensor_spread(rows: list[ElasticRow], work: Work, settings: ElasticTaskSettings) -> list[ElasticRow]:
+def _with_tensor_std(rows: list[ElasticRow], work: Work, settings: ElasticTaskSettings) -> list[ElasticRow]:
     """The rows with the spread of a committee."""
     import numpy as np
 
@@ -126,18 +131,15 @@ def _with_tensor_spread(rows: list[ElasticRow], work: Work, settings: ElasticTas
     if not theirs:
         return rows
     spreads = np.std([[row.tensor for row in one] for one in theirs], axis=0)
-    return [row.model_copy(update={"tensor_spread": s.tolist()}) for row, s in zip(rows, spreads, strict=True)]
+    return [row.model_copy(update={"tensor_std": s.tolist()}) for row, s in zip(rows, spreads, strict=True)]
 
 
 def _rows(work: Work, potential: Potential, settings: ElasticTaskSettings, reporter: Reporter) -> list[ElasticRow]:
     """The rows by one potential."""
     from rutile.simulate.elastic import elastic_tensor
-    from rutile.simulate.eos import require_crystals
-    from rutile.simulate.start import settled
 
-    require_crystals(work.structures, "an elastic tensor")
     how = part(settings, ElasticSettings)
-    start, why = settled(work.structures, potential, how, reporter)
+    start, why = settled_crystals(work, potential, how, "an elastic tensor", reporter)
     found = elastic_tensor(start, potential, how, reporter)
     texts = outcomes([why, found.failure], work, reporter)
     rows = []
@@ -195,8 +197,6 @@ def _page(rows: Sequence[ElasticRow], settings: ElasticTaskSettings) -> str:
 
     names = ["structure", "formula", "outcome", "stable", "bulk_modulus", "bulk_modulus_std", "shear_modulus",
              "shear_modulus_std", "young_modulus", "poisson_ratio", "anisotropy", "debye_temperature"]  # fmt: skip
-    head = ("structure", "formula", "outcome", "stable", "B (GPa)", "± (GPa)", "G (GPa)", "± (GPa)", "E (GPa)", "ν",
-            "anisotropy", "Debye (K)")  # fmt: skip
     axes = ("xx", "yy", "zz", "yz", "xz", "xy")
     tensors = [
         Table(
@@ -207,7 +207,7 @@ def _page(rows: Sequence[ElasticRow], settings: ElasticTaskSettings) -> str:
         for row in rows
     ]
     sections = [
-        Section("Polycrystals", [Table(head, cells(rows, names), "Means of Voigt's and Reuss's bounds (Hill).")]),
+        Section("Polycrystals", table_of(rows, names, "Means of Voigt's and Reuss's bounds (Hill).")),
         Section("Tensors", tensors),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]

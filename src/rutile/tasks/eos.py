@@ -11,16 +11,18 @@ from pydantic import Field
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA
+from rutile.core.units import GPA, Angstrom3PerAtom, EVPerAtom, GigaPascal, MilliEVPerAtom
 from rutile.simulate.settings import EosSettings
 from rutile.tasks.property import (
     GivenProperty,
+    PropertyResult,
     as_csv,
     begin,
-    cells,
     computed,
     outcomes,
     part,
+    settled_crystals,
+    table_of,
     write_result,
 )
 from rutile.tasks.task import Task
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from rutile.potentials.potential import Potential
     from rutile.simulate.eos import BirchMurnaghan, EosResult
     from rutile.tasks.property import Work
+
+POINTS = {"volume": "Å³/atom", "energy": "eV/atom", "pressure": "GPa"}
+"""Units in points.csv."""
 
 
 class EosTaskSettings(EosSettings, GivenProperty):
@@ -47,37 +52,33 @@ class EosRow(Result):
     """Composition."""
     outcome: str
     """done, or what went wrong."""
-    volume: float | None = None
-    """V0, where the energy is lowest (Å³/atom)."""
-    volume_std: float | None = None
-    """Standard deviation of a committee (Å³/atom)."""
-    energy: float | None = None
-    """E0 (eV/atom)."""
-    energy_std: float | None = None
-    """Standard deviation of a committee (eV/atom)."""
-    bulk_modulus: float | None = None
-    """B (GPa)."""
-    bulk_modulus_std: float | None = None
-    """Standard deviation of a committee (GPa)."""
+    volume: Angstrom3PerAtom | None = None
+    """V0, where the energy is lowest."""
+    volume_std: Angstrom3PerAtom | None = None
+    """Standard deviation of a committee."""
+    energy: EVPerAtom | None = None
+    """E0."""
+    energy_std: EVPerAtom | None = None
+    """Standard deviation of a committee."""
+    bulk_modulus: GigaPascal | None = None
+    """B."""
+    bulk_modulus_std: GigaPascal | None = None
+    """Standard deviation of a committee."""
     bulk_derivative: float | None = None
     """dB/dP at V0 (dimensionless)."""
     bulk_derivative_std: float | None = None
-    """Standard deviation of a committee."""
-    residual: float | None = Field(default=None, repr=False)
-    """Root mean square of what the fit leaves (meV/atom)."""
+    """Standard deviation of a committee (dimensionless)."""
+    residual: MilliEVPerAtom | None = Field(default=None, repr=False)
+    """Root mean square of what the fit leaves."""
 
 
-class EosTaskResult(Result):
+class EosTaskResult(PropertyResult):
     """Equations of state, in the order given."""
 
     structures: list[EosRow]
     """One row for each structure."""
-    table: Path
-    """The rows as CSV."""
     points: Path
     """Energies (eV/atom) and pressures (GPa) at each volume (Å³/atom), CSV."""
-    report: Path
-    """Figures and tables."""
 
 
 def run(settings: EosTaskSettings, reporter: Reporter) -> EosTaskResult:
@@ -90,12 +91,10 @@ def run(settings: EosTaskSettings, reporter: Reporter) -> EosTaskResult:
         rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = EosTaskResult(
             structures=rows,
-            table=settings.out / "table.csv",
             points=settings.out / "points.csv",
-            report=settings.out / "report.html",
         )
         write_atomically(result.points, as_csv(_points(work, found)))
-        write_result(settings.out, result, rows, _page(rows, found, settings))
+        result = write_result(settings.out, result, rows, _page(rows, found, settings), {"points.csv": POINTS})
     return result
 
 
@@ -103,12 +102,10 @@ def _rows(
     work: Work, potential: Potential, settings: EosTaskSettings, reporter: Reporter
 ) -> tuple[list[EosRow], EosResult]:
     """The rows by one potential, and what they come from."""
-    from rutile.simulate.eos import equation_of_state, require_crystals
-    from rutile.simulate.start import settled
+    from rutile.simulate.eos import equation_of_state
 
-    require_crystals(work.structures, "an equation of state")
     how = part(settings, EosSettings)
-    start, why = settled(work.structures, potential, how, reporter)
+    start, why = settled_crystals(work, potential, how, "an equation of state", reporter)
     found = equation_of_state(start, potential, how, reporter)
     out = []
     texts = outcomes([why, found.failure], work, reporter)
@@ -149,7 +146,7 @@ def _page(rows: Sequence[EosRow], found: EosResult, settings: EosTaskSettings) -
     import numpy as np
 
     from rutile.tasks.property_figures import MOST_CURVES, Line, panel
-    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+    from rutile.train.report import Card, Facts, Figures, Section, render
 
     figures = []
     for row, fit, volume, energy, one in zip(
@@ -165,11 +162,9 @@ def _page(rows: Sequence[EosRow], found: EosResult, settings: EosTaskSettings) -
         figures.append((title, row.structure))
     names = ["structure", "formula", "outcome", "volume", "energy", "bulk_modulus", "bulk_modulus_std",
              "bulk_derivative", "residual"]  # fmt: skip
-    head = ("structure", "formula", "outcome", "V₀ (Å³/atom)", "E₀ (eV/atom)", "B (GPa)", "± (GPa)", "B′",
-            "residual (meV/atom)")  # fmt: skip
     sections = [
         Section("Energy by volume", [Figures(figures)]),
-        Section("Equations of state", [Table(head, cells(rows, names), "Birch-Murnaghan, third order.")]),
+        Section("Equations of state", table_of(rows, names, "Birch-Murnaghan, third order.")),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     cards = [Card("structures", str(len(rows))), Card("volumes", str(settings.points), "each")]

@@ -12,9 +12,20 @@ from pydantic import Field
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA, KB
+from rutile.core.units import GPA, KB, Angstrom3PerAtom, BoltzmannPerAtom, GigaPascal, Kelvin, PerMillionKelvin
 from rutile.simulate.settings import ExpansionSettings
-from rutile.tasks.property import GivenProperty, as_csv, begin, cells, computed, outcomes, part, write_result
+from rutile.tasks.property import (
+    GivenProperty,
+    PropertyResult,
+    as_csv,
+    begin,
+    computed,
+    outcomes,
+    part,
+    settled_crystals,
+    table_of,
+    write_result,
+)
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -24,6 +35,11 @@ if TYPE_CHECKING:
 
 ROOM = 300.0
 """Room temperature (K)."""
+
+BY_TEMPERATURE = {
+    "temperature": "K", "volume": "Å³/atom", "expansion": "1/K", "bulk_modulus": "GPa", "heat_capacity": "k_B/atom",
+}  # fmt: skip
+"""Units in by_temperature.csv."""
 
 
 class ExpansionTaskSettings(ExpansionSettings, GivenProperty):
@@ -42,39 +58,35 @@ class ExpansionRow(Result):
     """Composition."""
     outcome: str
     """done, or what went wrong."""
-    static_volume: float
-    """Of the start, where the energy without vibrations is lowest if it was relaxed (Å³/atom)."""
-    volume: float | None = None
-    """At that temperature (Å³/atom)."""
-    volume_std: float | None = None
-    """Standard deviation of a committee (Å³/atom)."""
-    expansion: float | None = None
-    """Coefficient of volume expansion (1e-6/K)."""
-    expansion_std: float | None = None
-    """Standard deviation of a committee (1e-6/K)."""
-    bulk_modulus: float | None = None
-    """Isothermal (GPa)."""
-    bulk_modulus_std: float | None = None
-    """Standard deviation of a committee (GPa)."""
-    heat_capacity: float | None = None
-    """At constant pressure (k_B per atom)."""
+    static_volume: Angstrom3PerAtom
+    """Of the start, where the energy without vibrations is lowest if it was relaxed."""
+    volume: Angstrom3PerAtom | None = None
+    """At that temperature."""
+    volume_std: Angstrom3PerAtom | None = None
+    """Standard deviation of a committee."""
+    expansion: PerMillionKelvin | None = None
+    """Coefficient of volume expansion."""
+    expansion_std: PerMillionKelvin | None = None
+    """Standard deviation of a committee."""
+    bulk_modulus: GigaPascal | None = None
+    """Isothermal."""
+    bulk_modulus_std: GigaPascal | None = None
+    """Standard deviation of a committee."""
+    heat_capacity: BoltzmannPerAtom | None = None
+    """At constant pressure."""
     gruneisen: float | None = None
-    """Thermodynamic Grüneisen parameter."""
-    up_to: float | None = Field(default=None, repr=False)
-    """Highest temperature with a volume inside the scan (K)."""
+    """Thermodynamic Grüneisen parameter (dimensionless)."""
+    up_to: Kelvin | None = Field(default=None, repr=False)
+    """Highest temperature with a volume inside the scan."""
 
 
-class ExpansionTaskResult(Result):
+class ExpansionTaskResult(PropertyResult):
     """Thermal expansion, in the order given."""
 
     structures: list[ExpansionRow]
     """One row for each structure."""
-    table: Path
-    """The rows as CSV."""
     by_temperature: Path
     """Volume, expansion, bulk modulus, heat capacity by temperature, CSV."""
-    report: Path
-    """Figures and tables."""
 
 
 def run(settings: ExpansionTaskSettings, reporter: Reporter) -> ExpansionTaskResult:
@@ -91,12 +103,12 @@ def run(settings: ExpansionTaskSettings, reporter: Reporter) -> ExpansionTaskRes
         rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = ExpansionTaskResult(
             structures=rows,
-            table=settings.out / "table.csv",
             by_temperature=settings.out / "by_temperature.csv",
-            report=settings.out / "report.html",
         )
         write_atomically(result.by_temperature, as_csv(_lines(work, found)))
-        write_result(settings.out, result, rows, _page(rows, found, work, settings))
+        result = write_result(
+            settings.out, result, rows, _page(rows, found, work, settings), {"by_temperature.csv": BY_TEMPERATURE}
+        )
     return result
 
 
@@ -105,15 +117,12 @@ def _rows(
 ) -> tuple[list[ExpansionRow], list[Expansion]]:
     """The rows by one potential, and what they come from."""
     from rutile.potentials.checks import require_smooth
-    from rutile.simulate.eos import require_crystals
     from rutile.simulate.expansion import quasi_harmonic
-    from rutile.simulate.start import settled
 
-    require_crystals(work.structures, "thermal expansion")
     if not settings.rough:
         require_smooth(potential, "a phonon calculation")
     how = part(settings, ExpansionSettings)
-    start, why = settled(work.structures, potential, how, reporter)
+    start, why = settled_crystals(work, potential, how, "thermal expansion", reporter)
     found = quasi_harmonic(start, potential, how, reporter)
     texts = outcomes([why, [one.failure for one in found]], work, reporter)
     rows = []
@@ -155,12 +164,10 @@ def _lines(work: Work, found: Sequence[Expansion]) -> list[dict[str, Any]]:
 def _page(rows: Sequence[ExpansionRow], found: Sequence[Expansion], work: Work, settings: ExpansionTaskSettings) -> str:
     """The report."""
     from rutile.tasks.property_figures import MOST_CURVES, Line, panel
-    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+    from rutile.train.report import Card, Facts, Figures, Section, render
 
     names = ["structure", "formula", "outcome", "static_volume", "volume", "volume_std", "expansion", "expansion_std",
              "bulk_modulus", "heat_capacity", "gruneisen"]  # fmt: skip
-    head = ("structure", "formula", "outcome", "V static (Å³/atom)", "V (Å³/atom)", "±", "α (10⁻⁶/K)", "±", "B (GPa)",
-            "C_P (k_B/atom)", "γ")  # fmt: skip
     shown = list(zip(rows, found, work.structures.counts.tolist(), strict=True))[:MOST_CURVES]
     kelvin = "temperature (K)"
     pictures = [
@@ -173,7 +180,7 @@ def _page(rows: Sequence[ExpansionRow], found: Sequence[Expansion], work: Work, 
     ]  # fmt: skip
     sections = [
         Section("By temperature", [Figures(pictures)]),
-        Section("At 300 K", [Table(head, cells(rows, names))]),
+        Section("At 300 K", table_of(rows, names)),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     return render("Thermal expansion", str(settings.model), [Card("structures", str(len(rows)))], sections)

@@ -11,15 +11,16 @@ import numpy as np
 from pydantic import Field
 
 from rutile.build.settings import Element
+from rutile.core.describe import units_of
 from rutile.core.elements import number
 from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import Angstrom
+from rutile.core.units import Angstrom, ElectronVolt, WaveNumber
 from rutile.simulate.settings import Repeat
-from rutile.tasks.barrier import BarrierRow, FollowSettings, curves, follow
-from rutile.tasks.property import DONE, Work, as_csv, begin, cells, write_result
+from rutile.tasks.barrier import PROFILES, BarrierRow, FollowSettings, curves, follow
+from rutile.tasks.property import DONE, PropertyResult, Work, as_csv, begin, table_of, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -79,23 +80,23 @@ class HopRow(Result):
     hop: int
     """Its number, from 1, shortest first."""
     way: tuple[float, float, float]
-    """Of one of them, in fractions of the cell."""
-    distance: float
-    """Between the sites before relaxation (Å)."""
+    """Of one of them, in fractions of the cell (dimensionless)."""
+    distance: Angstrom
+    """Between the sites before relaxation."""
     equal: int
     """Hops in the cell that symmetry makes equal."""
     outcome: str
     """done, or what went wrong."""
-    barrier: float | None
-    """Of the hop (eV)."""
-    barrier_std: float | None
-    """Standard deviation of a committee (eV)."""
-    reverse_barrier: float | None
-    """Of the hop back (eV)."""
+    barrier: ElectronVolt | None
+    """Of the hop."""
+    barrier_std: ElectronVolt | None
+    """Standard deviation of a committee."""
+    reverse_barrier: ElectronVolt | None
+    """Of the hop back."""
     imaginary: int | None
     """Imaginary modes of the highest image: 1 at a saddle point."""
-    wave_number: float | None
-    """Of the softest mode of the highest image (1/cm); negative: imaginary."""
+    wave_number: WaveNumber | None
+    """Of the softest mode of the highest image; negative: imaginary."""
     steps: int | None
     """Steps of the elastic band."""
 
@@ -113,31 +114,27 @@ class DirectionRow(Result):
     """Whether hops lead through the crystal along it."""
     outcome: str
     """done, or what went wrong with a hop of the route."""
-    barrier: float | None
-    """Highest saddle of the best route above its lowest site (eV)."""
-    barrier_std: float | None
-    """Standard deviation of a committee about the hop over that saddle (eV)."""
+    barrier: ElectronVolt | None
+    """Highest saddle of the best route above its lowest site."""
+    barrier_std: ElectronVolt | None
+    """Standard deviation of a committee about the hop over that saddle."""
     hops: str
     """Numbers of the hops of the route, in order."""
-    length: float | None
-    """Of the route (Å)."""
-    straight: float
-    """Of the lattice vector (Å)."""
+    length: Angstrom | None
+    """Of the route."""
+    straight: Angstrom
+    """Of the lattice vector."""
 
 
-class HopTaskResult(Result):
+class HopTaskResult(PropertyResult):
     """Barriers by direction, and the hops that they come from."""
 
     directions: list[DirectionRow]
     """One row for each direction of each crystal."""
     hops: list[HopRow]
     """One row for each distinct hop of each crystal."""
-    table: Path
-    """The directions as CSV."""
     images: Path
     """All images of all hops."""
-    report: Path
-    """Figures and tables."""
 
 
 @dataclass(frozen=True)
@@ -182,13 +179,12 @@ def run(settings: HopTaskSettings, reporter: Reporter) -> HopTaskResult:
         result = HopTaskResult(
             directions=directions,
             hops=hops,
-            table=settings.out / "table.csv",
             images=settings.out / "paths.extxyz",
-            report=settings.out / "report.html",
         )
         write_atomically(settings.out / "hops.csv", as_csv(hops))
         page = _page(settings, crystals, directions, hops, found, bands)
-        write_result(settings.out, result, directions, page)
+        units = {"hops.csv": units_of(HopRow), "profiles.csv": PROFILES}
+        result = write_result(settings.out, result, directions, page, units)
     return result
 
 
@@ -358,7 +354,7 @@ def _page(
 ) -> str:
     """The report."""
     from rutile.tasks.property_figures import MOST_CURVES, Line, panel
-    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+    from rutile.train.report import Card, Facts, Figures, Section, render
 
     figures, first = [], 0
     for crystal in crystals[:MOST_CURVES]:
@@ -371,16 +367,12 @@ def _page(
             figures.append((panel(title, "way (Å)", "energy (eV)", lines), crystal.source))
     names = ["structure", "formula", "direction", "through", "outcome", "barrier", "barrier_std", "hops", "length",
              "straight"]  # fmt: skip
-    head = ("structure", "formula", "direction", "through", "outcome", "barrier (eV)", "± (eV)", "hops", "route (Å)",
-            "straight (Å)")  # fmt: skip
     hop_names = ["structure", "hop", "distance", "equal", "outcome", "barrier", "barrier_std", "reverse_barrier",
                  "imaginary", "wave_number"]  # fmt: skip
-    hop_head = ("structure", "hop", "distance (Å)", "equal", "outcome", "barrier (eV)", "± (eV)", "backwards (eV)",
-                "imaginary modes", "softest mode (1/cm)")  # fmt: skip
     note = "Highest saddle of the best route above its lowest site."
     sections = [
-        Section("Along directions", [Figures(figures), Table(head, cells(directions, names), note)]),
-        Section("Hops", [Table(hop_head, cells(hops, hop_names)), Figures(curves(found, bands))]),
+        Section("Along directions", [Figures(figures), *table_of(directions, names, note)]),
+        Section("Hops", [*table_of(hops, hop_names), Figures(curves(found, bands))]),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     cards = [Card("crystals", str(len(crystals))), Card("distinct hops", str(len(hops)))]

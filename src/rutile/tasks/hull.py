@@ -13,8 +13,19 @@ from rutile.core.errors import SettingsError
 from rutile.core.files import folder_for_results
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
+from rutile.core.units import EVPerAtom
 from rutile.simulate.settings import HullSettings
-from rutile.tasks.property import GivenProperty, begin, cells, computed, outcomes, part, write_result
+from rutile.tasks.property import (
+    GivenProperty,
+    PropertyResult,
+    begin,
+    computed,
+    outcomes,
+    part,
+    settled_crystals,
+    table_of,
+    write_result,
+)
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -41,33 +52,29 @@ class HullRow(Result):
     """Composition."""
     outcome: str
     """done, or what went wrong with the relaxation; failed phases are not on the hull."""
-    energy: float
-    """eV/atom."""
-    formation: float | None = None
-    """Energy of formation from the lowest phases of the elements (eV/atom)."""
-    formation_std: float | None = None
-    """Standard deviation of a committee (eV/atom)."""
-    above_hull: float | None = None
-    """Energy above the convex hull (eV/atom); 0: stable."""
-    above_hull_std: float | None = None
-    """Standard deviation of a committee, each member with its own hull (eV/atom)."""
+    energy: EVPerAtom
+    """At the minimum."""
+    formation: EVPerAtom | None = None
+    """Energy of formation from the lowest phases of the elements."""
+    formation_std: EVPerAtom | None = None
+    """Standard deviation of a committee."""
+    above_hull: EVPerAtom | None = None
+    """Energy above the convex hull; 0: stable."""
+    above_hull_std: EVPerAtom | None = None
+    """Standard deviation of a committee, each member with its own hull."""
     decays_into: str
     """Phases with their parts of the atoms; empty for stable ones."""
 
 
-class HullTaskResult(Result):
+class HullTaskResult(PropertyResult):
     """Phases, in the order given."""
 
     phases: list[HullRow]
     """One row for each structure."""
     stable: int
     """Phases on the hull."""
-    table: Path
-    """The rows as CSV."""
     relaxed: Path
     """The phases at their minima, extended XYZ."""
-    report: Path
-    """The diagram (of two elements) and tables."""
 
 
 def run(settings: HullTaskSettings, reporter: Reporter) -> HullTaskResult:
@@ -84,12 +91,10 @@ def run(settings: HullTaskSettings, reporter: Reporter) -> HullTaskResult:
         result = HullTaskResult(
             phases=rows,
             stable=sum(row.above_hull is not None and row.above_hull < STABLE for row in rows),
-            table=settings.out / "table.csv",
             relaxed=settings.out / "relaxed.extxyz",
-            report=settings.out / "report.html",
         )
         write_frames(result.relaxed, images)
-        write_result(settings.out, result, rows, _page(rows, work, settings))
+        result = write_result(settings.out, result, rows, _page(rows, work, settings))
     return result
 
 
@@ -97,14 +102,11 @@ def _rows(
     work: Work, potential: Potential, settings: HullTaskSettings, reporter: Reporter
 ) -> tuple[list[HullRow], list[Any]]:
     """The rows by one potential, and the relaxed structures."""
-    from rutile.simulate.eos import require_crystals
     from rutile.simulate.forces import evaluate_many
     from rutile.simulate.hull import convex_hull
-    from rutile.simulate.start import settled
 
-    require_crystals(work.structures, "a phase diagram")
     how = part(settings, HullSettings)
-    start, why = settled(work.structures, potential, how, reporter)
+    start, why = settled_crystals(work, potential, how, "a phase diagram", reporter)
     texts = outcomes([why], work, reporter)
     energy = (evaluate_many(start, potential, how.atoms_at_once, SilentReporter()).energy / start.counts).numpy()
     elements = sorted(set(start.numbers.tolist()))
@@ -140,11 +142,10 @@ def _rows(
 def _page(rows: Sequence[HullRow], work: Work, settings: HullTaskSettings) -> str:
     """The report."""
     from rutile.tasks.property_figures import Line, panel
-    from rutile.train.report import Block, Card, Facts, Figures, Section, Table, render
+    from rutile.train.report import Block, Card, Facts, Figures, Section, render
 
     names = ["structure", "formula", "outcome", "formation", "formation_std", "above_hull", "above_hull_std",
              "decays_into"]  # fmt: skip
-    head = ("structure", "formula", "outcome", "formation (eV/atom)", "±", "above hull (eV/atom)", "±", "decays into")
     elements = sorted(set(work.structures.numbers.tolist()))
     blocks: list[Block] = []
     if len(elements) == 2:
@@ -159,7 +160,7 @@ def _page(rows: Sequence[HullRow], work: Work, settings: HullTaskSettings) -> st
         title = panel("Phase diagram", f"part of {symbol(elements[1])}", "formation (eV/atom)", lines)
         blocks.append(Figures([(title, "")]))
     sections = [
-        Section("Phases", [*blocks, Table(head, cells(rows, names))]),
+        Section("Phases", [*blocks, *table_of(rows, names)]),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     stable = sum(row.above_hull is not None and row.above_hull < STABLE for row in rows)

@@ -15,9 +15,9 @@ from rutile.core.errors import SettingsError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import WaveNumber
+from rutile.core.units import Kelvin, WaveNumber
 from rutile.tasks.apply import open_members
-from rutile.tasks.property import as_csv, cells, write_result
+from rutile.tasks.property import PropertyResult, as_csv, table_of, write_result
 from rutile.tasks.task import Task
 from rutile.tasks.trajectories import Given, GivenTrajectories, atomic_number, given_trajectories, read_trajectory
 
@@ -30,6 +30,9 @@ SPARSE = 4.0
 """Frames for each period of the fastest vibration, at least."""
 FASTEST = 4500.0
 """Spectra are drawn up to this wave number at most (1/cm)."""
+
+CURVES = {"wave_number": "1/cm"}
+"""Units in the table of spectra; the others are in the `unit` of each."""
 
 
 class InfraredSettings(GivenTrajectories):
@@ -63,18 +66,18 @@ class PeakRow(Result):
     """File."""
     formula: str
     """Composition."""
-    wave_number: float
-    """(1/cm)."""
-    error: float | None
-    """Its standard error, from parts of the trajectory (1/cm)."""
+    wave_number: WaveNumber
+    """Where it is."""
+    error: WaveNumber | None
+    """Its standard error, from parts of the trajectory."""
     height: float
-    """Of the maximum, in the unit of the spectrum."""
+    """Of the maximum, in the `unit` of the spectrum."""
     area: float
-    """Of the whole band, times 1/cm: km/mol of molecules."""
-    wave_number_std: float | None = None
-    """Standard deviation over the charges of a committee (1/cm)."""
-    height_std: float | None = None
+    """Of the whole band, in the `unit` of the spectrum times 1/cm: km/mol of molecules."""
+    wave_number_std: WaveNumber | None = None
     """Standard deviation over the charges of a committee."""
+    height_std: float | None = None
+    """Standard deviation over the charges of a committee, in the same `unit`."""
 
 
 class SpectrumRow(Result):
@@ -84,33 +87,29 @@ class SpectrumRow(Result):
     """File."""
     formula: str
     """Composition."""
-    temperature: float
-    """Of the run, or of its velocities (K)."""
+    temperature: Kelvin
+    """Of the run, or of its velocities."""
     unit: str
     """Of the absorption: km/mol per 1/cm of molecules, else alpha n in 1/cm."""
-    resolution: float
-    """That was reached (1/cm)."""
+    resolution: WaveNumber
+    """That was reached."""
     blocks: int
     """Parts of the trajectory that error bars come from; 1: none."""
     total: float
-    """Integral over all wave numbers (the unit times 1/cm)."""
+    """Integral over all wave numbers (`unit` times 1/cm)."""
     note: str
     """What is left out."""
 
 
-class InfraredResult(Result):
+class InfraredResult(PropertyResult):
     """What the trajectories absorb."""
 
     spectra: list[SpectrumRow]
     """For each trajectory."""
     peaks: list[PeakRow]
     """All maxima."""
-    table: Path
-    """The peaks as CSV."""
     curves: Path
     """The spectra as CSV, with errors."""
-    report: Path
-    """Figures and tables."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +140,11 @@ def run(settings: InfraredSettings, reporter: Reporter) -> InfraredResult:
         result = InfraredResult(
             spectra=[one.row for one in seen],
             peaks=rows,
-            table=settings.out / "table.csv",
             curves=settings.out / "spectra.csv",
-            report=settings.out / "report.html",
         )
         write_atomically(result.curves, as_csv([line for one in seen for line in _lines(one)]))
-        write_result(settings.out, result, rows or result.spectra, _page(result, seen, settings))
+        page, units = _page(result, seen, settings), {result.curves.name: CURVES}
+        result = write_result(settings.out, result, rows or result.spectra, page, units)
     return result
 
 
@@ -250,7 +248,7 @@ def _lines(one: Seen) -> list[dict[str, Any]]:
 def _page(result: InfraredResult, seen: Sequence[Seen], settings: InfraredSettings) -> str:
     """The report."""
     from rutile.tasks.property_figures import MOST_CURVES, Line, panel
-    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+    from rutile.train.report import Block, Card, Facts, Figures, Section, Text, render
 
     figures = []
     for one in seen[:MOST_CURVES]:
@@ -263,13 +261,13 @@ def _page(result: InfraredResult, seen: Sequence[Seen], settings: InfraredSettin
         label = "αn (1/cm)" if one.row.unit == "1/cm" else one.row.unit
         caption = f"{one.given.name}, {one.row.temperature:.0f} K. {one.row.note}"
         figures.append((panel(one.row.formula, "wave number (1/cm)", label, lines), caption))
-    head = ("trajectory", "formula", "temperature (K)", "unit", "resolution (1/cm)", "parts", "integral", "note")
     names = ["trajectory", "formula", "temperature", "unit", "resolution", "blocks", "total", "note"]
-    peak_head = ("trajectory", "formula", "1/cm", "±", "height", "area", "± (committee, 1/cm)", "± height (committee)")
     peak_names = ["trajectory", "formula", "wave_number", "error", "height", "area", "wave_number_std", "height_std"]
+    note = "Errors from parts of the trajectory."
+    peaks: list[Block] = [*table_of(result.peaks, peak_names, note)] if result.peaks else [Text("There are none.")]
     sections = [
-        Section("Spectra", [Figures(figures), Table(head, cells(result.spectra, names))]),
-        Section("Peaks", [Table(peak_head, cells(result.peaks, peak_names), "Errors from parts of the trajectory.")]),
+        Section("Spectra", [Figures(figures), *table_of(result.spectra, names)]),
+        Section("Peaks", peaks),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     highest = max(result.peaks, key=lambda p: p.height, default=None)

@@ -17,10 +17,20 @@ from rutile.core.files import folder_for_results, remove_unfinished
 from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import Second
+from rutile.core.units import (
+    Angstrom3PerAtom,
+    EVPerAngstrom,
+    EVPerAtom,
+    GigaPascal,
+    GramPerCubicCentimetre,
+    Kelvin,
+    MilliEVPerAtomPerPicosecond,
+    Picosecond,
+    Second,
+)
 from rutile.simulate.md.settings import MdSettings, NveSettings, Temperature, Thermal
 from rutile.tasks.apply import GivenStructures, members_and_bars, read_given
-from rutile.tasks.property import write_result
+from rutile.tasks.property import PropertyResult, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -78,33 +88,33 @@ class MdRow(Result):
     """Composition."""
     outcome: str
     """done, or why it ended early."""
-    time: float
-    """Simulated (ps)."""
-    temperature: float | None
-    """Mean (K)."""
-    temperature_error: float | None
-    """Its standard error (K)."""
-    potential: float | None
-    """Mean potential energy (eV/atom)."""
-    potential_error: float | None
-    """Its standard error (eV/atom)."""
-    pressure: float | None
-    """Mean (GPa); of structures that are periodic in three directions."""
-    pressure_error: float | None
-    """Its standard error (GPa)."""
-    volume: float | None
-    """Mean (Å³/atom); of structures that are periodic in three directions."""
-    volume_error: float | None
-    """Its standard error (Å³/atom)."""
-    density: float | None
-    """Mean (g/cm³); of structures that are periodic in three directions."""
-    drift: float | None
-    """Slope of the conserved quantity (meV/atom/ps); of ensembles that have one."""
-    disagreement: float | None
-    """Largest disagreement of a committee about a force (eV/Å)."""
+    time: Picosecond
+    """Simulated."""
+    temperature: Kelvin | None
+    """Mean."""
+    temperature_error: Kelvin | None
+    """Its standard error."""
+    potential: EVPerAtom | None
+    """Mean potential energy."""
+    potential_error: EVPerAtom | None
+    """Its standard error."""
+    pressure: GigaPascal | None
+    """Mean; of structures that are periodic in three directions."""
+    pressure_error: GigaPascal | None
+    """Its standard error."""
+    volume: Angstrom3PerAtom | None
+    """Mean; of structures that are periodic in three directions."""
+    volume_error: Angstrom3PerAtom | None
+    """Its standard error."""
+    density: GramPerCubicCentimetre | None
+    """Mean; of structures that are periodic in three directions."""
+    drift: MilliEVPerAtomPerPicosecond | None
+    """Slope of the conserved quantity; of ensembles that have one."""
+    disagreement: EVPerAngstrom | None
+    """Largest disagreement of a committee about a force."""
 
 
-class MdResult(Result):
+class MdResult(PropertyResult):
     """Outcome of each run."""
 
     done: int
@@ -117,8 +127,6 @@ class MdResult(Result):
     """One file for each run."""
     log: Path
     """Temperature, energies, pressure, volume, disagreement along the way."""
-    report: Path
-    """Page with the figures."""
 
 
 def run(settings: MdTaskSettings, reporter: Reporter) -> MdResult:
@@ -157,7 +165,7 @@ def _run(settings: MdTaskSettings, reporter: Reporter) -> MdResult:
         raise SystemExit(143)
     table = read_log(settings.out / LOG)
     result = _result(settings, record, frames, table)
-    write_result(settings.out, result, result.runs, page(result, table, settings.model_dump(mode="json")))
+    result = write_result(settings.out, result, result.runs, page(result, table, settings.model_dump(mode="json")))
     return result
 
 
@@ -315,7 +323,6 @@ def _result(settings: MdTaskSettings, record: Record, frames: Sequence[Frame], t
         runs=rows,
         trajectories=record.trajectories(),
         log=settings.out / LOG,
-        report=settings.out / REPORT,
     )
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rutile.tasks.property import table_of
 from rutile.tasks.property_figures import Line, panel
-from rutile.train.report import Card, Facts, Figures, Section, Table, Text, Value, render
+from rutile.train.report import Card, Facts, Figures, Section, Text, render
 
 if TYPE_CHECKING:
     from rutile.tasks.md import MdResult
@@ -52,16 +53,12 @@ def page(result: MdResult, table: Mapping[str, np.ndarray], settings: Mapping[st
         Card("time", f"{max(r.time for r in result.runs):.4g}", "ps"),
         Card("temperature", f"{np.mean(kelvins):.4g}" if kelvins else "–", "K, mean"),
     ]
-    columns = ("run", "structure", "temperature (K)", "±", "energy (eV/atom)", "±", "pressure (GPa)", "±",
-               "volume (Å³/atom)", "±", "density (g/cm³)", "drift (meV/atom/ps)", "outcome")  # fmt: skip
-    rows: list[list[Value]] = [
-        [r.run, f"{r.structure} ({r.formula})", r.temperature, r.temperature_error, r.potential, r.potential_error,
-         r.pressure, r.pressure_error, r.volume, r.volume_error, r.density, r.drift, r.outcome]
-        for r in result.runs
-    ]  # fmt: skip
+    names = ["run", "structure", "formula", "temperature", "temperature_error", "potential", "potential_error",
+             "pressure", "pressure_error", "volume", "volume_error", "density", "drift", "outcome"]  # fmt: skip
+    note = "Without the equilibration; standard errors from blocks."
     sections = [
         Section("Along the way", [Figures(_panels(result, table)), *_left_out(result)]),
-        Section("Means", [Table(columns, rows, "Without the equilibration; standard errors from blocks.")]),
+        Section("Means", table_of(result.runs, names, note)),
         Section("Settings", [Facts(settings, "all settings")]),
     ]
     return render("Molecular dynamics", str(settings["ensemble"]["name"]), cards, sections)

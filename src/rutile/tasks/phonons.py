@@ -12,17 +12,19 @@ from pydantic import Field
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import KB
+from rutile.core.units import KB, BoltzmannPerAtom, EVPerAngstrom2, EVPerAtom, Terahertz
 from rutile.simulate.settings import PhononSettings
 from rutile.tasks.property import (
     DONE,
     GivenProperty,
+    PropertyResult,
     as_csv,
     begin,
-    cells,
     computed,
     outcomes,
     part,
+    settled_crystals,
+    table_of,
     write_result,
 )
 from rutile.tasks.task import Task
@@ -35,6 +37,13 @@ if TYPE_CHECKING:
 
 ROOM = 300.0
 """Room temperature (K)."""
+
+UNITS = {
+    "bands.csv": {"distance": "1/Å", "band0, band1, ...": "THz"},
+    "dos.csv": {"frequency": "THz", "states": "1/THz"},
+    "thermal.csv": {"temperature": "K", "free_energy": "eV", "entropy": "eV/K", "heat_capacity": "eV/K"},
+}
+"""Units in the tables of each crystal, which are of its primitive cell."""
 
 
 class PhononTaskSettings(PhononSettings, GivenProperty):
@@ -58,47 +67,43 @@ class PhononRow(Result):
     """Repeats of the cell."""
     displacements: int = Field(repr=False)
     """Displaced supercells that symmetry asked for."""
-    lowest: float
-    """Lowest frequency found (THz); negative for an imaginary one."""
-    lowest_std: float | None = None
-    """Standard deviation of a committee (THz)."""
-    highest: float
-    """Highest frequency on the bands (THz)."""
-    highest_std: float | None = None
-    """Standard deviation of a committee (THz)."""
+    lowest: Terahertz
+    """Lowest frequency found; negative for an imaginary one."""
+    lowest_std: Terahertz | None = None
+    """Standard deviation of a committee."""
+    highest: Terahertz
+    """Highest frequency on the bands."""
+    highest_std: Terahertz | None = None
+    """Standard deviation of a committee."""
     imaginary: int
     """Imaginary modes at wave vectors that fit into the supercell."""
     imaginary_at: str
     """Where the worst of them is; empty if there is none."""
-    zero_point: float = Field(repr=False)
-    """Zero-point energy (eV/atom)."""
-    zero_point_std: float | None = None
-    """Standard deviation of a committee (eV/atom)."""
-    free_energy: float
-    """Vibrational free energy at 300 K, or the temperature nearest to it (eV/atom)."""
-    free_energy_std: float | None = Field(default=None, repr=False)
-    """Standard deviation of a committee (eV/atom)."""
-    entropy: float = Field(repr=False)
-    """At that temperature (k_B per atom)."""
-    heat_capacity: float
-    """At that temperature and constant volume (k_B per atom)."""
-    acoustic: float = Field(repr=False)
-    """Largest frequency of the acoustic modes at Γ (THz), 0 but for rounding."""
-    drift: float = Field(repr=False)
-    """Largest violation of the acoustic sum rule before it was imposed (eV/Å²)."""
+    zero_point: EVPerAtom = Field(repr=False)
+    """Zero-point energy."""
+    zero_point_std: EVPerAtom | None = None
+    """Standard deviation of a committee."""
+    free_energy: EVPerAtom
+    """Vibrational free energy at 300 K, or the temperature nearest to it."""
+    free_energy_std: EVPerAtom | None = Field(default=None, repr=False)
+    """Standard deviation of a committee."""
+    entropy: BoltzmannPerAtom = Field(repr=False)
+    """At that temperature."""
+    heat_capacity: BoltzmannPerAtom
+    """At that temperature and constant volume."""
+    acoustic: Terahertz = Field(repr=False)
+    """Largest frequency of the acoustic modes at Γ, 0 but for rounding."""
+    drift: EVPerAngstrom2 = Field(repr=False)
+    """Largest violation of the acoustic sum rule before it was imposed."""
     folder: Path = Field(repr=False)
     """Its files."""
 
 
-class PhononTaskResult(Result):
+class PhononTaskResult(PropertyResult):
     """Phonons, in the order given."""
 
     structures: list[PhononRow]
     """One row for each structure."""
-    table: Path
-    """The rows as CSV."""
-    report: Path
-    """Figures and tables."""
 
 
 def run(settings: PhononTaskSettings, reporter: Reporter) -> PhononTaskResult:
@@ -115,10 +120,8 @@ def run(settings: PhononTaskSettings, reporter: Reporter) -> PhononTaskResult:
         rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         for row, one in zip(rows, found, strict=True):
             _write(row.folder, one)
-        result = PhononTaskResult(
-            structures=rows, table=settings.out / "table.csv", report=settings.out / "report.html"
-        )
-        write_result(settings.out, result, rows, _page(rows, found, settings))
+        result = PhononTaskResult(structures=rows)
+        result = write_result(settings.out, result, rows, _page(rows, found, settings), UNITS)
     return result
 
 
@@ -127,15 +130,12 @@ def _rows(
 ) -> tuple[list[PhononRow], list[Phonons]]:
     """The rows by one potential, and what they come from."""
     from rutile.potentials.checks import require_smooth
-    from rutile.simulate.eos import require_crystals
     from rutile.simulate.phonons import phonons
-    from rutile.simulate.start import settled
 
-    require_crystals(work.structures, "a phonon calculation")
     if not settings.rough:
         require_smooth(potential, "a phonon calculation")
     how = part(settings, PhononSettings)
-    start, why = settled(work.structures, potential, how, reporter)
+    start, why = settled_crystals(work, potential, how, "a phonon calculation", reporter)
     found = phonons(start, potential, how, reporter)
     texts = outcomes([why], work, reporter)
     rows = []
@@ -209,9 +209,7 @@ def _page(rows: Sequence[PhononRow], found: Sequence[Phonons], settings: PhononT
 
     names = ["structure", "formula", "outcome", "displacements", "lowest", "lowest_std", "highest", "highest_std",
              "imaginary", "zero_point", "free_energy", "heat_capacity"]  # fmt: skip
-    head = ("structure", "formula", "outcome", "displacements", "lowest (THz)", "±", "highest (THz)", "±",
-            "imaginary modes", "zero point (eV/atom)", "F 300 K (eV/atom)", "C 300 K (k_B/atom)")  # fmt: skip
-    sections = [Section("Crystals", [Table(head, cells(rows, names))])]
+    sections = [Section("Crystals", table_of(rows, names))]
     for row, one in list(zip(rows, found, strict=True))[:MOST_CURVES]:
         t, n = one.thermal, len(one.phonopy.primitive)
         heat = [Line("C_V", t.temperature, t.heat_capacity / n / KB), Line("S", t.temperature, t.entropy / n / KB)]

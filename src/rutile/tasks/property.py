@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from pydantic import Field
 
+from rutile.core.describe import units_of
 from rutile.core.elements import formula
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter, SilentReporter
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from rutile.data.frames import Frame
     from rutile.data.reading import Reading
     from rutile.potentials.potential import Potential
+    from rutile.simulate.settings import PropertySettings
     from rutile.structures.structures import Structures
-    from rutile.train.report import Value
+    from rutile.train.report import Block, Value
 
 Row = TypeVar("Row", bound=Result)
 Part = TypeVar("Part", bound=Settings)
@@ -35,6 +38,20 @@ class GivenProperty(GivenStructures):
 
     out: Path
     """Folder for the results."""
+
+
+class PropertyResult(Result):
+    """What all tasks that compute properties return."""
+
+    table: Path = Path("table.csv")
+    """The rows as CSV."""
+    report: Path = Path("report.html")
+    """Figures and tables, as a page."""
+    units: dict[str, dict[str, str]] = Field(default={}, repr=False)
+    """Units by file and column; columns that are not named here are text, counts or dimensionless."""
+
+
+Told = TypeVar("Told", bound=PropertyResult)
 
 
 @dataclass(frozen=True)
@@ -98,10 +115,10 @@ def with_spread(rows: Sequence[Row], of: Callable[[Potential], Sequence[Row]], w
     out = []
     for k, row in enumerate(rows):
         names = [n.removesuffix("_std") for n in type(row).model_fields if n.endswith("_std")]
-        spread = {}
+        spread: dict[str, Any] = {}
         for name in names:
             values = [getattr(one[k], name) for one in theirs]
-            spread[f"{name}_std"] = None if None in values else float(np.std(values))
+            spread[f"{name}_std"] = None if None in values else np.std(values, axis=0).tolist()
         out.append(row.model_copy(update=spread))
     return out
 
@@ -118,6 +135,49 @@ def computed(
     """
     rows, found = of(work.potential, reporter)
     return with_spread(rows, lambda member: of(member, SilentReporter())[0], work), found
+
+
+def settled_crystals(
+    work: Work, potential: Potential, settings: PropertySettings, what: str, reporter: Reporter
+) -> tuple[Structures, Sequence[str]]:
+    """The crystals at their minima by one potential, and for each what went wrong, or "".
+
+    Args:
+        work: has the structures.
+        potential: gives the forces.
+        settings: whether to relax, and limits.
+        what: is computed, such as "an elastic tensor".
+        reporter: told how far it is.
+
+    Raises:
+        GeometryError: a structure is not periodic in three directions.
+    """
+    from rutile.simulate.eos import require_crystals
+    from rutile.simulate.start import settled
+
+    require_crystals(work.structures, what)
+    return settled(work.structures, potential, settings, reporter)
+
+
+def write_structures(path: Path, structures: Iterable[Structures], about: Iterable[Mapping[str, Any]]) -> None:
+    """Structures with what is to be said about each in the comment of its frame.
+
+    Args:
+        path: of the file.
+        structures: batches of one.
+        about: names and values for each.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    from rutile.structures.io import write_frames
+
+    images = []
+    for one, info in zip(structures, about, strict=True):
+        (atoms,) = one.to_ase()
+        atoms.info.update(info)
+        images.append(atoms)
+    write_frames(path, images)
 
 
 def as_csv(rows: Sequence[Result] | Sequence[Mapping[str, Any]]) -> bytes:
@@ -145,17 +205,61 @@ def outcomes(failures: Sequence[Sequence[str]], work: Work, reporter: Reporter) 
     return out
 
 
-def write_result(folder: Path, result: Result, rows: Sequence[Result], page: str) -> None:
+def write_result(
+    folder: Path,
+    result: Told,
+    rows: Sequence[Result],
+    page: str,
+    more: Mapping[str, Mapping[str, str]] | None = None,
+) -> Told:
     """table.csv, result.json and report.html in a folder.
+
+    Args:
+        folder: exists.
+        result: without units and the places of table and page.
+        rows: of the table, at least one.
+        page: HTML.
+        more: units of the columns of other tables in the folder, by file.
+
+    Returns:
+        The result with them.
 
     Raises:
         FileError: it cannot be written.
     """
-    write_atomically(folder / "table.csv", as_csv(rows))
+    units = {"table.csv": units_of(type(rows[0]))} | {name: dict(each) for name, each in (more or {}).items()}
+    result = result.model_copy(update={"units": units, "table": folder / "table.csv", "report": folder / "report.html"})
+    write_atomically(result.table, as_csv(rows))
     write_atomically(folder / "result.json", (result.model_dump_json(indent=1) + "\n").encode())
-    write_atomically(folder / "report.html", page.encode())
+    write_atomically(result.report, page.encode())
+    return result
 
 
-def cells(rows: Sequence[Result], names: Sequence[str]) -> list[list[Value]]:
-    """Some fields of rows for a table of a page."""
-    return [[getattr(row, name) for name in names] for row in rows]
+def table_of(rows: Sequence[Result], names: Sequence[str], caption: str = "", *, sortable: bool = True) -> list[Block]:
+    """A table of some fields of rows, with units in its headings, and what the columns mean.
+
+    Args:
+        rows: of one kind, at least one.
+        names: of the fields; those without any value are left out.
+        caption: below the table.
+        sortable: whether a click on a heading sorts.
+    """
+    from rutile.train.report import Facts, Table
+
+    kind = type(rows[0])
+    shown = [name for name in names if any(getattr(row, name) is not None for row in rows)]
+    cells: list[list[Value]] = [[_cell(getattr(row, name)) for name in shown] for row in rows]
+    heads = headings(shown, units_of(kind))
+    meanings = {n: " ".join((kind.model_fields[n].description or "").split()) for n in shown}
+    return [Table(heads, cells, caption, sortable=sortable), Facts(meanings, "what the columns mean")]
+
+
+def headings(names: Sequence[str], units: Mapping[str, str]) -> list[str]:
+    """Headings of columns, such as "bulk modulus (GPa)"; a spread is "± (GPa)"."""
+    words = ["±" if name.endswith(("_std", "_error")) else name.replace("_", " ") for name in names]
+    return [f"{w} ({units[n]})" if n in units else w for w, n in zip(words, names, strict=True)]
+
+
+def _cell(value: Any) -> Value:
+    """A value that a page can show."""
+    return ", ".join(f"{x:.4g}" for x in value) if isinstance(value, tuple | list) else value

@@ -14,7 +14,7 @@ from rutile.core.errors import GeometryError
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA
+from rutile.core.units import GPA, Angstrom3PerAtom, EVPerAngstrom, EVPerAtom, GigaPascal
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.apply import GivenStructures, members_and_bars, model_content, plain, predicted, readings_given
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
@@ -54,18 +54,18 @@ class RelaxedRow(Result):
     """converged; not converged (out of steps); or why it failed."""
     steps: int
     """Steps taken."""
-    energy: float | None
-    """At the end (eV/atom)."""
-    gain: float | None
-    """Energy at the start minus energy at the end (eV/atom)."""
-    energy_std: float | None
-    """Standard deviation of a committee (eV/atom)."""
-    fmax: float | None
-    """Largest force on an atom at the end (eV/Å)."""
-    pressure: float | None
-    """At the end (GPa); of structures that are periodic in three directions."""
-    volume: float | None
-    """At the end (Å³/atom); of structures that are periodic in three directions."""
+    energy: EVPerAtom | None
+    """At the end."""
+    gain: EVPerAtom | None
+    """Energy at the start minus energy at the end."""
+    energy_std: EVPerAtom | None
+    """Standard deviation of a committee."""
+    fmax: EVPerAngstrom | None
+    """Largest force on an atom at the end."""
+    pressure: GigaPascal | None
+    """At the end; of structures that are periodic in three directions."""
+    volume: Angstrom3PerAtom | None
+    """At the end; of structures that are periodic in three directions."""
     spacegroup_before: str
     """Of the given structure; empty if not a crystal."""
     spacegroup: str

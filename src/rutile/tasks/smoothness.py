@@ -12,7 +12,15 @@ from rutile.core.elements import formula, symbol
 from rutile.core.errors import GeometryError
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
-from rutile.core.units import Femtosecond, Kelvin, Picosecond
+from rutile.core.units import (
+    ElectronVolt,
+    EVPerAngstrom,
+    EVPerAtom,
+    EVPerAtomPerPicosecond,
+    Femtosecond,
+    Kelvin,
+    Picosecond,
+)
 from rutile.data.settings import Format
 from rutile.tasks.apply import GivenStructures, read_given
 from rutile.tasks.task import Task
@@ -61,10 +69,10 @@ class JumpRow(Result):
     """What happens while one atom moves."""
     tried: int
     """Number of moves."""
-    energy: float
-    """Largest jump of the total energy (eV)."""
-    force: float
-    """Largest jump of the force on an atom (eV/Å)."""
+    energy: ElectronVolt
+    """Largest jump of the total energy."""
+    force: EVPerAngstrom
+    """Largest jump of the force on an atom."""
     jumping: int
     """Moves with a jump of energy or force above rounding."""
     worst: str
@@ -78,15 +86,15 @@ class DriftRow(Result):
     """File and 0-based frame number."""
     atoms: int
     """Number of atoms."""
-    time_step: float
-    """fs."""
-    drift: float | None
-    """Slope of the total energy (eV/atom/ps)."""
-    scatter: float | None
-    """Standard deviation of the total energy around that line (eV/atom). With half the time step it falls to a quarter
+    time_step: Femtosecond
+    """Of the run."""
+    drift: EVPerAtomPerPicosecond | None
+    """Slope of the total energy."""
+    scatter: EVPerAtom | None
+    """Standard deviation of the total energy around that line. With half the time step it falls to a quarter
     where forces are continuous; what jumps bring stays."""
-    temperature: float | None
-    """At the end (K)."""
+    temperature: Kelvin | None
+    """At the end."""
     outcome: str
     """done, or why there is no number."""
 

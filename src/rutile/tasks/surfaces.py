@@ -10,11 +10,22 @@ from pydantic import Field
 
 from rutile.core.errors import GeometryError
 from rutile.core.files import folder_for_results
-from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA
+from rutile.core.units import GPA, Angstrom2, JoulePerSquareMetre
 from rutile.simulate.settings import SurfaceSettings
-from rutile.tasks.property import DONE, GivenProperty, begin, cells, part, with_spread, write_result
+from rutile.tasks.property import (
+    DONE,
+    GivenProperty,
+    PropertyResult,
+    begin,
+    computed,
+    part,
+    settled_crystals,
+    table_of,
+    write_result,
+    write_structures,
+)
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -48,35 +59,31 @@ class SurfaceRow(Result):
     """Number of the lowest plane of atoms within the repeated unit."""
     outcome: str
     """done, or what went wrong with the relaxation."""
-    energy: float
-    """Surface energy, relaxed, the mean of both sides (J/m²)."""
-    energy_std: float | None = None
-    """Standard deviation of a committee (J/m²)."""
-    unrelaxed: float
-    """As cut (J/m²)."""
+    energy: JoulePerSquareMetre
+    """Surface energy, relaxed, the mean of both sides."""
+    energy_std: JoulePerSquareMetre | None = None
+    """Standard deviation of a committee."""
+    unrelaxed: JoulePerSquareMetre
+    """As cut."""
     share: float | None = None
-    """Part of the Wulff shape's surface; of the lowest termination of each index."""
+    """Part of the Wulff shape's surface; of the lowest termination of each index (dimensionless)."""
     symmetric: bool = Field(repr=False)
     """Whether both sides are alike; otherwise the energy is a mean of two different surfaces."""
     atoms: int = Field(repr=False)
     """Of the slab."""
-    area: float = Field(repr=False)
-    """Of one side (Å²)."""
+    area: Angstrom2 = Field(repr=False)
+    """Of one side."""
 
 
-class SurfaceTaskResult(Result):
+class SurfaceTaskResult(PropertyResult):
     """Surfaces, crystal by crystal."""
 
     surfaces: list[SurfaceRow]
     """One row for each termination."""
-    mean_energy: list[float | None]
-    """Mean over the Wulff shape of each crystal (J/m²)."""
-    table: Path
-    """The rows as CSV."""
+    mean_energy: list[JoulePerSquareMetre | None]
+    """Mean over the Wulff shape of each crystal."""
     slabs: Path
     """Relaxed slabs, extended XYZ."""
-    report: Path
-    """Shapes and tables."""
 
 
 def run(settings: SurfaceTaskSettings, reporter: Reporter) -> SurfaceTaskResult:
@@ -87,42 +94,30 @@ def run(settings: SurfaceTaskSettings, reporter: Reporter) -> SurfaceTaskResult:
     Raises:
         SettingsError: an index has no slab of the crystal's composition.
     """
-    from rutile.structures.io import write_frames
-
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, crystals, found = _rows(work, work.potential, settings, reporter)
-        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        rows, (crystals, found) = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         shapes = [_shape(k, crystal, found, work, reporter) for k, crystal in enumerate(crystals)]
         rows = _with_shares(rows, found, shapes)
         result = SurfaceTaskResult(
             surfaces=rows,
             mean_energy=[None if shape is None else shape.energy * JOULE for shape in shapes],
-            table=settings.out / "table.csv",
             slabs=settings.out / "slabs.extxyz",
-            report=settings.out / "report.html",
         )
-        images = []
-        for row, one in zip(rows, found, strict=True):
-            (atoms,) = one.relaxed.to_ase()
-            atoms.info.update(source=row.structure, miller=row.miller, termination=row.termination)
-            images.append(atoms)
-        write_frames(result.slabs, images)
-        write_result(settings.out, result, rows, _page(rows, crystals, shapes, work, settings))
+        about = [{"source": r.structure, "miller": r.miller, "termination": r.termination} for r in rows]
+        write_structures(result.slabs, [one.relaxed for one in found], about)
+        result = write_result(settings.out, result, rows, _page(rows, crystals, shapes, work, settings))
     return result
 
 
 def _rows(
     work: Work, potential: Potential, settings: SurfaceTaskSettings, reporter: Reporter
-) -> tuple[list[SurfaceRow], list[Atoms], list[Surface]]:
-    """The rows by one potential, the conventional cells, and what the rows come from."""
-    from rutile.simulate.eos import require_crystals
-    from rutile.simulate.start import settled
+) -> tuple[list[SurfaceRow], tuple[list[Atoms], list[Surface]]]:
+    """The rows by one potential; the conventional cells, and what the rows come from."""
     from rutile.simulate.surfaces import surface_energies
 
-    require_crystals(work.structures, "a surface energy")
     how = part(settings, SurfaceSettings)
-    start, why = settled(work.structures, potential, how, reporter)
+    start, why = settled_crystals(work, potential, how, "a surface energy", reporter)
     crystals, found = surface_energies(start, potential, how, reporter)
     names, rows = work.names(), []
     for one in found:
@@ -142,7 +137,7 @@ def _rows(
         rows.append(row)
         if row.outcome != DONE:
             reporter.warn(f"{source} ({name}) {row.miller} termination {row.termination}: {row.outcome}")
-    return rows, crystals, found
+    return rows, (crystals, found)
 
 
 def _text(miller: Sequence[int]) -> str:
@@ -191,12 +186,10 @@ def _page(
 ) -> str:
     """The report."""
     from rutile.tasks.property_figures import MOST_CURVES, wulff_shape
-    from rutile.train.report import Card, Facts, Figures, Section, Table, render
+    from rutile.train.report import Card, Facts, Figures, Section, render
 
     names = ["structure", "formula", "miller", "termination", "outcome", "energy", "energy_std", "unrelaxed", "share",
              "symmetric"]  # fmt: skip
-    head = ("structure", "formula", "index", "termination", "outcome", "γ (J/m²)", "±", "as cut (J/m²)",
-            "share of the shape", "sides alike")  # fmt: skip
     pictures = [
         (wulff_shape(crystal.get_chemical_formula(empirical=True), shape, {_text(m): m for m in shape.share}),
          f"{source}; mean {shape.energy * JOULE:.3f} J/m².")
@@ -205,7 +198,7 @@ def _page(
     ][:MOST_CURVES]  # fmt: skip
     sections = [
         Section("Wulff shapes", [Figures(pictures)]),
-        Section("Surface energies", [Table(head, cells(rows, names))]),
+        Section("Surface energies", table_of(rows, names)),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     cards = [Card("crystals", str(len(crystals))), Card("surfaces", str(len(rows)))]

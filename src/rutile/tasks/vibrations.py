@@ -12,9 +12,21 @@ from pydantic import Field
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
-from rutile.core.units import KB
+from rutile.core.units import KB, Boltzmann, ElectronVolt, KilometrePerMole, WaveNumber
 from rutile.simulate.settings import VibrationSettings
-from rutile.tasks.property import DONE, GivenProperty, as_csv, begin, cells, outcomes, part, with_spread, write_result
+from rutile.tasks.property import (
+    DONE,
+    GivenProperty,
+    PropertyResult,
+    as_csv,
+    begin,
+    computed,
+    headings,
+    outcomes,
+    part,
+    table_of,
+    write_result,
+)
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -30,6 +42,9 @@ IMAGINARY = -20.0
 """Modes below this (1/cm) are reported as imaginary; weaker ones may be errors of the differences."""
 WIDTH = 10.0
 """Full width at half maximum of lines in spectra (1/cm)."""
+
+MODES = {"frequency": "1/cm", "reduced_mass": "amu", "intensity": "km/mol"}
+"""Units in modes.csv."""
 
 
 class VibrationTaskSettings(VibrationSettings, GivenProperty):
@@ -51,53 +66,49 @@ class VibrationRow(Result):
     """done, or what went wrong with the relaxation."""
     kind: str
     """ideal gas (a free molecule), or harmonic (some atoms are held, or there is a cell)."""
-    energy: float
-    """At the minimum (eV)."""
-    frequencies: list[float] = Field(repr=False)
-    """Wave numbers in ascending order (1/cm); negative for imaginary ones."""
-    intensities: list[float] | None = Field(default=None, repr=False)
-    """Infrared intensities (km/mol), of potentials that predict charges."""
-    lowest: float
-    """Lowest wave number (1/cm)."""
-    lowest_std: float | None = None
-    """Standard deviation of a committee (1/cm)."""
-    highest: float
-    """Highest wave number (1/cm)."""
-    highest_std: float | None = None
-    """Standard deviation of a committee (1/cm)."""
+    energy: ElectronVolt
+    """At the minimum."""
+    frequencies: list[WaveNumber] = Field(repr=False)
+    """Wave numbers in ascending order; negative for imaginary ones."""
+    intensities: list[KilometrePerMole] | None = Field(default=None, repr=False)
+    """Infrared intensities, of potentials that predict charges."""
+    lowest: WaveNumber
+    """Lowest wave number."""
+    lowest_std: WaveNumber | None = None
+    """Standard deviation of a committee."""
+    highest: WaveNumber
+    """Highest wave number."""
+    highest_std: WaveNumber | None = None
+    """Standard deviation of a committee."""
     imaginary: int
     """Imaginary modes (stronger than 20 / cm)."""
-    zero_point: float
-    """Zero-point energy (eV)."""
-    zero_point_std: float | None = None
-    """Standard deviation of a committee (eV)."""
-    enthalpy: float = Field(repr=False)
-    """H - E, zero-point energy included (eV)."""
-    entropy: float
-    """In k_B."""
-    gibbs: float
-    """G - E = H - T S - E (eV)."""
-    gibbs_std: float | None = None
-    """Standard deviation of a committee (eV)."""
+    zero_point: ElectronVolt
+    """Zero-point energy."""
+    zero_point_std: ElectronVolt | None = None
+    """Standard deviation of a committee."""
+    enthalpy: ElectronVolt = Field(repr=False)
+    """H - E, zero-point energy included."""
+    entropy: Boltzmann
+    """Of vibrations, and of a free molecule's rotation and translation."""
+    gibbs: ElectronVolt
+    """G - E = H - T S - E."""
+    gibbs_std: ElectronVolt | None = None
+    """Standard deviation of a committee."""
     symmetry_number: int = Field(repr=False)
     """Rotations that leave the molecule as it is; 0 where it does not rotate."""
-    external: float = Field(repr=False)
-    """Largest wave number of translations and rotations before they were projected out (1/cm)."""
+    external: WaveNumber = Field(repr=False)
+    """Largest wave number of translations and rotations before they were projected out."""
 
 
-class VibrationTaskResult(Result):
+class VibrationTaskResult(PropertyResult):
     """Vibrations, in the order given."""
 
     structures: list[VibrationRow]
     """One row for each structure."""
-    table: Path
-    """The rows as CSV."""
     modes: Path
     """All modes as CSV."""
     moves: Path
     """Structures at their minima, one frame for each mode, extended XYZ."""
-    report: Path
-    """Figures and tables."""
 
 
 def run(settings: VibrationTaskSettings, reporter: Reporter) -> VibrationTaskResult:
@@ -112,26 +123,23 @@ def run(settings: VibrationTaskSettings, reporter: Reporter) -> VibrationTaskRes
 
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found, start = _rows(work, work.potential, settings, reporter)
-        rows = with_spread(rows, lambda m: _rows(work, m, settings, SilentReporter())[0], work)
+        rows, (found, start) = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
         result = VibrationTaskResult(
             structures=rows,
-            table=settings.out / "table.csv",
             modes=settings.out / "modes.csv",
             moves=settings.out / "modes.extxyz",
-            report=settings.out / "report.html",
         )
         lines = [line for row, one in zip(rows, found, strict=True) for line in _lines(row, one)]
         write_atomically(result.modes, as_csv(lines or [{"structure": ""}]))
         write_frames(result.moves, _moves(rows, found, start))
-        write_result(settings.out, result, rows, _page(rows, found, settings))
+        result = write_result(settings.out, result, rows, _page(rows, found, settings), {"modes.csv": MODES})
     return result
 
 
 def _rows(
     work: Work, potential: Potential, settings: VibrationTaskSettings, reporter: Reporter
-) -> tuple[list[VibrationRow], list[Vibrations], Structures]:
-    """The rows by one potential, what they come from, and the minima."""
+) -> tuple[list[VibrationRow], tuple[list[Vibrations], Structures]]:
+    """The rows by one potential; what they come from, and the minima."""
     from rutile.potentials.checks import require_smooth
     from rutile.simulate.forces import evaluate_many
     from rutile.simulate.start import settled
@@ -173,7 +181,7 @@ def _rows(
         if row.imaginary and text == DONE:
             reporter.warn(f"{source} ({name}): {row.imaginary} imaginary modes, the worst {row.lowest:.0f} / cm: not a "
                           "minimum; free energies leave them out")  # fmt: skip
-    return rows, found, start
+    return rows, (found, start)
 
 
 def _lines(row: VibrationRow, one: Vibrations) -> list[dict[str, Any]]:
@@ -221,9 +229,7 @@ def _page(rows: Sequence[VibrationRow], found: Sequence[Vibrations], settings: V
 
     names = ["structure", "formula", "outcome", "kind", "lowest", "highest", "imaginary", "zero_point",
              "zero_point_std", "entropy", "gibbs", "gibbs_std"]  # fmt: skip
-    head = ("structure", "formula", "outcome", "kind", "lowest (1/cm)", "highest (1/cm)", "imaginary", "ZPE (eV)", "±",
-            "S (k_B)", "G − E (eV)", "±")  # fmt: skip
-    sections = [Section("Structures", [Table(head, cells(rows, names), f"At {settings.temperature:g} K.")])]
+    sections = [Section("Structures", table_of(rows, names, f"At {settings.temperature:g} K."))]
     for row, one in list(zip(rows, found, strict=True))[:MOST_CURVES]:
         blocks: list[Block] = []
         if one.intensity is not None and len(one.frequency):
@@ -233,7 +239,7 @@ def _page(rows: Sequence[VibrationRow], found: Sequence[Vibrations], settings: V
         lines: list[list[Value]] = [
             [d["mode"], d["frequency"], d["reduced_mass"], d["intensity"]] for d in _lines(row, one)[-60:]
         ]
-        blocks.append(Table(("mode", "1/cm", "reduced mass (amu)", "intensity (km/mol)"), lines))
+        blocks.append(Table(headings(("mode", *MODES), MODES), lines))
         sections.append(Section(f"{row.formula}, {row.structure}", blocks))
     sections.append(Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]))
     minima = sum(not row.imaginary for row in rows)
