@@ -153,7 +153,12 @@ def _from_names(source: MoleculeSource) -> Iterator[Named]:
 
 
 def _known(name: str) -> Molecule:
-    return Molecule(bare(molecule(name)))
+    return Molecule(known_molecule(name))
+
+
+def known_molecule(name: str) -> Atoms:
+    """An atom, or a molecule of ASE's G2 set; the name is one of these."""
+    return Atoms(name) if name in atomic_numbers else bare(molecule(name))
 
 
 def _from_files(source: MoleculeSource) -> Iterator[Named]:

@@ -52,7 +52,7 @@ def poses(molecule: Atoms, tilts: Sequence[float], turns: int) -> Iterator[Pose]
     axes = np.linalg.svd(x)[2]
     for axis in axes if np.linalg.matrix_rank(x, tol=1e-2) > 1 else axes[:2]:
         for end in (axis, -axis):
-            upright = x @ _onto(end, -UP).T
+            upright = x @ rotation_onto(end, -UP).T
             for tilt in tilts:
                 tilted = turn(upright, np.array([0.0, 1.0, 0.0]), tilt)
                 for k in range(turns):
@@ -99,7 +99,7 @@ def _pose(molecule: Atoms, x: np.ndarray) -> Pose:
     return Pose(name, x - [*x[low, :2].mean(axis=0), x[:, 2].min()])
 
 
-def _onto(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def rotation_onto(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Rotation [3, 3] that takes one unit vector to another."""
     axis = np.cross(a, b)
     if np.linalg.norm(axis) < 1e-9:

@@ -158,6 +158,27 @@ class Mean(torch.nn.Module):
         return torch.stack(energies).mean(0)
 
 
+class Added(torch.nn.Module):
+    """The sum of potentials of any kinds, itself a potential; for evaluation, not for training."""
+
+    def __init__(self, terms: Sequence[Potential]) -> None:
+        super().__init__()
+        self.terms = torch.nn.ModuleList(terms)  # type: ignore[arg-type]
+        self.cutoffs = [term.cutoff for term in terms]
+        self.cutoff = max(self.cutoffs)
+        self.elements = common_elements(terms)
+        self.modes = modes_of(terms[0])
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Sum of the energies of each atom (eV), [N]."""
+        total: Tensor | None = None
+        for term, cutoff in zip(self.terms, self.cutoffs, strict=True):
+            energy = term(within(graph, cutoff) if cutoff < self.cutoff else graph)
+            total = energy if total is None else total + energy
+        assert total is not None
+        return total
+
+
 @dataclass(frozen=True)
 class Spread:
     """Standard deviation over the members of a committee (divisor: number of members)."""

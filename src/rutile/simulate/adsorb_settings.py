@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from rutile.core.settings import Settings
 from rutile.core.units import Angstrom, Degree, ElectronVolt, EVPerAngstrom
+
+Count = Annotated[int, Field(ge=1)]
 
 
 class AdsorbSettings(Settings):
@@ -47,3 +49,27 @@ class AdsorbSettings(Settings):
     """Give up on the relaxation of a structure after so many steps."""
     seed: int = 0
     """Of conformers of SMILES and of combinations."""
+
+
+class BindSettings(Settings):
+    """How guests are put into frameworks."""
+
+    counts: tuple[Count, ...] = Field(default=(1,), min_length=1)
+    """Numbers of guests in a host, each by itself: 1,2,6."""
+    starts: int = Field(default=8, ge=1)
+    """Structures to begin with, for each host, guest and number; the lowest minimum counts."""
+    open_sites: bool = True
+    """Half of the starts have guests at metal atoms that lack a neighbour, as long as there are such; all others are
+    at random."""
+    apart: float = Field(default=1.7, gt=0)
+    """Guests at random come no nearer to anything than this times the sum of the covalent radii (dimensionless)."""
+    held: bool = False
+    """The atoms of the hosts stay where they are: for force fields that know guests only."""
+    dispersion: Literal["pbe", "r2scan"] | None = "pbe"
+    """Everything is done a second time with D3(BJ) of this functional added to the model; null: it is not."""
+    fmax: EVPerAngstrom = Field(default=0.02, gt=0)
+    """Relaxed when no atom feels a larger force than this."""
+    max_steps: int = Field(default=1000, ge=0)
+    """Give up on the relaxation of a structure after so many steps."""
+    seed: int = 0
+    """Of the starts, and of conformers of SMILES."""

@@ -82,6 +82,28 @@ def fates(final: Atoms, molecules: Sequence[Atoms], sites: Sites, desorbed: floa
     return out
 
 
+def condition(final: Atoms, molecules: Sequence[Atoms]) -> str:
+    """Whether molecules at the end of a structure are whole: "", dissociated, or bonded to another.
+
+    Args:
+        final: anything, and the molecules behind it in this order.
+        molecules: as they are alone.
+    """
+    owner = np.zeros(len(final), dtype=int)
+    owner[len(final) - sum(map(len, molecules)) :] = np.repeat(
+        np.arange(1, len(molecules) + 1), [len(m) for m in molecules]
+    )
+    i, j, d = pairs_within(final.positions, final.cell.array, final.pbc, SIGHT)
+    r = radii(final.numbers)
+    bonded = (d < LONGEST * (r[i] + r[j])) & (owner[i] > 0) & (owner[j] > 0)
+    if (bonded & (owner[i] != owner[j])).any():
+        return REACTED
+    guests = owner > 0
+    place = np.cumsum(guests) - 1
+    pairs = {(int(a), int(b)) for a, b in np.stack([place[i], place[j]], 1)[bonded]}
+    return DISSOCIATED if _pieces(int(guests.sum()), pairs) > len(molecules) else ""
+
+
 def surroundings(final: Atoms, slab: int) -> dict[tuple[int, int], np.ndarray]:
     """Sorted distances (Angstrom) between atoms behind the slab's and all others, by pair of elements."""
     i, j, d = pairs_within(final.positions, final.cell.array, final.pbc, SIGHT)

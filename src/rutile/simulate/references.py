@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ase import Atoms
-from ase.build import molecule
 from ase.collections import g2
 from ase.data import atomic_numbers
 
 from rutile.build.crystals import bare
+from rutile.build.molecules_source import known_molecule
 from rutile.core.elements import symbol
 from rutile.core.errors import SettingsError
 
@@ -77,7 +77,7 @@ def _sum(name: str, atoms: Atoms, text: str) -> tuple[Reference, dict[str, Atoms
         factor, what = float(match[2] or 1) * (-1 if match[1] == "-" else 1), match[3]
         if what not in g2.names and what not in atomic_numbers:
             raise SettingsError(f"{place}: ASE knows no molecule {what!r}")
-        found[what] = bare(molecule(what))
+        found[what] = known_molecule(what)
         terms.append((factor, what))
         for e, n in Counter(found[what].get_chemical_symbols()).items():
             balance[e] = balance.get(e, 0.0) - factor * n

@@ -15,12 +15,12 @@ from rutile.core.errors import SettingsError
 from rutile.core.files import folder_for_results
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import Angstrom
+from rutile.core.units import Angstrom, ElectronVolt
 from rutile.simulate.adsorb_settings import AdsorbSettings
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.apply import members_and_bars, model_content, readings_given
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
-from rutile.tasks.property import DONE, GivenProperty, part, write_result
+from rutile.tasks.property import DONE, GivenProperty, PropertyResult, part, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ class AdsorbRow(Result):
     """Such as "CO", or "CO + O"."""
     outcome: str
     """done, or what went wrong with a relaxation."""
-    energy: float
-    """Energy of adsorption, negative if bound (eV)."""
-    energy_std: float | None = None
-    """Standard deviation of a committee, at the structures of its mean (eV)."""
-    interaction: float | None = None
-    """Of several adsorbates: energy above that of all of them alone, each at its lowest minimum (eV)."""
+    energy: ElectronVolt
+    """Energy of adsorption, negative if bound."""
+    energy_std: ElectronVolt | None = None
+    """Standard deviation of a committee, at the structures of its mean."""
+    interaction: ElectronVolt | None = None
+    """Of several adsorbates: energy above that of all of them alone, each at its lowest minimum."""
     state: str
     """adsorbed, rearranged (other bonds within), dissociated, bonded to another, desorbed, in the slab."""
     site: str
@@ -82,30 +82,26 @@ class AdsorbRow(Result):
     found: int
     """From how many starts."""
     coverage: float = Field(repr=False)
-    """Adsorbates for each atom of the surface."""
+    """Adsorbates for each atom of the surface (dimensionless)."""
     reference: str
     """What the energy counts from."""
-    distance: float = Field(repr=False)
-    """Shortest distance between adsorbates and slab (Å)."""
-    off: float = Field(repr=False)
-    """Distance from the site, along the surface; the largest of several adsorbates (Å)."""
-    moved: float = Field(repr=False)
-    """Largest displacement of an atom of the slab (Å)."""
+    distance: Angstrom = Field(repr=False)
+    """Shortest distance between adsorbates and slab."""
+    off: Angstrom = Field(repr=False)
+    """Distance from the site, along the surface; the largest of several adsorbates."""
+    moved: Angstrom = Field(repr=False)
+    """Largest displacement of an atom of the slab."""
 
 
-class AdsorbResult(Result):
+class AdsorbResult(PropertyResult):
     """Minima: of each slab and each set of adsorbates the lowest first."""
 
     minima: list[AdsorbRow]
     """One row for each."""
     tried: int
     """Structures that were relaxed to find them."""
-    table: Path
-    """The rows as CSV."""
     structures: Path
     """The minima, in the order of the rows, extended XYZ."""
-    report: Path
-    """Pictures of the best, and the table."""
 
 
 def run(settings: AdsorbTaskSettings, reporter: Reporter) -> AdsorbResult:
@@ -137,14 +133,13 @@ def run(settings: AdsorbTaskSettings, reporter: Reporter) -> AdsorbResult:
         result = AdsorbResult(
             minima=rows,
             tried=found.tried,
-            table=settings.out / "table.csv",
             structures=settings.out / "minima.extxyz",
-            report=settings.out / "report.html",
         )
         images = _images(found, rows, slabs)
         write_frames(result.structures, images)
         write_frames(settings.out / "alone.extxyz", _alone(found, slabs))
-        write_result(settings.out, result, rows, page(rows, images, found.tried, settings.model_dump(mode="json")))
+        text = page(rows, images, found.tried, settings.model_dump(mode="json"))
+        result = write_result(settings.out, result, rows, text)
     return result
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rutile.tasks.property import DONE, cells
+from rutile.tasks.property import DONE, table_of
 from rutile.tasks.property_figures import MOST_CURVES, Line, panel
 from rutile.train.figures import structure
-from rutile.train.report import Card, Facts, Figures, Section, Table, Text, render
+from rutile.train.report import Card, Facts, Figures, Section, Text, render
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,15 +31,13 @@ def page(rows: Sequence[AdsorbRow], images: Sequence[Atoms], tried: int, setting
             best.setdefault((row.slab, row.adsorbates), k)
     names = ["slab", "adsorbates", "energy", "energy_std", "interaction", "state", "site", "found", "coverage",
              "distance", "moved", "outcome", "starts"]  # fmt: skip
-    head = ("slab", "adsorbates", "E (eV)", "± (eV)", "interaction (eV)", "state", "site", "starts", "coverage",
-            "to the slab (Å)", "slab moved (Å)", "outcome", "from")  # fmt: skip
     references = dict.fromkeys(f"{row.adsorbates}: {row.reference}" for row in rows)
     sections = [
         Section("Best structures", [Figures(_pictures(rows, images, list(best.values())))]),
         Section("Energies", [Figures(_energies(rows))]),
         Section("Minima", [
             Text(f"Energies count from the relaxed slab and: {'; '.join(references)}. Negative: bound."),
-            Table(head, cells(rows, names), "Click on a heading to sort.", sortable=True),
+            *table_of(rows, names),
         ]),
         Section("Settings", [Facts(settings, "all settings")]),
     ]  # fmt: skip

@@ -31,6 +31,7 @@ TASKS: dict[str, str] = {
     "expansion": "rutile.tasks.expansion:TASK",
     "surfaces": "rutile.tasks.surfaces:TASK",
     "adsorb": "rutile.tasks.adsorb:TASK",
+    "binding": "rutile.tasks.binding:TASK",
     "defects": "rutile.tasks.defects:TASK",
     "boundaries": "rutile.tasks.boundaries:TASK",
     "hull": "rutile.tasks.hull:TASK",
