@@ -28,6 +28,7 @@ from rutile.build.settings import (
     CrystalSource,
     DimerSettings,
     DisorderSettings,
+    DissociationSettings,
     EmtForces,
     Guards,
     Melt,
@@ -463,3 +464,30 @@ def test_every_builder_is_tested_and_known():
     from rutile.core.describe import groups
 
     assert set(groups(AnyBuilder)) == set(BUILDERS)
+
+
+@pytest.mark.parametrize("place", ["substituted", "adsorbed"])
+@pytest.mark.parametrize(("prototype", "miller"), [("fcc", (1, 1, 1)), ("hcp", (0, 0, 1))])
+def test_ends_of_a_dissociation_are_the_same_atoms_in_the_same_order(place, prototype, miller):
+    source = CrystalSource(elements=("Ni",), prototypes=(prototype,))
+    settings = DissociationSettings(crystals=source, miller=(miller,), promoter="V", place=place)
+    (_, begun, first), (_, ended, second) = drawn(settings)
+    assert (first["part"], second["part"]) == ("beginning", "end")
+    assert np.array_equal(begun.numbers, ended.numbers)
+    assert np.array_equal(begun.cell.array, ended.cell.array)
+    assert str(begun.symbols[-2:]) == "CO"
+    assert (begun.symbols == "V").sum() == 1
+    moved = np.linalg.norm(begun.positions - ended.positions, axis=1)
+    assert (moved > 1e-9).sum() == 1  # the oxygen
+    assert begun.get_distance(-2, -1) == pytest.approx(1.15, abs=0.01)
+    assert ended.get_distance(-2, -1, mic=True) > 2.2
+    v = int(np.flatnonzero(ended.symbols == "V")[0])
+    assert ended.get_distance(v, -1, mic=True) < 3.0
+    if place == "adsorbed":
+        assert ended.get_distances(v, [-2, -1], mic=True).min() > 2.2
+
+
+def test_only_molecules_of_two_atoms_fall_apart():
+    for name in ("CO2", "CuO9"):
+        with pytest.raises(SettingsError, match="two atoms"):
+            recipe(DissociationSettings(crystals=CU, molecule=name), 0, emt)

@@ -2,15 +2,22 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import read, write
 
-from rutile.core.errors import SettingsError
+from rutile.build.catalogue import recipe
+from rutile.core.config import load
+from rutile.core.errors import DataError, SettingsError
 from rutile.core.reporting import SilentReporter
 from rutile.tasks.screen import TASK, ScreenSettings
+from rutile.tasks.screen_chain import check_chain
+from rutile.tasks.screen_items import varied
+
+PLAN = Path(__file__).parents[2] / "plans/co_dissociation.yaml"
 
 CHAIN = [{"task": "relax", "cell": "full", "fmax": 0.02}, {"task": "eos", "points": 5}]
 
@@ -87,14 +94,122 @@ def test_parquet(metals):
 @pytest.mark.parametrize(
     ("link", "says"),
     [
-        ({"task": "train"}, "tasks of a chain are relax"),
-        ({}, "tasks of a chain are relax"),
-        ({"task": "relax", "fmax": -1}, "fmax"),
-        ({"task": "relax", "cel": "full"}, "cel"),
-        ({"task": "eos", "model": "other"}, "set for all tasks together"),
+        ({"task": "train"}, r"chain\[2\].task = 'train': no task of a chain; tasks of a chain are relax"),
+        ({"task": "relx"}, r"chain\[2\].task = 'relx': .*did you mean relax"),
+        ({}, r"chain\[2\].task: missing"),
+        ({"task": "relax", "fmax": -1}, r"chain\[2\].fmax = -1: expected number > 0"),
+        ({"task": "relax", "cel": "full"}, r"chain\[2\].cel: unknown setting; did you mean cell"),
+        ({"task": "eos", "model": "other"}, r"chain\[2\].model: it is set for all tasks together"),
+        ({"task": "eos", "out": "here"}, r"chain\[2\].out: rutile screen fills that in"),
+        ({"task": "barrier"}, r"chain\[2\].task = 'barrier': paths have two ends"),
+        ({"task": "analyse"}, r"chain\[2\].task = 'analyse': it needs .* md"),
     ],
 )
 def test_a_chain_that_cannot_be_is_refused_before_anything_is_done(metals, link, says):
     with pytest.raises(SettingsError, match=says):
         TASK.run(settings(metals, chain=[*CHAIN, link]), SilentReporter())
     assert not (metals.parent / "out").exists()
+
+
+def test_what_cannot_be_worked_on_stops_the_screen_if_asked(metals):
+    with pytest.raises(DataError, match=r"metals.extxyz#1: relax: .*Ti.*on_bad=skip"):
+        TASK.run(settings(metals, on_bad="error"), SilentReporter())
+    with pytest.raises(DataError, match=r"metals.extxyz#1"):  # also where it was done before
+        TASK.run(settings(metals, on_bad="error"), SilentReporter())
+    assert TASK.run(settings(metals), SilentReporter()).done == 3
+
+
+@pytest.mark.slow
+def test_tasks_with_several_rows_and_trajectories(tmp_path):
+    write(tmp_path / "metals.extxyz", [bulk("Cu"), bulk("Al")])
+    chain = [
+        {"task": "surfaces", "miller": [[1, 1, 1], [1, 0, 0]], "thickness": 6, "inner": False},
+        {"task": "defects", "supercell": [2, 2, 2]},
+        {"task": "md", "time": 0.02, "every": 2},
+        {"task": "analyse"},
+    ]
+    result = TASK.run(settings(tmp_path / "metals.extxyz", chain=chain), SilentReporter())
+    assert result.done == 2
+    with result.table.open() as file:
+        copper, aluminium = csv.DictReader(file)
+    assert float(copper["surfaces[(1 1 1) 0].energy"]) < float(copper["surfaces[(1 0 0) 0].energy"])
+    assert float(copper["surfaces[(1 1 1) 0].energy"]) > float(aluminium["surfaces[(1 1 1) 0].energy"])
+    assert copper["defects.defect"] == "vacancy Cu"
+    assert float(copper["md.time"]) == pytest.approx(0.02)
+    assert (copper["analyse.element"], aluminium["analyse.element"]) == ("Cu", "Al")
+
+
+@pytest.mark.slow
+def test_a_reaction_over_promoters(tmp_path):
+    given = {
+        "model": "emt", "out": tmp_path / "out", "structures": [], "chunk": 2,
+        "build": {"name": "dissociation", "width": 5, "miller": [[1, 1, 1]],
+                  "crystals": {"elements": ["Cu"], "prototypes": ["fcc"], "volume": 11.565}},
+        "vary": {"promoter": [None, "Pd", "Au"]},
+        "chain": [{"task": "relax", "fixed_below": 9.0, "fmax": 0.1},
+                  {"task": "barrier", "fixed_below": 9.0, "images": 3, "fmax": 0.15, "check": False}],
+    }  # fmt: skip
+    result = TASK.run(ScreenSettings(**given), SilentReporter())
+    assert (result.structures, result.done) == (3, 3)
+    with result.table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["build.promoter"] for row in rows] == ["", "Pd", "Au"]
+    assert len({row["barrier.reaction_energy"] for row in rows}) == 3
+    for row in rows:
+        assert float(row["barrier.reverse_barrier"]) - float(row["barrier.barrier"]) == pytest.approx(
+            -float(row["barrier.reaction_energy"]), abs=1e-6
+        )
+        assert float(row["relax.end_energy"]) < float(row["relax.energy"])
+    again = TASK.run(ScreenSettings(**given), SilentReporter())
+    assert again.known == 3
+
+
+def test_ends_go_with_their_beginnings(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    write(tmp_path / "a.extxyz", [atoms, atoms])
+    write(tmp_path / "b.extxyz", [atoms])
+    given = {"model": "emt", "out": tmp_path / "out", "structures": [tmp_path / "a.extxyz"],
+             "ends": [tmp_path / "b.extxyz"], "chain": [{"task": "barrier"}]}  # fmt: skip
+    with pytest.raises(SettingsError, match="1 of them for 2 structures"):
+        TASK.run(ScreenSettings(**given), SilentReporter())
+    with pytest.raises(SettingsError, match="with ends, a chain is of relax and barrier"):
+        TASK.run(ScreenSettings(**(given | {"chain": [{"task": "eos"}]})), SilentReporter())
+
+
+def test_ranges_and_combinations():
+    given = ScreenSettings(
+        model="emt", build={"name": "bulk", "crystals": {"elements": ["Cu"], "prototypes": ["fcc"]}},
+        vary={"crystals.volume": {"start": 11, "stop": 12, "points": 3}, "crystals.elements": [["Cu"], ["Ni"]]},
+        chain=[{"task": "eos"}],
+    )  # fmt: skip
+    made = varied(given)
+    assert [facts["build.crystals.volume"] for _, facts in made] == [11, 11, 11.5, 11.5, 12, 12]
+    assert made[1][0].builder.crystals.elements == ("Ni",)
+    assert made[1][1]["build.crystals.elements"] == '["Ni"]'
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"vary": {"milller": [1]}}, r"vary.milller: unknown setting; did you mean miller"),
+        ({"vary": {"crystals.elements": [["Xx"]]}}, r"vary.crystals.elements.*'Xx'"),
+        ({"structures": [Path("some.cif")]}, "not both"),
+        ({"build": None}, "give files of structures, or a builder"),
+        ({"ends": [Path("b.cif")]}, "ends: they belong to structures of files"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(more, says):
+    slab = {"name": "slab", "crystals": {"elements": ["Cu"], "prototypes": ["fcc"]}}
+    given = {"model": "emt", "structures": [], "build": slab, "chain": [{"task": "relax"}]} | more
+    with pytest.raises(SettingsError, match=says):
+        TASK.run(ScreenSettings(**given), SilentReporter())
+
+
+def test_the_plan_for_cobalt_with_promoters_can_be():
+    settings = load(ScreenSettings, [PLAN], ["model=run"])
+    shared = {"model": "run"}
+    check_chain(settings.chain, shared, pairs=True)
+    made = varied(settings)
+    assert [facts["build.promoter"] for _, facts in made][:2] == [None, "V"]
+    drawn = recipe(made[1][0].builder, 0, lambda _: None)
+    assert len(drawn.parents) == 1

@@ -13,6 +13,7 @@ BUILDERS: dict[str, str] = {
     "slab": "rutile.build.slab:slabs_of",
     "cluster": "rutile.build.cluster:clusters",
     "adsorption": "rutile.build.adsorption:adsorption",
+    "dissociation": "rutile.build.dissociation:dissociation",
     "boundary": "rutile.build.boundary:boundaries",
     "alloy": "rutile.build.alloy:alloys",
     "disorder": "rutile.build.disorder:disordered",

@@ -310,6 +310,30 @@ class AdsorptionSettings(StepSettings):
     """Standard deviation of the displacements of all atoms in each direction, drawn between these."""
 
 
+class DissociationSettings(StepSettings):
+    """Molecules of two atoms that fall apart on a surface: beginning and end of a reaction path, with a promoter."""
+
+    name: Literal["dissociation"] = "dissociation"
+    crystals: CrystalSource
+    """Where the slabs are cut from."""
+    miller: tuple[Miller, ...] = Field(default=((1, 1, 1),), min_length=1)
+    """Miller indices, of the cell as given in files and of the conventional cell of prototypes."""
+    molecule: str = "CO"
+    """A molecule of two atoms that ASE knows; the lighter atom stands on the surface."""
+    promoter: Element | None = None
+    """An element beside the place where the molecule falls apart; null: none."""
+    place: Literal["substituted", "adsorbed"] = "substituted"
+    """The promoter stands for the metal atom nearest to where the second atom ends, or lies in a hollow beside it."""
+    thickness: Lengths = (3.5, 12.0)
+    """Thickness of the slabs: the least that the surface allows between these."""
+    width: Angstrom = Field(default=7.0, gt=0)
+    """Least lengths of the slab along the surface."""
+    vacuum: Angstrom = Field(default=12.0, gt=0)
+    """Empty space above the molecule."""
+    guards: Guards = Guards(closest=0.6)
+    """What is refused."""
+
+
 class BoundarySettings(StepSettings):
     """Grain boundaries of cubic crystals: twist and symmetric tilt, by coincidence sites."""
 
@@ -459,6 +483,7 @@ AnyBuilder = Annotated[
     | SlabSettings
     | ClusterSettings
     | AdsorptionSettings
+    | DissociationSettings
     | BoundarySettings
     | AlloySettings
     | DisorderSettings

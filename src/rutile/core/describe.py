@@ -186,10 +186,18 @@ def groups(annotation: Any) -> dict[str, type[BaseModel]]:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin in LISTS or origin in (dict, Mapping):
         return groups(args[-1] if args[-1:] != (Ellipsis,) else args[0]) if args else {}
-    models = [m for m in map(strip, args if origin in (Union, types.UnionType) else [annotation]) if is_model(m)]
+    models = [m for m in _members(annotation) if is_model(m)]
     if len(models) == 1 and not tag_of(models[0]):
         return {"": models[0]}
     return {tag_of(m) or m.__name__: m for m in models}
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Types of a union, also of unions within it; of anything else itself."""
+    bare = strip(annotation)
+    if get_origin(bare) in (Union, types.UnionType):
+        return [member for one in get_args(bare) for member in _members(one)]
+    return [bare]
 
 
 def strip(annotation: Any) -> Any:

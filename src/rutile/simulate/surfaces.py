@@ -100,11 +100,11 @@ def surface_energies(
     """
     require_crystals(structures, "a surface energy")
     crystals = [conventional(atoms) for atoms in structures.to_ase()]
-    cuts = [(k, slab) for k, crystal in enumerate(crystals) for slab in cuts(crystal, settings)]
+    pieces = [(k, slab) for k, crystal in enumerate(crystals) for slab in cuts(crystal, settings)]
     bulk = evaluate_many(Structures.from_ase(crystals), potential, settings.atoms_at_once, reporter, "Crystals").energy
     per_atom = bulk / torch.tensor([len(c) for c in crystals])
     images = []
-    for _, slab in cuts:
+    for _, slab in pieces:
         image = with_vacuum(slab.atoms, settings.vacuum)
         image.pbc = True  # so that potentials with charges can be used
         images.append(image)
@@ -118,11 +118,11 @@ def surface_energies(
         start = end = evaluate_many(batch, potential, settings.atoms_at_once, reporter, "Slabs").energy
         relaxed, why = batch, [""] * batch.n_systems
     areas = torch.linalg.cross(batch.cell[:, 0], batch.cell[:, 1]).norm(dim=1)
-    base = per_atom[[k for k, _ in cuts]] * batch.counts
+    base = per_atom[[k for k, _ in pieces]] * batch.counts
     cut, energy = ((e - base) / (2 * areas) for e in (start, end))
     return crystals, [
         Surface(k, slab, float(areas[n]), float(cut[n]), float(energy[n]), one, why[n])
-        for n, ((k, slab), one) in enumerate(zip(cuts, relaxed.split(), strict=True))
+        for n, ((k, slab), one) in enumerate(zip(pieces, relaxed.split(), strict=True))
     ]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -48,8 +49,9 @@ class BarrierSettings(HeldAtoms, FollowSettings):
     """Between which structures, and how."""
 
     structures: list[Path] = Field(min_length=1)
-    """Files, folders or patterns of structures: the first half of them are the beginnings of paths, the second half
-    their ends, in the same order, with the same atoms in the same order."""
+    """Files, folders or patterns of structures: beginnings and ends of paths, with the same atoms in the same order."""
+    order: Literal["halves", "pairs"] = "halves"
+    """halves: first all beginnings, then all ends in the same order. pairs: beginning, end, beginning, end, ..."""
     out: Path = Path("barriers")
     """Folder for table.csv, profiles.csv (energy of all images), paths.extxyz, saddles.extxyz, report.html and
     result.json. A run that was stopped goes on from what it kept there."""
@@ -65,11 +67,14 @@ class BarrierRow(Result):
     outcome: str
     """done, or what went wrong."""
     barrier: ElectronVolt | None = None
-    """Energy of the highest image above the beginning."""
+    """Energy of the highest image above the beginning; of the end, where the energy only rises; 0 where it only
+    falls."""
     barrier_std: ElectronVolt | None = None
     """Standard deviation of a committee at the same images."""
     reverse_barrier: ElectronVolt | None = None
-    """Energy of the highest image above the end."""
+    """The same for the way back."""
+    saddle: bool | None = None
+    """Whether there is a saddle point between the ends: some image is above both."""
     reaction_energy: ElectronVolt | None = None
     """Energy of the end above the beginning."""
     length: Angstrom | None = None
@@ -98,6 +103,8 @@ class BarrierResult(PropertyResult):
 def run(settings: BarrierSettings, reporter: Reporter) -> BarrierResult:
     """Reaction paths and barriers between minima: nudged elastic bands with a climbing image, all in one batch."""
     work = begin(settings, reporter)
+    if settings.order == "pairs":
+        work = _halves(work)
     with folder_for_results(settings.out):
         rows, bands = follow(settings, work, _held(settings, work), reporter)
         result = BarrierResult(
@@ -148,6 +155,14 @@ def follow(
     _write_images(settings.out, rows, bands)
     kept.write([band.images for band in done], kept.left_out)
     return rows, bands
+
+
+def _halves(work: Work) -> Work:
+    """Beginnings first, from beginning, end, beginning, end, ..."""
+    from rutile.structures.structures import concatenate
+
+    frames, readings = ([*of[::2], *of[1::2]] for of in (work.frames, work.readings))
+    return replace(work, frames=frames, readings=readings, structures=concatenate(f.structures() for f in frames))
 
 
 def _held(settings: BarrierSettings, work: Work) -> list[torch.Tensor]:
@@ -213,14 +228,16 @@ def _rows(
         outcome = DONE if band.converged else band.failure or f"not converged after {band.steps} steps"
         known: dict[str, Any] = {}
         if not band.failure:
+            saddle = float(band.energy[band.top]) > float(band.energy[[0, -1]].max())
             known = {
-                "barrier": band.barrier,
-                "barrier_std": _spread(band, work),
-                "reverse_barrier": band.reverse_barrier,
+                "barrier": band.barrier if saddle else max(0.0, band.reaction_energy),
+                "barrier_std": _spread(band, work) if saddle else None,
+                "reverse_barrier": band.reverse_barrier if saddle else max(0.0, -band.reaction_energy),
+                "saddle": saddle,
                 "reaction_energy": band.reaction_energy,
                 "length": float(band.coordinate[-1]),
                 "top": band.top,
-            } | (_check(band, work, held, reporter) if settings.check else {})
+            } | (_check(band, work, held, reporter) if settings.check and saddle else {})
             if known.get("imaginary", 1) != 1:
                 outcome = f"{outcome}; the highest image has {known['imaginary']} imaginary modes: no saddle point"
         rows.append(BarrierRow(path=source, formula=name, outcome=outcome, fmax=band.fmax, steps=band.steps, **known))
@@ -305,8 +322,8 @@ def _page(settings: BarrierSettings, rows: Sequence[BarrierRow], bands: Sequence
     """The report."""
     from rutile.train.report import Card, Facts, Figures, Section, render
 
-    names = ["path", "formula", "outcome", "barrier", "barrier_std", "reverse_barrier", "reaction_energy", "imaginary",
-             "wave_number", "steps"]  # fmt: skip
+    names = ["path", "formula", "outcome", "barrier", "barrier_std", "reverse_barrier", "reaction_energy", "saddle",
+             "imaginary", "wave_number", "steps"]  # fmt: skip
     note = "Points are images, the line goes through their energies with their slopes."
     sections = [
         Section("Energy along the paths", [Figures(curves(rows, bands))]),

@@ -1,0 +1,157 @@
+"""What `rutile screen` works on: structures of files, ends of paths, or what a builder makes of varied parameters."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from pydantic import Field, JsonValue, model_validator
+
+from rutile.build.settings import AnyBuilder
+from rutile.core.config import assign, build
+from rutile.core.errors import SettingsError
+from rutile.core.reporting import Reporter
+from rutile.core.settings import Settings
+from rutile.tasks.apply import GivenStructures, read_given
+from rutile.tasks.build import BuildSettings
+from rutile.tasks.generate import make
+from rutile.tasks.screen_chain import Item
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from rutile.data.frames import Frame
+
+OF_PAIRS = ("dissociation",)
+"""Builders that make beginnings and ends of paths, in turn."""
+
+
+class Range(Settings):
+    """Numbers, evenly spaced."""
+
+    start: float
+    """The first."""
+    stop: float
+    """The last."""
+    points: int = Field(ge=2)
+    """How many."""
+
+    def values(self) -> list[JsonValue]:
+        """The numbers."""
+        return [round(float(x), 12) for x in np.linspace(self.start, self.stop, self.points)]
+
+
+class Varied(Settings):
+    """A builder, and what of it is varied."""
+
+    build: AnyBuilder | None = None
+    """Make the structures by this builder (as `rutile build`) instead of reading them."""
+    vary: dict[str, list[JsonValue] | Range] = {}
+    """Settings of the builder that take several values, all with all: {promoter: [null, V, Cr, Mn], "miller":
+    [[[1,1,1]], [[1,0,0]]], crystals.volume: {start: 11, stop: 12, points: 5}}. Each becomes a column of the table."""
+    seed: int = 0
+    """Of the builder."""
+
+    @model_validator(mode="after")
+    def _builder_to_vary(self) -> Self:
+        if self.vary and self.build is None:
+            raise ValueError("vary: there is no builder whose settings could be varied; give build=...")
+        return self
+
+
+def varied(given: Varied) -> list[tuple[BuildSettings, dict[str, JsonValue]]]:
+    """The builder with every combination of values, and the columns that say which.
+
+    Raises:
+        SettingsError: a setting is unknown, or a value is none of it; says which.
+    """
+    assert given.build is not None
+    values = [v.values() if isinstance(v, Range) else v for v in given.vary.values()]
+    base = given.build.model_dump(exclude_unset=True) | {"name": given.build.builder}
+    out = []
+    for chosen in product(*values):
+        tree: dict[str, Any] = {"builder": copy.deepcopy(base), "seed": given.seed}
+        for key, value in zip(given.vary, chosen, strict=True):
+            assign(tree, BuildSettings, f"builder.{key}", value)
+        try:
+            settings = build(BuildSettings, tree)
+        except SettingsError as error:
+            lines = ["vary." + line.replace("builder.", "") for line in str(error).splitlines()]
+            raise SettingsError("\n".join(lines)) from None
+        facts = {f"build.{k}": v if _flat(v) else json.dumps(v) for k, v in zip(given.vary, chosen, strict=True)}
+        out.append((settings, facts))
+    return out
+
+
+def _flat(value: JsonValue) -> bool:
+    return isinstance(value, str | int | float | None)
+
+
+def built(given: Varied, folder: Path, reporter: Reporter) -> list[Item]:
+    """The structures that the builder makes; files that are there already are not made again.
+
+    Args:
+        given: builder and values.
+        folder: for the structures.
+        reporter: told how far it is.
+
+    Raises:
+        RutileError: they cannot be made.
+    """
+    from rutile.structures.io import read_all
+
+    out: list[Item] = []
+    for settings, facts in varied(given):
+        what = json.dumps([settings.builder.model_dump(mode="json"), given.seed], sort_keys=True)
+        path = folder / f"{settings.builder.title}-{hashlib.sha256(what.encode()).hexdigest()[:10]}.extxyz"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            make(settings.model_copy(update={"out": path}), [settings.builder], reporter)
+        images = [_bare(atoms) for atoms in read_all(path)]
+        if settings.builder.builder in OF_PAIRS:
+            pairs = list(zip(images[::2], images[1::2], strict=True))
+            out += [Item(f"{path.name}#{2 * k}", pair, facts) for k, pair in enumerate(pairs)]
+        else:
+            out += [Item(f"{path.name}#{k}", (atoms,), facts) for k, atoms in enumerate(images)]
+    return out
+
+
+def read_items(settings: GivenStructures, ends: Sequence[Path], reporter: Reporter) -> list[Item]:
+    """Structures of files, with the ends of paths that begin with them, if there are any.
+
+    Raises:
+        SettingsError: there are more or fewer ends.
+        RutileError: as `readings_given`.
+    """
+    first = list(_frames(settings, reporter))
+    if not ends:
+        return [Item(f.source, (_plain(f),), {}) for f in first]
+    last = list(_frames(settings.model_copy(update={"structures": list(ends)}), reporter))
+    if len(first) != len(last):
+        raise SettingsError(f"ends: {len(last)} of them for {len(first)} structures; paths need as many ends")
+    return [Item(a.source, (_plain(a), _plain(b)), {}) for a, b in zip(first, last, strict=True)]
+
+
+def _frames(settings: GivenStructures, reporter: Reporter) -> Iterator[Frame]:
+    """The structures; whether a model knows their elements is seen when they are worked on."""
+    return read_given(settings, (), reporter)
+
+
+def _plain(frame: Frame) -> Atoms:
+    """A structure alone."""
+    from ase import Atoms
+
+    return Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """A structure alone."""
+    from ase import Atoms
+
+    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
