@@ -214,6 +214,9 @@ WORD_CASES: dict[str, tuple[Callable[[Place], list[str]], str]] = {
         "taken",
     ),
     "model file missing": (lambda p: ["evaluate", "model=none.rutile", f"data={p.good}"], "none.rutile"),
+    "model misspelt": (lambda p: ["eos", p.good, "model=emtt"], "did you mean emt?"),
+    "run misspelt": (lambda p: ["eos", p.good, f"model={p.stock / 'rum'}"], "run?"),
+    "trajectory misspelt": (lambda p: ["analyse", f"{p.stock / 'god.extxyz'}"], "good.extxyz?"),
     "model file empty": (lambda p: ["evaluate", f"model={p.file('m.rutile', '')}", f"data={p.good}"], "m.rutile"),
     "model file garbage": (
         lambda p: ["evaluate", f"model={p.file('m.rutile', os.urandom(500))}", f"data={p.good}"],

@@ -64,7 +64,7 @@ def test_internal_coordinates_soften_and_keep_the_symmetry():
     """In hcp the two atoms shift against each other under strain in the basal plane."""
     atoms = bulk("Cu", "hcp", a=2.55, c=4.17)
     relaxed, _ = found(atoms, symmetry=False)
-    clamped, _ = found(atoms, inner=False, symmetry=False)
+    clamped, _ = found(atoms, inner="none", symmetry=False)
     c, k = relaxed.tensor[0] / GPA, clamped.tensor[0] / GPA
     assert c[0, 0] < k[0, 0] - 1
     assert c[2, 2].item() == pytest.approx(k[2, 2].item(), abs=0.2)
@@ -79,7 +79,7 @@ def test_born_catches_a_crystal_that_shears_away():
     """Simple cubic Lennard-Jones: a minimum by volume and by symmetry, without resistance to shear."""
     potential = LennardJones(sigma=2.5, epsilon=0.2, cutoff=5.0)
     simple = bulk("Cu", "sc", a=2.7)
-    result, _ = found(simple, potential, inner=False)
+    result, _ = found(simple, potential, inner="none")
     assert stability(result.tensor)[0, 0] < 0
     fine, _ = found(bulk("Cu", "fcc", a=3.7), potential)
     assert stability(fine.tensor)[0, 0] > 0

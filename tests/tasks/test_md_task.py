@@ -175,6 +175,8 @@ def test_a_full_disk_leaves_what_was_written(copper, tmp_path):
         ({"temperatures": [0]}, "needs temperatures above 0"),
         ({"temperatures": [300], "ensemble": {"temperature_end": 500}}, "temperature_end, too"),
         ({"fixed": [7]}, "has no atom 7"),
+        ({"fixed": [0, 1, 2, 3]}, "all 4 atoms are fixed"),
+        ({"fixed_below": 9.0}, "all 4 atoms are fixed"),
         ({"model": "rigid_ion"}, "Cu"),
         ({"ensemble": {"name": "cell_rescale"}, "fixed": [0]}, "barostat moves all atoms"),
     ],
@@ -184,6 +186,21 @@ def test_bad_settings_are_one_clear_line(copper, tmp_path, capsys, more, message
     assert main(["md", str(copper), *words, f"out={tmp_path / 'md'}"]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert message in said[-1]
+
+
+def test_atoms_below_a_height_stay(copper, tmp_path):
+    result = md(copper, tmp_path / "md", time=0.02, every=1, fixed_below=1.0)
+    first, *_, last = ase.io.read(result.trajectories[0], ":")
+    low = first.positions[:, 2] < 1.0
+    assert 0 < low.sum() < len(low)
+    np.testing.assert_array_equal(last.positions[low], first.positions[low])
+    assert (last.positions[~low] != first.positions[~low]).all()
+
+
+def test_a_run_too_short_for_curves_says_so(copper, tmp_path):
+    page = md(copper, tmp_path / "md", time=0.002).report.read_text()
+    assert "No curves" in page
+    assert "<svg" not in page
 
 
 def test_bad_structures_are_one_clear_line(tmp_path, capsys):

@@ -233,17 +233,61 @@ def test_an_unstable_crystal_and_a_stressed_one_are_told(tmp_path, capsys):
 def test_a_committee_gives_the_spread_of_its_members(tmp_path, committee):
     write(tmp_path / "cu.extxyz", bulk("Cu", a=3.6))
     given = {"structures": [tmp_path / "cu.extxyz"], "relax": False, "out": tmp_path / "out"}
-    whole = elastic.run(elastic.ElasticTaskSettings(model=committee, inner=False, **given), SilentReporter())
+    whole = elastic.run(elastic.ElasticTaskSettings(model=committee, inner="none", **given), SilentReporter())
     from rutile import load
 
     tensors = []
     for k, member in enumerate(load(committee).potentials):
         Model([member], ModelInfo(elements=(29,))).save(tmp_path / f"{k}.rutile")
-        settings = elastic.ElasticTaskSettings(model=tmp_path / f"{k}.rutile", inner=False, **given)
+        settings = elastic.ElasticTaskSettings(model=tmp_path / f"{k}.rutile", inner="none", **given)
         tensors.append(elastic.run(settings, SilentReporter()).structures[0].tensor)
     row = whole.structures[0]
     np.testing.assert_allclose(row.tensor, np.mean(tensors, axis=0), atol=1e-6)
     np.testing.assert_allclose(row.tensor_std, np.std(tensors, axis=0), atol=1e-6)
+
+
+def test_members_that_disagree_about_stability_are_told_of(tmp_path):
+    write(tmp_path / "cu.extxyz", bulk("Cu", a=3.6))
+    settings = BehlerSettings(auto={"cutoff": 4.0}, hidden=(4,), activation="tanh", scaling="none")
+    stable = 0
+    for seed in range(8):
+        members = [make(settings, (29,), seed) for _ in range(2)]
+        for member, scale in zip(members, (0.3, -0.1), strict=True):
+            member.set_energy_scale(scale)
+        Model(members, ModelInfo(elements=(29,))).save(tmp_path / "opposed.rutile")
+        reporter = SilentReporter()
+        task = elastic.ElasticTaskSettings(
+            model=tmp_path / "opposed.rutile", structures=[tmp_path / "cu.extxyz"], relax=False, inner="none",
+            out=tmp_path / str(seed),
+        )  # fmt: skip
+        row = elastic.run(task, reporter).structures[0]
+        assert row.stable_members in (0, 1)  # both signs of one tensor are never stable
+        told = [w for w in reporter.warnings if "members of the committee disagree" in w]
+        assert len(told) == row.stable_members
+        stable += row.stable_members
+    assert stable
+
+
+def test_poor_equations_of_state_are_told_of(tmp_path, capsys):
+    write(tmp_path / "al.extxyz", bulk("Al"))
+    words = ["eos", str(tmp_path / "al.extxyz"), "model=emt", f"out={tmp_path / 'out'}"]
+    assert main([*words, "span=0.03"]) == 0
+    assert "poor fit" not in capsys.readouterr().err
+    assert main([*words, "span=0.3"]) == 0
+    told = capsys.readouterr().err
+    assert "poor fit" in told
+    assert "make span smaller" in told
+    write(tmp_path / "al.extxyz", bulk("Al", a=3.9))
+    assert main([*words, "relax=false", "span=0.06", "inner=none"]) == 0
+    told = capsys.readouterr()
+    assert "lies outside" in told.err
+    assert "relax=true" in told.err
+
+
+def test_a_mirror_plane_is_no_boundary(tmp_path, metals, capsys):
+    error = refused(capsys, "boundaries", metals, "model=emt", f"out={tmp_path / 'o'}", "planes=[[1,0,0]]")
+    assert "Sigma 1" in error
+    assert "(1 0 0)" in error
 
 
 def test_bad_input_is_one_line(tmp_path, metals, capsys):

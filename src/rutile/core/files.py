@@ -1,12 +1,13 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, and naming those that were meant."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rutile.core.errors import FileError
@@ -102,3 +103,19 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def did_you_mean(path: Path, others: Iterable[str] = ()) -> str:
+    """The name nearest to that of a path that does not exist, as the end of a message, or "".
+
+    Args:
+        path: what was given.
+        others: names that would do, besides those of the files beside it.
+    """
+    try:
+        beside = {p.name: str(p) for p in path.parent.iterdir() if not p.name.startswith(".")}
+    except OSError:
+        beside = {}
+    known = beside | {name: name for name in others if path.parent == Path()}
+    close = difflib.get_close_matches(path.name, known, n=1)
+    return f" (did you mean {known[close[0]]}?)" if close else ""

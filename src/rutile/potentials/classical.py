@@ -6,6 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
+from rutile.core.errors import ModelFileError
+from rutile.core.files import did_you_mean
 from rutile.potentials.bond_valence import BondValence
 from rutile.potentials.emt import METALS, Emt
 from rutile.potentials.lennard_jones import LennardJones
@@ -36,6 +38,8 @@ def open_model(path: Path) -> Model:
     """
     name = str(path)
     if name not in CLASSICAL or path.exists():
+        if not path.exists():
+            raise ModelFileError(f"model={path}: no such file or run{did_you_mean(path, CLASSICAL)}")
         return load_model(path)
     potential = CLASSICAL[name]()
     elements = METALS if name == "emt" else tuple(potential.elements)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rutile.core.errors import ModelFileError
-from rutile.core.files import write_atomically
+from rutile.core.files import did_you_mean, write_atomically
 from rutile.core.settings import Settings
 from rutile.potentials import calibration, catalogue, settings
 from rutile.potentials.calibration import Calibration
@@ -124,6 +124,8 @@ def load_model(path: Path) -> Model:
         ModelFileError: the file is missing, truncated, damaged, foreign, or made by a newer rutile.
     """
     path = path / MODEL_FILE if path.is_dir() else path
+    if not path.exists():
+        raise ModelFileError(f"{path}: no such file{did_you_mean(path)}")
     tensors, description = read_tensors(path)
     if description.get("kind") != "model":
         raise ModelFileError(

@@ -21,7 +21,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from rutile.build.boundary import CUBIC, Boundary, joined, tilt, tilt_planes, twists
+from rutile.build.boundary import CUBIC, Boundary, half_turn, joined, sigma_of, tilt, tilt_planes, twists
 from rutile.build.boundary import twist as twisted
 from rutile.build.crystals import Parent
 from rutile.core.errors import SettingsError
@@ -173,6 +173,12 @@ def _boundaries(crystal: Atoms, settings: BoundaryEnergySettings) -> Iterator[Bo
             planes = [p for p in settings.planes if not np.dot(p, axis)] if settings.planes else tilt_planes(
                 axis, settings.sigma)  # fmt: skip
             for plane in planes:
+                if sigma_of(half_turn(plane)) == 1:
+                    raise SettingsError(
+                        f"planes: ({' '.join(map(str, plane))}) about [{' '.join(map(str, axis))}] is a mirror of the "
+                        "cubic lattice: both grains are one crystal (Sigma 1); take another plane, such as "
+                        "(0 -2 1) about [1 0 0]"
+                    )
                 found += 1
                 yield tilt(parent, axis, plane, settings.thickness)
         else:

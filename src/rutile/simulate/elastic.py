@@ -116,7 +116,7 @@ def elastic_tensor(
     check_structures(given, potential.elements)
     strained = concatenate(_strained(one, e) for one in given.split() for e in _strains(settings.strain))
     failures = [""] * strained.n_systems
-    if settings.inner:
+    if settings.inner == "atoms":
         done = relax(strained, potential, relaxation(settings), reporter)
         stress, failures = done.stress, list(done.failure)
         for k in (~done.converged).nonzero().flatten().tolist():

@@ -45,6 +45,8 @@ class BirchMurnaghan:
     """B', its derivative by pressure (dimensionless)."""
     residual: float = 0.0
     """Root mean square of what the fit leaves (eV)."""
+    scatter: float = 0.0
+    """The same as a part of the range of the energies (dimensionless)."""
 
     def energy_at(self, volume: np.ndarray) -> np.ndarray:
         """Energies (eV) at volumes (Angstrom^3), of any shape."""
@@ -168,7 +170,8 @@ def fit_birch_murnaghan(volume: np.ndarray, energy: np.ndarray) -> BirchMurnagha
     bulk = float(4 / 9 * x0**2 * curvature(x0) / volume0)
     slope = 4 + 16 / 9 * float(c.convert().coef[3]) * x0**3 / (bulk * volume0)
     residual = float(np.sqrt(np.mean((c(x) + mean - energy) ** 2)))
-    return BirchMurnaghan(float(volume0), float(c(x0)) + mean, bulk, slope, residual)
+    scatter = residual / max(float(np.ptp(energy)), 1e-12)
+    return BirchMurnaghan(float(volume0), float(c(x0)) + mean, bulk, slope, residual, scatter)
 
 
 def require_crystals(structures: Structures, what: str) -> None:
@@ -194,5 +197,8 @@ def _fit(volume: Tensor, energy: Tensor, failures: list[str]) -> tuple[BirchMurn
     except GeometryError as error:
         return None, str(error)
     if not volume.min() <= fit.volume <= volume.max():
-        return fit, f"the minimum, {fit.volume:.3f} Å³, lies outside the volumes: extrapolated"
+        return fit, (
+            f"the minimum, {fit.volume:.3f} Å³, lies outside {volume.min():.3f} to {volume.max():.3f} Å³: "
+            "extrapolated; relax the structure (relax=true) or make span larger"
+        )
     return fit, ""

@@ -100,8 +100,8 @@ class ElasticSettings(PropertySettings):
 
     strain: float = Field(default=2e-3, gt=0, lt=0.05)
     """Each of the six strains is made with both signs and this size (dimensionless)."""
-    inner: bool = True
-    """Relax the atoms in the strained cells; without it the constants are those of clamped atoms."""
+    inner: Literal["none", "atoms"] = "atoms"
+    """What relaxes in the strained cells: none (the constants are those of clamped atoms), or atoms."""
     symmetry: bool = True
     """Average the tensor over the operations of the crystal's point group."""
 
@@ -110,7 +110,8 @@ class PhononSettings(PropertySettings):
     """Phonons from small displacements in a supercell."""
 
     fmax: EVPerAngstrom = Field(default=1e-4, gt=0)
-    """Relaxed when no atom feels a larger force than this."""
+    """Relaxed when no atom feels a larger force than this: smaller than for other properties, since what is left spoils
+    soft modes."""
     supercell: tuple[Repeat, Repeat, Repeat] | None = None
     """Repeats of the cell along its three vectors; without it as many as make each vector at least `length` long."""
     length: Angstrom = Field(default=12.0, gt=0)
@@ -199,12 +200,10 @@ class VibrationSettings(PropertySettings):
     """Vibrations of molecules, or of some atoms in anything."""
 
     fmax: EVPerAngstrom = Field(default=1e-4, gt=0)
-    """Relaxed when no atom feels a larger force than this."""
+    """Relaxed when no atom feels a larger force than this: smaller than for other properties, since what is left spoils
+    soft modes."""
     displacement: Angstrom = Field(default=0.005, gt=0, le=0.1)
     """Each free atom is displaced so far to both sides along each axis."""
-    atoms: list[int] | None = None
-    """Numbers (from 0) of the atoms that vibrate, such as those of an adsorbed molecule, in every structure; the others
-    stay where they are, also in the relaxation. Without it all."""
     temperature: Kelvin = Field(default=298.15, gt=0)
     """Of the free energies."""
     gas_pressure: Bar = Field(default=1.0, gt=0)
@@ -220,8 +219,6 @@ class VibrationSettings(PropertySettings):
 class SurfaceSettings(PropertySettings):
     """Surface energies from slabs, and the shape of the crystal."""
 
-    fmax: EVPerAngstrom = Field(default=5e-3, gt=0)
-    """Relaxed when no atom feels a larger force than this."""
     miller: tuple[tuple[int, int, int], ...] = ()
     """Miller indices, of the conventional cell; empty: all up to max_index that symmetry does not make equal."""
     max_index: int = Field(default=1, ge=1, le=3)
@@ -230,15 +227,13 @@ class SurfaceSettings(PropertySettings):
     """Least thickness of the slabs."""
     vacuum: Angstrom = Field(default=12.0, gt=0)
     """Empty space between a slab and its image."""
-    inner: bool = True
-    """Relax the atoms of the slabs; without it the energies are those of surfaces as cut."""
+    inner: Literal["none", "atoms"] = "atoms"
+    """What relaxes in the slabs: none (the energies are those of surfaces as cut), or atoms."""
 
 
 class DefectSettings(PropertySettings):
     """Formation energies of vacancies and interstitial atoms."""
 
-    fmax: EVPerAngstrom = Field(default=5e-3, gt=0)
-    """Relaxed when no atom feels a larger force than this."""
     kinds: tuple[Literal["vacancy", "interstitial"], ...] = Field(default=("vacancy",), min_length=1)
     """Which defects."""
     supercell: tuple[Repeat, Repeat, Repeat] | None = None
@@ -257,7 +252,8 @@ class BoundaryEnergySettings(PropertySettings):
     """Energies of grain boundaries of cubic crystals."""
 
     fmax: EVPerAngstrom = Field(default=0.01, gt=0)
-    """Relaxed when no atom feels a larger force than this."""
+    """Relaxed when no atom feels a larger force than this: less than for other properties, since there are many starts,
+    and most of them are only to lose."""
     smax: GigaPascal = Field(default=0.05, gt=0)
     """Relaxed when the stress along the normal of the boundary (of the crystal: no stress) is below this."""
     kind: Literal["tilt", "twist"] = "tilt"
@@ -284,9 +280,5 @@ class BoundaryEnergySettings(PropertySettings):
 class HullSettings(PropertySettings):
     """The convex hull of energies over composition."""
 
-    fmax: EVPerAngstrom = Field(default=0.01, gt=0)
-    """Relaxed when no atom feels a larger force than this."""
-    smax: GigaPascal = Field(default=0.05, gt=0)
-    """Relaxed when no stress component differs more than this from 0."""
     references: dict[str, EVPerAtom] = {}
     """Energies of elements that have no structure of their own among those given, such as {O: -4.9}."""

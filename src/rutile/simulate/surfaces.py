@@ -109,7 +109,7 @@ def surface_energies(
         image.pbc = True  # so that potentials with charges can be used
         images.append(image)
     batch = Structures.from_ase(images)
-    if settings.inner:
+    if settings.inner == "atoms":
         done = relax(batch, potential, relaxation(settings), reporter)
         start, end, relaxed, why = done.start_energy, done.energy, done.structures, list(done.failure)
         for k in (~done.converged).nonzero().flatten().tolist():

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rutile.core.errors import SettingsError
 from rutile.core.reporting import Reporter
 from rutile.core.units import ACCELERATION, HBAR, KB
 from rutile.potentials.checks import check_structures, require_smooth
@@ -83,46 +82,32 @@ class FreeEnergy:
 
 
 def vibrations(
-    structures: Structures, potential: Potential, settings: VibrationSettings, reporter: Reporter
+    structures: Structures,
+    potential: Potential,
+    settings: VibrationSettings,
+    reporter: Reporter,
+    fixed: Tensor | None = None,
 ) -> list[Vibrations]:
     """Modes of each structure.
 
     Args:
         structures: at stationary points; `settings.relax` is the caller's.
         potential: gives the forces.
-        settings: which atoms vibrate, and how they are displaced.
+        settings: how atoms are displaced.
         reporter: told how far it is.
+        fixed: atoms that do not vibrate, [N] bool.
 
     Raises:
-        SettingsError: an atom that shall vibrate is not there; the potential is not smooth, without `rough`.
+        SettingsError: the potential is not smooth, without `rough`.
     """
     if not settings.rough:
         require_smooth(potential, "a vibrational analysis")
     given = structures.to(dtype=torch.float64, device="cpu")
     check_structures(given, potential.elements)
-    free = free_atoms(given, settings)
+    free = torch.ones(given.n_atoms, dtype=torch.bool) if fixed is None else ~fixed.cpu()
     found = hessians(given, free, potential, reporter, settings.displacement, settings.atoms_at_once)
     parts = free.split(given.counts.tolist())
     return [_modes(one, mask, *pair) for one, mask, pair in zip(given.split(), parts, found, strict=True)]
-
-
-def free_atoms(structures: Structures, settings: VibrationSettings) -> Tensor:
-    """Which atoms vibrate, [N] bool.
-
-    Raises:
-        SettingsError: one that shall is not there.
-    """
-    if settings.atoms is None:
-        return torch.ones(structures.n_atoms, dtype=torch.bool)
-    masks = []
-    for s, n in enumerate(structures.counts.tolist()):
-        wrong = [k for k in settings.atoms if not 0 <= k < n]
-        if wrong:
-            raise SettingsError(f"atoms={wrong}: structure {s} has atoms 0 to {n - 1}")
-        mask = torch.zeros(n, dtype=torch.bool)
-        mask[settings.atoms] = True
-        masks.append(mask)
-    return torch.cat(masks)
 
 
 def free_energy(

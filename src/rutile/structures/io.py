@@ -7,7 +7,6 @@ convention of each format.
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from ase import Atoms
 
 from rutile.core.errors import DataError, FileError, RutileError
+from rutile.core.files import did_you_mean
 from rutile.structures.formats.common import BadFrame, Entry
 
 
@@ -82,7 +82,7 @@ def expand(paths: Iterable[Path | str], whole: Callable[[Path], bool] | None = N
                 raise FileError(f"{path}: no file matches this pattern")
             found += expand(matches, whole)
         else:
-            raise FileError(f"{path}: no such file{_did_you_mean(path)}")
+            raise FileError(f"{path}: no such file{did_you_mean(path)}")
     return found
 
 
@@ -101,15 +101,6 @@ def _inside(folder: Path, whole: Callable[[Path], bool] | None) -> list[Path]:
 def _is_system(path: Path) -> bool:
     """Whether a folder is one system of DeePMD."""
     return path.is_dir() and (path / "type.raw").is_file()
-
-
-def _did_you_mean(path: Path) -> str:
-    try:
-        names = [p.name for p in path.parent.iterdir()]
-    except OSError:
-        return ""
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f" (did you mean {path.parent / close[0]}?)" if close else ""
 
 
 def by_name(path: Path) -> str | None:
@@ -194,7 +185,7 @@ def entries(
     """
     path = Path(path)
     if not path.exists():
-        raise FileError(f"{path}: no such file{_did_you_mean(path)}")
+        raise FileError(f"{path}: no such file{did_you_mean(path)}")
     spec = _lookup(format or detect(path))
     reader: Callable[..., Iterator[Entry]] = getattr(import_module(spec.module), spec.read)
     number = first

@@ -147,6 +147,8 @@ class Seen:
     viscosity: tuple[np.ndarray, np.ndarray] | None
     counts: dict[int, int]
     conductivity: float | None = None
+    missing: str = ""
+    """Why there is no conductivity."""
 
 
 def run(settings: AnalyseSettings, reporter: Reporter) -> AnalyseResult:
@@ -164,6 +166,9 @@ def run(settings: AnalyseSettings, reporter: Reporter) -> AnalyseResult:
             conductivity={s.given.name: s.conductivity for s in seen if s.conductivity is not None},
             viscosity={s.given.name: float(s.viscosity[1][-1]) for s in seen if s.viscosity is not None},
         )
+        for one in seen:
+            if one.missing:
+                reporter.info(one.missing)
         _write_curves(settings.out, seen)
         if result.shells:
             write_atomically(settings.out / "shells.csv", as_csv(result.shells))
@@ -194,14 +199,24 @@ def _look(given: Given, settings: AnalyseSettings, reporter: Reporter) -> Seen:
         with contextlib.suppress(DataError):  # what does not move has no spectrum
             if len(path) >= SPECTRUM:
                 seen.spectrum[symbol(z)] = vibrational_dos(path, path.numbers == z, settings.resolution)
-    charges = {atomic_number(name): charge for name, charge in settings.charges.items()}
+    charges = {z: q for n, q in settings.charges.items() if (z := atomic_number(n)) in elements}
     coefficients = {z: d.coefficient for z, d in seen.diffusion.items() if not isinstance(d, str)}
-    if charges and given.temperature and set(charges) & set(elements) <= set(coefficients):
-        there = {z: q for z, q in charges.items() if z in coefficients}
-        seen.conductivity = ionic_conductivity(path, coefficients, there, given.temperature)
+    seen.missing = _why_no_conductivity(charges, coefficients, given)
+    if not seen.missing and given.temperature:
+        seen.conductivity = ionic_conductivity(path, coefficients, charges, given.temperature)
     if given.log is not None and given.temperature and path.pbc.all() and np.ptp(np.linalg.det(path.cell)) < 1e-6:
         seen.viscosity = _viscosity(given, path.volume, settings.skip)
     return seen
+
+
+def _why_no_conductivity(charges: dict[int, float], coefficients: dict[int, float], given: Given) -> str:
+    """What is missing for an ionic conductivity; "": nothing."""
+    if not charges:
+        return f"{given.name}: no conductivity without charges of its ions: charges={{Li: 1}}"
+    if not given.temperature:
+        return f"{given.name}: no conductivity without a temperature: temperatures=[300]"
+    still = ", ".join(symbol(z) for z in charges if z not in coefficients)
+    return f"{given.name}: no conductivity, since {still} has no diffusion coefficient (see its note)" if still else ""
 
 
 def _viscosity(given: Given, volume: float, skip: float) -> tuple[np.ndarray, np.ndarray] | None:

@@ -73,6 +73,7 @@ def _motion(result: AnalyseResult, seen: Sequence[Seen]) -> Section:
     blocks: list[Block] = [Figures(figures), *table_of(result.diffusion, names, "Einstein; drift taken out.")]
     if result.activation:
         blocks += table_of(result.activation, ["element", "energy", "energy_error", "prefactor"], "Arrhenius.")
+    blocks += [Text(one.missing) for one in seen if one.missing]
     if result.conductivity:
         rows_of: list[list[Value]] = [[name, value] for name, value in result.conductivity.items()]
         blocks.append(Table(("trajectory", "conductivity (S/m)"), rows_of, "Nernst-Einstein: ions move independently."))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from rutile.core.files import folder_for_results
-from rutile.core.reporting import Reporter, SilentReporter
+from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import GPA, GigaPascal, Kelvin, KilometrePerSecond
 from rutile.simulate.settings import ElasticSettings
@@ -18,11 +18,11 @@ from rutile.tasks.property import (
     GivenProperty,
     PropertyResult,
     begin,
+    computed,
     outcomes,
     part,
     settled_crystals,
     table_of,
-    with_spread,
     write_result,
 )
 from rutile.tasks.task import Task
@@ -60,6 +60,8 @@ class ElasticRow(Result):
     """Standard deviation of a committee."""
     stable: bool
     """Whether all eigenvalues of C are positive (Born)."""
+    stable_members: int | None = None
+    """Members of a committee that find it stable."""
     lowest_eigenvalue: GigaPascal = Field(repr=False)
     """Of C in Mandel's form."""
     asymmetry: GigaPascal = Field(repr=False)
@@ -110,28 +112,36 @@ def run(settings: ElasticTaskSettings, reporter: Reporter) -> ElasticTaskResult:
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows = _rows(work, work.potential, settings, reporter)
-        rows = _with_tensor_std(rows, work, settings)
+        every: list[list[ElasticRow]] = []
+
+        def of(potential: Potential, told: Reporter) -> tuple[list[ElasticRow], None]:
+            every.append(_rows(work, potential, settings, told))
+            return every[-1], None
+
+        rows, _ = computed(of, work, reporter)
+        rows = _with_votes(rows, every[1:], reporter)
         result = ElasticTaskResult(structures=rows)
         result = write_result(settings.out, result, rows, _page(rows, settings))
     return result
 
 
-def _with_tensor_std(rows: list[ElasticRow], work: Work, settings: ElasticTaskSettings) -> list[ElasticRow]:
-    """The rows with the spread of a committee."""
-    import numpy as np
-
-    theirs: list[list[ElasticRow]] = []
-
-    def of(member: Potential) -> list[ElasticRow]:
-        theirs.append(_rows(work, member, settings, SilentReporter()))
-        return theirs[-1]
-
-    rows = with_spread(rows, of, work)
-    if not theirs:
-        return rows
-    spreads = np.std([[row.tensor for row in one] for one in theirs], axis=0)
-    return [row.model_copy(update={"tensor_std": s.tolist()}) for row, s in zip(rows, spreads, strict=True)]
+def _with_votes(
+    rows: Sequence[ElasticRow], members: Sequence[Sequence[ElasticRow]], reporter: Reporter
+) -> list[ElasticRow]:
+    """The rows with how many members of a committee find each crystal stable; the user is told where they disagree."""
+    if not members:
+        return list(rows)
+    out = []
+    for row, theirs in zip(rows, zip(*members, strict=True), strict=True):
+        votes = sum(one.stable for one in theirs)
+        out.append(row.model_copy(update={"stable_members": votes}))
+        if votes not in (0, len(theirs)) or bool(votes) != row.stable:
+            reporter.warn(
+                f"{row.structure} ({row.formula}): the members of the committee disagree about its stability: "
+                f"{votes} of {len(theirs)} find it stable, their mean {'too' if row.stable else 'does not'}; moduli "
+                "without a spread are not those of all members; label strained cells of it, or trust none of them"
+            )
+    return out
 
 
 def _rows(work: Work, potential: Potential, settings: ElasticTaskSettings, reporter: Reporter) -> list[ElasticRow]:
@@ -195,8 +205,9 @@ def _page(rows: Sequence[ElasticRow], settings: ElasticTaskSettings) -> str:
     """The report."""
     from rutile.train.report import Card, Facts, Section, Table, render
 
-    names = ["structure", "formula", "outcome", "stable", "bulk_modulus", "bulk_modulus_std", "shear_modulus",
-             "shear_modulus_std", "young_modulus", "poisson_ratio", "anisotropy", "debye_temperature"]  # fmt: skip
+    names = ["structure", "formula", "outcome", "stable", "stable_members", "bulk_modulus", "bulk_modulus_std",
+             "shear_modulus", "shear_modulus_std", "young_modulus", "poisson_ratio", "anisotropy",
+             "debye_temperature"]  # fmt: skip
     axes = ("xx", "yy", "zz", "yz", "xz", "xy")
     tensors = [
         Table(

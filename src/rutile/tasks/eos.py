@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from rutile.simulate.eos import BirchMurnaghan, EosResult
     from rutile.tasks.property import Work
 
+POOR = 0.003
+"""Part of the range of the energies that a fit may leave before the user is told."""
 POINTS = {"volume": "Å³/atom", "energy": "eV/atom", "pressure": "GPa"}
 """Units in points.csv."""
 
@@ -112,6 +114,12 @@ def _rows(
     for (source, name), text, fit, n in zip(work.names(), texts, found.fit, start.counts.tolist(), strict=True):
         known: dict[str, Any] = {} if fit is None else _known(fit, n)
         out.append(EosRow(structure=source, formula=name, outcome=text, **known))
+        if fit is not None and fit.scatter > POOR:
+            reporter.warn(
+                f"{source} ({name}): a poor fit: it leaves {1000 * fit.residual / n:.3g} meV/atom, "
+                f"{100 * fit.scatter:.2g} % of the range of the energies; make span smaller, or look for a jump in "
+                "points.csv (another phase, a potential that is not smooth)"
+            )
     return out, found
 
 

@@ -67,4 +67,4 @@ def refuse_if_all_held(frames: Sequence[Frame], held: np.ndarray) -> None:
     ends = np.cumsum([len(f.numbers) for f in frames])[:-1]
     for frame, mine in zip(frames, np.split(held, ends), strict=True):
         if mine.all():
-            raise SettingsError(f"{frame.source}: all {len(mine)} atoms are fixed: nothing can relax; fix fewer")
+            raise SettingsError(f"{frame.source}: all {len(mine)} atoms are fixed: nothing can move; fix fewer")

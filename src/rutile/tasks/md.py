@@ -29,7 +29,8 @@ from rutile.core.units import (
     Second,
 )
 from rutile.simulate.md.settings import MdSettings, NveSettings, Temperature, Thermal
-from rutile.tasks.apply import GivenStructures, members_and_bars, read_given
+from rutile.tasks.apply import GivenStructures, members_and_bars, readings_given
+from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
 from rutile.tasks.property import PropertyResult, write_result
 from rutile.tasks.task import Task
 
@@ -49,15 +50,13 @@ HEAVY_STEP = 1.5
 """A time step above this times the square root of the lightest mass (fs / amu^(1/2)) is likely to be too long."""
 
 
-class MdTaskSettings(MdSettings, GivenStructures):
+class MdTaskSettings(MdSettings, HeldAtoms, GivenStructures):
     """What to move, how, and what to write."""
 
     temperatures: list[Temperature] = []
     """Run each structure at each of these (K), instead of at ensemble.temperature."""
     replicas: int = Field(default=1, ge=1)
     """Runs of each structure at each temperature, with other velocities and noise."""
-    fixed: list[Annotated[int, Field(ge=0)]] = []
-    """Atoms that stay where they are, counted from 0, in every structure."""
     every: int = Field(default=100, ge=1)
     """Steps between two frames of a trajectory."""
     log_every: int = Field(default=10, ge=1)
@@ -145,18 +144,22 @@ def _run(settings: MdTaskSettings, reporter: Reporter) -> MdResult:
     from rutile.train.signals import remember_signals
 
     members, calibration = members_and_bars(settings, reporter)
-    given = list(read_given(settings, common_elements(members), reporter))
+    readings = list(readings_given(settings, common_elements(members), reporter))
+    given = [r.frame for r in readings if r.frame is not None]
+    held = [held_atoms(settings, reading) for reading in readings]
+    refuse_if_all_held(given, np.concatenate(held))
     frames, kelvins = _runs(settings, given)
+    fixed = np.concatenate([mine for mine in held for _ in range(len(frames) // len(given))])
     how = MdSettings(**{name: getattr(settings, name) for name in MdSettings.model_fields})
     dynamics = Dynamics(members, how, calibration=calibration)
     keep = Recording(settings.every, settings.log_every, settings.trajectory, settings.velocities, settings.forces)
-    record = Record(settings.out, dynamics, keep, _identity(settings, given, members), [f.source for f in frames])
+    record = Record(settings.out, dynamics, keep, _identity(settings, given, held, members), [f.source for f in frames])
     with remember_signals() as stop:
         if (settings.out / CHECKPOINT).exists():
             state = _resumed(settings, record, frames)
             reporter.info(f"going on from step {state.step} in {settings.out}")
         else:
-            state = _begun(settings, dynamics, record, frames, kelvins, reporter)
+            state = _begun(settings, dynamics, record, frames, fixed, kelvins, reporter)
         signal = _advance(state, settings, dynamics, record, reporter, stop)
     if signal:
         reporter.info(f"stopped by {signal}; run the same command again to go on from {settings.out}")
@@ -175,24 +178,22 @@ def _runs(settings: MdTaskSettings, given: Sequence[Frame]) -> tuple[list[Frame]
         raise SettingsError("temperatures: runs at several temperatures cannot have ensemble.temperature_end, too")
     if 0 in settings.temperatures and not isinstance(settings.ensemble, NveSettings):
         raise SettingsError(f"temperatures: ensemble.name={settings.ensemble.name} needs temperatures above 0")
-    largest = max(settings.fixed, default=-1)
-    for frame in given:
-        if largest >= len(frame.numbers):
-            raise SettingsError(f"fixed: {frame.source} has no atom {largest} (it has {len(frame.numbers)}, from 0)")
     kelvins: list[float | None] = list(settings.temperatures) or [None]
     every = [(f, t) for f in given for t in kelvins for _ in range(settings.replicas)]
     return [f for f, _ in every], [t for _, t in every]
 
 
-def _identity(settings: MdTaskSettings, given: Sequence[Frame], members: Sequence[Potential]) -> dict[str, Any]:
+def _identity(
+    settings: MdTaskSettings, given: Sequence[Frame], held: Sequence[np.ndarray], members: Sequence[Potential]
+) -> dict[str, Any]:
     """What must be the same for a run to go on."""
     ensemble = settings.ensemble
     ends = {"temperature_end", "pressure_end"}
     ramps = any(getattr(ensemble, name, None) is not None for name in ends)
     said = settings.model_dump(mode="json", exclude=set(FREE) | (set() if ramps else {"time"}))
     atoms = hashlib.sha256()
-    for f in given:
-        for array in (f.numbers, f.positions, f.cell, f.pbc):
+    for f, fixed in zip(given, held, strict=True):
+        for array in (f.numbers, f.positions, f.cell, f.pbc, *([fixed] if fixed.any() else [])):
             atoms.update(np.ascontiguousarray(array).tobytes())
     weights = hashlib.sha256()
     for member in members:
@@ -237,6 +238,7 @@ def _begun(
     dynamics: Dynamics,
     record: Record,
     frames: Sequence[Frame],
+    fixed: np.ndarray,
     kelvins: Sequence[float | None],
     reporter: Reporter,
 ) -> State:
@@ -256,8 +258,7 @@ def _begun(
     temperatures: Tensor | None = None
     if settings.temperatures:
         temperatures = torch.tensor([[t, t] for t in kelvins], dtype=torch.float64)
-    fixed = torch.cat([torch.isin(torch.arange(len(f.numbers)), torch.tensor(settings.fixed).long()) for f in frames])
-    state = dynamics.begin(structures, temperatures=temperatures, fixed=fixed)
+    state = dynamics.begin(structures, temperatures=temperatures, fixed=torch.from_numpy(fixed))
     _note_atoms(record, frames)
     record.begin(state)
     return state

@@ -11,7 +11,7 @@ import numpy as np
 
 from rutile.tasks.property import table_of
 from rutile.tasks.property_figures import Line, panel
-from rutile.train.report import Card, Facts, Figures, Section, Text, render
+from rutile.train.report import Block, Card, Facts, Figures, Section, Text, render
 
 if TYPE_CHECKING:
     from rutile.tasks.md import MdResult
@@ -20,6 +20,10 @@ MOST_RUNS = 12
 """Runs that are drawn."""
 MOST_POINTS = 2000
 """Points of a curve."""
+TOO_SHORT = (
+    "No curves: each run has fewer than two rows in the log. It was too short for log_every, or ended at once; the "
+    "table below says why."
+)
 PANELS = {
     "Temperature": ("temperature_K", "K", False),
     "Potential energy": ("potential_eV", "eV/atom", True),
@@ -56,8 +60,10 @@ def page(result: MdResult, table: Mapping[str, np.ndarray], settings: Mapping[st
     names = ["run", "structure", "formula", "temperature", "temperature_error", "potential", "potential_error",
              "pressure", "pressure_error", "volume", "volume_error", "density", "drift", "outcome"]  # fmt: skip
     note = "Without the equilibration; standard errors from blocks."
+    figures = _panels(result, table)
+    drawn: list[Block] = [Figures(figures), *_left_out(result)] if figures else [Text(TOO_SHORT)]
     sections = [
-        Section("Along the way", [Figures(_panels(result, table)), *_left_out(result)]),
+        Section("Along the way", drawn),
         Section("Means", table_of(result.runs, names, note)),
         Section("Settings", [Facts(settings, "all settings")]),
     ]
@@ -83,7 +89,7 @@ def _panels(result: MdResult, table: Mapping[str, np.ndarray]) -> list[tuple[str
             t, x = table["time_fs"][mine] / 1000, table[column][mine] / (n if per_atom else 1)
             if column == "conserved_eV" and len(x):
                 x = x - x[0]
-            if np.isfinite(x).any() and (np.ptp(x[np.isfinite(x)]) > 0 or x[np.isfinite(x)].any()):
+            if np.isfinite(x).sum() > 1 and (np.ptp(x[np.isfinite(x)]) > 0 or x[np.isfinite(x)].any()):
                 step = max(1, len(t) // MOST_POINTS)
                 curves.append(Line(f"run {r.run}" if len(result.runs) > 1 else "", t[::step], x[::step]))
         if curves:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rutile.core.errors import DataError, FileError, SettingsError
+from rutile.core.files import did_you_mean
 from rutile.core.settings import Settings
 from rutile.core.units import Femtosecond, Kelvin, Picosecond
 
@@ -52,7 +53,7 @@ def given_trajectories(settings: GivenTrajectories) -> list[Given]:
         elif path.exists():
             out.append(Given(str(path), path, None, None))
         else:
-            raise FileError(f"cannot read {path}: no such file")
+            raise FileError(f"cannot read {path}: no such file{did_you_mean(path)}")
     if settings.temperatures:
         if len(settings.temperatures) != len(out):
             raise SettingsError(

@@ -14,6 +14,7 @@ from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
 from rutile.core.units import KB, Boltzmann, ElectronVolt, KilometrePerMole, WaveNumber
 from rutile.simulate.settings import VibrationSettings
+from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
 from rutile.tasks.property import (
     DONE,
     GivenProperty,
@@ -47,7 +48,7 @@ MODES = {"frequency": "1/cm", "reduced_mass": "amu", "intensity": "km/mol"}
 """Units in modes.csv."""
 
 
-class VibrationTaskSettings(VibrationSettings, GivenProperty):
+class VibrationTaskSettings(VibrationSettings, HeldAtoms, GivenProperty):
     """Molecules, and how to compute their vibrations."""
 
     out: Path = Path("vibrations")
@@ -117,7 +118,7 @@ def run(settings: VibrationTaskSettings, reporter: Reporter) -> VibrationTaskRes
     The displaced copies of all structures are evaluated together.
 
     Raises:
-        SettingsError: the potential is not smooth, or an atom that shall vibrate is not there.
+        SettingsError: the potential is not smooth, or there is no atom of a number in `fixed`.
     """
     from rutile.structures.io import write_frames
 
@@ -140,18 +141,21 @@ def _rows(
     work: Work, potential: Potential, settings: VibrationTaskSettings, reporter: Reporter
 ) -> tuple[list[VibrationRow], tuple[list[Vibrations], Structures]]:
     """The rows by one potential; what they come from, and the minima."""
+    import torch
+
     from rutile.potentials.checks import require_smooth
     from rutile.simulate.forces import evaluate_many
     from rutile.simulate.start import settled
-    from rutile.simulate.vibrations import free_atoms, free_energy, vibrations
+    from rutile.simulate.vibrations import free_energy, vibrations
 
     if not settings.rough:
         require_smooth(potential, "a vibrational analysis")
     how = part(settings, VibrationSettings)
-    fixed = ~free_atoms(work.structures, how)
+    fixed = torch.from_numpy(np.concatenate([held_atoms(settings, reading) for reading in work.readings]))
+    refuse_if_all_held(work.frames, fixed.numpy())
     start, why = settled(work.structures, potential, how, reporter, "none", fixed)
     energies = evaluate_many(start, potential, how.atoms_at_once, SilentReporter()).energy.tolist()
-    found = vibrations(start, potential, how, reporter)
+    found = vibrations(start, potential, how, reporter, fixed)
     texts = outcomes([why], work, reporter)
     rows = []
     for (source, name), text, one, seen, energy in zip(
@@ -255,6 +259,6 @@ TASK = Task(
     positional="structures",
     examples=(
         "rutile vibrations water.xyz model=run",
-        "rutile vibrations adsorbed.extxyz model=committee.rutile atoms=12,13 temperature=500",
+        "rutile vibrations adsorbed.extxyz model=committee.rutile fixed_below=8 temperature=500",
     ),
 )

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from rutile.core.errors import FileError, RutileError
+from rutile.core.files import did_you_mean
 from rutile.core.reporting import Reporter
 from rutile.potentials.save import load_model
 from rutile.potentials.settings.stored import MODEL_FILE
@@ -127,7 +128,7 @@ def _read(folder: Path, name: str, reporter: Reporter) -> TrainingRun:
         FileError: see `read_runs`.
     """
     if not folder.exists():
-        raise FileError(f"{folder}: no such folder; give the folders that `rutile train out=...` wrote")
+        raise FileError(f"{folder}: no such folder{did_you_mean(folder)}; give what `rutile train out=...` wrote")
     settings_file, begun = folder / SETTINGS_FILE, (folder / "store").is_dir()
     if not folder.is_dir() or not (settings_file.is_file() or begun):
         raise FileError(f"{folder} is no folder of a training run (no {SETTINGS_FILE}); give what `rutile train` wrote")
