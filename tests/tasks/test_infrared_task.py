@@ -22,7 +22,7 @@ TINY = {
 }  # fmt: skip
 
 
-def shaken(path, frames=1200, wave=800.0, cell=None):
+def shaken(path, frames=600, wave=800.0, cell=None):
     """TiO whose bond swings; a frame every 4 fs."""
     w = 2 * np.pi * 2.99792458e-5 * wave
     images = []

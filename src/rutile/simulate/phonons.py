@@ -127,7 +127,7 @@ def force_constants(
     check_structures(given, potential.elements)
     objects = [_prepared(one, settings, reporter) for one in given.split()]
     cells = [[p.supercell, *p.supercells_with_displacements] for p in objects]
-    batch = concatenate(_structure(cell) for group in cells for cell in group)
+    batch = concatenate(from_phonopy(cell) for group in cells for cell in group)
     forces = evaluate_many(batch, potential, settings.atoms_at_once, reporter, "Displacements").forces
     parts = iter(forces.split(batch.counts.tolist()))
     for phonon, group in zip(objects, cells, strict=True):
@@ -193,7 +193,7 @@ def _prepared(one: Structures, settings: PhononSettings, reporter: Reporter) -> 
     return phonon
 
 
-def _structure(atoms: Any) -> Structures:
+def from_phonopy(atoms: Any) -> Structures:
     """From phonopy's atoms."""
     return Structures.from_arrays(atoms.numbers, atoms.positions, atoms.cell, np.ones(3, dtype=bool))
 

@@ -14,9 +14,13 @@ from rutile.core.units import (
     EVPerAngstrom,
     EVPerAngstrom2,
     EVPerAtom,
+    Femtosecond,
     GigaPascal,
     Kelvin,
+    Micrometre,
+    Picosecond,
     Terahertz,
+    Unit,
 )
 
 CellMode = Literal["none", "full", "isotropic", "volume"]
@@ -128,6 +132,39 @@ class PhononSettings(PropertySettings):
     """Step of those temperatures."""
     imaginary: Terahertz = Field(default=0.05, gt=0)
     """A mode with an imaginary frequency larger than this is reported: the crystal gains energy by moving along it."""
+    rough: bool = False
+    """Go on although the potential says that its forces jump, which spoils small displacements."""
+
+
+class ConductivitySettings(PropertySettings):
+    """Thermal conductivity from pairs of small displacements in a supercell."""
+
+    fmax: EVPerAngstrom = Field(default=1e-4, gt=0)
+    """Relaxed when no atom feels a larger force than this."""
+    supercell: tuple[Repeat, Repeat, Repeat] | None = None
+    """Repeats of the cell along its three vectors; without it as many as make each vector at least `length` long."""
+    length: Angstrom = Field(default=10.0, gt=0)
+    """Of the vectors of the supercell."""
+    displacement: Angstrom = Field(default=0.03, gt=0, le=0.2)
+    """Of one or two atoms at a time; symmetry says which and where to."""
+    pair_cutoff: Angstrom | None = Field(default=None, gt=0)
+    """Pairs farther apart are not displaced together: fewer supercells, shorter-ranged force constants of third order.
+    Default: all pairs."""
+    mesh: tuple[Repeat, Repeat, Repeat] | None = None
+    """Wave vectors along each reciprocal vector; without it by `mesh_length`. Look at kappa with a finer one, too."""
+    mesh_length: Angstrom = Field(default=50.0, gt=0)
+    """Wave vectors lie on a mesh of 2 pi / mesh_length."""
+    temperatures: list[Annotated[Kelvin, Field(gt=0)]] = Field(
+        default=[100.0, 200.0, 300.0, 400.0, 600.0, 800.0, 1000.0], min_length=1
+    )
+    """At which kappa is wanted."""
+    method: Literal["rta", "direct"] = "rta"
+    """rta: each mode has its relaxation time. direct: the linearised Boltzmann equation, where collisions that keep the
+    momentum do not hinder the heat; more memory and time."""
+    isotopes: bool = False
+    """Natural isotopes scatter phonons, too."""
+    boundary: Micrometre | None = Field(default=None, gt=0)
+    """Phonons go no farther than this: the size of grains. Default: they do."""
     rough: bool = False
     """Go on although the potential says that its forces jump, which spoils small displacements."""
 
@@ -282,3 +319,44 @@ class HullSettings(PropertySettings):
 
     references: dict[str, EVPerAtom] = {}
     """Energies of elements that have no structure of their own among those given, such as {O: -4.9}."""
+
+
+class MeltSettings(Settings):
+    """Melting points from crystal and liquid side by side."""
+
+    lowest: Kelvin = Field(gt=0)
+    """Lowest temperature of the first round."""
+    highest: Kelvin = Field(gt=0)
+    """Highest temperature of the first round. If all of it froze, or melted, the next round goes on beyond."""
+    runs: int = Field(default=5, ge=2)
+    """Temperatures of each round; they run together, as one batch."""
+    rounds: int = Field(default=3, ge=1)
+    """At most so many; each divides what is left by runs + 1."""
+    within: Kelvin = Field(default=10.0, gt=0)
+    """The melting point is known well enough with this error."""
+    pressure: GigaPascal = 0.0
+    """Outer pressure."""
+    atoms: int = Field(default=1000, ge=32)
+    """Size of the box, about; it is twice as long along the third vector of the cell as it is wide."""
+    crystal_time: Picosecond = Field(default=5.0, gt=0)
+    """For the crystal to reach its temperature and volume."""
+    melt_time: Picosecond = Field(default=10.0, gt=0)
+    """For half of it to melt, and to cool down to the temperature."""
+    time: Picosecond = Field(default=100.0, gt=0)
+    """For crystal or liquid to grow; runs that are decided earlier end earlier."""
+    hot: float = Field(default=2.5, gt=1)
+    """The half is melted at this times the highest temperature of its round (dimensionless)."""
+    expansion: float = Field(default=0.06, ge=0, lt=1)
+    """Room that the half gets before it melts, in parts of its volume (dimensionless): metals 0.06, argon 0.15."""
+    timestep: Femtosecond = Field(default=2.0, gt=0, le=100)
+    """Time step."""
+    friction_time: Femtosecond = Field(default=500.0, gt=0)
+    """1/gamma of the friction and noise that carry the latent heat away."""
+    barostat_time: Femtosecond = Field(default=1000.0, gt=0)
+    """In which the lengths of the box forget."""
+    compressibility: Annotated[float, Unit("1/GPa")] = Field(default=0.01, gt=0)
+    """Roughly that of the crystal: metals and oxides 0.005 to 0.02, argon 0.5."""
+    look: Picosecond = Field(default=0.5, gt=0)
+    """Time between two looks at the order."""
+    seed: int = Field(default=0, ge=0)
+    """Of velocities and noise."""

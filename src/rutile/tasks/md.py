@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,6 +30,7 @@ from rutile.core.units import (
 from rutile.simulate.md.settings import MdSettings, NveSettings, Temperature, Thermal
 from rutile.tasks.apply import GivenStructures, members_and_bars, readings_given
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
+from rutile.tasks.kept_dynamics import note_atoms, resumed, to_the_end
 from rutile.tasks.property import PropertyResult, write_result
 from rutile.tasks.task import Task
 
@@ -156,16 +156,12 @@ def _run(settings: MdTaskSettings, reporter: Reporter) -> MdResult:
     record = Record(settings.out, dynamics, keep, _identity(settings, given, held, members), [f.source for f in frames])
     with remember_signals() as stop:
         if (settings.out / CHECKPOINT).exists():
-            state = _resumed(settings, record, frames)
+            _note_atoms(record, frames)
+            state = resumed(record)
             reporter.info(f"going on from step {state.step} in {settings.out}")
         else:
             state = _begun(settings, dynamics, record, frames, fixed, kelvins, reporter)
-        signal = _advance(state, settings, dynamics, record, reporter, stop)
-    if signal:
-        reporter.info(f"stopped by {signal}; run the same command again to go on from {settings.out}")
-        if signal == "SIGINT":
-            raise KeyboardInterrupt
-        raise SystemExit(143)
+        to_the_end(state, dynamics, record, settings.checkpoint_seconds, reporter, stop)
     table = read_log(settings.out / LOG)
     result = _result(settings, record, frames, table)
     result = write_result(settings.out, result, result.runs, page(result, table, settings.model_dump(mode="json")))
@@ -204,33 +200,9 @@ def _identity(
     return said | {"structures": atoms.hexdigest()[:16], "model": weights.hexdigest()[:16]}
 
 
-def _resumed(settings: MdTaskSettings, record: Record, frames: Sequence[Frame]) -> State:
-    """The stored state, if it belongs to the same work.
-
-    Raises:
-        SettingsError: settings that matter are others; names them.
-    """
-    from rutile.simulate.md.record import CHECKPOINT, read_checkpoint
-    from rutile.train.loggers import flat
-
-    _, facts = read_checkpoint(settings.out)
-    a, b = flat(facts["identity"]), flat(record.identity)
-    different = [f"{k} was {a.get(k)!r}, now {b.get(k)!r}" for k in sorted(a | b) if a.get(k) != b.get(k)]
-    if different:
-        raise SettingsError(
-            f"{settings.out / CHECKPOINT} belongs to another run: {'; '.join(different)}. Restore these settings, or "
-            "begin in another folder (out=...)"
-        )
-    _note_atoms(record, frames)
-    return record.resume()
-
-
 def _note_atoms(record: Record, frames: Sequence[Frame]) -> None:
     """Tell the record of which atoms the runs are."""
-    from ase.data import atomic_masses
-
-    numbers = [np.asarray(f.numbers) for f in frames]
-    record.note_runs(numbers, [atomic_masses[z] for z in numbers], [np.asarray(f.pbc) for f in frames])
+    note_atoms(record, [np.asarray(f.numbers) for f in frames], [np.asarray(f.pbc) for f in frames])
 
 
 def _begun(
@@ -262,54 +234,6 @@ def _begun(
     _note_atoms(record, frames)
     record.begin(state)
     return state
-
-
-def _advance(
-    state: State, settings: MdTaskSettings, dynamics: Dynamics, record: Record, reporter: Reporter, stop: Any
-) -> str | None:
-    """All steps that are left; the signal that ended them early, if one did."""
-    steps, shown, saved = dynamics.settings.steps, time.monotonic(), time.monotonic()
-
-    left = steps - state.step
-    for moment in reporter.track(dynamics.run(state), "Molecular dynamics", left):
-        state = moment.state
-        record.write(state, moment.stopped)
-        for end in moment.stopped:
-            at = end.step * settings.timestep
-            reporter.warn(f"run {end.number} ({record.sources[end.number]}) ended after {at:g} fs: {end.why}")
-        now = time.monotonic()
-        if now - shown > 1 and state.n_systems:
-            shown = now
-            reporter.metrics(_live(state, settings))
-        signal = stop()
-        if signal or now - saved >= settings.checkpoint_seconds:
-            record.checkpoint(state)
-            saved = now
-        if signal:
-            return str(signal)
-    record.checkpoint(state)
-    return None
-
-
-def _live(state: State, settings: MdTaskSettings) -> dict[str, float | int | str]:
-    """A row of the live table: means over the runs."""
-    from rutile.core.units import GPA
-    from rutile.simulate.md.state import kinetic_of, pressure_tensor, temperature
-
-    atoms = state.structures.n_atoms
-    row: dict[str, float | int | str] = {
-        "step": state.step,
-        "time_ps": state.step * settings.timestep / 1000,
-        "runs": state.n_systems,
-        "temperature_K": float(temperature(kinetic_of(state), state.dof).mean()),
-        "potential_eV_atom": float(state.energy.sum()) / atoms,
-    }
-    if bool(state.structures.pbc.all()):
-        pressure = pressure_tensor(state).diagonal(dim1=1, dim2=2).mean()
-        row |= {"pressure_GPa": float(pressure) / GPA, "volume_A3_atom": float(state.structures.volume.sum()) / atoms}
-    if bool((state.deviation > 0).any()):
-        row["disagreement_eV_A"] = float(state.deviation.max())
-    return row
 
 
 def _result(settings: MdTaskSettings, record: Record, frames: Sequence[Frame], table: dict[str, Any]) -> MdResult:

@@ -176,11 +176,17 @@ def peaks(wave: np.ndarray, found: np.ndarray, parts: np.ndarray, width: float) 
         last = place + int(found[place : high + 1].argmin())
         at = wave[place] + step * _offset(found[place - 1 : place + 2])
         near = slice(max(0, int(place - width / step)), int(place + width / step) + 1)
-        theirs = [wave[near][int(part[near].argmax())] for part in parts]
+        theirs = [_highest(part, near) * step for part in parts]
         error = float(np.std(theirs, ddof=1) / len(theirs) ** 0.5) if len(theirs) > 1 else None
         area = float(np.trapezoid(found[first : last + 1], wave[first : last + 1]))
         out.append(Peak(float(at), error, float(found[place]), area))
     return tuple(out)
+
+
+def _highest(part: np.ndarray, near: slice) -> float:
+    """Where the highest value of a part of a curve is, in steps, between them if its neighbours say so."""
+    place = near.start + int(part[near].argmax())
+    return place + _offset(part[place - 1 : place + 2]) if 0 < place < len(part) - 1 else float(place)
 
 
 def _offset(three: np.ndarray) -> float:
