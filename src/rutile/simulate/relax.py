@@ -168,6 +168,8 @@ class Relaxation:
         if self._symmetry is not None:
             forces, stress = self._symmetry(forces, stress)
         forces = torch.where(moving.free[:, None], forces, 0.0)
+        if settings.along == "z":
+            forces = forces * torch.tensor([0.0, 0.0, 1.0], dtype=forces.dtype)
         push, unbalanced = _cell_push(stress, structures, settings)
         fmax, smax = _largest(forces.norm(dim=1), structures), unbalanced.abs().amax((1, 2))
         ledger.begin(moving.number[moving.step == 0], p.energy[moving.step == 0])
@@ -225,6 +227,8 @@ def _allowed(strain: Tensor, mode: CellMode) -> Tensor:
         return torch.zeros_like(strain)
     if mode == "full":
         return strain
+    if mode == "height":
+        return strain * torch.tensor([0.0, 0.0, 1.0], dtype=strain.dtype).diag()
     size = strain.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(3, dtype=strain.dtype)
     return size if mode == "isotropic" else strain - size
 

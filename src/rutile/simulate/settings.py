@@ -23,7 +23,7 @@ from rutile.core.units import (
     Unit,
 )
 
-CellMode = Literal["none", "full", "isotropic", "volume"]
+CellMode = Literal["none", "full", "isotropic", "volume", "height"]
 Repeat = Annotated[int, Field(ge=1)]
 
 
@@ -51,7 +51,9 @@ class RelaxSettings(Settings):
     """Relaxed when no atom feels a larger force than this."""
     cell: CellMode = "none"
     """What of the cell moves: none; full: all six strains; isotropic: the size alone; volume: the shape at fixed
-    volume."""
+    volume; height: its extension along z alone."""
+    along: Literal["xyz", "z"] = "xyz"
+    """Atoms move in all directions, or along z only (as over a stacking fault)."""
     pressure: GigaPascal = 0.0
     """Outer pressure, positive under compression; matters only when the cell moves."""
     smax: GigaPascal = Field(default=0.05, gt=0)
@@ -283,6 +285,29 @@ class DefectSettings(PropertySettings):
     """Interstitial sites that are tried, the widest first."""
     references: dict[str, ElectronVolt] = {}
     """Chemical potentials by element, such as {O: -4.9}; of a crystal of one element its energy if not given."""
+
+
+class FaultSettings(PropertySettings):
+    """Energies of generalised stacking faults: one half of a crystal shifted over the other."""
+
+    fmax: EVPerAngstrom = Field(default=5e-3, gt=0)
+    """Relaxed when no atom feels a larger force along the normal than this."""
+    smax: GigaPascal = Field(default=0.05, gt=0)
+    """Relaxed when the stress along the normal (of the crystal: no stress) is below this."""
+    planes: tuple[tuple[int, int, int], ...] = ()
+    """Planes of the faults, of the conventional cell; empty: {111} of fcc, {110} and {112} of bcc, basal of hcp."""
+    directions: tuple[tuple[int, int, int], ...] = ()
+    """Direction [u v w] of the shift in each of the planes, of the conventional cell; empty: the usual ones."""
+    points: int = Field(default=13, ge=5)
+    """Shifts along each direction, from none to a whole period; 13 have the third parts that faults often sit at."""
+    grid: tuple[Repeat, Repeat] | None = None
+    """Also all shifts in each plane, so many along both of its vectors: a surface of energies."""
+    thickness: Angstrom = Field(default=20.0, gt=0)
+    """Least distance between a fault and its image."""
+    cut: int = Field(default=0, ge=0)
+    """Between which planes of atoms: number of the gap, the widest first."""
+    inner: bool = True
+    """Relax atoms and distances along the normal; without it all is shifted as it is."""
 
 
 class BoundaryEnergySettings(PropertySettings):

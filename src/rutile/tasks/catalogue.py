@@ -34,6 +34,7 @@ TASKS: dict[str, str] = {
     "adsorb": "rutile.tasks.adsorb:TASK",
     "binding": "rutile.tasks.binding:TASK",
     "defects": "rutile.tasks.defects:TASK",
+    "faults": "rutile.tasks.faults:TASK",
     "boundaries": "rutile.tasks.boundaries:TASK",
     "melt": "rutile.tasks.melt:TASK",
     "hull": "rutile.tasks.hull:TASK",

@@ -60,6 +60,27 @@ def panel(title: str, x_label: str, y_label: str, lines: Sequence[Line], *, log:
         return svg(figure)
 
 
+def heights(title: str, values: np.ndarray, vectors: np.ndarray, quantity: str) -> str:
+    """Values over two periodic vectors as colours, two periods each way.
+
+    Args:
+        title: heading.
+        values: at even parts of both vectors, [n, m].
+        vectors: [2, 2] (Angstrom).
+        quantity: with unit.
+    """
+    n, m = values.shape
+    parts = np.stack(np.meshgrid(np.arange(2 * n + 1) / n, np.arange(2 * m + 1) / m, indexing="ij"), axis=-1)
+    x, y = np.moveaxis(parts @ vectors, -1, 0)
+    with mpl.rc_context(STYLE):
+        figure, axes = square(title)
+        twice = np.pad(values, ((0, n + 1), (0, m + 1)), mode="wrap")
+        drawn = axes.pcolormesh(x, y, twice, shading="gouraud")
+        axes.set(xlabel="shift (Å)", ylabel="shift (Å)", aspect="equal")
+        figure.colorbar(drawn, label=quantity, shrink=0.8)
+        return svg(figure)
+
+
 def band_structure(title: str, bands: Sequence[Segment], dos_frequency: np.ndarray, dos: np.ndarray) -> str:
     """Bands over the path through the Brillouin zone, with the density of states beside them.
 
