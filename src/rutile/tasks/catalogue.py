@@ -33,6 +33,7 @@ TASKS: dict[str, str] = {
     "surfaces": "rutile.tasks.surfaces:TASK",
     "adsorb": "rutile.tasks.adsorb:TASK",
     "binding": "rutile.tasks.binding:TASK",
+    "swap": "rutile.tasks.swap:TASK",
     "defects": "rutile.tasks.defects:TASK",
     "faults": "rutile.tasks.faults:TASK",
     "boundaries": "rutile.tasks.boundaries:TASK",
