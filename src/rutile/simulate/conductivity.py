@@ -23,6 +23,7 @@ from rutile.core.errors import MissingPackageError
 from rutile.core.reporting import Reporter
 from rutile.potentials.checks import check_structures, require_smooth
 from rutile.potentials.potential import Potential
+from rutile.simulate.born import born_of
 from rutile.simulate.eos import require_crystals
 from rutile.simulate.forces import evaluate_many
 from rutile.simulate.md.state import masses_of
@@ -86,6 +87,9 @@ def conductivities(
     given = structures.to(dtype=torch.float64, device="cpu")
     check_structures(given, potential.elements)
     objects = [_prepared(one, settings) for one in given.split()]
+    for p in objects if settings.born is not None else ():
+        assert settings.born is not None
+        p.nac_params = born_of(p.primitive, settings.born, potential, SYMMETRY, reporter)
     _add_forces(objects, potential, settings, reporter)
     return [_solved(p, settings) for p in reporter.track(objects, "Phonons that collide", len(objects))]
 

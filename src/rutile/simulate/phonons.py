@@ -25,6 +25,7 @@ from rutile.core.errors import MissingPackageError
 from rutile.core.reporting import Reporter
 from rutile.potentials.checks import check_structures, require_smooth
 from rutile.potentials.potential import Potential
+from rutile.simulate.born import born_of, splitting
 from rutile.simulate.eos import require_crystals
 from rutile.simulate.forces import evaluate_many
 from rutile.simulate.md.state import masses_of
@@ -102,6 +103,8 @@ class Phonons:
     """At wave vectors that fit into the supercell, where frequencies are not interpolated; lowest first."""
     lowest: float
     """Lowest frequency on the mesh and the bands (THz)."""
+    splitting: float | None
+    """Largest rise of a frequency at Γ by the field of Born charges (THz); None: there are none."""
 
 
 def force_constants(
@@ -134,6 +137,8 @@ def force_constants(
         still, *moved = (next(parts).numpy() for _ in group)
         phonon.forces = np.array([f - still for f in moved])
         phonon.produce_force_constants(show_drift=False, calculate_full_force_constants=False)
+        if settings.born is not None:
+            phonon.nac_params = born_of(phonon.primitive, settings.born, potential, SYMMETRY, reporter)
     return objects
 
 
@@ -221,6 +226,7 @@ def _analysed(phonon: Any, settings: PhononSettings) -> Phonons:
         drift=drift,
         imaginary=imaginary_modes(phonon, settings.imaginary),
         lowest=lowest,
+        splitting=None if phonon.nac_params is None else splitting(phonon),
     )
 
 

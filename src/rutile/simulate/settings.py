@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -112,7 +113,15 @@ class ElasticSettings(PropertySettings):
     """Average the tensor over the operations of the crystal's point group."""
 
 
-class PhononSettings(PropertySettings):
+class LatticeSettings(PropertySettings):
+    """What calculations of waves in crystals have in common."""
+
+    born: Literal["model"] | Path | None = None
+    """Charges whose field splits long optical waves along and across a direction: `model` (rigid_ion, anatase with
+    electrostatics), or a file BORN of phonopy, for the primitive cell. Default: none, as is right for metals."""
+
+
+class PhononSettings(LatticeSettings):
     """Phonons from small displacements in a supercell."""
 
     fmax: EVPerAngstrom = Field(default=1e-4, gt=0)
@@ -138,7 +147,7 @@ class PhononSettings(PropertySettings):
     """Go on although the potential says that its forces jump, which spoils small displacements."""
 
 
-class ConductivitySettings(PropertySettings):
+class ConductivitySettings(LatticeSettings):
     """Thermal conductivity from pairs of small displacements in a supercell."""
 
     fmax: EVPerAngstrom = Field(default=1e-4, gt=0)

@@ -41,6 +41,7 @@ ROOM = 300.0
 UNITS = {
     "bands.csv": {"distance": "1/Å", "band0, band1, ...": "THz"},
     "dos.csv": {"frequency": "THz", "states": "1/THz"},
+    "born.csv": dict.fromkeys(("xx", "xy", "xz", "yx", "yy", "yz", "zx", "zy", "zz"), "e"),
     "thermal.csv": {"temperature": "K", "free_energy": "eV", "entropy": "eV/K", "heat_capacity": "eV/K"},
 }
 """Units in the tables of each crystal, which are of its primitive cell."""
@@ -51,7 +52,8 @@ class PhononTaskSettings(PhononSettings, GivenProperty):
 
     out: Path = Path("phonons")
     """Folder for table.csv, report.html, result.json and a folder for each structure with phonopy.yaml (displacements,
-    forces and force constants, for phonopy), band.yaml, bands.csv, dos.csv and thermal.csv."""
+    forces and force constants, for phonopy), band.yaml, bands.csv, dos.csv, thermal.csv and, with `born`,
+    born.csv."""
 
 
 class PhononRow(Result):
@@ -74,6 +76,10 @@ class PhononRow(Result):
     highest: Terahertz
     """Highest frequency on the bands."""
     highest_std: Terahertz | None = None
+    """Standard deviation of a committee."""
+    splitting: Terahertz | None = None
+    """Largest rise of a frequency at Γ by the field of Born charges, along and across a direction; with `born`."""
+    splitting_std: Terahertz | None = Field(default=None, repr=False)
     """Standard deviation of a committee."""
     imaginary: int
     """Imaginary modes at wave vectors that fit into the supercell."""
@@ -164,6 +170,7 @@ def _row(source: str, name: str, text: str, one: Phonons, folder: Path) -> Phono
         displacements=one.displaced,
         lowest=one.lowest,
         highest=max(float(s.frequency.max()) for s in one.bands),
+        splitting=one.splitting,
         imaginary=len(one.imaginary),
         imaginary_at=where,
         zero_point=float(thermal.free_energy[0]) / atoms,
@@ -200,6 +207,11 @@ def _write(folder: Path, one: Phonons) -> None:
     }  # fmt: skip
     rows = [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
     write_atomically(folder / "thermal.csv", as_csv(rows))
+    if one.phonopy.nac_params is not None:
+        charges = zip(one.phonopy.primitive.symbols, one.phonopy.nac_params["born"], strict=True)
+        heads = list(UNITS["born.csv"])
+        born = [{"element": e} | dict(zip(heads, z.ravel().tolist(), strict=True)) for e, z in charges]
+        write_atomically(folder / "born.csv", as_csv(born))
 
 
 def _page(rows: Sequence[PhononRow], found: Sequence[Phonons], settings: PhononTaskSettings) -> str:
@@ -208,7 +220,7 @@ def _page(rows: Sequence[PhononRow], found: Sequence[Phonons], settings: PhononT
     from rutile.train.report import Card, Facts, Figures, Section, Table, render
 
     names = ["structure", "formula", "outcome", "displacements", "lowest", "lowest_std", "highest", "highest_std",
-             "imaginary", "zero_point", "free_energy", "heat_capacity"]  # fmt: skip
+             "splitting", "splitting_std", "imaginary", "zero_point", "free_energy", "heat_capacity"]  # fmt: skip
     sections = [Section("Crystals", table_of(rows, names))]
     for row, one in list(zip(rows, found, strict=True))[:MOST_CURVES]:
         t, n = one.thermal, len(one.phonopy.primitive)
