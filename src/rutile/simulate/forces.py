@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +18,11 @@ from rutile.potentials.combine import Spread, mean, spread
 from rutile.potentials.evaluate import evaluate, evaluate_members
 from rutile.potentials.placement import placement, short_of_memory
 from rutile.potentials.potential import Potential, Prediction
+from rutile.simulate.keeper import keeper, key_of
 from rutile.structures.structures import Structures, in_batches
 
+PREDICTED = ("energy", "forces", "stress", "atom_energy")
+"""Fields of a prediction."""
 SKIN = 0.3
 """Extra radius of the neighbour list (Angstrom)."""
 
@@ -146,7 +150,7 @@ def _in_float64(p: Prediction, device: torch.device) -> Prediction:
 def evaluate_many(
     structures: Structures, potential: Potential, atoms_at_once: int, reporter: Reporter, label: str = "Evaluating"
 ) -> Prediction:
-    """Prediction for any number of structures, in float64 on the CPU.
+    """Prediction for any number of structures, in float64 on the CPU; what a keeper has is not evaluated again.
 
     Args:
         structures: displaced or strained ones, say; any precision.
@@ -159,10 +163,17 @@ def evaluate_many(
         GeometryError: as `find_edges`.
     """
     dtype, device = placement(potential)
-    parts = []
+    parts, kept = [], keeper()
     together = list(in_batches(structures, atoms_at_once)) or [structures]
     for batch in reporter.track(together, label, len(together)):
+        key = "" if kept is None else key_of("evaluate", batch)
+        known = None if kept is None else kept.recall(key)
+        if known is not None:
+            parts.append([torch.from_numpy(np.array(known[name])) for name in PREDICTED])
+            continue
         edges = find_edges(batch, potential.cutoff)
         p = evaluate(potential, batch.to(dtype=dtype, device=device), edges=edges.to(device))
-        parts.append([x.double().cpu() for x in (p.energy, p.forces, p.stress, p.atom_energy)])
+        parts.append([getattr(p, name).detach().double().cpu() for name in PREDICTED])
+        if kept is not None:
+            kept.keep(key, {name: x.numpy() for name, x in zip(PREDICTED, parts[-1], strict=True)})
     return Prediction(*(torch.cat(column) for column in zip(*parts, strict=True)))

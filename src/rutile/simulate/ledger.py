@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rutile.potentials.potential import Prediction
 from rutile.structures.structures import Structures
+
+PLAIN = ("converged", "steps", "fmax", "smax", "start_energy", "energy", "forces", "stress")
+"""What a ledger says of a structure besides where it is and why it failed."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,26 @@ class Ledger:
             self.forces[n],
             self.stress[s],
         )
+
+    def plain(self, number: int) -> dict[str, np.ndarray]:
+        """What became of one structure, as arrays by name."""
+        one = self.one(number)
+        tensors = {name: getattr(one, name).numpy() for name in PLAIN}
+        return tensors | {
+            "positions": one.structures.positions.numpy(),
+            "cell": one.structures.cell.numpy(),
+            "failure": np.frombuffer(one.failure[0].encode(), dtype=np.uint8),
+        }
+
+    def take(self, number: int, values: Mapping[str, np.ndarray]) -> None:
+        """Take down what `plain` gave for a structure like this one."""
+        s, first = slice(number, number + 1), int(self.start[number])
+        n = slice(first, first + int(self.counts[number]))
+        for name in ("positions", "forces"):
+            getattr(self, name)[n] = torch.from_numpy(np.array(values[name]))
+        for name in ("cell", *(p for p in PLAIN if p != "forces")):
+            getattr(self, name)[s] = torch.from_numpy(np.array(values[name]))
+        self.failure[number] = values["failure"].tobytes().decode()
 
     def result(self) -> RelaxResult:
         """Everything, in the order given."""

@@ -26,6 +26,7 @@ from rutile.potentials.checks import check_structures
 from rutile.potentials.potential import Potential, Prediction
 from rutile.simulate.fire import FireSteps
 from rutile.simulate.forces import ForceField
+from rutile.simulate.keeper import Keeper, keeper, key_of
 from rutile.simulate.kept_symmetry import KeptSymmetry
 from rutile.simulate.lbfgs import LbfgsSteps
 from rutile.simulate.ledger import Ledger, RelaxResult
@@ -81,10 +82,45 @@ def relax(
             periodic in 3-D.
         ElementError: a given structure holds an element that the potential was not trained on.
     """
+    kept = keeper()
+    if kept is not None:
+        return _relax_kept(kept, structures, potential, settings, reporter, fixed)
     relaxation = Relaxation(structures, potential, settings, fixed)
     for _ in reporter.track(relaxation, "Relaxing", total=structures.n_systems):
         pass
     return relaxation.ledger.result()
+
+
+def _relax_kept(
+    kept: Keeper,
+    structures: Structures,
+    potential: Potential,
+    settings: RelaxSettings,
+    reporter: Reporter,
+    fixed: Tensor | None,
+) -> RelaxResult:
+    """`relax` of those that are not done; each is kept as it is done."""
+    given = structures.to(dtype=torch.float64, device="cpu")
+    held = torch.zeros(given.n_atoms, dtype=torch.bool) if fixed is None else fixed.cpu()
+    ledger = Ledger(given, ~held)
+    parts = held.split(given.counts.tolist())
+    keys = [key_of("relax", one, mask, settings) for one, mask in zip(given.split(), parts, strict=True)]
+    left = []
+    for number, key in enumerate(keys):
+        found = kept.recall(key)
+        if found is None:
+            left.append(number)
+        else:
+            ledger.take(number, found)
+    if left:
+        these = torch.zeros(given.n_systems, dtype=torch.bool)
+        these[left] = True
+        relaxation = Relaxation(given.select(these), potential, settings, held[these[given.system]])
+        for n in reporter.track(relaxation, "Relaxing", total=len(left)):
+            values = relaxation.ledger.plain(n)
+            ledger.take(left[n], values)
+            kept.keep(keys[left[n]], values)
+    return ledger.result()
 
 
 class Relaxation:

@@ -94,7 +94,7 @@ def run(settings: BoundaryTaskSettings, reporter: Reporter) -> BoundaryTaskResul
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         result = BoundaryTaskResult(
             boundaries=rows,
             starts=settings.out / "starts.csv",

@@ -120,7 +120,7 @@ def run(settings: ConductivityTaskSettings, reporter: Reporter) -> ConductivityR
     require_phono3py()
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         crystals = []
         for k, ((source, name), one) in enumerate(zip(work.names(), found, strict=True)):
             folder = settings.out / f"{k:03d}_{name}"

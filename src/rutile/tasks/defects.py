@@ -87,7 +87,7 @@ def run(settings: DefectTaskSettings, reporter: Reporter) -> DefectTaskResult:
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         result = DefectTaskResult(
             defects=rows,
             supercells=settings.out / "defects.extxyz",

@@ -118,7 +118,7 @@ def run(settings: ElasticTaskSettings, reporter: Reporter) -> ElasticTaskResult:
             every.append(_rows(work, potential, settings, told))
             return every[-1], None
 
-        rows, _ = computed(of, work, reporter)
+        rows, _ = computed(of, work, settings, reporter)
         rows = _with_votes(rows, every[1:], reporter)
         result = ElasticTaskResult(structures=rows)
         result = write_result(settings.out, result, rows, _page(rows, settings))

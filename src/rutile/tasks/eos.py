@@ -90,7 +90,7 @@ def run(settings: EosTaskSettings, reporter: Reporter) -> EosTaskResult:
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         result = EosTaskResult(
             structures=rows,
             points=settings.out / "points.csv",

@@ -100,7 +100,7 @@ def run(settings: ExpansionTaskSettings, reporter: Reporter) -> ExpansionTaskRes
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         result = ExpansionTaskResult(
             structures=rows,
             by_temperature=settings.out / "by_temperature.csv",

@@ -122,7 +122,7 @@ def run(settings: FaultTaskSettings, reporter: Reporter) -> FaultTaskResult:
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         result = FaultTaskResult(faults=rows, stacks=settings.out / "faults.extxyz")
         stacks, about = [], []
         for row, one in zip(rows, found, strict=True):

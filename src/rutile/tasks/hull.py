@@ -87,7 +87,7 @@ def run(settings: HullTaskSettings, reporter: Reporter) -> HullTaskResult:
 
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, images = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, images = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         result = HullTaskResult(
             phases=rows,
             stable=sum(row.above_hull is not None and row.above_hull < STABLE for row in rows),

@@ -123,7 +123,7 @@ def run(settings: PhononTaskSettings, reporter: Reporter) -> PhononTaskResult:
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, found = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         for row, one in zip(rows, found, strict=True):
             _write(row.folder, one)
         result = PhononTaskResult(structures=rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from rutile.core.elements import formula
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result, Settings
-from rutile.tasks.apply import GivenStructures, members_and_bars, readings_given
+from rutile.tasks.apply import GivenStructures, members_and_bars, model_content, readings_given
+from rutile.tasks.kept_work import KEPT, KeptWork, PartOf
 
 if TYPE_CHECKING:
     from rutile.data.frames import Frame
@@ -31,6 +33,8 @@ Row = TypeVar("Row", bound=Result)
 Part = TypeVar("Part", bound=Settings)
 Found = TypeVar("Found")
 DONE = "done"
+NOT_THE_POTENTIAL = ("structures", "format", "on_bad", "device")
+"""Settings of `GivenStructures` that do not change what a potential says."""
 
 
 class GivenProperty(GivenStructures):
@@ -101,17 +105,52 @@ def part(settings: Settings, kind: type[Part]) -> Part:
     return kind(**{name: getattr(settings, name) for name in kind.model_fields})
 
 
-def with_spread(rows: Sequence[Row], of: Callable[[Potential], Sequence[Row]], work: Work) -> list[Row]:
+def computed(
+    of: Callable[[Potential, Reporter], tuple[list[Row], Found]],
+    work: Work,
+    settings: GivenProperty,
+    reporter: Reporter,
+) -> tuple[list[Row], Found]:
+    """Rows of the model (the mean of a committee), and what they come from; goes on after what an earlier run kept.
+
+    Args:
+        of: makes the rows by one potential, and what they come from.
+        work: model and structures.
+        settings: of the task; its folder must exist.
+        reporter: told how far the model is; its members work in silence.
+
+    Returns:
+        Rows with the standard deviation over the members in each field `x_std` of a field `x`, and what the mean's come
+        from.
+    """
+    from rutile.simulate.keeper import keeping
+
+    kept, name = KeptWork(settings.out), _potential_of(settings)
+    with kept.opened(reporter):
+        with keeping(PartOf(kept, name)):
+            rows, found = of(work.potential, reporter)
+        theirs = []
+        for k, member in enumerate(work.members):
+            with keeping(PartOf(kept, f"{name} member {k}")):
+                theirs.append(of(member, SilentReporter())[0])
+    return with_spread(rows, theirs), found
+
+
+def _potential_of(settings: GivenProperty) -> str:
+    """Hash of all that tells a potential from others."""
+    told = settings.model_dump_json(include=set(GivenStructures.model_fields) - {"model", *NOT_THE_POTENTIAL})
+    return hashlib.sha256(told.encode() + model_content(settings.model)).hexdigest()[:16]
+
+
+def with_spread(rows: Sequence[Row], theirs: Sequence[Sequence[Row]]) -> list[Row]:
     """Rows with the standard deviation over the members in each field `x_std` of a field `x`.
 
     Args:
         rows: of the committee's mean.
-        of: makes the rows with one potential.
-        work: has the members; without any the rows are as before.
+        theirs: of each member; without any the rows are as before.
     """
-    if not work.members:
+    if not theirs:
         return list(rows)
-    theirs = [of(member) for member in work.members]
     out = []
     for k, row in enumerate(rows):
         names = [n.removesuffix("_std") for n in type(row).model_fields if n.endswith("_std")]
@@ -121,20 +160,6 @@ def with_spread(rows: Sequence[Row], of: Callable[[Potential], Sequence[Row]], w
             spread[f"{name}_std"] = None if None in values else np.std(values, axis=0).tolist()
         out.append(row.model_copy(update=spread))
     return out
-
-
-def computed(
-    of: Callable[[Potential, Reporter], tuple[list[Row], Found]], work: Work, reporter: Reporter
-) -> tuple[list[Row], Found]:
-    """Rows of the model (the mean of a committee), with the spread of its members, and what they come from.
-
-    Args:
-        of: makes the rows by one potential, and what they come from.
-        work: model and structures.
-        reporter: told how far the model is; its members work in silence.
-    """
-    rows, found = of(work.potential, reporter)
-    return with_spread(rows, lambda member: of(member, SilentReporter())[0], work), found
 
 
 def settled_crystals(
@@ -212,7 +237,7 @@ def write_result(
     page: str,
     more: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Told:
-    """table.csv, result.json and report.html in a folder.
+    """table.csv, result.json and report.html in a folder; what was kept to go on from is removed.
 
     Args:
         folder: exists.
@@ -232,6 +257,7 @@ def write_result(
     write_atomically(result.table, as_csv(rows))
     write_atomically(folder / "result.json", (result.model_dump_json(indent=1) + "\n").encode())
     write_atomically(result.report, page.encode())
+    (folder / KEPT).unlink(missing_ok=True)
     return result
 
 

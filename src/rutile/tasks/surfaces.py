@@ -96,7 +96,7 @@ def run(settings: SurfaceTaskSettings, reporter: Reporter) -> SurfaceTaskResult:
     """
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, (crystals, found) = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, (crystals, found) = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         shapes = [_shape(k, crystal, found, work, reporter) for k, crystal in enumerate(crystals)]
         rows = _with_shares(rows, found, shapes)
         result = SurfaceTaskResult(

@@ -124,7 +124,7 @@ def run(settings: VibrationTaskSettings, reporter: Reporter) -> VibrationTaskRes
 
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
-        rows, (found, start) = computed(lambda p, r: _rows(work, p, settings, r), work, reporter)
+        rows, (found, start) = computed(lambda p, r: _rows(work, p, settings, r), work, settings, reporter)
         result = VibrationTaskResult(
             structures=rows,
             modes=settings.out / "modes.csv",
