@@ -244,6 +244,32 @@ class SaddleSettings(Settings):
     """A structure with two atoms nearer than this has failed."""
 
 
+class SaddleSearchSettings(SaddleSettings):
+    """Many climbs from minima, and what the saddle points found join."""
+
+    fmax: EVPerAngstrom = Field(default=0.002, gt=0)
+    """Done when no atom feels a larger force than this and the curvature is negative; soft modes need small forces for
+    equal saddle points to be seen as one."""
+    tries: int = Field(default=10, ge=1)
+    """Searches from each structure, with atoms displaced at random."""
+    centres: list[Annotated[int, Field(ge=0)]] = []
+    """Atoms, counted from 0, around which atoms are displaced, in turn; empty: drawn at random of those that move."""
+    directions: list[tuple[float, float, float]] = []
+    """Instead of random displacements: directions (Cartesian, any length) along which each of the centres is pushed."""
+    push: Angstrom = Field(default=0.3, gt=0, le=2)
+    """How far the atom that goes farthest is displaced."""
+    radius: Angstrom = Field(default=2.0, gt=0)
+    """Displacements fall off like a normal distribution of this width around the centre."""
+    seed: int = 0
+    """Same seed, same searches."""
+    nudge: Angstrom = Field(default=0.1, gt=0, le=1)
+    """How far an atom is moved off a saddle point to each side before it relaxes downhill."""
+    same: ElectronVolt = Field(default=0.002, gt=0)
+    """Saddle points, or minima, of like neighbourhoods are one if their energies differ by less than this."""
+    atoms_at_once: int = Field(default=2000, ge=1)
+    """Searches are made together up to this many atoms, and kept when they are done."""
+
+
 class VibrationSettings(PropertySettings):
     """Vibrations of molecules, or of some atoms in anything."""
 

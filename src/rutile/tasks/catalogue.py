@@ -21,6 +21,7 @@ TASKS: dict[str, str] = {
     "relax": "rutile.tasks.relax:TASK",
     "barrier": "rutile.tasks.barrier:TASK",
     "hop": "rutile.tasks.hop:TASK",
+    "saddles": "rutile.tasks.saddles:TASK",
     "screen": "rutile.tasks.screen:TASK",
     "analyse": "rutile.tasks.analyse:TASK",
     "infrared": "rutile.tasks.infrared:TASK",
