@@ -199,3 +199,16 @@ def test_what_falls_into_a_hole_is_kept_as_it_began():
     assert between.ended.startswith("the relaxation of an end failed")
     assert [a.get_distance(0, 1) for a in between.frames] == pytest.approx([3.2, 3.25, 3.3], abs=0.01)
     assert all(a.calc is None for a in (*fallen.frames, *vibrating.frames, *between.frames))
+
+
+@pytest.mark.slow
+def test_a_path_ends_where_the_members_disagree_and_keeps_what_was_before():
+    crystal = bulk("Ar", "fcc", a=5.26, cubic=True).repeat(2)
+    hops = crystal.copy()
+    hops.positions[1] = crystal.positions[0]
+    ends = [crystal[1:], hops[1:]]
+    explorer = NebExplorer(start="a.xyz", end="b.xyz", images=3, steps=10, every=5, fmax=0.02)
+    found = path(ends, explorer, committee(1.0, 1.5), Limits(high=0.05, closest=0.1, max_force=1e9))
+    assert found.ended == "the members disagree beyond the failed level after 5 steps"
+    assert len(found.frames) == 5
+    assert all(a.calc is None and a.info["step"] == 0 for a in found.frames)

@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from ase.mep import NEB
 from ase.neighborlist import neighbor_list
-from ase.optimize import FIRE
 
 from rutile.active.disagreement import SURE
 from rutile.active.plan import MdExplorer, NebExplorer, NormalModesExplorer, RelaxExplorer
@@ -30,11 +28,13 @@ from rutile.core.seeds import stream
 from rutile.potentials.calculator import ExtrapolationWarning, NotSmoothWarning, RutileCalculator
 from rutile.potentials.combine import Mean
 from rutile.potentials.save import load_model
+from rutile.simulate.guess import first_guess
 from rutile.simulate.md.loop import Dynamics
 from rutile.simulate.md.settings import MdSettings
 from rutile.simulate.md.state import State, kinetic_of, temperature
+from rutile.simulate.neb import neb
 from rutile.simulate.relax import relax
-from rutile.simulate.settings import RelaxSettings
+from rutile.simulate.settings import NebSettings, RelaxSettings
 from rutile.structures.structures import Structures, concatenate
 
 Computed = MdExplorer | RelaxExplorer | NormalModesExplorer | NebExplorer
@@ -314,8 +314,12 @@ def along_modes(
     return Found(frames, f"{left} of {count} moved too far" if left else SOUND)
 
 
+class _Ended(Exception):
+    """A path that is not worth to be followed; says why."""
+
+
 def path(ends: Sequence[Atoms], explorer: NebExplorer, calculator: RutileCalculator, limits: Limits) -> Found:
-    """A nudged elastic band (ASE) between two relaxed ends; every few steps all images are kept.
+    """A nudged elastic band between two relaxed ends; every few steps all images are kept.
 
     Where an end falls into a hole of the potential, what lies between the ends as they are given is kept.
 
@@ -325,43 +329,51 @@ def path(ends: Sequence[Atoms], explorer: NebExplorer, calculator: RutileCalcula
         calculator: of a committee.
         limits: where to end.
     """
+    mean, given = Mean(calculator.potentials), [_bare(a) for a in ends]
     how = RelaxSettings(fmax=explorer.fmax)
-    result = relax(Structures.from_ase(list(ends)), Mean(calculator.potentials), how, SilentReporter())
+    result = relax(Structures.from_ase(given), mean, how, SilentReporter())
     if why := next(filter(None, result.failure), ""):
-        between = [_snapshot(a, {"step": 0}) for a in _band([_bare(a) for a in ends], explorer, calculator).images]
-        return Found(between, f"the relaxation of an end failed: {why}")
-    relaxed = [
-        _placed(a, p.positions.numpy(), a.cell.array, {}) for a, p in zip(ends, result.structures.split(), strict=True)
-    ]
-    band = _band(relaxed, explorer, calculator)
-    images = band.images
-    watch, frames, done = Watch(calculator, limits), [_snapshot(a, {"step": 0}) for a in images], 0
-    optimizer: Any = FIRE(band, logfile=None)
+        start, end = Structures.from_ase(given).split()
+        between = first_guess(start, end, explorer.images)
+        return Found(_images(between, given[0], 0), f"the relaxation of an end failed: {why}")
+    start, end = result.structures.split()
+    guess = first_guess(start, end, explorer.images)
+    frames, done = _images(guess, given[0], 0), 0
+    watch = Watch(calculator, limits)
+
+    def keep(_: int, images: Structures) -> None:
+        nonlocal done
+        done += explorer.every
+        inside = _images(images, given[0], done)[1:-1]
+        for image in inside:
+            image.calc = calculator
+            image.get_forces()
+            why = watch.wrong(image)
+            image.calc = None
+            if why:
+                raise _Ended(f"{why} after {done} steps")
+        frames.extend(inside)
+
+    band_settings = NebSettings(
+        images=explorer.images, fmax=explorer.fmax, climb=explorer.climb, max_steps=explorer.steps,
+        keep_every=explorer.every,
+    )  # fmt: skip
     try:
-        while done < explorer.steps:
-            part = min(explorer.every, explorer.steps - done)
-            found = optimizer.run(fmax=explorer.fmax, steps=part)
-            done += part
-            for image in images[1:-1]:
-                image.get_forces()
-                if why := watch.wrong(image):
-                    return Found(frames, f"{why} after {done} steps")
-            frames += [_snapshot(a, {"step": done}) for a in images[1:-1]]
-            if found:
-                break
-    except (RutileError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        (band,) = neb([guess], mean, band_settings, SilentReporter(), keep=keep)
+    except _Ended as end:
+        return Found(frames, str(end))
+    except (RutileError, ValueError, ArithmeticError) as error:
         return Found(frames, f"{type(error).__name__} after {done} steps")
+    if band.failure:
+        return Found(frames, band.failure)
+    if band.steps > done:
+        frames += _images(band.images, given[0], band.steps)[1:-1]
     return Found(frames, SOUND)
 
 
-def _band(ends: Sequence[Atoms], explorer: NebExplorer, calculator: RutileCalculator) -> Any:
-    """Both ends and what lies between them, by interpolation of distances (IDPP)."""
-    images = [ends[0], *(ends[0].copy() for _ in range(explorer.images)), ends[1]]
-    for image in images:
-        image.calc = calculator
-    band = NEB(images, climb=explorer.climb, allow_shared_calculator=True, method="improvedtangent")
-    band.interpolate(method="idpp", mic=bool(ends[0].pbc.any()))
-    return band
+def _images(path_: Structures, like: Atoms, step: int) -> list[Atoms]:
+    """Structures of a path."""
+    return [_placed(like, one.positions.numpy(), like.cell.array, {"step": step}) for one in path_.split()]
 
 
 def _bare(atoms: Atoms) -> Atoms:
