@@ -17,6 +17,7 @@ from rutile.build import boundary as gb
 from rutile.build.alloy import cells, whole
 from rutile.build.catalogue import BUILDERS, recipe
 from rutile.build.crystals import KINDS, Parent, parents, primitive, prototype
+from rutile.build.forces_settings import EmtForces
 from rutile.build.guards import guard, measure
 from rutile.build.recipe import Refused
 from rutile.build.settings import (
@@ -29,7 +30,6 @@ from rutile.build.settings import (
     DimerSettings,
     DisorderSettings,
     DissociationSettings,
-    EmtForces,
     Guards,
     Melt,
     MoleculeSource,

@@ -10,8 +10,9 @@ from ase.calculators.emt import EMT
 
 from rutile.build.bonds import bonds, stretched, turned
 from rutile.build.catalogue import recipe
+from rutile.build.forces_settings import EmtForces
 from rutile.build.making import Maker
-from rutile.build.settings import EmtForces, MoleculeSettings, MoleculeSource, NormalModes
+from rutile.build.settings import MoleculeSettings, MoleculeSource, NormalModes
 from rutile.core.errors import MissingPackageError, SettingsError
 
 

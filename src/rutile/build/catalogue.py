@@ -17,6 +17,7 @@ BUILDERS: dict[str, str] = {
     "boundary": "rutile.build.boundary:boundaries",
     "alloy": "rutile.build.alloy:alloys",
     "disorder": "rutile.build.disorder:disordered",
+    "liquid": "rutile.build.liquid:liquids",
     "random_crystal": "rutile.build.random_crystal:random_crystals",
 }
 

@@ -148,7 +148,8 @@ class Maker:
     def _named(self, draft: Draft, step: int, parent: int, number: int) -> Atoms:
         """The structure with its provenance."""
         settings, atoms = self.steps[step], bare(draft.atoms)
-        atoms.wrap()
+        if not draft.whole:
+            atoms.wrap()
         atoms.info = {
             "config_type": settings.title,
             "builder": settings.builder,

@@ -11,10 +11,11 @@ from ase.optimize import BFGS
 
 from rutile.build import distort
 from rutile.build.bonds import Bond, bonds, stretched, turned
+from rutile.build.forces_settings import MmffForces
 from rutile.build.molecules_source import Molecule, Named, named_molecules
 from rutile.build.normal_modes import Modes, displacement, normal_modes, numerical_hessian
 from rutile.build.recipe import Calculators, Draft, Recipe, Refused, between, rounded
-from rutile.build.settings import MmffForces, MoleculeSettings
+from rutile.build.settings import MoleculeSettings
 from rutile.core.errors import SettingsError
 
 FMAX, STEPS = 0.005, 500

@@ -37,6 +37,8 @@ class Draft:
     """What was drawn, as JSON values."""
     volume: float | None = None
     """Reference volume (Angstrom^3 per atom) of the guard; None: not guarded."""
+    whole: bool = False
+    """Its molecules stay whole: atoms are not wrapped into the cell one by one."""
 
 
 @dataclass(frozen=True)

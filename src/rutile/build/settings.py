@@ -7,10 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from rutile.build.forces_settings import CrystalForces, MmffForces, MoleculeForces
 from rutile.core.elements import number
 from rutile.core.errors import ElementError
 from rutile.core.settings import Settings
-from rutile.core.units import Angstrom, Femtosecond, Kelvin, Unit
+from rutile.core.units import Angstrom, Femtosecond, GramPerCubicCentimetre, Kelvin, Unit
 
 
 def _element(name: str) -> str:
@@ -52,6 +53,8 @@ Factors = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Share = Annotated[float, Field(ge=0, le=1)]
 """A part of something, 0 to 1."""
 Lengths = Annotated[tuple[Annotated[Angstrom, Field(ge=0)], Annotated[Angstrom, Field(ge=0)]], AfterValidator(_rising)]
+Density = Annotated[GramPerCubicCentimetre, Field(gt=0)]
+Densities = Annotated[tuple[Density, Density], AfterValidator(_rising)]
 Temperatures = Annotated[tuple[Annotated[Kelvin, Field(gt=0)], Annotated[Kelvin, Field(gt=0)]], AfterValidator(_rising)]
 Sizes = Annotated[
     tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]],
@@ -68,48 +71,6 @@ Prototype = Literal[
     "half_heusler", "heusler", "perovskite", "spinel",
 ]  # fmt: skip
 """Kinds of crystals by their usual names."""
-
-
-class ModelForces(Settings):
-    """Forces of a rutile model."""
-
-    name: Literal["model"] = "model"
-    file: Path
-    """Model file, or the folder of a training run."""
-    device: str = "cpu"
-    """cpu, cuda or cuda:1."""
-    mode: str | None = None
-    """Reference method (calc mode); needed only if the model knows several."""
-
-
-class EmtForces(Settings):
-    """Effective medium theory of ASE: Al, Cu, Ag, Au, Ni, Pd, Pt and, roughly, H, C, N, O."""
-
-    name: Literal["emt"] = "emt"
-
-
-class XtbForces(Settings):
-    """Extended tight binding by the package tblite; for molecules and clusters."""
-
-    name: Literal["xtb"] = "xtb"
-    method: Literal["GFN2-xTB", "GFN1-xTB"] = "GFN2-xTB"
-    """Parametrisation."""
-
-
-class MmffForces(Settings):
-    """The force field MMFF94 by the package rdkit; for organic molecules given as SMILES."""
-
-    name: Literal["mmff"] = "mmff"
-
-
-class RigidIonForces(Settings):
-    """Rigid ions of TiO2 (Matsui and Akaogi 1991); atoms that come too close fall together, and the run is refused."""
-
-    name: Literal["rigid_ion"] = "rigid_ion"
-
-
-CrystalForces = Annotated[ModelForces | EmtForces | RigidIonForces, Field(discriminator="name")]
-MoleculeForces = Annotated[MmffForces | XtbForces | ModelForces | EmtForces, Field(discriminator="name")]
 
 
 class Guards(Settings):
@@ -476,6 +437,40 @@ class MoleculeSettings(StepSettings):
     """What is refused."""
 
 
+class LiquidSettings(StepSettings):
+    """Liquids and gases: whole molecules at random in a cubic box of a given density, turned and pushed apart."""
+
+    name: Literal["liquid"] = "liquid"
+    smiles: dict[str, Positive] = {}
+    """Molecules as SMILES and how many of each, or their parts: {CCO: 1, O: 3} is ethanol with three times as much
+    water; needs the package rdkit."""
+    names: dict[str, Positive] = {}
+    """The same of molecules that ASE knows, such as {H2O: 64}."""
+    files: dict[str, Positive] = {}
+    """The same of files of a molecule."""
+    molecules: Sizes | None = None
+    """Number of molecules in a box, drawn between these; the numbers above then are parts (mole fractions). null: they
+    are the numbers of molecules themselves."""
+    density: Densities = (1.0, 1.0)
+    """Drawn between these."""
+    conformers: int = Field(default=1, ge=1)
+    """Conformers of each SMILES, drawn at random."""
+    apart: float = Field(default=0.75, gt=0, le=1)
+    """Atoms of different molecules are pushed apart to this part of the sum of their van der Waals radii
+    (dimensionless)."""
+    guards: Guards = Guards(closest=0.6, atoms=2000, volume=None)
+    """What is refused."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        given = {**self.smiles, **self.names, **self.files}
+        if not given:
+            raise ValueError("no molecules: give smiles={CCO: 1, O: 3}, names={H2O: 64} or files={water.xyz: 64}")
+        if self.molecules is None and (odd := [n for n in given.values() if n != int(n)]):
+            raise ValueError(f"{odd[0]:g} is no number of molecules; for parts say molecules=[64,64]")
+        return self
+
+
 AnyBuilder = Annotated[
     MoleculeSettings
     | DimerSettings
@@ -487,7 +482,8 @@ AnyBuilder = Annotated[
     | BoundarySettings
     | AlloySettings
     | DisorderSettings
-    | RandomCrystalSettings,
+    | RandomCrystalSettings
+    | LiquidSettings,
     Field(discriminator="name"),
 ]
 """Settings of any builder."""

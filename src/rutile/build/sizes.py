@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from ase.data import atomic_numbers, covalent_radii, reference_states
+from ase.data import atomic_numbers, covalent_radii, reference_states, vdw_radii
 
 GASES = frozenset(atomic_numbers[s] for s in ("H", "N", "O", "F", "Cl", "Br"))
 """Elements whose pure state says nothing of their size in a solid."""
@@ -25,6 +25,12 @@ SHELL = 0.3
 def radii(numbers: np.ndarray) -> np.ndarray:
     """Covalent radii (Angstrom), [N] (Cordero et al. 2008, doi:10.1039/b801115j, as in ASE)."""
     return np.asarray(covalent_radii[numbers], dtype=float)
+
+
+def van_der_waals(numbers: np.ndarray) -> np.ndarray:
+    """Van der Waals radii (Angstrom), [N] (Bondi 1964, doi:10.1021/j100785a001, as in ASE); else covalent + 0.8."""
+    found = vdw_radii[numbers]
+    return np.where(np.isnan(found), radii(numbers) + 0.8, found)
 
 
 def _known(number: int) -> tuple[dict[str, Any], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rutile.build.settings import EmtForces, ModelForces, RigidIonForces, XtbForces
+from rutile.build.forces_settings import EmtForces, ModelForces, RigidIonForces, XtbForces
 from rutile.core.errors import MissingPackageError, SettingsError
 
 if TYPE_CHECKING:

@@ -153,7 +153,8 @@ def distributions(title: str, unit: str, values: Mapping[str, Sequence[float]]) 
         figure, axes = square(title)
         every = np.concatenate([np.asarray(v, dtype=float) for v in values.values()])
         low, high = float(every.min()), float(every.max())
-        low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+        alike = high - low < 1e-9 * max(abs(low), abs(high), 1e-9)
+        low, high = (low - 0.5, high + 0.5) if alike else (low, high)
         looks = [look(k)["color"] for k in range(len(values))]
         hatches = [("", "///", "...", "xxx")[k // len(COLOURS) % 4] for k in range(len(values))]
         labels = [name if len(v) else "_" for name, v in values.items()]  # "_" is left out of the legend
