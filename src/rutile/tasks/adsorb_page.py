@@ -55,6 +55,7 @@ def _pictures(rows: Sequence[AdsorbRow], images: Sequence[Atoms], best: Sequence
     for k in best[:MOST_CURVES]:
         row, bed = rows[k], images[k].copy()
         bed.set_cell([*bed.cell[:2], [0, 0, 0]])  # without the vacuum
+        bed.positions[:, 2] -= bed.positions[:, 2].min()
         for rotation, view in (("-85x,8y", "side"), ("0x", "from above")):
             text = f"{row.adsorbates} on {row.slab}, {row.site}: {row.energy:.3f} eV ({view})"
             out.append((structure(bed, rotation), text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rutile.tasks.property import table_of
 from rutile.tasks.property_figures import MOST_CURVES, Line, panel
 from rutile.tasks.swap import alphas
 from rutile.train.figures import shares, structure
-from rutile.train.report import Card, Facts, Figures, Section, render
+from rutile.train.report import Card, Facts, Figures, Section, Table, render
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -34,11 +35,11 @@ def page(rows: Sequence[SwapRow], images: Sequence[Atoms], seen: Seen, settings:
     names_of = ["structure", "formula", "temperature", "outcome", "best", "mean", "gain", "cohesive", "cohesive_std",
                 "acceptance", "surface", "order"]  # fmt: skip
     pictures = [(structure(atoms), name) for atoms, name in zip(images, names, strict=True)][:MOST_CURVES]
-    by_run = [f for run, name in list(enumerate(names))[:MOST_CURVES] for f in _of_run(run, name, seen)]
+    profiles = [_profile(run, name, seen) for run, name in list(enumerate(names))[:MOST_CURVES]]
     sections = [
         Section("Energies", [Figures([(_energies(names, images, seen), "")])]),
         Section("Runs", table_of(rows, names_of)),
-        Section("Who lies where", [Figures(by_run)]),
+        Section("Who lies where", [Figures(profiles), _order(names, seen)]),
         Section("Best structures", [Figures(pictures)]),
         Section("Settings", [Facts(settings, "all settings")]),
     ]
@@ -56,18 +57,27 @@ def _energies(names: Sequence[str], images: Sequence[Atoms], seen: Seen) -> str:
     return panel("Energy", "step", "energy (eV/atom)", lines)
 
 
-def _of_run(run: int, name: str, seen: Seen) -> list[tuple[str, str]]:
-    """Shares by shell of the particle, and alpha of first to third neighbours."""
+def _profile(run: int, name: str, seen: Seen) -> tuple[str, str]:
+    """Shares of the elements by shell of the particle."""
     here = np.flatnonzero(seen.shells[run].any(axis=0))
-    labels = [symbol(int(seen.elements[k])) for k in here]
     counts = seen.shells[run][:, here]
     counts = counts[counts.any(axis=1)]
-    rows = [f"shell {k}" for k in range(len(counts))]
-    profile = shares("Shares (%)", "element", rows, labels, counts / counts.sum(axis=1, keepdims=True))
-    alpha = alphas(seen, run)
-    lines = [
-        Line(f"{labels[a]}-{labels[b]}", [1, 2, 3], alpha[:, here[a], here[b]])
-        for a in range(len(here)) for b in range(a + 1, len(here))
-    ]  # fmt: skip
-    order = panel("Warren-Cowley", "shell of neighbours", "alpha", lines)
-    return [(profile, f"{name}; shell 0 is the surface."), (order, f"{name}; negative: they seek each other.")]
+    rows, labels = [f"shell {k}" for k in range(len(counts))], [symbol(int(seen.elements[k])) for k in here]
+    drawn = shares("Shares (%)", "element", rows, labels, counts / counts.sum(axis=1, keepdims=True))
+    return drawn, f"{name}; shell 0 is the surface."
+
+
+def _order(names: Sequence[str], seen: Seen) -> Table:
+    """Warren and Cowley's parameters of unlike pairs, of the first runs."""
+    rows = []
+    for run, name in list(enumerate(names))[:MOST_CURVES]:
+        alpha = alphas(seen, run)
+        here = np.flatnonzero(seen.shells[run].any(axis=0))
+        for a, b in itertools.combinations(here.tolist(), 2):
+            pair = f"{symbol(int(seen.elements[a]))}-{symbol(int(seen.elements[b]))}"
+            rows.append([name, pair, *(float(x) if np.isfinite(x) else None for x in alpha[:, a, b])])
+    head = ("run", "pair", "α of first", "second", "third neighbours")
+    text = (
+        "Warren and Cowley's α: 0 as in a random mixture, negative: they seek each other. Click on a heading to sort."
+    )
+    return Table(head, rows, text, sortable=True)
