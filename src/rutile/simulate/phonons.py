@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from ase.cell import Cell
 
-from rutile.core.errors import MissingPackageError
+from rutile.core.errors import MissingPackageError, SettingsError
 from rutile.core.reporting import Reporter
 from rutile.potentials.checks import check_structures, require_smooth
 from rutile.potentials.potential import Potential
@@ -188,6 +188,8 @@ def _prepared(one: Structures, settings: PhononSettings, reporter: Reporter) -> 
     )  # fmt: skip
     primitive = guess_primitive_matrix(atoms, symprec=SYMMETRY)
     matrix = np.diag(repeats(one, settings.supercell, settings.length))
+    if one.n_atoms * round(np.linalg.det(matrix)) == 1:
+        raise SettingsError("a supercell of one atom does not vibrate: make supercell (or length) larger")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         phonon = Phonopy(atoms, matrix, primitive, symprec=SYMMETRY, log_level=0)

@@ -80,8 +80,8 @@ def readings_given(settings: GivenStructures, elements: tuple[int, ...], reporte
         good += 1
         if reading.frame.pbc.all() and (volume := float(np.linalg.det(reading.frame.cell))) < 0:
             reporter.warn(
-                f"{reading.frame.source}: its cell vectors are left-handed (volume {volume:.4g} Å³): they are taken as "
-                "they are; other programs may refuse them"
+                f"{reading.frame.source}: its cell vectors are left-handed (volume {volume:.4g} Å³): results are those "
+                "of the same lattice all the same, but other programs may refuse it"
             )
         yield reading
     if not good:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,7 +90,7 @@ def begin(settings: GivenStructures, reporter: Reporter) -> Work:
 
     members, _ = members_and_bars(settings, reporter)
     readings = list(readings_given(settings, common_elements(members), reporter))
-    frames = [r.frame for r in readings if r.frame is not None]
+    frames = [_right_handed(r.frame) for r in readings if r.frame is not None]
     several = len(members) > 1
     return Work(
         frames,
@@ -98,6 +99,12 @@ def begin(settings: GivenStructures, reporter: Reporter) -> Work:
         members if several else (),
         readings,
     )
+
+
+def _right_handed(frame: Frame) -> Frame:
+    """A crystal whose vectors are right-handed, of the same lattice: -a, -b, -c where a, b, c are not."""
+    turned = bool(frame.pbc.all()) and float(np.linalg.det(frame.cell)) < 0
+    return dataclasses.replace(frame, cell=-frame.cell) if turned else frame
 
 
 def part(settings: Settings, kind: type[Part]) -> Part:
