@@ -129,7 +129,7 @@ def test_what_makes_no_path_is_said(ends, tmp_path):
         TASK.run(settings([ends[0], _one(ends[1])]), SilentReporter())
     with pytest.raises(SettingsError, match="has no atom 99"):
         TASK.run(settings(ends, fixed=[99]), SilentReporter())
-    with pytest.raises(SettingsError, match="nothing can relax"):
+    with pytest.raises(SettingsError, match="nothing can move"):
         TASK.run(settings(ends, fixed_below=100.0), SilentReporter())
     with pytest.raises(GeometryError, match=r"start.extxyz#0 to .*the same structure"):
         TASK.run(settings([ends[0], ends[0]]), SilentReporter())

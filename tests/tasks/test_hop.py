@@ -90,3 +90,20 @@ def test_hops_that_lead_nowhere_are_said(tmp_path):
     )  # fmt: skip
     with pytest.raises(GeometryError, match="leads along any of the directions"):
         TASK.run(given, SilentReporter())
+
+
+@pytest.mark.slow
+def test_a_committee_gives_the_spread_of_its_barriers(tmp_path, committee):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=1)  # so that no hop has a barrier of nothing
+    given = settings(
+        tmp_path, atoms, model=committee, relax=False, framework="held", supercell=(2, 2, 2),
+        images=1, max_steps=0, check=False,
+    )  # fmt: skip
+    result = TASK.run(given, SilentReporter())
+    assert max(row.barrier for row in result.hops) > 0
+    for row in result.hops:
+        assert (row.barrier_std > 0) == (row.barrier > 0)
+    spreads = {row.barrier_std for row in result.hops}
+    assert all(row.barrier_std in spreads for row in result.directions)
+    assert "not converged after 0 steps" in result.directions[0].outcome

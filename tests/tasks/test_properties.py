@@ -23,17 +23,6 @@ def metals(tmp_path):
     return tmp_path / "metals.extxyz"
 
 
-@pytest.fixture
-def committee(tmp_path):
-    """Three random networks, smooth and with little curvature."""
-    settings = BehlerSettings(auto={"cutoff": 4.0}, hidden=(4,), activation="tanh", scaling="none")
-    members = [make(settings, (29,), seed) for seed in range(3)]
-    for member in members:
-        member.set_energy_scale(0.2)
-    Model(members, ModelInfo(elements=(29,))).save(tmp_path / "committee.rutile")
-    return tmp_path / "committee.rutile"
-
-
 def ran(capsys, *words):
     code = main([*map(str, words), "--json"])
     out = capsys.readouterr()

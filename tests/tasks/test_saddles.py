@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import add_adsorbate, fcc100
+from ase.build import add_adsorbate, bulk, fcc100
 from ase.io import read, write
 
 from rutile.core.errors import GeometryError, SettingsError
@@ -119,6 +119,17 @@ def test_no_saddle_is_an_outcome(adatom):
     assert (row.saddle, row.outcome) == (None, "no saddle point was found")
     assert result.failures == {"no saddle point after 0 steps": 1}
     assert any("more tries" in text for text in reporter.warnings)
+
+
+@pytest.mark.slow
+def test_a_committee_says_how_far_its_members_differ(tmp_path, committee):
+    atoms = bulk("Cu", cubic=True)
+    del atoms[0]
+    write(tmp_path / "vacancy.extxyz", atoms)
+    given = {"structures": [tmp_path / "vacancy.extxyz"], "model": committee, "relax": False, "out": tmp_path / "out"}
+    result = TASK.run(SaddleTaskSettings(**given, tries=2, max_steps=60, fmax=0.05, same=0.05), SilentReporter())
+    for row in result.saddles:
+        assert (row.saddle is None) == (row.barrier_std is None)
 
 
 def test_minima_are_known_again_wherever_they_are():

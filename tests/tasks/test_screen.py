@@ -140,6 +140,21 @@ def test_tasks_with_several_rows_and_trajectories(tmp_path):
 
 
 @pytest.mark.slow
+def test_adsorption_on_slabs_of_several_metals(tmp_path):
+    given = {
+        "model": "emt", "out": tmp_path / "out", "structures": [], "vary": {"crystals.elements": [["Cu"], ["Pd"]]},
+        "build": {"name": "slab", "miller": [[1, 1, 1]], "thickness": [4, 8], "count": 1,
+                  "crystals": {"elements": ["Cu"], "prototypes": ["fcc"]}},
+        "chain": [{"task": "adsorb", "adsorbates": ["O"], "fmax": 0.05}],
+    }  # fmt: skip
+    with TASK.run(ScreenSettings(**given), SilentReporter()).table.open() as file:
+        copper, palladium = csv.DictReader(file)
+    assert float(copper["adsorb.energy"]) == pytest.approx(-4.62, abs=0.02)
+    assert copper["adsorb.site"].startswith("hollow Cu3")
+    assert palladium["adsorb.site"].startswith("hollow Pd3")
+
+
+@pytest.mark.slow
 def test_a_reaction_over_promoters(tmp_path):
     given = {
         "model": "emt", "out": tmp_path / "out", "structures": [], "chunk": 2,

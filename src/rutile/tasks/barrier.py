@@ -231,7 +231,7 @@ def _rows(
             saddle = float(band.energy[band.top]) > float(band.energy[[0, -1]].max())
             known = {
                 "barrier": band.barrier if saddle else max(0.0, band.reaction_energy),
-                "barrier_std": _spread(band, work) if saddle else None,
+                "barrier_std": _spread(band, work),
                 "reverse_barrier": band.reverse_barrier if saddle else max(0.0, -band.reaction_energy),
                 "saddle": saddle,
                 "reaction_energy": band.reaction_energy,
@@ -248,7 +248,7 @@ def _rows(
 
 
 def _spread(band: Band, work: Work) -> float | None:
-    """Standard deviation of a committee's barriers at the images of its mean (eV)."""
+    """Standard deviation of a committee's barriers at the images of its mean (eV); 0 where the energy only falls."""
     import numpy as np
     import torch
 
@@ -257,8 +257,11 @@ def _spread(band: Band, work: Work) -> float | None:
 
     if not work.members:
         return None
+    highest = int(band.energy.argmax())
+    if highest == 0:
+        return 0.0
     which = torch.zeros(band.images.n_systems, dtype=torch.bool)
-    which[[0, band.top]] = True
+    which[[0, highest]] = True
     two = band.images.select(which)
     energies = [evaluate_many(two, m, two.n_atoms, SilentReporter()).energy for m in work.members]
     return float(np.std([float(e[1] - e[0]) for e in energies]))

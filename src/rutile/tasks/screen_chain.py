@@ -34,6 +34,8 @@ class Kind:
     """Field of its result that has the rows."""
     keys: tuple[str, ...] = ()
     """Fields that tell the rows of one structure apart; they become part of the names of columns."""
+    lowest: bool = False
+    """Only the first of the rows that have these fields alike."""
 
 
 KINDS: dict[str, Kind] = {
@@ -48,6 +50,7 @@ KINDS: dict[str, Kind] = {
     "boundaries": Kind("boundaries", ("boundary",)),
     "faults": Kind("faults", ("plane", "direction")),
     "hop": Kind("directions", ("direction",)),
+    "adsorb": Kind("minima", ("adsorbates",), lowest=True),
     "barrier": Kind("paths"),
     "md": Kind("runs", ("run",)),
     "analyse": Kind("diffusion", ("element",)),
@@ -57,7 +60,7 @@ OF_PAIRS = ("relax", "barrier")
 """Tasks that take a beginning and an end."""
 PASSED_ON = ("model", "precision", "device", "mode")
 """Settings that all links share."""
-COMMON = ("structure", "path", "trajectory", "formula", "outcome")
+COMMON = ("structure", "slab", "path", "trajectory", "formula", "outcome")
 """Fields of rows that are no columns of their own."""
 OURS = ("structures", "trajectories", "out", "format", "order", "on_bad")
 """Settings of tasks that the screen fills in."""
@@ -161,11 +164,14 @@ class Chain:
         source = folder / f"{step}-md" if task.name == "analyse" else given
         settings = link_settings(f"chain[{step}]", link, self.shared, source, out)
         result: Any = task.run(settings, SilentReporter())
-        rows = getattr(result, KINDS[task.name].rows)
+        kind = KINDS[task.name]
+        rows = getattr(result, kind.rows)
         owner = _runs_of(source) if task.name == "analyse" else {}
         mine: list[list[dict[str, Any]]] = [[] for _ in images]
         for row in rows:
-            mine[owner[row.trajectory] if owner else _number(row, rows)].append(row.model_dump(mode="json"))
+            of = mine[owner[row.trajectory] if owner else _number(row, rows)]
+            if not (kind.lowest and any(all(o[key] == getattr(row, key) for key in kind.keys) for o in of)):
+                of.append(row.model_dump(mode="json"))
         if task.name == "relax" and len(images) > count:  # of both ends
             mine = [[_both(mine[k][0], mine[count + k][0])] for k in range(count)]
         after = read_all(out) if task.name == "relax" else images
@@ -181,7 +187,7 @@ def _both(beginning: dict[str, Any], end: dict[str, Any]) -> dict[str, Any]:
 
 def _number(row: Any, rows: Sequence[Any]) -> int:
     """Number of the structure in its file to which a row belongs; sources end with #number."""
-    source = str(getattr(row, "structure", None) or getattr(row, "path", ""))
+    source = next(str(getattr(row, name)) for name in ("structure", "path", "slab") if hasattr(row, name))
     end = source.rpartition("#")[2]
     return int(end) if end.isdigit() else rows.index(row)
 
