@@ -13,7 +13,7 @@ from rutile.build.catalogue import recipe
 from rutile.core.config import load
 from rutile.core.errors import DataError, SettingsError
 from rutile.core.reporting import SilentReporter
-from rutile.tasks.screen import TASK, ScreenSettings
+from rutile.tasks.screen import TASK, ScreenSettings, column_units
 from rutile.tasks.screen_chain import check_chain
 from rutile.tasks.screen_items import varied
 
@@ -54,8 +54,20 @@ def test_a_chain_gives_one_table_and_one_bad_structure_does_not_spoil_it(metals)
     assert finals[0].cell.lengths() == pytest.approx([3.59] * 3, abs=0.01)  # relax has passed them on
     assert finals[2].info["relax_spacegroup"] == "Fm-3m"
     page = result.report.read_text()
+    units = json.loads((result.table.parent / "result.json").read_text())["units"]["table.csv"]
+    assert units["eos.bulk_modulus"] == "GPa"
+    assert units["relax.volume"] == "Å³/atom"
+    assert set(units) <= set(rows[0])
+    assert "eos.bulk_modulus (GPa)" in page
     assert 'class="sortable"' in page
     assert "addEventListener" in page
+
+
+def test_columns_have_the_units_of_their_tasks():
+    columns = ["structure", "eos.volume", "relax2.fmax", "surfaces[(1 1 1) 0].energy", "phonons.imaginary", "no.energy"]
+    assert column_units(columns) == {
+        "eos.volume": "Å³/atom", "relax2.fmax": "eV/Å", "surfaces[(1 1 1) 0].energy": "J/m²",
+    }  # fmt: skip
 
 
 def test_what_is_done_is_not_done_again(metals):

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, JsonValue
 
+from rutile.core.describe import entries, units_of
 from rutile.core.errors import DataError, MissingPackageError, SettingsError
 from rutile.core.executors.settings import ExecutorSettings, ThreadsSettings
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
-from rutile.core.settings import Result
 from rutile.tasks import screen_items
 from rutile.tasks.apply import GivenStructures, model_content
+from rutile.tasks.catalogue import TASKS, load_task
+from rutile.tasks.property import PropertyResult
 from rutile.tasks.screen_chain import PASSED_ON, Chain, Chunk, Item, check_chain
 from rutile.tasks.task import Task
+
+COLUMN = re.compile(r"(?P<task>[a-z]+)\d*(\[.*\])?\.(?P<field>\w+)")
+"""Name of a column: task, its place if it comes twice, what tells several rows apart, field."""
 
 
 class ScreenSettings(screen_items.Varied, GivenStructures):
@@ -51,7 +58,7 @@ class ScreenSettings(screen_items.Varied, GivenStructures):
     result.json, and what each chunk left (parts). What is done there is not done again."""
 
 
-class ScreenResult(Result):
+class ScreenResult(PropertyResult):
     """What came of it."""
 
     structures: int
@@ -62,12 +69,8 @@ class ScreenResult(Result):
     """That an earlier run had done."""
     columns: list[str]
     """Of the table."""
-    table: Path
-    """One line for each structure."""
     final: Path
     """The structures after the last task."""
-    report: Path
-    """The table, sortable."""
 
 
 def run(settings: ScreenSettings, reporter: Reporter) -> ScreenResult:
@@ -188,10 +191,28 @@ def _finish(settings: ScreenSettings, rows: list[dict[str, Any]], known: int, re
     result = ScreenResult(
         structures=len(table), done=len(table) - len(failed), known=known, columns=columns,
         table=settings.out / "table.csv", final=final_path, report=settings.out / "report.html",
+        units={"table.csv": column_units(columns)},
     )  # fmt: skip
     write_atomically(settings.out / "result.json", (result.model_dump_json(indent=1) + "\n").encode())
     write_atomically(result.report, _page(settings, result, table).encode())
     return result
+
+
+def column_units(columns: Sequence[str]) -> dict[str, str]:
+    """Symbols of the units of columns such as `eos.volume` or `surfaces[(1 1 1) 0].energy`, of those that have one."""
+    found = {}
+    for column in columns:
+        match = COLUMN.fullmatch(column)
+        if match and (unit := _units(match["task"]).get(match["field"])):
+            found[column] = unit
+    return found
+
+
+@cache
+def _units(task: str) -> dict[str, str]:
+    """Units in the rows of a task."""
+    kinds = [k for e in entries(load_task(task).result) for k in e.groups.values()] if task in TASKS else []
+    return {name: unit for kind in kinds for name, unit in units_of(kind).items()}
 
 
 def _page(settings: ScreenSettings, result: ScreenResult, table: Sequence[dict[str, Any]]) -> str:
@@ -201,11 +222,11 @@ def _page(settings: ScreenSettings, result: ScreenResult, table: Sequence[dict[s
     plain = [c for c in result.columns if all(isinstance(row[c], str | int | float | None) for row in table)]
     shown = [c for c in plain if any(row[c] not in (None, "") for row in table)]
     cells = [[row[c] for c in shown] for row in table]
+    units, note = result.units["table.csv"], "Click on a heading to sort. What columns mean: `rutile TASK --help`."
+    heads = [f"{c} ({units[c]})" if c in units else c for c in shown]
     cards = [Card("structures", str(result.structures)), Card("done", str(result.done), "through the whole chain")]
     sections = [
-        Section(
-            "Table", [Table(shown, cells, "Click on a heading to sort. Units: `rutile TASK --help`.", sortable=True)]
-        ),
+        Section("Table", [Table(heads, cells, note, sortable=True)]),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     return render("Screening", " → ".join(str(link["task"]) for link in settings.chain), cards, sections)
