@@ -18,6 +18,7 @@ TASKS: dict[str, str] = {
     "predict": "rutile.tasks.predict:TASK",
     "choose": "rutile.tasks.choose:TASK",
     "compress": "rutile.tasks.compress:TASK",
+    "search": "rutile.tasks.search:TASK",
     "relax": "rutile.tasks.relax:TASK",
     "barrier": "rutile.tasks.barrier:TASK",
     "hop": "rutile.tasks.hop:TASK",

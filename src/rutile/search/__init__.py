@@ -1,0 +1,1 @@
+"""Structure search: genetic algorithms that find crystals and clusters of low energy."""

@@ -1,0 +1,73 @@
+"""Clusters: how new ones are made, and which operators breed them."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+from rutile.build.packing import push_apart
+from rutile.build.recipe import Refused
+from rutile.build.sizes import bond_length, radii
+from rutile.search.operators import cluster_heredity, permutation, rattle, relocate, symmetrise, twist
+from rutile.search.operators.operator import Breed, Operator
+from rutile.search.point_groups import NAMES, orbits, point_group
+from rutile.search.settings import ClusterSearch, atoms_of
+
+ROOM = 1.15
+"""Radius of the ball for random atoms, in units of that of a dense cluster."""
+CLOSEST = 0.5
+"""No two atoms of a child may be nearer than this times the distance of neighbours."""
+APART = 0.8
+"""Children are pushed apart to this part of the distance of neighbours."""
+
+
+class Clusters:
+    """Clusters of one composition.
+
+    Args:
+        formula: all atoms, such as Ar38.
+        settings: what is asked of them.
+
+    Raises:
+        SettingsError: the formula cannot be read.
+    """
+
+    def __init__(self, formula: str, settings: ClusterSearch) -> None:
+        self.settings, self.atoms = settings, atoms_of(formula)
+        self.numbers = np.repeat(list(self.atoms), list(self.atoms.values()))
+        lengths = [bond_length(z) for z in self.numbers]
+        self.distance = settings.distance or float(np.mean(lengths))
+        self.breed = Breed(self.distance)
+        many = [permutation.OPERATOR] if len(self.atoms) > 1 else []
+        ours = (cluster_heredity, twist, rattle, relocate, symmetrise)
+        self.operators: tuple[Operator, ...] = (*(m.OPERATOR for m in ours), *many)
+        n = len(self.numbers)
+        self.radius = ROOM * self.distance * max(0.5, (3 * n / (4 * np.sqrt(2) * np.pi)) ** (1 / 3))
+
+    def create(self, rng: np.random.Generator) -> Atoms:
+        """Atoms at random in a ball, a part of them with a random point group.
+
+        Raises:
+            Refused: the atoms do not fit the group.
+        """
+        if rng.random() < self.settings.symmetric:
+            group = point_group(NAMES[rng.integers(len(NAMES))])
+            places = np.concatenate([orbits(group, n, rng) for n in self.atoms.values()])
+        else:
+            x = rng.normal(size=(len(self.numbers), 3))
+            places = x * (rng.random(len(x)) ** (1 / 3) / np.linalg.norm(x, axis=1))[:, None]
+        return Atoms(self.numbers, positions=places * self.radius)
+
+    def tidied(self, atoms: Atoms) -> Atoms:
+        """A child as it is relaxed: centred, its atoms pushed apart.
+
+        Raises:
+            Refused: atoms stay too near each other.
+        """
+        centred = Atoms(atoms.numbers, positions=atoms.positions - atoms.positions.mean(0))
+        part = APART * self.distance / (2 * float(radii(self.numbers).mean()))
+        out = push_apart(centred, part)
+        gaps = out.get_all_distances() + np.eye(len(out)) * 1e9
+        if gaps.min() < CLOSEST * self.distance:
+            raise Refused("atoms too close")
+        return out

@@ -1,0 +1,87 @@
+"""Crystals: how new ones are made, and which operators breed them."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.build import niggli_reduce
+
+from rutile.build.crystals import primitive
+from rutile.build.packing import push_apart
+from rutile.build.random_crystal import PUSHED, placed, pushed, random_cell, space_group
+from rutile.build.recipe import Refused
+from rutile.build.sizes import radii, reference_volume
+from rutile.search.operators import crystal_heredity, crystal_symmetrise, permutation, rattle, slip, strain
+from rutile.search.operators.operator import Breed, Operator
+from rutile.search.settings import CrystalSearch, atoms_of
+from rutile.structures.fingerprint import pairs_within
+
+GROUPS = 230
+"""Space groups that are drawn from."""
+DENSITY = (0.7, 1.3)
+"""Density of new crystals, in units of the usual one, is drawn between these."""
+LONG = 4.0
+"""No cell vector of a child is longer than this times the cube root of its volume, after reduction."""
+
+
+class Crystals:
+    """Crystals of one composition.
+
+    Args:
+        formula: formula unit, such as TiO2.
+        settings: what is asked of them.
+
+    Raises:
+        SettingsError: the formula cannot be read.
+    """
+
+    def __init__(self, formula: str, settings: CrystalSearch) -> None:
+        self.settings, self.unit = settings, atoms_of(formula)
+        one = np.repeat(list(self.unit), list(self.unit.values()))
+        self.volume = reference_volume(one)
+        self.distance = float((self.volume * np.sqrt(2)) ** (1 / 3))
+        self.breed = Breed(self.distance)
+        many = [permutation.OPERATOR] if len(self.unit) > 1 else []
+        ours = (crystal_heredity, strain, rattle, slip, crystal_symmetrise)
+        self.operators: tuple[Operator, ...] = (*(m.OPERATOR for m in ours), *many)
+
+    def create(self, rng: np.random.Generator) -> Atoms:
+        """A crystal with a random space group, with atoms on general and special sites.
+
+        Raises:
+            Refused: the sites do not add up.
+        """
+        units = int(rng.choice(self.settings.units))
+        group = space_group(int(rng.integers(1, GROUPS, endpoint=True)))
+        numbers = np.repeat(list(self.unit), [n * units * group.centrings for n in self.unit.values()])
+        cell = random_cell(group, rng)
+        density = rng.uniform(*DENSITY)
+        cell *= (self.volume * len(numbers) / density / abs(np.linalg.det(cell))) ** (1 / 3)
+        made = primitive(pushed(group, placed(group, numbers, cell, rng)))
+        if len(made) % sum(self.unit.values()) or len(made) // sum(self.unit.values()) not in self.settings.units:
+            raise Refused("number of atoms")
+        return made
+
+    def tidied(self, atoms: Atoms) -> Atoms:
+        """A child as it is relaxed: in its reduced cell, its atoms pushed apart.
+
+        Raises:
+            Refused: atoms too close, a volume out of the window, or a cell that is too long.
+        """
+        out = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+        low, high = self.settings.volume
+        if not low <= abs(out.cell.volume) / len(out) / self.volume <= high:
+            raise Refused("volume")
+        try:
+            niggli_reduce(out)
+        except RuntimeError:
+            raise Refused("cell") from None
+        if out.cell.lengths().max() > LONG * abs(out.cell.volume) ** (1 / 3):
+            raise Refused("long cell")
+        out = push_apart(out, PUSHED)
+        r = radii(out.numbers)
+        i, j, d = pairs_within(out.positions, out.cell.array, out.pbc, 2 * float(r.max()))
+        if (d < self.settings.closest * (r[i] + r[j])).any():
+            raise Refused("atoms too close")
+        out.wrap()
+        return out

@@ -1,0 +1,200 @@
+"""A genetic search in steady state: whenever a worker is free, children are made of the pool as it is then.
+
+    search = Genetic(problem, settings, seed)
+    for number, relaxed in executor.each(work, search.batches(16)):
+        search.receive(relaxed)
+
+There are no generations, and nobody waits. What child number n is made of follows from the seed, n, and the pool of
+that moment; the pool follows from the order in which results came. So a search goes on from its log as if it had never
+stopped: see `log`. Operators are drawn by weights that follow success (a child that enters the pool), as in
+Z.-L. Liu, Comput. Phys. Commun. 185, 1893 (2014), doi:10.1016/j.cpc.2014.03.017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from ase import Atoms
+
+from rutile.build.recipe import Refused
+from rutile.core.errors import SettingsError
+from rutile.core.seeds import stream
+from rutile.search.fingerprint import apart, fingerprint
+from rutile.search.individual import Candidate, Found, Relaxed
+from rutile.search.operators.operator import Breed, Operator
+from rutile.search.population import Population
+from rutile.search.settings import GeneticSettings
+
+NEW = "new"
+"""Name of the operator that takes no parents."""
+CHANGED = 0.01
+"""A child whose fingerprint is nearer than this to that of a parent is not worth a relaxation."""
+TRIES = 200
+"""Attempts at one child, after which the search gives up."""
+
+
+class Problem(Protocol):
+    """What is searched for."""
+
+    distance: float
+    """Usual distance of neighbours (Angstrom)."""
+    breed: Breed
+    """For the operators."""
+    operators: tuple[Operator, ...]
+    """That serve this kind of structure."""
+
+    def create(self, rng: np.random.Generator) -> Atoms:
+        """A new structure, or `Refused`."""
+        ...
+
+    def tidied(self, atoms: Atoms) -> Atoms:
+        """A child as it is relaxed, or `Refused`."""
+        ...
+
+
+@dataclass
+class Record:
+    """How an operator did."""
+
+    made: int = 0
+    entered: int = 0
+    """Of those, that entered the pool."""
+
+
+class Genetic:
+    """A search.
+
+    Args:
+        problem: what is searched for.
+        settings: how.
+        seed: of all random numbers.
+
+    Raises:
+        SettingsError: an operator is not known, or all are turned off.
+    """
+
+    best: Found | None
+    """Of all pools."""
+    best_at: int
+    """Structures that were relaxed when it came."""
+    pools: int
+    """Pools that were begun."""
+
+    def __init__(self, problem: Problem, settings: GeneticSettings, seed: int) -> None:
+        self.problem, self.settings, self.seed = problem, settings, seed
+        self.operators = {op.name: op for op in problem.operators}
+        self.weights = {name: settings.operators.get(name, 1.0) for name in (NEW, *self.operators)}
+        if unknown := sorted(set(settings.operators) - set(self.weights)):
+            raise SettingsError(f"operators: {unknown[0]}; for this problem there are {', '.join(self.weights)}")
+        self.success = {name: 0.5 for name in self.weights}
+        self.record = {name: Record() for name in self.weights}
+        self.population = Population(settings.pool)
+        self.best, self.best_at, self.pools, self.made, self.done = None, 0, 1, 0, 0
+        self.waiting: dict[int, Candidate] = {}
+        """Made, and not relaxed yet."""
+        self._first = 0
+        """Number of the first structure of this pool."""
+
+    def batches(self, size: int, most: int) -> Iterator[list[Candidate]]:
+        """Children in groups, made when they are asked for, until so many structures were made in all.
+
+        First come those that were made before the search stopped, and wait.
+        """
+        left = list(self.waiting.values())
+        for k in range(0, len(left), size):
+            yield left[k : k + size]
+        while self.made < most:
+            yield [self.child() for _ in range(min(size, most - self.made))]
+
+    def child(self) -> Candidate:
+        """The next structure to be relaxed.
+
+        Raises:
+            SettingsError: none can be made.
+        """
+        number = self.made
+        rng = stream(self.seed, "child", number)
+        refusals: list[str] = []
+        for _ in range(TRIES):
+            name = self._operator(rng)
+            try:
+                made, parents = self._make(name, rng)
+                atoms = self.problem.tidied(made)
+                mark = fingerprint(atoms, self.problem.distance)
+                if any(apart(mark, p.fingerprint) < CHANGED for p in parents):
+                    raise Refused("like its parent")
+                child = Candidate(number, atoms, name, tuple(p.number for p in parents))
+            except Refused as reason:
+                refusals.append(f"{name}: {reason}")
+                continue
+            self.begin(child)
+            return child
+        raise SettingsError(f"no structure could be made in {TRIES} attempts; the last: {refusals[-1]}")
+
+    def begin(self, child: Candidate) -> None:
+        """Take down that a structure was made; also for what a log says."""
+        self.waiting[child.number] = child
+        self.made = child.number + 1
+        self.record[child.operator].made += 1
+        self.population.children.update(child.parents)
+
+    def _make(self, name: str, rng: np.random.Generator) -> tuple[Atoms, list[Found]]:
+        if name == NEW:
+            return self.problem.create(rng), []
+        operator = self.operators[name]
+        parents = self.population.parents(operator.parents, rng)
+        return operator.make([p.atoms for p in parents], self.problem.breed, rng), parents
+
+    def _operator(self, rng: np.random.Generator) -> str:
+        """Drawn by weight and success; new ones while the pool begins."""
+        if self.made - self._first < self.settings.first or len(self.population.members) < 2:
+            return NEW
+        share = self.shares()
+        names = list(share)
+        return names[rng.choice(len(names), p=list(share.values()))]
+
+    def shares(self) -> dict[str, float]:
+        """Part of the children that each operator makes now.
+
+        Raises:
+            SettingsError: all weights are 0.
+        """
+        wanted = {name: self.weights[name] * self.success[name] for name in self.weights}
+        on = [name for name, weight in self.weights.items() if weight > 0]
+        if not on:
+            raise SettingsError("operators: all weights are 0")
+        whole, least = sum(wanted.values()), self.settings.least
+        return {name: least + (1 - least * len(on)) * wanted[name] / whole for name in on}
+
+    def receive(self, relaxed: Sequence[tuple[int, Relaxed]]) -> list[Found]:
+        """Numbers of candidates with what became of them, in any order; gives the structures that entered the pool."""
+        return [f for number, one in relaxed if (f := self._take(number, one)) is not None]
+
+    def _take(self, number: int, relaxed: Relaxed) -> Found | None:
+        child = self.waiting.pop(number)
+        self.done += 1
+        entered = None
+        if not relaxed.failure:
+            found = Found(
+                number, relaxed.atoms, relaxed.energy, child.operator, child.parents,
+                fingerprint(relaxed.atoms, self.problem.distance),
+            )  # fmt: skip
+            if self.best is None or found.energy < self.best.energy:
+                self.best, self.best_at = found, self.done
+            if number >= self._first and self.population.add(found):
+                entered = found
+        self._learn(child.operator, entered is not None)
+        if self.population.since_best >= self.settings.pool.patience:
+            self.population.clear()
+            self.pools, self._first = self.pools + 1, self.made
+        return entered
+
+    def _learn(self, operator: str, entered: bool) -> None:
+        """Success as a running mean; of new ones that begin a pool it says nothing."""
+        self.record[operator].entered += entered
+        if operator != NEW or self.done > self.settings.first:
+            step = self.settings.learning
+            self.success[operator] += step * (float(entered) - self.success[operator])

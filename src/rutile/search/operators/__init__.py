@@ -1,0 +1,1 @@
+"""How children are made of parents; one operator in each file, and their catalogue."""

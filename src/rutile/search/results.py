@@ -1,0 +1,88 @@
+"""What a search found: different structures, lowest first, how often each, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ase import Atoms
+
+from rutile.core.errors import GeometryError
+from rutile.search.fingerprint import apart, fingerprint
+from rutile.search.individual import Found
+from rutile.search.log import Done
+from rutile.search.point_groups import point_group_of
+from rutile.search.settings import PoolSettings
+from rutile.structures.symmetry import describe_crystal
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """One structure."""
+
+    found: Found
+    """Its lowest copy."""
+    numbers: tuple[int, ...]
+    """Of all copies."""
+
+    @property
+    def first(self) -> int:
+        """Number of the first copy."""
+        return min(self.numbers)
+
+    @property
+    def hits(self) -> int:
+        """Copies in all."""
+        return len(self.numbers)
+
+
+def distinct(done: Sequence[Done], settings: PoolSettings, distance: float, window: float, most: int) -> list[Distinct]:
+    """Different structures, lowest first.
+
+    Args:
+        done: all that was relaxed.
+        settings: when two structures are the same.
+        distance: usual distance of neighbours (Angstrom).
+        window: how far above the lowest one they may be (eV/atom).
+        most: how many.
+    """
+    good = sorted((d for d in done if not d.relaxed.failure), key=lambda d: (d.relaxed.energy, d.candidate.number))
+    kept: list[Found] = []
+    copies: list[list[int]] = []
+    for one in good:
+        if one.relaxed.energy > good[0].relaxed.energy + window:
+            break
+        mark, c = fingerprint(one.relaxed.atoms, distance), one.candidate
+        for known, numbers in zip(reversed(kept), reversed(copies), strict=True):
+            near = one.relaxed.energy - known.energy < settings.same_energy
+            if near and apart(known.fingerprint, mark) < settings.same:
+                numbers.append(c.number)
+                break
+        else:
+            if len(kept) < most:
+                kept.append(Found(c.number, one.relaxed.atoms, one.relaxed.energy, c.operator, c.parents, mark))
+                copies.append([c.number])
+    return [Distinct(found, tuple(numbers)) for found, numbers in zip(kept, copies, strict=True)]
+
+
+def symmetry_of(atoms: Atoms) -> str:
+    """Space group of a crystal, point group of a cluster (Schoenflies); "" where none is found."""
+    if not atoms.pbc.any():
+        return point_group_of(atoms)
+    try:
+        return describe_crystal(atoms).spacegroup
+    except GeometryError:
+        return ""
+
+
+def lineage(number: int, done: Mapping[int, Done]) -> list[Done]:
+    """A structure and all it descends from, the youngest first, each once."""
+    out: dict[int, Done] = {}
+    waiting = [number]
+    while waiting:
+        k = waiting.pop()
+        if k in out or k not in done:
+            continue
+        out[k] = done[k]
+        waiting += done[k].candidate.parents
+    return [out[k] for k in sorted(out, reverse=True)]

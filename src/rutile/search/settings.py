@@ -1,0 +1,100 @@
+"""Settings of searches. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rutile.core.elements import number as atomic_number
+from rutile.core.errors import SettingsError
+from rutile.core.settings import Settings
+from rutile.core.units import Angstrom, EVPerAtom, GigaPascal
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class ClusterSearch(Settings):
+    """Clusters in vacuum."""
+
+    name: Literal["cluster"] = "cluster"
+    distance: Angstrom | None = Field(default=None, gt=0)
+    """Usual distance of neighbours. Default: from the radii of the elements."""
+    symmetric: float = Field(default=0.5, ge=0, le=1)
+    """Part of the new clusters that get a random point group (dimensionless)."""
+
+
+class CrystalSearch(Settings):
+    """Crystals with any cell."""
+
+    name: Literal["crystal"] = "crystal"
+    units: tuple[Count, ...] = (2,)
+    """Formula units in a cell; of several numbers each new crystal takes one at random."""
+    pressure: GigaPascal = 0.0
+    """The search is for the lowest enthalpy at this pressure."""
+    closest: float = Field(default=0.6, gt=0, lt=1)
+    """Atoms of a new crystal are not nearer than this part of the sum of their covalent radii (dimensionless)."""
+    volume: tuple[float, float] = (0.5, 2.0)
+    """Window of the volume of new crystals, in units of what the elements usually take (dimensionless)."""
+
+
+Kind = Annotated[CrystalSearch | ClusterSearch, Field(discriminator="name")]
+
+
+class PoolSettings(Settings):
+    """The structures that children are made from."""
+
+    size: int = Field(default=24, ge=4)
+    """Structures in the pool."""
+    elite: int = Field(default=3, ge=1)
+    """The best ones, which stay whatever their age."""
+    niche: float = Field(default=0.25, ge=0)
+    """Structures whose fingerprints are nearer than this live in one niche (dimensionless; 0: no niches)."""
+    in_niche: Count = 6
+    """Structures of one niche in the pool at most."""
+    same: float = Field(default=0.05, gt=0)
+    """Structures whose fingerprints are nearer than this, and whose energies nearer than `same_energy`, are one
+    (dimensionless)."""
+    same_energy: EVPerAtom = Field(default=0.002, gt=0)
+    """See `same`."""
+    age: int = Field(default=400, ge=1)
+    """A structure leaves the pool after so many others were relaxed, unless it is one of the best."""
+    patience: int = Field(default=600, ge=1)
+    """After so many relaxations without a lower energy, the pool begins anew with new structures; what was found is
+    kept in the results."""
+
+    @model_validator(mode="after")
+    def _elite_fits(self) -> PoolSettings:
+        if self.elite >= self.size:
+            raise ValueError(f"elite={self.elite} leaves no room in a pool of size={self.size}")
+        return self
+
+
+class GeneticSettings(Settings):
+    """How structures are bred."""
+
+    pool: PoolSettings = PoolSettings()
+    """The structures that children are made from."""
+    first: int = Field(default=24, ge=2)
+    """New structures that a pool begins with."""
+    operators: dict[str, float] = {}
+    """Weights of operators at the beginning, such as {heredity: 2, rattle: 0}; those that are not named have 1, and 0
+    turns one off. They adapt to success."""
+    learning: float = Field(default=0.05, ge=0, lt=1)
+    """How fast weights follow success: 0 keeps them (dimensionless)."""
+    least: float = Field(default=0.03, ge=0, lt=0.2)
+    """Share of the children that each operator keeps at least (dimensionless)."""
+
+
+def atoms_of(formula: str) -> dict[int, int]:
+    """Atomic numbers of a formula, and how many of each.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    from ase.formula import Formula
+
+    try:
+        return {atomic_number(symbol): count for symbol, count in Formula(formula).count().items()}
+    except (ValueError, KeyError):
+        raise SettingsError(f"formula={formula!r} cannot be read; give one such as TiO2, Cu3Au or Ar38") from None

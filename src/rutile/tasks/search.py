@@ -1,0 +1,301 @@
+"""`rutile search`: crystals and clusters of low energy, by a genetic algorithm on a potential."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from rutile.core.errors import DataError
+from rutile.core.executors.settings import ExecutorSettings, ThreadsSettings
+from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.reporting import Reporter
+from rutile.core.settings import Result
+from rutile.core.units import Angstrom3PerAtom, EVPerAngstrom, EVPerAtom, GigaPascal
+from rutile.search.settings import CrystalSearch, GeneticSettings, Kind
+from rutile.simulate.settings import RelaxSettings
+from rutile.tasks.property import as_csv
+from rutile.tasks.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rutile.search.genetic import Genetic, Problem
+    from rutile.search.log import Done, Log
+    from rutile.search.relaxing import Relaxer
+    from rutile.search.results import Distinct
+
+LOG = "search.jsonl"
+BETTER = 10.0
+"""The structures of the table are relaxed to limits so many times smaller."""
+MOVE = 0.4
+"""Longest move of an atom in one step (Angstrom): new structures are far from their minima."""
+
+
+class SearchSettings(GeneticSettings):
+    """What to search for, on which potential, and how long."""
+
+    formula: str
+    """Of crystals the formula unit, such as TiO2; of clusters all atoms, such as Cu38."""
+    model: Path
+    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion."""
+    structure: Kind = CrystalSearch()
+    """Crystals or clusters (structure=cluster)."""
+    relaxations: int = Field(default=1000, ge=1)
+    """Structures that are made and relaxed. A larger number later goes on where the search was."""
+    unchanged: int | None = Field(default=None, ge=1)
+    """Stop early when the lowest energy has not changed for so many relaxations."""
+    target: EVPerAtom | None = None
+    """Stop when an energy as low as this is found."""
+    fmax: EVPerAngstrom = Field(default=0.05, gt=0)
+    """Relaxed when no atom feels a larger force than this; the structures of the table are relaxed ten times better."""
+    smax: GigaPascal = Field(default=0.2, gt=0)
+    """Relaxed when no stress component differs more than this from the pressure; as `fmax`."""
+    max_steps: int = Field(default=300, ge=1)
+    """Steps of a relaxation at most."""
+    batch: int = Field(default=16, ge=1)
+    """Structures that a worker relaxes together."""
+    workers: int = Field(default=1, ge=1)
+    """Batches at the same time."""
+    executor: ExecutorSettings = ThreadsSettings()
+    """Where: here, in processes here (local), in jobs of a cluster (slurm)."""
+    keep: int = Field(default=30, ge=1)
+    """Different structures in the table at most."""
+    window: EVPerAtom = Field(default=0.3, gt=0)
+    """How far above the lowest one they may be."""
+    seed: int = Field(default=0, ge=0)
+    """Of all random numbers."""
+    precision: Literal["float32", "float64"] = "float64"
+    """Precision of the arithmetic."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1, or auto: a GPU if there is one."""
+    mode: str | None = None
+    """Reference method (calc mode); needed only if the model knows several."""
+    out: Path = Path("search")
+    """Folder for search.jsonl (all that happened), table.csv, best.extxyz, report.html and result.json. What is there
+    is gone on with."""
+
+
+class SearchRow(Result):
+    """One of the structures that were found."""
+
+    number: int
+    """Its place in the order of all that were made."""
+    energy: EVPerAtom
+    """Energy, or enthalpy under pressure."""
+    above: EVPerAtom
+    """Above the lowest one."""
+    hits: int
+    """How often it was found."""
+    first: int
+    """Number of the first copy."""
+    spacegroup: str
+    """Of crystals the space group, of clusters the point group."""
+    atoms: int
+    """In the cell."""
+    volume: Angstrom3PerAtom | None = None
+    """Of crystals."""
+    operator: str
+    """What made it."""
+    parents: str
+    """Numbers of the structures it was made from."""
+
+
+class SearchTaskResult(Result):
+    """What a search found."""
+
+    relaxed: int
+    """Structures relaxed in all."""
+    failed: int
+    """Of those, that could not be used."""
+    pools: int
+    """Pools that were begun."""
+    reached: bool | None = None
+    """Whether the target was reached, if there was one."""
+    structures: list[SearchRow]
+    """Different structures, lowest energy first."""
+    table: Path
+    """The same as CSV."""
+    best: Path
+    """Those structures, in the same order."""
+    report: Path
+    """Figures, table and ancestry, as a page."""
+
+
+def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
+    """Search for crystals or clusters of low energy by a genetic algorithm on a potential.
+
+    Steady state: whenever a worker is free, it gets children of the best structures so far. Stop it at any time; the
+    same command goes on.
+    """
+    from rutile.search.genetic import Genetic
+    from rutile.search.log import Log
+
+    search = Genetic(_problem(settings), GeneticSettings(**_part(settings)), settings.seed)
+    with folder_for_results(settings.out):
+        log = Log(settings.out / LOG, _identity(settings))
+        done = log.replay(search)
+        if done:
+            reporter.info(f"{len(done)} relaxations are known from {log.path}")
+        _search(settings, search, log, done, reporter)
+        return _finish(settings, search, done, reporter)
+
+
+def _problem(settings: SearchSettings) -> Problem:
+    """What is searched for."""
+    from rutile.search.clusters import Clusters
+    from rutile.search.crystals import Crystals
+
+    if isinstance(settings.structure, CrystalSearch):
+        return Crystals(settings.formula, settings.structure)
+    return Clusters(settings.formula, settings.structure)
+
+
+def _part(settings: SearchSettings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in GeneticSettings.model_fields}
+
+
+def _identity(settings: SearchSettings) -> dict[str, Any]:
+    """What decides about the search; how long and where it runs does not."""
+    import hashlib
+
+    from rutile.tasks.apply import model_content
+
+    names = ("formula", "structure", "fmax", "smax", "max_steps", "seed", "precision", "mode")
+    known = settings.model_dump(mode="json")
+    model = hashlib.sha256(model_content(settings.model)).hexdigest()[:16]
+    return {n: known[n] for n in (*GeneticSettings.model_fields, *names)} | {"model": model}
+
+
+def _relaxer(settings: SearchSettings, better: float = 1.0) -> Relaxer:
+    """The work of the workers."""
+    from rutile.search.relaxing import Relaxer
+
+    crystal = isinstance(settings.structure, CrystalSearch)
+    how = RelaxSettings(
+        fmax=settings.fmax / better, smax=settings.smax / better, max_steps=round(settings.max_steps * better),
+        max_move=MOVE, cell="full" if crystal else "none",
+        pressure=settings.structure.pressure if isinstance(settings.structure, CrystalSearch) else 0.0,
+    )  # fmt: skip
+    return Relaxer(settings.model, settings.precision, settings.device, settings.mode, how)
+
+
+def _search(settings: SearchSettings, search: Genetic, log: Log, done: list[Done], reporter: Reporter) -> None:
+    """The loop; what comes of it is in the log and in `done`."""
+    from rutile.core.executors.catalogue import open_executor
+    from rutile.core.executors.executor import Lost
+    from rutile.search.individual import Candidate, Relaxed
+    from rutile.search.log import Done
+
+    groups: list[list[Candidate]] = []
+    logged = search.made
+
+    def children() -> Iterator[list[Candidate]]:
+        for group in search.batches(settings.batch, settings.relaxations):
+            log.made([c for c in group if c.number >= logged])
+            groups.append(group)
+            yield group
+            if _enough(settings, search):
+                return
+
+    if _enough(settings, search):
+        return
+    with open_executor(settings.executor, settings.workers, reporter) as executor:
+        results = executor.each(_relaxer(settings), children())
+        total = -(-(settings.relaxations - search.done) // settings.batch)
+        for index, found in reporter.track(results, "Searching", total):
+            known = {c.number: c for c in groups[index]}
+            if isinstance(found, Lost):
+                found = [(k, Relaxed(c.atoms, float("nan"), found.reason, 0)) for k, c in known.items()]
+            log.done(found)
+            done += [Done(known[number], one) for number, one in found]
+            before = search.best
+            search.receive(found)
+            if search.best is not None and search.best is not before:
+                reporter.info(f"{search.done} relaxed: {search.best.energy:.5f} eV/atom ({search.best.operator})")
+
+
+def _enough(settings: SearchSettings, search: Genetic) -> bool:
+    """Whether the search may end before all relaxations are done."""
+    if search.best is None:
+        return False
+    reached = settings.target is not None and search.best.energy <= settings.target
+    idle = settings.unchanged is not None and search.done - search.best_at >= settings.unchanged
+    return reached or idle
+
+
+def _finish(settings: SearchSettings, search: Genetic, done: list[Done], reporter: Reporter) -> SearchTaskResult:
+    """The lowest structures, relaxed well, and the files.
+
+    Raises:
+        DataError: no structure could be used.
+    """
+    from rutile.search.individual import Candidate
+    from rutile.search.log import Done
+    from rutile.search.results import distinct
+    from rutile.structures.io import write_frames
+    from rutile.tasks.search_page import page
+
+    if search.best is None:
+        reason = done[-1].relaxed.failure if done else "nothing was relaxed"
+        raise DataError(f"none of {len(done)} structures could be used; the last: {reason}")
+    pool, at = settings.pool, search.problem.distance
+    rough = distinct(done, pool, at, settings.window, settings.keep)
+    work = _relaxer(settings, BETTER)
+    fine = []
+    for d in reporter.track(rough, "Relaxing the best", len(rough)):
+        ((_, better),) = work([Candidate(d.found.number, d.found.atoms, d.found.operator, d.found.parents)])
+        fine.append(Done(Candidate(d.found.number, d.found.atoms, d.found.operator, d.found.parents), better))
+    final = distinct(fine, pool, at, settings.window, settings.keep)
+    rows = _rows(final, rough)
+    images = []
+    for row, d in zip(rows, final, strict=True):
+        image = d.found.atoms.copy()
+        image.info = {k: v for k, v in row.model_dump().items() if v is not None and k != "atoms"}
+        images.append(image)
+    result = SearchTaskResult(
+        relaxed=len(done), failed=sum(bool(d.relaxed.failure) for d in done), pools=search.pools,
+        reached=None if settings.target is None else search.best.energy <= settings.target,
+        structures=rows, table=settings.out / "table.csv", best=settings.out / "best.extxyz",
+        report=settings.out / "report.html",
+    )  # fmt: skip
+    write_frames(result.best, images)
+    write_atomically(result.table, as_csv([row.model_dump() for row in rows]))
+    write_atomically(result.report, page(settings, result, done).encode())
+    write_atomically(settings.out / "result.json", result.model_dump_json(indent=1).encode())
+    return result
+
+
+def _rows(final: list[Distinct], rough: list[Distinct]) -> list[SearchRow]:
+    """The table; structures that became one when they were relaxed better share their hits."""
+    from rutile.search.results import symmetry_of
+
+    known = {d.found.number: d for d in rough}
+    out = []
+    for d in final:
+        copies = [known[k] for k in d.numbers]
+        atoms = d.found.atoms
+        out.append(
+            SearchRow(
+                number=d.found.number, energy=d.found.energy, above=d.found.energy - final[0].found.energy,
+                hits=sum(c.hits for c in copies), first=min(c.first for c in copies), spacegroup=symmetry_of(atoms),
+                atoms=len(atoms), volume=atoms.cell.volume / len(atoms) if atoms.pbc.all() else None,
+                operator=d.found.operator, parents=" ".join(map(str, d.found.parents)),
+            )
+        )  # fmt: skip
+    return out
+
+
+TASK = Task(
+    "search",
+    SearchSettings,
+    SearchTaskResult,
+    run,
+    positional="formula",
+    examples=(
+        "rutile search TiO2 model=run structure.units=[2,4] relaxations=2000",
+        "rutile search Cu13 structure=cluster model=emt relaxations=300",
+        "rutile search SiO2 model=run structure.pressure=10 workers=4 executor=local",
+    ),
+)

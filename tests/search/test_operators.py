@@ -1,0 +1,112 @@
+"""Operators keep the composition and leave their parents alone; each does what it says."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.cluster import Octahedron
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rutile.build.guards import measure
+from rutile.build.recipe import Refused
+from rutile.search.clusters import Clusters
+from rutile.search.crystals import Crystals
+from rutile.search.fingerprint import apart, fingerprint
+from rutile.search.operators.relocate import free_places
+from rutile.search.settings import ClusterSearch, CrystalSearch
+from rutile.structures.symmetry import describe_crystal
+
+CLUSTERS = Clusters("Cu9Au4", ClusterSearch())
+CRYSTALS = Crystals("TiO2", CrystalSearch(units=(2, 3)))
+CASES = [(p, op) for p in (CLUSTERS, CRYSTALS) for op in p.operators]
+
+
+def new(problem, rng):
+    while True:
+        try:
+            return problem.tidied(problem.create(rng))
+        except Refused:
+            continue
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("problem", "operator"), CASES, ids=[f"{type(p).__name__}-{o.name}" for p, o in CASES])
+def test_composition_and_parents_stay(problem, operator):
+    made = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        parents = [new(problem, rng) for _ in range(operator.parents)]
+        before = [p.copy() for p in parents]
+        try:
+            child = problem.tidied(operator.make(parents, problem.breed, rng))
+        except Refused:
+            continue
+        made += 1
+        assert sorted(child.numbers) == sorted(parents[0].numbers)
+        assert np.isfinite(child.positions).all()
+        marks = [fingerprint(a, problem.distance) for a in (child, before[0])]
+        assert apart(*marks) > 1e-4 or operator.name == "symmetrise"  # what is symmetric stays
+        assert all(a == b for a, b in zip(parents, before, strict=True))
+    assert made >= 2
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6))
+def test_new_crystals_have_whole_formulas_and_room(seed):
+    atoms = new(CRYSTALS, np.random.default_rng(seed))
+    titanium = int((atoms.numbers == 22).sum())
+    assert titanium in (2, 3)
+    assert len(atoms) == 3 * titanium
+    assert measure(atoms).contact > 0.6
+
+
+def test_same_seed_same_child():
+    children = []
+    for _ in range(2):
+        rng = np.random.default_rng(7)
+        parents = [new(CLUSTERS, rng), new(CLUSTERS, rng)]
+        children.append(CLUSTERS.operators[0].make(parents, CLUSTERS.breed, rng).positions)
+    np.testing.assert_array_equal(*children)
+
+
+def test_free_places_of_a_tetrahedron():
+    """Each face of a regular tetrahedron has one free place outside; inside there is no room."""
+    d = 2.5
+    x = d / np.sqrt(8) * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    places = free_places(x, d)
+    assert len(places) == 4
+    distances = np.linalg.norm(places[:, None] - x, axis=2)
+    np.testing.assert_allclose(np.sort(distances, axis=1)[:, :3], d, atol=1e-9)
+
+
+def test_relocation_fills_the_hole_of_a_whole_cluster():
+    """An atom that lies on a facet goes back to the corner that is missing."""
+    whole = Octahedron("Cu", 4, cutoff=1)
+    d = 3.61 / np.sqrt(2)
+    centre = whole.positions.mean(0)
+    corner = int(np.linalg.norm(whole.positions - centre, axis=1).argmax())
+    hole = whole.positions[corner].copy()
+    places = free_places(np.delete(whole.positions, corner, 0), d)
+    assert np.linalg.norm(places - hole, axis=1).min() < 0.05
+
+
+def test_symmetrised_crystals_have_the_symmetry_of_the_nearly_symmetric_parent():
+    operator = next(o for o in CRYSTALS.operators if o.name == "symmetrise")
+    parent = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    parent.rattle(0.02, seed=0)
+    assert describe_crystal(parent, 1e-3).number == 1
+    groups = set()
+    for seed in range(20):
+        try:
+            child = operator.make([parent], CRYSTALS.breed, np.random.default_rng(seed))
+        except Refused:
+            continue
+        groups.add(describe_crystal(child).spacegroup)
+    assert "Fm-3m" in groups
+
+
+def test_clusters_of_one_element_do_not_permute():
+    assert "permutation" not in {o.name for o in Clusters("Ar13", ClusterSearch()).operators}
+    with pytest.raises(Refused):
+        CLUSTERS.operators[-1].make([Atoms("Cu3", positions=np.eye(3) * 3)], CLUSTERS.breed, np.random.default_rng(0))

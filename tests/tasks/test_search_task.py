@@ -1,0 +1,105 @@
+"""`rutile search` from its settings to its files, and on after a kill."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ase.io import read
+
+from rutile.core.errors import RutileError, SettingsError
+from rutile.core.reporting import SilentReporter
+from rutile.search.settings import ClusterSearch, CrystalSearch
+from rutile.tasks.search import SearchSettings, run
+
+CLUSTER = {"formula": "Cu7", "model": "emt", "structure": ClusterSearch(), "relaxations": 40, "first": 10, "batch": 8}
+
+
+@pytest.mark.slow
+def test_cluster(tmp_path):
+    reporter = SilentReporter()
+    result = run(SearchSettings(**CLUSTER, out=tmp_path / "out"), reporter)
+    best = result.structures[0]
+    assert best.spacegroup == "D5h"  # the pentagonal bipyramid
+    assert best.above == 0
+    assert result.relaxed == 40
+    images = read(result.best, ":")
+    assert len(images) == len(result.structures)
+    assert [r.energy for r in result.structures] == sorted(r.energy for r in result.structures)
+    assert images[0].info["operator"] == best.operator
+    page = result.report.read_text()
+    assert "Ancestry" in page
+    assert "D5h" in page
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["relaxed"] == 40
+
+    more = run(SearchSettings(**CLUSTER | {"relaxations": 48}, out=tmp_path / "out"), reporter)
+    assert more.relaxed == 48
+    assert any("40 relaxations are known" in m for m in reporter.messages)
+    again = run(SearchSettings(**CLUSTER | {"relaxations": 48}, out=tmp_path / "out"), SilentReporter())
+    assert again == more
+    with pytest.raises(SettingsError, match="seed"):
+        run(SearchSettings(**CLUSTER | {"seed": 1}, out=tmp_path / "out"), reporter)
+
+
+@pytest.mark.slow
+def test_crystal_under_pressure_and_target(tmp_path):
+    settings = SearchSettings(
+        formula="Cu", model="emt", structure=CrystalSearch(units=(1, 2, 4), pressure=5.0), relaxations=200, target=0.5,
+        out=tmp_path / "out", first=8, batch=8,
+    )  # fmt: skip
+    result = run(settings, SilentReporter())
+    assert result.reached
+    assert result.relaxed < 200
+    atoms = read(result.best, "0")
+    enthalpy = result.structures[0].energy
+    volume = atoms.cell.volume / len(atoms)
+    assert enthalpy == pytest.approx(5 * volume / 160.2177, abs=0.05)  # PV is nearly all of it; copper of EMT has E ~ 0
+    assert volume < 11.5
+
+
+@pytest.mark.slow
+def test_killed_and_gone_on(tmp_path):
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "rutile", "search", "Cu13", "structure=cluster", "model=emt", "relaxations=64", "batch=4",
+        f"out={out}",
+    ]  # fmt: skip
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = out / "search.jsonl"
+    until = time.monotonic() + 240
+    while not (log.exists() and log.read_text().count('{"done"') >= 12):
+        assert time.monotonic() < until
+        assert first.poll() is None
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    before = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+    subprocess.run(command, check=True, capture_output=True, timeout=400)
+    after = [json.loads(line) for line in log.read_text().splitlines()]
+    assert after[: len(before) - 1] == before[:-1]
+    done = [line["done"]["number"] for line in after if "done" in line]
+    assert sorted(done) == list(range(64))  # none lost, none twice
+    made = [line["made"]["number"] for line in after if "made" in line]
+    assert made == list(range(64))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"formula": "Xx4"}, "Xx"),
+        ({"operators": {"rattel": 1.0}}, "rattel"),
+        ({"model": "nothing"}, "nothing"),
+        ({"operators": dict.fromkeys(("new", "heredity", "twist", "rattle", "relocate", "symmetrise"), 0)}, "weights"),
+    ],
+)
+def test_wrong_settings(tmp_path: Path, changes, text):
+    with pytest.raises(RutileError, match=text):
+        run(SearchSettings(**CLUSTER | changes, out=tmp_path / "out"), SilentReporter())
+
+
+def test_an_element_that_the_model_does_not_know(tmp_path):
+    with pytest.raises(RutileError, match="Ti"):
+        run(SearchSettings(**CLUSTER | {"formula": "Ti7"}, out=tmp_path / "out"), SilentReporter())
