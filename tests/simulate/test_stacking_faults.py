@@ -150,7 +150,7 @@ def test_the_height_of_a_cell_relaxes_alone():
 def test_the_task_writes_tables_and_refuses_what_cannot_be(tmp_path):
     write(tmp_path / "cu.extxyz", bulk("Cu", a=3.58983))
     given = {"structures": [tmp_path / "cu.extxyz"], "model": "emt", "relax": False, "out": tmp_path / "out"}
-    result = TASK.run(FaultTaskSettings(**given, points=7, inner=False, grid=(3, 2)), QUIET)
+    result = TASK.run(FaultTaskSettings(**given, points=7, inner="none", grid=(3, 2)), QUIET)
     assert [row.direction for row in result.faults] == ["[1 1 -2]", "[1 -1 0]"]
     with (tmp_path / "out/curves.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -135,7 +135,7 @@ def test_what_cannot_be_worked_on_stops_the_screen_if_asked(metals):
 def test_tasks_with_several_rows_and_trajectories(tmp_path):
     write(tmp_path / "metals.extxyz", [bulk("Cu"), bulk("Al")])
     chain = [
-        {"task": "surfaces", "miller": [[1, 1, 1], [1, 0, 0]], "thickness": 6, "inner": False},
+        {"task": "surfaces", "miller": [[1, 1, 1], [1, 0, 0]], "thickness": 6, "inner": "none"},
         {"task": "defects", "supercell": [2, 2, 2]},
         {"task": "md", "time": 0.02, "every": 2},
         {"task": "analyse"},

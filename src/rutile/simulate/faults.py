@@ -121,7 +121,7 @@ def faults(structures: Structures, potential: Potential, settings: FaultSettings
         drafts.append((stack, float(np.linalg.norm(period)), len(along), len(over)))
         batch += [shifted(stack.atoms, t) for t in (*along, *over)]
     every = Structures.from_ase(batch)
-    if settings.inner:
+    if settings.inner == "atoms":
         how = relaxation(settings, "height").model_copy(update={"along": "z"})
         done = relax(every, potential, how, reporter)
         energies, ends = done.energy.numpy(), done.structures.split()

@@ -341,8 +341,8 @@ class FaultSettings(PropertySettings):
     """Least distance between a fault and its image."""
     cut: int = Field(default=0, ge=0)
     """Between which planes of atoms: number of the gap, the widest first."""
-    inner: bool = True
-    """Relax atoms and distances along the normal; without it all is shifted as it is."""
+    inner: Literal["none", "atoms"] = "atoms"
+    """What relaxes over a fault: none (all is shifted as it is), or atoms: along the normal, with the height."""
 
 
 class BoundaryEnergySettings(PropertySettings):
