@@ -151,3 +151,16 @@ def test_particles_have_the_composition_asked_for():
     assert sorted(np.bincount(made.numbers)[[29, 28, 46, 47, 78]].tolist()) == [15, 16, 16, 16, 16]
     with pytest.raises(SettingsError, match="no atom of Pt"):
         mixed_particle("icosahedron", 13, {"Cu": 100, "Pt": 1}, np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_exchanges_on_the_lattice_with_relaxations_now_and_then():
+    """relax=sometimes: between relaxations nobody moves; after each the energy is not higher."""
+    atoms = mixed_particle("octahedron", 38, {"Cu": 1, "Au": 1}, np.random.default_rng(0))
+    states = ran(atoms, Emt(), (300.0,), steps=9, relax="sometimes", relax_every=4, fmax=0.1)
+    moves = [(b.structures.positions - a.structures.positions).abs().max() for a, b in itertools.pairwise(states)]
+    assert [k + 1 for k, move in enumerate(moves) if move > 0] == [4, 8]
+    energies = Swaps(Emt(), torch.tensor([300.0]), SwapSettings()).energies
+    for state in states:
+        assert float(energies(state.structures)) == pytest.approx(float(state.energy), abs=1e-6)
+        assert float(energies(state.best)) == pytest.approx(float(state.best_energy), abs=1e-6)

@@ -240,3 +240,18 @@ def test_the_plan_for_cobalt_with_promoters_can_be():
     assert [facts["build.promoter"] for _, facts in made][:2] == [None, "V"]
     drawn = recipe(made[1][0].builder, 0, lambda _: None)
     assert len(drawn.parents) == 1
+
+
+@pytest.mark.slow
+def test_exchanges_of_atoms_in_each_alloy_of_a_screen(tmp_path):
+    alloys = [bulk(metal, cubic=True) for metal in ("Cu", "Pd")]
+    for atoms in alloys:
+        atoms.numbers[0] = 79
+    write(tmp_path / "alloys.extxyz", alloys)
+    chain = [{"task": "swap", "relax": "never", "steps": 5, "temperatures": [300, 900]}]
+    result = TASK.run(settings(tmp_path / "alloys.extxyz", chain=chain), SilentReporter())
+    assert result.done == 2
+    with result.table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["swap[900.0].order"][:2] for row in rows] == ["Cu", "Pd"]
+    assert all(0 <= float(row["swap[300.0].acceptance"]) <= 1 for row in rows)

@@ -42,8 +42,8 @@ class ScreenSettings(screen_items.Varied, GivenStructures):
     stop at the first one (error)."""
     chain: list[dict[str, JsonValue]] = Field(min_length=1)
     """Tasks in order, with their settings: [{task: relax, cell: full}, {task: eos}]. Of relax, eos, elastic, phonons,
-    expansion, vibrations, surfaces, defects, boundaries, faults, adsorb (its lowest minimum), hop, md, analyse (after
-    md) and, with ends, barrier. What relax gives is what the next ones take."""
+    expansion, vibrations, surfaces, defects, boundaries, faults, adsorb (its lowest minimum), binding, swap, hop, md,
+    analyse (after md) and, with ends, barrier. What relax gives is what the next ones take."""
     chunk: int = Field(default=16, ge=1)
     """Structures that are worked on together, as one piece of work: more make better use of batches, fewer of many
     workers."""

@@ -51,6 +51,8 @@ KINDS: dict[str, Kind] = {
     "faults": Kind("faults", ("plane", "direction")),
     "hop": Kind("directions", ("direction",)),
     "adsorb": Kind("minima", ("adsorbates",), lowest=True),
+    "binding": Kind("binding", ("guest", "guests")),
+    "swap": Kind("runs", ("temperature",)),
     "barrier": Kind("paths"),
     "md": Kind("runs", ("run",)),
     "analyse": Kind("diffusion", ("element",)),
