@@ -1,29 +1,37 @@
-"""Lennard-Jones clusters from nothing: relaxations until the known minimum, of our search and of basin hopping.
+"""Lennard-Jones clusters from nothing: relaxations until the known minimum, of our search and of others.
 
-    python benchmarks/search_clusters.py [sizes=13,26,38,55] [seeds=20] [most=4000] [ways=rutile,hopping]
+    python benchmarks/search_clusters.py [sizes=13,26,38,55] [seeds=20] [most=4000] [ways=rutile,hopping,ase_ga]
 
-Lennard-Jones without cutoff, known minima of D. J. Wales and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997). A run ends
-when the energy of the known minimum is reached within 1e-3 epsilon, or after `most` relaxations. `rutile` is
-`search.Genetic` with its defaults, children in groups of 8; `hopping` is plain basin hopping from random atoms in a ball:
-all atoms move by up to 0.36 sigma in each coordinate, temperature 0.8 epsilon (the same source), the loosest atom moves
-to the surface where its energy is above 0.4 of the lowest, both with the same relaxations. Seconds are processor time of
-one thread. Runs that are in the results already are not repeated.
+Lennard-Jones without cutoff, known minima of D. J. Wales and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997). A run
+ends when the energy of the known minimum is reached within 1e-3 epsilon, or after `most` relaxations.
 
-Writes results/search_clusters.{json,md} after every run.
+    rutile   `search.Genetic` with its defaults, children in groups of 8, relaxed together; a group counts whole
+    hopping  plain basin hopping of our own: one walker from random atoms in a ball, moves up to 0.36 sigma in each
+             coordinate, temperature 0.8 epsilon, angular moves of the loosest atom (all as in the source)
+    ase_ga   ase-ga as its tutorial for clusters has it: pool of 20, cut and splice, a third of the children mirrored or
+             shaken (skipped where ase-ga is not installed)
+
+Seconds are processor time of one thread; the others are relaxed one by one with SciPy's L-BFGS. Runs that are in the
+results already are not repeated. Writes results/search_clusters.{json,md} after every run.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accuracy import RESULTS, write
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from scipy.optimize import minimize
 
 from rutile.core.reporting import SilentReporter
 from rutile.core.seeds import stream
@@ -75,39 +83,113 @@ def genetic(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
     return search.done, search.best.energy * size if search.best is not None else float("nan")
 
 
+def quench(x: np.ndarray) -> tuple[np.ndarray, float]:
+    """To the nearest minimum, in units of epsilon and sigma, without rutile."""
+    done = minimize(_lennard_jones, x.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-4})
+    return done.x.reshape(-1, 3), float(done.fun)
+
+
+def _lennard_jones(flat: np.ndarray) -> tuple[float, np.ndarray]:
+    """Energy and gradient."""
+    x = flat.reshape(-1, 3)
+    v = x[:, None] - x
+    r2 = np.maximum((v**2).sum(2), 0.01)
+    np.fill_diagonal(r2, np.inf)
+    sixth = r2**-3
+    slope = 24 * (sixth - 2 * sixth**2) / r2
+    return float(2 * (sixth**2 - sixth).sum()), (slope[:, :, None] * v).sum(1).ravel()
+
+
 def hopping(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
-    """The same for basin hopping; one walker."""
+    """The same for basin hopping."""
+    del work
     rng = stream(seed, "hopping", size)
-    radius = SIGMA * 2 ** (1 / 6) * (3 * size / (4 * np.sqrt(2) * np.pi)) ** (1 / 3)
+    radius = 2 ** (1 / 6) * (3 * size / (4 * np.sqrt(2) * np.pi)) ** (1 / 3)
     x = rng.normal(size=(size, 3))
-    x *= radius * (rng.random(size) ** (1 / 3) / np.linalg.norm(x, axis=1))[:, None]
-    ((now, energy),) = work([Atoms(f"Ar{size}", positions=x)])
+    now, energy = quench(x * radius * (rng.random(size) ** (1 / 3) / np.linalg.norm(x, axis=1))[:, None])
     lowest = energy
     for k in range(1, most):
         if lowest < KNOWN[size] + NEAR:
             return k, lowest
-        trial = now.copy()
-        trial.positions += rng.uniform(-STEP, STEP, (size, 3)) * SIGMA
+        trial = now + rng.uniform(-STEP, STEP, (size, 3))
         _angular(trial, now, rng)
-        ((after, e),) = work([trial])
-        lowest = min(lowest, e) if e == e else lowest
-        if e == e and (not energy == energy or rng.random() < np.exp(min(0.0, (energy - e) / HEAT))):
+        after, e = quench(trial)
+        lowest = min(lowest, e)
+        if rng.random() < np.exp(min(0.0, (energy - e) / HEAT)):
             now, energy = after, e
     return most, lowest
 
 
-def _angular(trial: Atoms, now: Atoms, rng: np.random.Generator) -> None:
+def _angular(trial: np.ndarray, now: np.ndarray, rng: np.random.Generator) -> None:
     """The loosest atom moves over the surface where its energy is above LOOSE times that of the tightest."""
-    d = now.get_all_distances() / SIGMA + np.eye(len(now)) * 1e9
+    d = np.linalg.norm(now[:, None] - now, axis=2) + np.eye(len(now)) * 1e9
     each = 2 * (d**-12 - d**-6).sum(1)
     k = int(each.argmax())
     if each[k] > LOOSE * each.min():
-        centre = now.positions.mean(0)
+        centre = now.mean(0)
         to = rng.normal(size=3)
-        trial.positions[k] = centre + np.linalg.norm(now.positions - centre, axis=1).max() * to / np.linalg.norm(to)
+        trial[k] = centre + np.linalg.norm(now - centre, axis=1).max() * to / np.linalg.norm(to)
 
 
-WAYS = {"rutile": genetic, "hopping": hopping}
+def ase_ga(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
+    """The same for ase-ga."""
+    from ase_ga.cutandsplicepairing import CutAndSplicePairing
+    from ase_ga.data import DataConnection, PrepareDB
+    from ase_ga.offspring_creator import OperationSelector
+    from ase_ga.population import Population
+    from ase_ga.standard_comparators import InteratomicDistanceComparator
+    from ase_ga.standardmutations import MirrorMutation, RattleMutation
+    from ase_ga.startgenerator import StartGenerator
+    from ase_ga import set_raw_score
+
+    del work
+    rng = np.random.RandomState(seed)
+    side = 1.3 * size ** (1 / 3) + 4
+    cell = Atoms(cell=[3 * side] * 3, pbc=False)
+    bonds = {(18, 18): 0.7}
+    box = [np.full(3, side), np.eye(3) * 1.3 * size ** (1 / 3)]
+    start = StartGenerator(cell, [("Ar", size)], bonds, box_to_place_in=box, rng=rng)
+    lowest, count = np.inf, 0
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "ga.db")
+        new = PrepareDB(db_file_name=file, simulation_cell=cell, stoichiometry=[18] * size)
+        for _ in range(20):
+            new.add_unrelaxed_candidate(start.get_new_candidate())
+        store = DataConnection(file)
+
+        def relaxed(atoms: Atoms) -> None:
+            nonlocal lowest, count
+            x, energy = quench(atoms.positions)
+            atoms.set_positions(x)
+            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((size, 3)))
+            set_raw_score(atoms, -energy)
+            store.add_relaxed_step(atoms)
+            lowest, count = min(lowest, energy), count + 1
+
+        while store.get_number_of_unrelaxed_candidates():
+            relaxed(store.get_an_unrelaxed_candidate())
+        same = InteratomicDistanceComparator(n_top=size, pair_cor_cum_diff=0.015, pair_cor_max=0.7, dE=0.02, mic=False)
+        pairing = CutAndSplicePairing(cell, size, bonds, rng=rng)
+        shake = OperationSelector(
+            [1.0, 1.0], [MirrorMutation(bonds, size, rng=rng), RattleMutation(bonds, size, rng=rng)], rng=rng
+        )
+        pool = Population(store, population_size=20, comparator=same, rng=rng)
+        while count < most and lowest > KNOWN[size] + NEAR:
+            child, said = pairing.get_new_individual(pool.get_two_candidates())
+            if child is None:
+                continue
+            store.add_unrelaxed_candidate(child, description=said)
+            if rng.rand() < 0.3:
+                other, said = shake.get_new_individual([child])
+                if other is not None:
+                    store.add_unrelaxed_step(other, said)
+                    child = other
+            relaxed(child)
+            pool.update()
+    return count, lowest
+
+
+WAYS = {"rutile": genetic, "hopping": hopping, "ase_ga": ase_ga}
 
 
 def as_table(runs: dict[str, Any]) -> str:
@@ -141,8 +223,10 @@ def main(words: list[str]) -> None:
     work = relaxer()
     for size in sizes:
         for seed in range(int(given.get("seeds", 20))):
-            for way in given.get("ways", "rutile,hopping").split(","):
+            for way in given.get("ways", "rutile,hopping,ase_ga").split(","):
                 name = f"{way}:{size}:{seed}"
+                if way == "ase_ga" and importlib.util.find_spec("ase_ga") is None:
+                    continue  # pip install ase-ga
                 if name in runs and (runs[name]["found"] or runs[name]["relaxations"] >= most):
                     continue
                 began = time.process_time()
