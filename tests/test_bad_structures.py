@@ -18,6 +18,8 @@ TASKS = {
     "eos": ["points=5"],
     "elastic": [],
     "phonons": ["supercell=2,2,2"],
+    "conductivity": ["supercell=3,3,3", "mesh=5,5,5"],
+    "melt": ["lowest=500", "highest=1000"],
     "expansion": ["supercell=2,2,2", "volumes=5"],
     "surfaces": ["thickness=5", "miller=[[1,1,1]]"],
     "defects": ["length=5"],
@@ -57,7 +59,7 @@ def test_an_element_that_the_potential_does_not_know(task, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["eos", "elastic", "phonons", "expansion", "defects", "hull"])
+@pytest.mark.parametrize("task", ["eos", "elastic", "phonons", "conductivity", "expansion", "defects", "hull"])
 def test_a_left_handed_cell_has_the_properties_of_its_lattice(task, tmp_path, capsys):
     right = bulk("Cu")
     left = right.copy()

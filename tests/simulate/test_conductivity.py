@@ -119,6 +119,16 @@ def test_the_task_writes_tables_pages_and_files_of_phono3py(tmp_path):
     assert "svg" in result.report.read_text()
 
 
+@pytest.mark.slow
+def test_modes_that_do_not_collide_are_said():
+    (small,) = found(bulk("Ar", a=5.27), mesh=(7, 7, 7))  # in two cells each way opposite neighbours are one atom
+    assert small.failure.startswith("force constants of third order vanish")
+    (coarse,) = found(ARGON, mesh=(2, 2, 2))
+    assert "modes collide with no others on a mesh of 2 x 2 x 2: take a finer one" in coarse.failure
+    (fine,) = found(ARGON)
+    assert fine.failure == ""
+
+
 def test_molecules_are_refused():
     with pytest.raises(GeometryError, match="thermal conductivity"):
         found(Atoms("Ar2", [[0, 0, 0], [3.8, 0, 0]]))

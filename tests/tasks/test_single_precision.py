@@ -12,6 +12,7 @@ CASES = {
     "eos": (["points=5"], {"volume": 1e-3, "bulk_modulus": 2e-3}),
     "elastic": ([], {"bulk_modulus": 1e-3, "shear_modulus": 1e-3, "debye_temperature": 1e-3}),
     "phonons": (["supercell=2,2,2"], {"highest": 1e-3, "zero_point": 1e-3, "heat_capacity": 1e-3}),
+    "conductivity": (["supercell=3,3,3", "mesh=7,7,7", "temperatures=[300]"], {"kappa": 0.05}),
     "expansion": (
         ["supercell=2,2,2", "volumes=5", "max_temperature=600"],
         {"volume": 1e-3, "expansion": 1e-2, "bulk_modulus": 5e-3},
@@ -40,7 +41,7 @@ def test_float32_gives_nearly_the_same(task, tmp_path):
             main([task, str(tmp_path / "x.extxyz"), "model=emt", f"precision={precision}", f"out={out}", *words]) == 0
         )
         told = json.loads((out / "result.json").read_text())
-        rows.append(next(value for value in told.values() if isinstance(value, list))[0])
+        rows.append(next(value for value in told.values() if isinstance(value, list) and "outcome" in value[0])[0])
     exact, rounded = rows
     assert rounded["outcome"] == exact["outcome"] == "done"
     for name, tolerance in close.items():

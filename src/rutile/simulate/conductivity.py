@@ -34,6 +34,10 @@ from rutile.structures.structures import Structures, concatenate
 
 STILL = 1e-3
 """Modes below this frequency carry no heat (THz)."""
+VANISHED = 1e-8
+"""Force constants of third order below this are errors of rounding (eV/Angstrom^3)."""
+IDLE = 1e-9
+"""Modes of a smaller width than this have not collided (THz); a width of 1e-4 is small."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Conductivity:
     """A third of the trace of kappa that modes up to there carry (W/m/K), [T, M]."""
     lowest: float
     """Lowest frequency (THz); negative: imaginary modes, which are left out."""
+    failure: str
+    """Why the numbers mean nothing; empty: they mean something."""
 
     @property
     def mean(self) -> np.ndarray:
@@ -168,4 +174,20 @@ def _solved(p: Any, settings: ConductivitySettings) -> Conductivity:
         frequency=frequency[order],
         cumulative=each[:, order].cumsum(axis=1),
         lowest=float(frequency.min()),
+        failure=_failure(p),
+    )
+
+
+def _failure(p: Any) -> str:
+    """Why the numbers mean nothing: opposite neighbours that are one atom, or modes that meet no others."""
+    if np.abs(p.fc3).max() < VANISHED:
+        return "force constants of third order vanish by the symmetry of the supercell: take a larger one"
+    solved = p.thermal_conductivity
+    moving = np.asarray(solved.frequencies) > STILL
+    idle = moving & (np.asarray(solved.gamma)[0, -1] < IDLE)
+    if not idle.any():
+        return ""
+    mesh = " x ".join(map(str, solved.mesh_numbers))
+    return (
+        f"{int(idle.sum())} of {int(moving.sum())} modes collide with no others on a mesh of {mesh}: take a finer one"
     )

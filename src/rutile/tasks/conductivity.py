@@ -57,7 +57,7 @@ class ConductivityRow(Result):
     formula: str
     """Composition."""
     outcome: str
-    """done, or what went wrong with the relaxation."""
+    """done, or what went wrong: the relaxation, or modes that do not collide (supercell, mesh)."""
     temperature: Kelvin
     """At which."""
     kappa: WattPerMetreKelvin
@@ -148,7 +148,7 @@ def _rows(
     how = part(settings, ConductivitySettings)
     start, why = settled_crystals(work, potential, how, "a thermal conductivity", reporter)
     found = conductivities(start, potential, how, reporter)
-    texts = outcomes([why], work, reporter)
+    texts = outcomes([why, [one.failure for one in found]], work, reporter)
     rows = []
     for (source, name), text, one in zip(work.names(), texts, found, strict=True):
         if one.lowest < -STILL and text == DONE:
