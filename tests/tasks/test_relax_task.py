@@ -35,6 +35,8 @@ def test_table_page_and_result(tmp_path, capsys):
     assert main(["relax", *words]) == 0, capsys.readouterr()
     result = relax.RelaxTaskResult.model_validate_json(how.out.with_suffix(".json").read_text())
     assert result.converged == 2
+    assert result.units == {how.out.with_suffix(".csv").name: relax.units_of(relax.RelaxedRow)}
+    assert result.units[how.out.with_suffix(".csv").name]["pressure"] == "GPa"
     assert result.structures[0].spacegroup_before == "P1"
     assert result.structures[0].spacegroup == "Fm-3m"
     assert result.structures[1].spacegroup == ""

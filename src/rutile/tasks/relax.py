@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rutile.core.describe import units_of
 from rutile.core.elements import formula
 from rutile.core.errors import GeometryError
 from rutile.core.files import write_atomically
@@ -18,7 +19,7 @@ from rutile.core.units import GPA, Angstrom3PerAtom, EVPerAngstrom, EVPerAtom, G
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.apply import GivenStructures, members_and_bars, model_content, plain, predicted, readings_given
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
-from rutile.tasks.property import as_csv, part
+from rutile.tasks.property import PropertyResult, as_csv, part
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class RelaxedRow(Result):
     """Atoms with descriptors outside the range of the training data at the end."""
 
 
-class RelaxTaskResult(Result):
+class RelaxTaskResult(PropertyResult):
     """Outcome for each structure, in the order given."""
 
     converged: int
@@ -87,10 +88,6 @@ class RelaxTaskResult(Result):
     """One row for each structure."""
     out: Path
     """The relaxed structures."""
-    table: Path
-    """The rows as CSV."""
-    report: Path
-    """HTML page: energies, steps, space groups, failures."""
 
 
 def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
@@ -124,6 +121,7 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
             out=settings.out,
             table=settings.out.with_suffix(".csv"),
             report=settings.out.with_suffix(".html"),
+            units={settings.out.with_suffix(".csv").name: units_of(RelaxedRow)},
         )
         write_frames(settings.out, images)
         write_atomically(result.table, as_csv(rows))

@@ -67,7 +67,7 @@ class ScreenResult(PropertyResult):
     """That went through the whole chain."""
     known: int
     """That an earlier run had done."""
-    columns: list[str]
+    columns: list[str] = Field(repr=False)
     """Of the table."""
     final: Path
     """The structures after the last task."""
