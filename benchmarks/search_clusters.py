@@ -133,6 +133,7 @@ def _angular(trial: np.ndarray, now: np.ndarray, rng: np.random.Generator) -> No
 
 def ase_ga(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
     """The same for ase-ga."""
+    from ase_ga import set_raw_score
     from ase_ga.cutandsplicepairing import CutAndSplicePairing
     from ase_ga.data import DataConnection, PrepareDB
     from ase_ga.offspring_creator import OperationSelector
@@ -140,7 +141,6 @@ def ase_ga(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
     from ase_ga.standard_comparators import InteratomicDistanceComparator
     from ase_ga.standardmutations import MirrorMutation, RattleMutation
     from ase_ga.startgenerator import StartGenerator
-    from ase_ga import set_raw_score
 
     del work
     rng = np.random.RandomState(seed)

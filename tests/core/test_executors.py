@@ -44,6 +44,22 @@ def test_threads_pass_errors_on_and_leave_the_rest(workers):
     assert len(begun) < 10
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_items_are_made_when_a_thread_is_free(workers):
+    """So that what is made next can follow from the results so far."""
+    results: list[int] = []
+
+    def items():
+        for k in range(12):
+            assert len(results) >= k - workers, "made ahead of the results"
+            yield k
+
+    with open_executor(ThreadsSettings(), workers, SilentReporter()) as executor:
+        for _, value in executor.each(lambda k: k * k, items()):
+            results.append(value)
+    assert sorted(results) == [k * k for k in range(12)]
+
+
 def test_threads_are_left_early():
     gate, begun = threading.Event(), []
 
