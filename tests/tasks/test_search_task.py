@@ -23,7 +23,7 @@ def test_cluster(tmp_path):
     reporter = SilentReporter()
     result = run(SearchSettings(**CLUSTER, out=tmp_path / "out"), reporter)
     best = result.structures[0]
-    assert best.spacegroup == "D5h"  # the pentagonal bipyramid
+    assert best.symmetry == "D5h"  # the pentagonal bipyramid
     assert best.above == 0
     assert result.relaxed == 40
     images = read(result.best, ":")

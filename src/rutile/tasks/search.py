@@ -90,7 +90,7 @@ class SearchRow(Result):
     """How often it was found."""
     first: int
     """Number of the first copy."""
-    spacegroup: str
+    symmetry: str
     """Of crystals the space group, of clusters the point group."""
     atoms: int
     """In the cell."""
@@ -279,7 +279,7 @@ def _rows(final: list[Distinct], rough: list[Distinct]) -> list[SearchRow]:
         out.append(
             SearchRow(
                 number=d.found.number, energy=d.found.energy, above=d.found.energy - final[0].found.energy,
-                hits=sum(c.hits for c in copies), first=min(c.first for c in copies), spacegroup=symmetry_of(atoms),
+                hits=sum(c.hits for c in copies), first=min(c.first for c in copies), symmetry=symmetry_of(atoms),
                 atoms=len(atoms), volume=atoms.cell.volume / len(atoms) if atoms.pbc.all() else None,
                 operator=d.found.operator, parents=" ".join(map(str, d.found.parents)),
             )

@@ -33,7 +33,7 @@ def page(settings: SearchSettings, result: SearchTaskResult, done: Sequence[Done
     """
     best = result.structures[0]
     cards = [
-        Card("lowest", f"{best.energy:.4f}", f"eV/atom, {best.spacegroup or 'no symmetry'}"),
+        Card("lowest", f"{best.energy:.4f}", f"eV/atom, {best.symmetry or 'no symmetry'}"),
         Card("found", str(best.hits), f"times, first as number {best.first}"),
         Card("relaxed", str(result.relaxed), f"{result.failed} failed"),
         Card("pools", str(result.pools)),
@@ -48,7 +48,7 @@ def page(settings: SearchSettings, result: SearchTaskResult, done: Sequence[Done
     return render(f"Search for {settings.formula}", str(settings.model), cards, sections)
 
 
-_COLUMNS = ["number", "spacegroup", "energy", "above", "hits", "first", "atoms", "volume", "operator", "parents"]
+_COLUMNS = ["number", "symmetry", "energy", "above", "hits", "first", "atoms", "volume", "operator", "parents"]
 
 
 def _energies(done: Sequence[Done]) -> str:
