@@ -85,6 +85,18 @@ def test_the_box_is_twice_as_long_and_half_of_it_gets_room():
     assert float(gap) == pytest.approx(float(box.cell[0, 2, 2] - box.positions[:, 2].max()) * 1.1)
 
 
+def test_atoms_that_moved_across_the_top_of_the_box_stay_above_the_others():
+    (box,) = boxes(Structures.from_ase(bulk("Al", cubic=True)), 500, 1)
+    half, c = upper_half(box), float(box.cell[0, 2, 2])
+    up = torch.tensor([0.0, 0.0, 2.5], dtype=torch.float64)
+    drifted = box.replace(positions=box.positions + half[:, None] * up)
+    assert float(drifted.positions[:, 2].max()) > c
+    for given in (drifted, drifted.replace(positions=drifted.positions % torch.tensor([1e9, 1e9, c]).double())):
+        moved = (stretched(given, half, 0.1).positions - given.positions)[:, 2]
+        expected = 0.1 * (drifted.positions[:, 2] - c / 2)
+        torch.testing.assert_close(moved[half], expected[half])
+
+
 def test_a_skew_cell_is_refused():
     with pytest.raises(GeometryError, match="upright"):
         interface_repeats(Structures.from_ase(bulk("Al")), 500)

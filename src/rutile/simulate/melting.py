@@ -102,7 +102,8 @@ def stretched(one: Structures, half: Tensor, by: float) -> Structures:
     """
     c = one.cell[0, 2]
     height = torch.linalg.solve(one.cell[0].T, one.positions.T)[2]
-    more = torch.where(half, by * (height - torch.floor(height + 1e-6) - 0.5), 0.0)
+    beside = height - torch.floor(height - 0.25)  # 0.25 to 1.25: also of atoms that moved across the top of the box
+    more = torch.where(half, by * (beside - 0.5), 0.0)
     cell = one.cell.clone()
     cell[0, 2] = c * (1 + by / 2)
     return one.replace(positions=one.positions + more[:, None] * c, cell=cell)
