@@ -14,6 +14,7 @@ from ase.build import bulk, molecule
 from ase.io import write
 
 from rutile.cli.main import main
+from rutile.core.reporting import SilentReporter
 from rutile.tasks.kept_work import KEPT, KeptWork
 
 KILL = """
@@ -102,6 +103,20 @@ def test_other_settings_begin_anew_and_keep_what_is_the_same(given, capsys):
     assert main(words(given, "eos", "out")) == 0
     assert main(words(given, "eos", "whole")) == 0
     assert_same(given / "out", given / "whole")
+
+
+@pytest.mark.parametrize("lost", [1, 5])
+def test_a_line_without_its_end_is_cut_off_and_those_after_it_are_read(tmp_path, lost):
+    work = KeptWork(tmp_path)
+    for key in ("a", "b"):
+        work.add(key, {"x": np.arange(3)})
+    whole = work.path.read_bytes()
+    work.path.write_bytes(whole[:-lost])  # killed while it wrote
+    for more, expected in (("c", ["a"]), ("d", ["a", "c"])):
+        again = KeptWork(tmp_path)
+        with again.opened(SilentReporter()):
+            assert list(again.done) == expected
+            again.add(more, {"x": np.arange(3)})
 
 
 def test_a_full_disk_leaves_what_was_done(given, capsys, monkeypatch):

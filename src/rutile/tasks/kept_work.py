@@ -71,6 +71,8 @@ class KeptWork:
         whole = 0
         with self.path.open("rb") as file:
             for line in file:
+                if not line.endswith(b"\n"):  # the next one would be written behind it
+                    break
                 try:
                     found = json.loads(line)
                     self.done[found["key"]] = {name: _unpacked(*v) for name, v in found["values"].items()}
