@@ -61,3 +61,8 @@ def test_the_folder_that_all_files_share_is_left_out():
     assert columns_of(["structure"], rows(2), {})[0].cells == ["metals.extxyz#0", "metals.extxyz#1"]
     mixed = [{"structure": "a/x.cif#0"}, {"structure": "b/x.cif#0"}]
     assert columns_of(["structure"], mixed, {})[0].cells == ["a/x.cif#0", "b/x.cif#0"]
+
+
+def test_words_with_strokes_that_are_no_files_stay_whole():
+    row = {"outcome": "failed: a force of 210 eV/Å", "guest": "C/C=C/C"}
+    assert [c.cells for c in columns_of(list(row), [row], {})] == [[row["outcome"]], [row["guest"]]]

@@ -12,6 +12,8 @@ from typing import Any
 
 from rich.table import Table
 
+FILES = ("structure", "slab", "path", "trajectory", "frame")
+"""Columns that name files."""
 SPREADS = ("_std", "_error")
 """Endings of columns that are shown behind the value they belong to."""
 LEAST_TEXT = 14
@@ -80,7 +82,8 @@ def columns_of(names: Sequence[str], rows: Sequence[Mapping[str, Any]], units: M
         if name in behind:
             spreads = [number(row.get(behind[name])) for row in rows]
             cells = [f"{cell} ± {s}" if cell and s else cell for cell, s in zip(cells, spreads, strict=True)]
-        out.append(Column(name.replace("_", " "), units.get(name, ""), _without_folder(cells) if text else cells, text))
+        cells = _without_folder(cells) if text and name in FILES else cells
+        out.append(Column(name.replace("_", " "), units.get(name, ""), cells, text))
     return out
 
 
