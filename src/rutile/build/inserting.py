@@ -74,7 +74,8 @@ def with_guests(host: Atoms, guest: Atoms, count: int, apart: float, rng: np.ran
         Refused: there is no room for them.
     """
     out = bare(host)
-    sites = [open_sites(host)[k] for k in rng.permutation(len(open_sites(host)))] if at_open else []
+    every = open_sites(host) if at_open else []
+    sites = [every[k] for k in rng.permutation(len(every))]
     for _ in range(count):
         placed = None
         while sites and placed is None:

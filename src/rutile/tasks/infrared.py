@@ -44,7 +44,8 @@ class InfraredSettings(GivenTrajectories):
     charges: dict[str, float] = {}
     """Fixed charges by element (e), instead of a model: {Na: 1, Cl: -1}."""
     resolution: WaveNumber = Field(default=10.0, gt=0)
-    """Wanted; trajectories of less than 33 ps / (resolution in 10/cm) have no error bars, very short ones show less."""
+    """Wanted; trajectories shorter than 13 ps (at 10/cm; twice as long at 5/cm) have no error bars, very short ones
+    show less."""
     window: Literal["hann", "blackman"] = "hann"
     """How the correlation goes to zero: hann has narrower lines, blackman less of them far away."""
     atoms_at_once: int = Field(default=2000, ge=1)
