@@ -15,7 +15,7 @@ from rutile.core.errors import DataError, SettingsError
 from rutile.core.reporting import SilentReporter
 from rutile.tasks.screen import TASK, ScreenSettings, column_units
 from rutile.tasks.screen_chain import check_chain
-from rutile.tasks.screen_items import varied
+from rutile.tasks.screen_items import built, varied
 
 PLAN = Path(__file__).parents[2] / "plans/co_dissociation.yaml"
 
@@ -149,6 +149,21 @@ def test_tasks_with_several_rows_and_trajectories(tmp_path):
     assert copper["defects.defect"] == "vacancy Cu"
     assert float(copper["md.time"]) == pytest.approx(0.02)
     assert (copper["analyse.element"], aluminium["analyse.element"]) == ("Cu", "Al")
+
+
+def test_what_was_built_of_a_file_is_built_anew_when_the_file_is_another(tmp_path):
+    given = {
+        "model": "emt", "out": tmp_path / "out", "structures": [], "chain": [{"task": "eos", "points": 5}],
+        "build": {"name": "slab", "miller": [[1, 1, 1]], "thickness": [4, 8], "count": 1,
+                  "crystals": {"files": [str(tmp_path / "crystal.cif")]}},
+    }  # fmt: skip
+    made = []
+    for metal in ("Cu", "Pd", "Cu"):
+        write(tmp_path / "crystal.cif", bulk(metal, cubic=True))
+        (item,) = built(ScreenSettings(**given), tmp_path / "built", SilentReporter())
+        made.append((item.source, set(item.images[0].get_chemical_symbols())))
+    assert [elements for _, elements in made] == [{"Cu"}, {"Pd"}, {"Cu"}]
+    assert made[0] == made[2]
 
 
 @pytest.mark.slow

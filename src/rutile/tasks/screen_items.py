@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -15,7 +16,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from rutile.build.settings import AnyBuilder
 from rutile.core.config import assign, build
-from rutile.core.errors import SettingsError
+from rutile.core.errors import FileError, SettingsError
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Settings
 from rutile.tasks.apply import GivenStructures, read_given
@@ -104,22 +105,38 @@ def built(given: Varied, folder: Path, reporter: Reporter) -> list[Item]:
     Raises:
         RutileError: they cannot be made.
     """
+    from rutile.build.crystals import bare
     from rutile.structures.io import read_all
 
     out: list[Item] = []
     for settings, facts in varied(given):
-        what = json.dumps([settings.builder.model_dump(mode="json"), given.seed], sort_keys=True)
-        path = folder / f"{settings.builder.title}-{hashlib.sha256(what.encode()).hexdigest()[:10]}.extxyz"
+        plain = settings.builder.model_dump(mode="json")
+        what = hashlib.sha256(json.dumps([plain, given.seed], sort_keys=True).encode())
+        for file in _files(plain):
+            what.update(file.read_bytes())
+        path = folder / f"{settings.builder.title}-{what.hexdigest()[:10]}.extxyz"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             make(settings.model_copy(update={"out": path}), [settings.builder], reporter)
-        images = [_bare(atoms) for atoms in read_all(path)]
+        images = [bare(atoms) for atoms in read_all(path)]
         if settings.builder.builder in OF_PAIRS:
             pairs = list(zip(images[::2], images[1::2], strict=True))
             out += [Item(f"{path.name}#{2 * k}", pair, facts) for k, pair in enumerate(pairs)]
         else:
             out += [Item(f"{path.name}#{k}", (atoms,), facts) for k, atoms in enumerate(images)]
     return out
+
+
+def _files(value: JsonValue) -> Iterator[Path]:
+    """The files that settings name, or that patterns in them stand for."""
+    from rutile.structures.io import expand
+
+    if isinstance(value, str):
+        with contextlib.suppress(FileError, OSError):  # most words are no names of files
+            yield from (path for path in expand([value]) if path.is_file())
+    elif isinstance(value, list | dict):
+        for one in (*value, *value.values()) if isinstance(value, dict) else value:
+            yield from _files(one)
 
 
 def read_items(settings: GivenStructures, ends: Sequence[Path], reporter: Reporter) -> list[Item]:
@@ -148,10 +165,3 @@ def _plain(frame: Frame) -> Atoms:
     from ase import Atoms
 
     return Atoms(frame.numbers, positions=frame.positions, cell=frame.cell, pbc=frame.pbc)
-
-
-def _bare(atoms: Atoms) -> Atoms:
-    """A structure alone."""
-    from ase import Atoms
-
-    return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
