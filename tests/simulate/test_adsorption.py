@@ -208,3 +208,12 @@ def test_a_slab_that_stands_upright_and_a_set_of_strangers_are_refused():
         found_on(slab, {"O": Atoms("O")})
     with pytest.raises(SettingsError, match="H is not among the adsorbates"):
         found_on(copper(), {"O": Atoms("O")}, together=[("O", "H")])
+
+
+def test_a_slab_across_the_face_of_its_cell_is_refused():
+    """Its highest atoms are those of the lower side."""
+    slab = copper()
+    slab.atoms.positions[:, 2] -= slab.atoms.positions[:, 2].mean()
+    slab.atoms.wrap()
+    with pytest.raises(GeometryError, match=r"16\.\d Å of vacuum inside: shift"):
+        found_on(slab, {"O": Atoms("O")})

@@ -31,6 +31,9 @@ from rutile.simulate.minima import Minimum, Relaxer
 from rutile.simulate.references import Reference, reference_of
 from rutile.structures.structures import Structures
 
+SPLIT = 5.0
+"""A wider gap between atoms (Angstrom) than that above them, in a periodic cell, is vacuum."""
+
 
 @dataclass(frozen=True)
 class Slab:
@@ -126,7 +129,7 @@ def adsorb(
         reporter: told what cannot be done.
 
     Raises:
-        GeometryError: the surface of a slab does not lie in the plane of x and y.
+        GeometryError: the surface of a slab does not lie in the plane of x and y, or the slab stands across the cell.
         SettingsError: a reference or a set of adsorbates makes no sense.
     """
     for slab in slabs:
@@ -143,8 +146,8 @@ def adsorb(
     for name, one in [(s.name, m) for s, m in zip(slabs, clean, strict=True)] + list(whole.items()):
         if one.failure:
             reporter.warn(f"{name} alone: {one.failure}")
-    places = [sites_of(_atoms(one), settings.sites, settings.depth) for one in clean]
-    search = _Search(slabs, clean, places, [_atoms(whole[n]) for n in names], settings, relaxed)
+    places = [sites_of(one.atoms, settings.sites, settings.depth) for one in clean]
+    search = _Search(slabs, clean, places, [whole[n].atoms for n in names], settings, relaxed)
     found = search.alone()
     for several in sets:
         found += search.together(several, found, reporter)
@@ -165,7 +168,7 @@ class _Search:
         relaxed: Relaxer,
     ) -> None:
         self.slabs, self.places, self.molecules = slabs, places, molecules
-        self.clean = [_atoms(one) for one in clean]
+        self.clean = [one.atoms for one in clean]
         self.settings, self.relaxed = settings, relaxed
         self.tried = 0
 
@@ -195,7 +198,7 @@ class _Search:
                 reporter.warn(f"{self.slabs[s].name}: not every one of the adsorbates stays on it alone")
                 continue
             n = len(slab)
-            choices = [[(_atoms(f.end)[n:], f.fates[0].site) for f in fs[: self.settings.minima]] for fs in mine]
+            choices = [[(f.end.atoms[n:], f.fates[0].site) for f in fs[: self.settings.minima]] for fs in mine]
             made = combinations(slab, choices, self.settings.combinations, self.settings.seed)
             if not made:
                 reporter.warn(f"{self.slabs[s].name}: no room for all adsorbates; take a larger surface")
@@ -217,7 +220,7 @@ class _Search:
     def _seen(self, draft: tuple[int, tuple[int, ...], Atoms, str], end: Minimum) -> Adsorbed:
         """What became of one structure."""
         s, what, _, start = draft
-        final, clean = _atoms(end), self.clean[s]
+        final, clean = end.atoms, self.clean[s]
         molecules = [self.molecules[k] for k in what]
         became = fates(final, molecules, self.places[s], self.settings.desorbed)
         moved = np.linalg.norm(final.positions[: len(clean)] - clean.positions, axis=1).max()
@@ -229,7 +232,7 @@ def _merged(order: Sequence[Adsorbed], sizes: Sequence[int], same: float) -> lis
     out: list[Adsorbed] = []
     seen: list[dict[tuple[int, int], np.ndarray]] = []
     for one in order:
-        around = surroundings(_atoms(one.end), sizes[one.slab])
+        around = surroundings(one.end.atoms, sizes[one.slab])
         for k, other in enumerate(out):
             if (other.slab, other.what) != (one.slab, one.what) or other.end.failure or one.end.failure:
                 continue
@@ -247,13 +250,21 @@ def _merged(order: Sequence[Adsorbed], sizes: Sequence[int], same: float) -> lis
 
 
 def _require_surface(slab: Slab) -> None:
-    """Refuse slabs that lie in another plane."""
+    """Refuse slabs that lie in another plane, or whose upper side is not above."""
     cell = slab.atoms.cell.array
     if np.abs(cell[:2, 2]).max() > 1e-3 or abs(np.linalg.det(cell[:2, :2])) < 1e-3 or not slab.atoms.pbc[:2].all():
         raise GeometryError(
             f"{slab.name}: its first two cell vectors are not periodic in the plane of x and y: turn the slab so that "
             "its surface is normal to z"
         )
+    if slab.atoms.pbc[2]:
+        z = np.sort(slab.atoms.positions[:, 2])
+        inside, outside = float(np.diff(z).max(initial=0.0)), abs(cell[2, 2]) - float(z[-1] - z[0])
+        if inside > max(SPLIT, outside):
+            raise GeometryError(
+                f"{slab.name}: it stands across the upper face of its cell, with {inside:.1f} Å of vacuum inside: shift its "
+                "atoms along z until the vacuum is above them"
+            )
 
 
 def _number(names: Sequence[str], name: str, one: Sequence[str]) -> int:
@@ -267,7 +278,3 @@ def _direction(rng: np.random.Generator) -> np.ndarray:
     """A random unit vector along the surface, [3]."""
     angle = rng.uniform(0, 2 * np.pi)
     return np.array([np.cos(angle), np.sin(angle), 0.0])
-
-
-def _atoms(one: Minimum) -> Atoms:
-    return one.structure.to_ase()[0]

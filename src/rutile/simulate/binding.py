@@ -119,14 +119,10 @@ def bind(
     ends = relaxed("with guests", [Structures.from_ase(s.atoms) for s in begin], fixed)
     groups: dict[tuple[int, int, int], list[tuple[Minimum, str]]] = {}
     for start, end in zip(begin, ends, strict=True):
-        whole = [_atoms(alone[len(hosts) + start.guest])] * start.count
-        groups.setdefault((start.host, start.guest, start.count), []).append((end, condition(_atoms(end), whole)))
+        whole = [alone[len(hosts) + start.guest].atoms] * start.count
+        groups.setdefault((start.host, start.guest, start.count), []).append((end, condition(end.atoms, whole)))
     found = []
     for (h, g, n), mine in groups.items():
         mine.sort(key=lambda pair: (bool(pair[0].failure), bool(pair[1]), pair[0].energy))
         found.append(Bound(h, g, n, tuple(end for end, _ in mine), tuple(text for _, text in mine)))
     return Binding(tuple(alone[: len(hosts)]), tuple(alone[len(hosts) :]), tuple(found))
-
-
-def _atoms(one: Minimum) -> Atoms:
-    return one.structure.to_ase()[0]

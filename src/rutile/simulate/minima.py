@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ase import Atoms
 
 from rutile.core.reporting import Reporter
 from rutile.potentials.potential import Potential
@@ -29,6 +30,12 @@ class Minimum:
     """Steps taken."""
     failure: str
     """Why this is no minimum, or ""."""
+
+    @property
+    def atoms(self) -> Atoms:
+        """The structure for ASE."""
+        (atoms,) = self.structure.to_ase()
+        return atoms
 
 
 Relaxer = Callable[[str, Sequence[Structures], Sequence[np.ndarray]], list[Minimum]]

@@ -256,7 +256,7 @@ def _wrong(binding: Binding, k: int) -> list[str]:
 
 def _distance(bound: Bound, binding: Binding) -> float:
     """Shortest distance between guests and host in the best minimum (Angstrom)."""
-    (atoms,) = bound.ends[0].structure.to_ase()
+    atoms = bound.ends[0].atoms
     host = binding.hosts[bound.host].structure.n_atoms
     return float(min(atoms.get_distances(k, np.arange(host), mic=True).min() for k in range(host, len(atoms))))
 
@@ -265,7 +265,7 @@ def _images(binding: Binding, rows: Sequence[BindRow]) -> list[Atoms]:
     """The best of each row as it is written."""
     out = []
     for bound, row in zip(binding.found, rows, strict=True):
-        (atoms,) = bound.ends[0].structure.to_ase()
+        atoms = bound.ends[0].atoms
         atoms.info = {"source": row.structure, "guest": row.guest, "guests": row.guests, "outcome": row.outcome}
         atoms.info["binding_energy"] = row.energy if row.energy_d3 is None else row.energy_d3
         out.append(atoms)
