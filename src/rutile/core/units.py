@@ -23,6 +23,8 @@ ACCELERATION = 9.648533215665e-3
 """1 eV/Angstrom/amu in Angstrom/fs^2."""
 GPA = 1.0 / 160.2176634
 """1 GPa in eV/Angstrom^3."""
+JOULE_PER_M2 = 0.1 / GPA
+"""1 eV/Angstrom^2 in J/m^2."""
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,11 @@ class Mean(torch.nn.Module):
         return torch.stack(energies).mean(0)
 
 
+def mean_potential(members: Sequence[Potential]) -> Potential:
+    """The mean of a committee; of a single member itself."""
+    return Mean(members) if len(members) > 1 else members[0]
+
+
 class Added(torch.nn.Module):
     """The sum of potentials of any kinds, itself a potential; for evaluation, not for training."""
 

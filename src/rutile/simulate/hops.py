@@ -378,7 +378,7 @@ def reaching(sites: Sites, directions: Sequence[Sequence[int]], detour: float) -
     hops = distinct_hops(sites, FARTHEST)
     for k, hop in enumerate(hops):
         net = Net(sites, hops[: k + 1])
-        if all(net.route(d, detour * _long(sites, d)) is not None for d in directions):
+        if all(net.route(d, detour * length_along(sites, d)) is not None for d in directions):
             return hop.length
     raise GeometryError(
         f"hops of up to {FARTHEST:g} Å do not lead along {' '.join(str(list(d)) for d in directions)}: give longest=, "
@@ -386,8 +386,8 @@ def reaching(sites: Sites, directions: Sequence[Sequence[int]], detour: float) -
     )
 
 
-def _long(sites: Sites, direction: Sequence[int]) -> float:
-    """Length of a lattice vector (Angstrom)."""
+def length_along(sites: Sites, direction: Sequence[int]) -> float:
+    """Length of the lattice vector [u v w] (Angstrom)."""
     return float(np.linalg.norm(np.array(direction) @ sites.cell))
 
 

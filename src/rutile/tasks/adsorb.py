@@ -112,7 +112,7 @@ def run(settings: AdsorbTaskSettings, reporter: Reporter) -> AdsorbResult:
         GeometryError: the surface of a slab is not normal to z.
     """
     from rutile.build.molecules_source import molecule_called
-    from rutile.potentials.combine import Mean
+    from rutile.potentials.combine import mean_potential
     from rutile.simulate.adsorb import adsorb
     from rutile.structures.io import write_frames
     from rutile.tasks.adsorb_page import page
@@ -121,7 +121,7 @@ def run(settings: AdsorbTaskSettings, reporter: Reporter) -> AdsorbResult:
     if not settings.structures and settings.crystals is None:
         raise SettingsError("no slabs: give files of slabs, or crystals.elements=[Cu] crystals.prototypes=[fcc]")
     members, _ = members_and_bars(settings, reporter)
-    potential = Mean(members) if len(members) > 1 else members[0]
+    potential = mean_potential(members)
     adsorbates = {name: molecule_called(name, settings.seed) for name in settings.adsorbates}
     _require_known(adsorbates, potential)
     how = RelaxSettings(fmax=settings.fmax, max_steps=settings.max_steps)
@@ -194,7 +194,7 @@ def _cut(settings: AdsorbTaskSettings, potential: Potential, relaxed: Stages, re
     for parent, end in zip(given, ends, strict=True):
         if end.failure:
             reporter.warn(f"{parent.name}: {end.failure}")
-        for slab in cuts(conventional(end.structure.to_ase()[0]), shape):
+        for slab in cuts(conventional(end.atoms), shape):
             lengths = slab.atoms.cell.lengths()[:2]
             many = [int(np.ceil(settings.width / x - 1e-6)) for x in lengths]
             atoms = with_vacuum(slab.atoms.repeat((*many, 1)), settings.vacuum)
@@ -219,7 +219,7 @@ def _rows(
         {name: m.energy for name, m in found.molecules.items()},
     )
     std = _spread(found, members)
-    surface = [int(top_plane(s.structure.to_ase()[0], settings.depth).sum()) for s in found.slabs]
+    surface = [int(top_plane(s.atoms, settings.depth).sum()) for s in found.slabs]
     rows = []
     for k, (one, energy, interaction) in enumerate(zip(found.found, *by_model, strict=True)):
         row = AdsorbRow(
@@ -275,7 +275,7 @@ def _images(found: Adsorption, rows: Sequence[AdsorbRow], slabs: Sequence[Slab])
     """The minima as they are written."""
     out = []
     for one, row in zip(found.found, rows, strict=True):
-        (atoms,) = one.end.structure.to_ase()
+        atoms = one.end.atoms
         held = np.zeros(len(atoms), dtype=bool)
         held[: len(slabs[one.slab].fixed)] = slabs[one.slab].fixed
         atoms.arrays["move_mask"] = ~held
@@ -290,7 +290,7 @@ def _alone(found: Adsorption, slabs: Sequence[Slab]) -> list[Atoms]:
     ends = [(s.name, end) for s, end in zip(slabs, found.slabs, strict=True)] + list(found.molecules.items())
     out = []
     for name, end in ends:
-        (atoms,) = end.structure.to_ase()
+        atoms = end.atoms
         atoms.info = {"name": name, "formula": formula(atoms.numbers.tolist()), "total_energy": end.energy}
         out.append(atoms)
     return out

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rutile.potentials.calibration import Calibration
     from rutile.potentials.combine import Spread
     from rutile.potentials.potential import Potential, Prediction
+    from rutile.structures.structures import Structures
 
 
 class GivenStructures(Settings):
@@ -232,6 +233,13 @@ def _with_results(
             atoms.arrays["forces_std"] = _numbers(spread.forces[part])
         atoms.calc = SinglePointCalculator(atoms, **results)
         yield atoms
+
+
+def frame_of(one: Structures, source: str) -> Frame:
+    """A batch of one as a frame without labels."""
+    from rutile.data.frames import Frame
+
+    return Frame(one.numbers.numpy(), one.positions.numpy(), one.cell[0].numpy(), one.pbc[0].numpy(), source=source)
 
 
 def plain(frame: Frame) -> Atoms:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import Angstrom, ElectronVolt, EVPerAngstrom, WaveNumber
@@ -105,7 +106,7 @@ def run(settings: BarrierSettings, reporter: Reporter) -> BarrierResult:
     work = begin(settings, reporter)
     if settings.order == "pairs":
         work = _halves(work)
-    with folder_for_results(settings.out):
+    with folder_for_results(settings.out), alone_in(settings.out, reporter):
         rows, bands = follow(settings, work, _held(settings, work), reporter)
         result = BarrierResult(
             paths=rows,

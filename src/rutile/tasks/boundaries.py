@@ -11,7 +11,7 @@ from pydantic import Field
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA, Angstrom2, JoulePerSquareMetre
+from rutile.core.units import JOULE_PER_M2, Angstrom2, JoulePerSquareMetre
 from rutile.simulate.settings import BoundaryEnergySettings
 from rutile.tasks.property import (
     DONE,
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from rutile.potentials.potential import Potential
     from rutile.simulate.boundaries import BoundaryEnergy
     from rutile.tasks.property import Work
-
-JOULE = 0.1 / GPA
-"""J/m^2 for 1 eV/Angstrom^2."""
 
 STARTS = {"gap": "Å", "energy": "J/m²"}
 """Units in starts.csv."""
@@ -103,8 +100,8 @@ def run(settings: BoundaryTaskSettings, reporter: Reporter) -> BoundaryTaskResul
         lines = [
             {
                 "structure": row.structure, "boundary": row.boundary, "shift_1": start.shift[0],
-                "shift_2": start.shift[1], "gap": start.gap, "atoms": start.atoms, "energy": start.energy * JOULE,
-                "outcome": start.failure or DONE,
+                "shift_2": start.shift[1], "gap": start.gap, "atoms": start.atoms,
+                "energy": start.energy * JOULE_PER_M2, "outcome": start.failure or DONE,
             }
             for row, one in zip(rows, found, strict=True)
             for start in one.starts
@@ -132,10 +129,10 @@ def _rows(
             structure=names[one.crystal][0],
             boundary=one.boundary.name,
             outcome=why[one.crystal] or best.failure or DONE,
-            energy=best.energy * JOULE,
+            energy=best.energy * JOULE_PER_M2,
             atoms=best.atoms,
             shift=best.shift,
-            found=sum(not s.failure and (s.energy - best.energy) * JOULE < 1e-3 for s in one.starts),
+            found=sum(not s.failure and (s.energy - best.energy) * JOULE_PER_M2 < 1e-3 for s in one.starts),
             starts=len(one.starts),
             area=one.area,
         )

@@ -237,14 +237,14 @@ def dimer_curves(settings: EvaluateSettings) -> tuple[list[DimerCurve], tuple[st
 
     from rutile.potentials import dimers
     from rutile.potentials.classical import open_model
-    from rutile.potentials.combine import Mean
+    from rutile.potentials.combine import mean_potential
     from rutile.potentials.modes import mode_number, modes_of
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
     members = open_model(settings.model).raw_members(dtype, settings.device)
     modes = modes_of(members[0])
     asked = range(len(modes)) if settings.mode is None else [mode_number(modes, settings.mode)]
-    return dimers.dimer_curves(Mean(members) if len(members) > 1 else members[0], asked), modes
+    return dimers.dimer_curves(mean_potential(members), asked), modes
 
 
 def check_dimers(curves: Sequence[DimerCurve], modes: Sequence[str], reporter: Reporter) -> DimerCheck:

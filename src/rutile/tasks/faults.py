@@ -12,7 +12,7 @@ from rutile.core.describe import units_of
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA, Angstrom, JoulePerSquareMetre
+from rutile.core.units import JOULE_PER_M2, Angstrom, JoulePerSquareMetre
 from rutile.simulate.settings import FaultSettings
 from rutile.tasks.property import (
     DONE,
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from rutile.potentials.potential import Potential
     from rutile.simulate.faults import Fault
     from rutile.tasks.property import Work
-
-JOULE = 0.1 / GPA
-"""J/m^2 for 1 eV/Angstrom^2."""
 
 
 class FaultTaskSettings(FaultSettings, GivenProperty):
@@ -129,7 +126,7 @@ def run(settings: FaultTaskSettings, reporter: Reporter) -> FaultTaskResult:
             for x, energy, stack in zip(one.shift, one.energy, one.structures.split(), strict=False):
                 stacks.append(stack)
                 about.append({"source": row.structure, "plane": row.plane, "direction": row.direction,
-                              "shift": float(x), "energy_J_m2": float(energy) * JOULE})  # fmt: skip
+                              "shift": float(x), "energy_J_m2": float(energy) * JOULE_PER_M2})  # fmt: skip
         write_structures(result.stacks, stacks, about)
         curves, surfaces = _points(rows, found)
         write_atomically(settings.out / "curves.csv", as_csv(curves))
@@ -159,9 +156,9 @@ def _rows(
             plane=f"({' '.join(map(str, one.plane))})",
             direction=f"[{' '.join(map(str, one.direction))}]",
             outcome=why[one.crystal] or one.failure or DONE,
-            stable=None if one.stable is None else one.stable * JOULE,
+            stable=None if one.stable is None else one.stable * JOULE_PER_M2,
             at=one.at,
-            unstable=one.unstable * JOULE,
+            unstable=one.unstable * JOULE_PER_M2,
             period=one.period,
             atoms=one.structures.n_atoms // one.structures.n_systems,
         )
@@ -180,7 +177,7 @@ def _points(rows: Sequence[FaultRow], found: Sequence[Fault]) -> tuple[list[Curv
             curves.append(
                 CurvePoint(
                     structure=row.structure, plane=row.plane, direction=row.direction, shift=float(x) * row.period,
-                    energy=float(energy) * JOULE,
+                    energy=float(energy) * JOULE_PER_M2,
                 )
             )  # fmt: skip
         if one.surface is not None:
@@ -188,7 +185,7 @@ def _points(rows: Sequence[FaultRow], found: Sequence[Fault]) -> tuple[list[Curv
             for i in range(n):
                 for j in range(m):
                     x, y = i / n * one.vectors[0] + j / m * one.vectors[1]
-                    energy = float(one.surface[i, j]) * JOULE
+                    energy = float(one.surface[i, j]) * JOULE_PER_M2
                     point = SurfacePoint(
                         structure=row.structure, plane=row.plane, x=float(x), y=float(y), energy=energy
                     )
@@ -203,12 +200,12 @@ def _page(rows: Sequence[FaultRow], found: Sequence[Fault], settings: FaultTaskS
 
     figures = []
     for row, one in list(zip(rows, found, strict=True))[:MOST_CURVES]:
-        x, y = one.shift * one.period, one.energy * JOULE
+        x, y = one.shift * one.period, one.energy * JOULE_PER_M2
         lines = [Line("", x, y, colour=0), Line("", x, y, points=True, colour=1)]
         title = f"{row.formula} {row.plane} {row.direction}"
         figures.append((panel(title, "shift (Å)", "γ (J/m²)", lines), row.structure))
         if one.surface is not None:
-            figures.append((heights(f"{row.formula} {row.plane}", one.surface * JOULE, one.vectors, "γ (J/m²)"),
+            figures.append((heights(f"{row.formula} {row.plane}", one.surface * JOULE_PER_M2, one.vectors, "γ (J/m²)"),
                             row.structure))  # fmt: skip
     names = ["structure", "formula", "plane", "direction", "outcome", "stable", "stable_std", "at", "unstable",
              "unstable_std", "period"]  # fmt: skip

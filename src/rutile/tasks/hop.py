@@ -15,10 +15,12 @@ from rutile.core.describe import units_of
 from rutile.core.elements import number
 from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import Angstrom, ElectronVolt, WaveNumber
 from rutile.simulate.settings import Repeat
+from rutile.tasks.apply import frame_of
 from rutile.tasks.barrier import PROFILES, BarrierRow, FollowSettings, curves, follow
 from rutile.tasks.property import DONE, PropertyResult, Work, as_csv, begin, table_of, write_result
 from rutile.tasks.task import Task
@@ -26,7 +28,6 @@ from rutile.tasks.task import Task
 if TYPE_CHECKING:
     import torch
 
-    from rutile.data.frames import Frame
     from rutile.simulate.hops import Hop, Net, Sites
     from rutile.simulate.neb import Band
     from rutile.structures.structures import Structures
@@ -163,12 +164,12 @@ def run(settings: HopTaskSettings, reporter: Reporter) -> HopTaskResult:
     if settings.sites and settings.mechanism == "vacancy":
         raise SettingsError("sites: they are those of interstitial atoms; say mechanism=interstitial")
     given = begin(settings, reporter)
-    with folder_for_results(settings.out):
+    with folder_for_results(settings.out), alone_in(settings.out, reporter):
         crystals = _crystals(settings, given, reporter)
         ends, fixed = _ends(settings, crystals)
         starts, stops = [a for a, _ in ends], [b for _, b in ends]
         names = [f"{c.source} hop {n}" for c in crystals for n in range(1, len(c.hops) + 1)]
-        frames = [_frame(one, name) for one, name in zip([*starts, *stops], names * 2, strict=True)]
+        frames = [frame_of(one, name) for one, name in zip([*starts, *stops], names * 2, strict=True)]
         work = Work(frames, concatenate([*starts, *stops]), given.potential, given.members, ())
         images = Structures.to_ase(work.structures)
         for atoms, name in zip(images, names * 2, strict=True):
@@ -186,13 +187,6 @@ def run(settings: HopTaskSettings, reporter: Reporter) -> HopTaskResult:
         units = {"hops.csv": units_of(HopRow), "profiles.csv": PROFILES}
         result = write_result(settings.out, result, directions, page, units)
     return result
-
-
-def _frame(one: Structures, name: str) -> Frame:
-    """A structure as a frame with a name."""
-    from rutile.data.frames import Frame
-
-    return Frame(one.numbers.numpy(), one.positions.numpy(), one.cell[0].numpy(), one.pbc[0].numpy(), source=name)
 
 
 def _crystals(settings: HopTaskSettings, given: Work, reporter: Reporter) -> list[_Crystal]:
@@ -220,7 +214,7 @@ def _crystals(settings: HopTaskSettings, given: Work, reporter: Reporter) -> lis
 
 def _crystal(settings: HopTaskSettings, source: str, name: str, one: Structures) -> _Crystal:
     """Sites, hops and net of one crystal."""
-    from rutile.simulate.hops import Net, additional_sites, distinct_hops, reaching, vacancy_sites
+    from rutile.simulate.hops import Net, additional_sites, distinct_hops, length_along, reaching, vacancy_sites
 
     z, directions = number(settings.species), settings.directions or AXES
     if settings.mechanism == "vacancy":
@@ -231,18 +225,13 @@ def _crystal(settings: HopTaskSettings, source: str, name: str, one: Structures)
     hops = distinct_hops(sites, longest)
     net, used = Net(sites, hops), set[int]()
     for direction in directions:
-        used |= net.used(direction, settings.detour * _straight(sites, direction))
+        used |= net.used(direction, settings.detour * length_along(sites, direction))
     hops = [hop for k, hop in enumerate(hops) if k in used]
     if not hops:
         raise GeometryError(
             f"no hop of up to {longest:.2f} Å leads along any of the directions: raise longest or detour"
         )
     return _Crystal(source, name, sites, hops, Net(sites, hops))
-
-
-def _straight(sites: Sites, direction: Sequence[int]) -> float:
-    """Length of a lattice vector (Å)."""
-    return float(np.linalg.norm(np.array(direction) @ sites.cell))
 
 
 def _ends(
@@ -300,8 +289,10 @@ def _direction(
     crystal: _Crystal, direction: Miller, detour: float, rows: Sequence[HopRow], bands: Sequence[Band | None]
 ) -> DirectionRow:
     """The best route along a lattice vector."""
+    from rutile.simulate.hops import length_along
+
     tops = [None if band is None or band.failure else float(band.energy.max()) for band in bands]
-    straight = _straight(crystal.sites, direction)
+    straight = length_along(crystal.sites, direction)
     route = crystal.net.lowest(direction, detour * straight, tops)
     row = DirectionRow(
         structure=crystal.source, formula=crystal.formula, direction=f"[{' '.join(map(str, direction))}]",

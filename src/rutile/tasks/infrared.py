@@ -151,7 +151,7 @@ def run(settings: InfraredSettings, reporter: Reporter) -> InfraredResult:
 
 def _charges(settings: InfraredSettings, reporter: Reporter) -> tuple[Polar, list[Polar]]:
     """What carries the charge: of the model (the mean of a committee), and of each member of one."""
-    from rutile.potentials.combine import Mean
+    from rutile.potentials.combine import mean_potential
     from rutile.simulate.dipoles import polar_of, polar_of_ions
 
     if settings.charges:
@@ -159,14 +159,13 @@ def _charges(settings: InfraredSettings, reporter: Reporter) -> tuple[Polar, lis
     if settings.model is None:
         raise SettingsError("neither model nor charges: give model=... that predicts charges, or charges={Na: 1, ...}")
     potentials, _ = open_members(settings.model, settings.precision, settings.device, settings.mode, reporter)
-    several = len(potentials) > 1
-    found = polar_of(Mean(potentials) if several else potentials[0])
+    found = polar_of(mean_potential(potentials))
     if found is None:
         raise SettingsError(
             f"model={settings.model} predicts no charges: take rigid_ion, or train anatase with "
             "model.electrostatics=true or teanet, or give charges={Na: 1, ...}"
         )
-    each = [polar_of(p) for p in potentials] if several else []
+    each = [polar_of(p) for p in potentials] if len(potentials) > 1 else []
     return found, [p for p in each if p is not None]
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rutile.core.errors import FileError
 from rutile.core.files import write_atomically
-from rutile.core.settings import Settings
 from rutile.tasks.apply import add_structures, model_content
 
 if TYPE_CHECKING:
     import numpy as np
 
     from rutile.structures.structures import Structures
-    from rutile.tasks.property import Work
+    from rutile.tasks.property import GivenProperty, Work
 
 FREE = ("max_steps", "keep_every", "out", "device", "check", "on_bad")
 """Settings that may change between two runs."""
@@ -34,7 +33,7 @@ class KeptPaths:
 
     def __init__(self, settings: Any, work: Work, held: Sequence[np.ndarray]) -> None:
         self.path: Path = settings.out / "kept.json"
-        self.question = _question(settings, work, held)
+        self.question = question(settings, work, held, FREE)
         self.paths: list[Structures] = []
         self.left_out: dict[int, str] = {}
         """Pairs of ends between which there is no path, and why."""
@@ -86,11 +85,18 @@ class KeptPaths:
         self.write([images if k == number else p for k, p in enumerate(self.paths)])
 
 
-def _question(settings: Settings, work: Work, held: Sequence[np.ndarray]) -> str:
-    """Hash of what decides about the answer."""
-    plain = {k: v for k, v in settings.model_dump(mode="json").items() if k not in FREE}
+def question(settings: GivenProperty, work: Work, held: Sequence[np.ndarray], free: Collection[str]) -> str:
+    """Hash of what decides about the answer.
+
+    Args:
+        settings: of the task.
+        work: the structures.
+        held: atoms that stay, of each structure or path, [atoms] bool.
+        free: settings that may change.
+    """
+    plain = {k: v for k, v in settings.model_dump(mode="json").items() if k not in free}
     found = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
-    found.update(model_content(Path(plain["model"])))
+    found.update(model_content(settings.model))
     add_structures(found, work.frames)
     for mine in held:
         found.update(mine.tobytes())

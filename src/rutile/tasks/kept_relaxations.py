@@ -25,7 +25,7 @@ from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.structures.formats import extxyz
 from rutile.structures.io import write_frames
-from rutile.tasks.apply import add_structures
+from rutile.tasks.apply import add_structures, frame_of
 
 if TYPE_CHECKING:
     from rutile.data.frames import Frame
@@ -233,7 +233,7 @@ class Stages(ExitStack):
         """
         from rutile.simulate.minima import Minimum, not_reached
 
-        frames = [_frame(one, f"{stage} {k}") for k, one in enumerate(structures)]
+        frames = [frame_of(one, f"{stage} {k}") for k, one in enumerate(structures)]
         held = np.concatenate(fixed)
         asked = question(self._settings, frames, held, self._model)
         kept = KeptRelaxations(self._folder / stage.replace(" ", "_"), frames, asked)
@@ -246,13 +246,6 @@ class Stages(ExitStack):
             why = not_reached(one.failure, one.converged, one.steps)
             out.append(Minimum(end, one.energy, one.start_energy, one.steps, why))
         return out
-
-
-def _frame(one: Structures, name: str) -> Frame:
-    """A batch of one as a frame."""
-    from rutile.data.frames import Frame
-
-    return Frame(one.numbers.numpy(), one.positions.numpy(), one.cell[0].numpy(), one.pbc[0].numpy(), source=name)
 
 
 def question(settings: Any, frames: Sequence[Frame], fixed: np.ndarray, model: bytes) -> str:

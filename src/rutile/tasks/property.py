@@ -85,18 +85,17 @@ def begin(settings: GivenStructures, reporter: Reporter) -> Work:
     Raises:
         RutileError: one of both cannot be used, see `members_and_bars` and `readings_given`.
     """
-    from rutile.potentials.combine import Mean, common_elements
+    from rutile.potentials.combine import common_elements, mean_potential
     from rutile.structures.structures import concatenate
 
     members, _ = members_and_bars(settings, reporter)
     readings = list(readings_given(settings, common_elements(members), reporter))
     frames = [_right_handed(r.frame) for r in readings if r.frame is not None]
-    several = len(members) > 1
     return Work(
         frames,
         concatenate(f.structures() for f in frames),
-        Mean(members) if several else members[0],
-        members if several else (),
+        mean_potential(members),
+        members if len(members) > 1 else (),
         readings,
     )
 

@@ -92,7 +92,7 @@ class RelaxTaskResult(PropertyResult):
 
 def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
     """Relax structures to the nearest minima: atoms, and cells if asked."""
-    from rutile.potentials.combine import Mean, common_elements
+    from rutile.potentials.combine import common_elements, mean_potential
     from rutile.structures.io import format_for_writing, write_frames
     from rutile.tasks.kept_relaxations import KeptRelaxations, question, relax_kept
     from rutile.tasks.relax_page import page
@@ -106,7 +106,7 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
         refuse_if_all_held(frames, fixed)
     kept = KeptRelaxations(settings.out, frames, question(settings, frames, fixed, model_content(settings.model)))
     with kept.opened(reporter):
-        potential = Mean(members) if len(members) > 1 else members[0]
+        potential = mean_potential(members)
         relax_kept(kept, potential, fixed, part(settings, RelaxSettings), reporter)
         done = [kept.done[k] for k in range(len(frames))]
         images = _images(members, calibration, frames, done, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,13 +12,14 @@ from pydantic import Field
 
 from rutile.core.errors import FileError, GeometryError
 from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
 from rutile.core.units import ElectronVolt, EVPerAngstrom2, WaveNumber
 from rutile.simulate.settings import RelaxSettings, SaddleSearchSettings, SaddleSettings
-from rutile.tasks.apply import add_structures, model_content
 from rutile.tasks.barrier import IMAGINARY
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
+from rutile.tasks.kept_paths import question
 from rutile.tasks.property import (
     DONE,
     GivenProperty,
@@ -109,7 +109,7 @@ def run(settings: SaddleTaskSettings, reporter: Reporter) -> SaddleTaskResult:
     from rutile.simulate.saddle_search import distinct, joined
 
     work = begin(settings, reporter)
-    with folder_for_results(settings.out):
+    with folder_for_results(settings.out), alone_in(settings.out, reporter):
         fixed = _held(settings, work)
         minima, energies = _minima(settings, work, fixed, reporter)
         ends = _searched(settings, work, minima, fixed, reporter)
@@ -213,12 +213,8 @@ class _Kept:
     def __init__(
         self, settings: SaddleTaskSettings, work: Work, minima: Sequence[Structures], fixed: Sequence[torch.Tensor]
     ) -> None:
-        plain = {k: v for k, v in settings.model_dump(mode="json").items() if k not in FREE}
-        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode() + model_content(settings.model))
-        add_structures(digest, work.frames)
-        for mine in fixed:
-            digest.update(mine.numpy().tobytes())
-        self.path, self.question, self.minima = settings.out / "kept.json", digest.hexdigest(), minima
+        self.path, self.minima = settings.out / "kept.json", minima
+        self.question = question(settings, work, [mine.numpy() for mine in fixed], FREE)
 
     def read(self, begins: Sequence[Begin]) -> list[End]:
         """Those of the same question."""

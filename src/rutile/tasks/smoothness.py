@@ -122,11 +122,11 @@ def run(settings: SmoothnessSettings, reporter: Reporter) -> SmoothnessResult:
 
     from rutile.potentials.checks import smoothness_note
     from rutile.potentials.classical import open_model
-    from rutile.potentials.combine import Mean
+    from rutile.potentials.combine import mean_potential
     from rutile.simulate.continuity import find_events, measure_jumps
 
     members = open_model(settings.model).members(torch.float64, settings.device)
-    potential = Mean(members) if len(members) > 1 else members[0]
+    potential = mean_potential(members)
     structures = _structures(settings, potential, reporter)
     jumps = []
     for name, structure in structures.items():

@@ -12,7 +12,7 @@ from rutile.core.errors import GeometryError
 from rutile.core.files import folder_for_results
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import GPA, Angstrom2, JoulePerSquareMetre
+from rutile.core.units import JOULE_PER_M2, Angstrom2, JoulePerSquareMetre
 from rutile.simulate.settings import SurfaceSettings
 from rutile.tasks.property import (
     DONE,
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from rutile.potentials.potential import Potential
     from rutile.simulate.surfaces import Surface, Wulff
     from rutile.tasks.property import Work
-
-JOULE = 0.1 / GPA
-"""J/m^2 for 1 eV/Angstrom^2."""
 
 
 class SurfaceTaskSettings(SurfaceSettings, GivenProperty):
@@ -101,7 +98,7 @@ def run(settings: SurfaceTaskSettings, reporter: Reporter) -> SurfaceTaskResult:
         rows = _with_shares(rows, found, shapes)
         result = SurfaceTaskResult(
             surfaces=rows,
-            mean_energy=[None if shape is None else shape.energy * JOULE for shape in shapes],
+            mean_energy=[None if shape is None else shape.energy * JOULE_PER_M2 for shape in shapes],
             slabs=settings.out / "slabs.extxyz",
         )
         about = [{"source": r.structure, "miller": r.miller, "termination": r.termination} for r in rows]
@@ -128,8 +125,8 @@ def _rows(
             miller=_text(one.slab.miller),
             termination=one.slab.first,
             outcome=why[one.crystal] or one.failure or DONE,
-            energy=one.energy * JOULE,
-            unrelaxed=one.cut * JOULE,
+            energy=one.energy * JOULE_PER_M2,
+            unrelaxed=one.cut * JOULE_PER_M2,
             symmetric=one.slab.symmetric,
             atoms=one.relaxed.n_atoms,
             area=one.area,
@@ -192,7 +189,7 @@ def _page(
              "symmetric"]  # fmt: skip
     pictures = [
         (wulff_shape(crystal.get_chemical_formula(empirical=True), shape, {_text(m): m for m in shape.share}),
-         f"{source}; mean {shape.energy * JOULE:.3f} J/m².")
+         f"{source}; mean {shape.energy * JOULE_PER_M2:.3f} J/m².")
         for crystal, shape, (source, _) in zip(crystals, shapes, work.names(), strict=True)
         if shape is not None
     ][:MOST_CURVES]  # fmt: skip

@@ -101,7 +101,7 @@ def run(settings: SwapTaskSettings, reporter: Reporter) -> SwapResult:
     Raises:
         SettingsError: there is no particle, or one holds a single element.
     """
-    from rutile.potentials.combine import Mean
+    from rutile.potentials.combine import mean_potential
     from rutile.simulate.swap import Swaps
     from rutile.structures.io import write_frames
     from rutile.structures.structures import concatenate
@@ -111,7 +111,7 @@ def run(settings: SwapTaskSettings, reporter: Reporter) -> SwapResult:
     if not settings.structures and settings.particles is None:
         raise SettingsError("no particles: give files, or particles.composition={Cu: 1, Ag: 1}")
     members, _ = members_and_bars(settings, reporter)
-    potential = Mean(members) if len(members) > 1 else members[0]
+    potential = mean_potential(members)
     frames = [frame for frame in _frames(settings, potential, reporter) for _ in settings.temperatures]
     temperatures = list(settings.temperatures) * (len(frames) // len(settings.temperatures))
     given = concatenate(frame.structures() for frame in frames)
