@@ -262,8 +262,8 @@ def _require_surface(slab: Slab) -> None:
         inside, outside = float(np.diff(z).max(initial=0.0)), abs(cell[2, 2]) - float(z[-1] - z[0])
         if inside > max(SPLIT, outside):
             raise GeometryError(
-                f"{slab.name}: it stands across the upper face of its cell, with {inside:.1f} Å of vacuum inside: shift "
-                "its atoms along z until the vacuum is above them"
+                f"{slab.name}: it stands across the upper face of its cell, with {inside:.1f} Å of vacuum inside: "
+                "shift its atoms along z until the vacuum is above them"
             )
 
 
