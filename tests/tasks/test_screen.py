@@ -132,6 +132,23 @@ def test_what_cannot_be_worked_on_stops_the_screen_if_asked(metals):
 
 
 @pytest.mark.slow
+def test_trajectories_belong_to_their_structures_also_where_a_run_or_a_structure_fails(tmp_path):
+    near = bulk("Ni", cubic=True)
+    near.positions[1] = near.positions[0] + [0.95, 0.0, 0.0]  # flies apart at once
+    images = {"Al": bulk("Al", cubic=True), "Ni": near, "Cu": bulk("Cu", cubic=True)}
+    chain = [{"task": "md", "time": 0.05, "every": 2, "log_every": 1}, {"task": "analyse"}]
+    for name, given in (("run", [*images.values()]), ("structure", [*images.values(), bulk("Ti")])):
+        write(tmp_path / "metals.extxyz", given)
+        result = TASK.run(settings(tmp_path / "metals.extxyz", chain=chain, chunk=4, out=tmp_path / name),
+                          SilentReporter())  # fmt: skip
+        with result.table.open() as file:
+            rows = {row["formula"]: row for row in csv.DictReader(file)}
+        assert [rows[f"{m}4"]["analyse.element"] for m in images] == ["Al", "", "Cu"]
+        assert [rows[f"{m}4"]["outcome"].split(":")[0] for m in images] == ["done", "md", "done"]
+    assert "Ti" in rows["Ti2"]["outcome"]
+
+
+@pytest.mark.slow
 def test_tasks_with_several_rows_and_trajectories(tmp_path):
     write(tmp_path / "metals.extxyz", [bulk("Cu"), bulk("Al")])
     chain = [

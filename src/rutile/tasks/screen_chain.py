@@ -114,10 +114,8 @@ class Chain:
             {"structure": i.source, "formula": formula(i.images[0].numbers.tolist()), "outcome": "done"} | i.facts
             for i in chunk.items
         ]
-        now: Now = {k: item.images for k, item in enumerate(chunk.items)}
-        for step, link in enumerate(self.links):
-            now = self._link(chunk.folder, step, link, now, rows)
-        for k, images in now.items():
+        given: Now = {k: item.images for k, item in enumerate(chunk.items)}
+        for k, images in self._followed(chunk.folder, 0, given, rows).items():
             atoms = images[0]
             rows[k]["final"] = {
                 "numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist(),
@@ -125,40 +123,51 @@ class Chain:
             }  # fmt: skip
         return rows
 
-    def _link(self, folder: Path, step: int, link: dict[str, JsonValue], now: Now, rows: list[dict[str, Any]]) -> Now:
-        """One task with all that came so far; those that go on."""
-        if not now:
-            return now
-        name = str(link["task"])
-        try:
-            found, after = self._run(folder, step, link, now)
-        except RutileError as error:
-            if len(now) == 1:
+    def _followed(self, folder: Path, begin: int, now: Now, rows: list[dict[str, Any]]) -> Now:
+        """The chain from a link on with all that came so far; those that go through it."""
+        before: list[int] = []  # what the link before was given
+        for step in range(begin, len(self.links)):
+            name = str(self.links[step]["task"])
+            try:
+                found, after = self._run(folder, step, now, before)
+            except RutileError as error:
+                if len(now) > 1:
+                    return self._one_by_one(folder, step - (name == "analyse"), now, rows)
                 ours = f"{_given(folder, step)}#0: "  # the user knows the structure by another name
                 rows[next(iter(now))]["outcome"] = f"{name}: {str(error).splitlines()[0].removeprefix(ours)}"
                 return {}
-            out: Now = {}
-            for k, images in now.items():  # one of them cannot be worked on: see which
-                out |= self._link(folder, step, link, {k: images}, rows)
-            return out
-        prefix = f"{name}{'' if self._first(step) else step + 1}"
-        for k, mine in zip(now, found, strict=True):
-            bad = [str(row["outcome"]) for row in mine if str(row.get("outcome", "done")) not in GOOD]
-            if bad:
-                rows[k]["outcome"] = f"{name}: {bad[0]}"
-            rows[k] |= _columns(prefix, mine, KINDS[name].keys)
-        return {k: images for k, images in zip(now, after, strict=True) if rows[k]["outcome"] == "done"}
+            prefix = f"{name}{'' if self._first(step) else step + 1}"
+            for k, mine in zip(now, found, strict=True):
+                bad = [str(row["outcome"]) for row in mine if str(row.get("outcome", "done")) not in GOOD]
+                if bad:
+                    rows[k]["outcome"] = f"{name}: {bad[0]}"
+                rows[k] |= _columns(prefix, mine, KINDS[name].keys)
+            before = list(now)
+            now = {k: images for k, images in zip(now, after, strict=True) if rows[k]["outcome"] == "done"}
+            if not now:
+                break
+        return now
+
+    def _one_by_one(self, folder: Path, begin: int, now: Now, rows: list[dict[str, Any]]) -> Now:
+        """The same where one of them cannot be worked on, each in a folder of its own: see which."""
+        out: Now = {}
+        for k, images in now.items():
+            alone = folder / f"{k:03d}"
+            alone.mkdir(exist_ok=True)
+            out |= self._followed(alone, begin, {k: images}, rows)
+        return out
 
     def _first(self, step: int) -> bool:
         """Whether a task comes for the first time in the chain."""
         return all(link["task"] != self.links[step]["task"] for link in self.links[:step])
 
     def _run(
-        self, folder: Path, step: int, link: dict[str, JsonValue], now: Now
+        self, folder: Path, step: int, now: Now, before: Sequence[int]
     ) -> tuple[list[list[dict[str, Any]]], list[tuple[Atoms, ...]]]:
         """Rows of a task for each item, and the structures after it."""
         from rutile.structures.io import read_all, write_frames
 
+        link = self.links[step]
         task, given = load_task(str(link["task"])), _given(folder, step)
         count, images = len(now), [one for side in zip(*now.values(), strict=True) for one in side]
         write_frames(given, images)
@@ -168,10 +177,13 @@ class Chain:
         result: Any = task.run(settings, SilentReporter())
         kind = KINDS[task.name]
         rows = getattr(result, kind.rows)
-        owner = _runs_of(source) if task.name == "analyse" else {}
+        owner = {t: before[n] for t, n in _runs_of(source).items()} if task.name == "analyse" else {}
+        place = {k: n for n, k in enumerate(now)}
         mine: list[list[dict[str, Any]]] = [[] for _ in images]
         for row in rows:
-            of = mine[owner[row.trajectory] if owner else _number(row, rows)]
+            if owner and owner[row.trajectory] not in place:
+                continue  # its run has failed
+            of = mine[place[owner[row.trajectory]] if owner else _number(row, rows)]
             if not (kind.lowest and any(all(o[key] == getattr(row, key) for key in kind.keys) for o in of)):
                 of.append(row.model_dump(mode="json"))
         if task.name == "relax" and len(images) > count:  # of both ends
