@@ -135,7 +135,7 @@ def adsorb(
     for slab in slabs:
         _require_surface(slab)
     names = tuple(adsorbates)
-    sets = [tuple(_number(names, n, one) for n in one) for one in settings.together]
+    sets = dict.fromkeys(tuple(sorted(_number(names, n, one) for n in one)) for one in settings.together)
     pairs = [reference_of(n, a, settings.reference, settings.references) for n, a in adsorbates.items()]
     molecules = {n: a for _, found in pairs for n, a in found.items()} | dict(adsorbates)
     start = [s.atoms for s in slabs] + list(molecules.values())
