@@ -33,7 +33,9 @@ def test_cluster(tmp_path):
     page = result.report.read_text()
     assert "Ancestry" in page
     assert "D5h" in page
-    assert json.loads((tmp_path / "out" / "result.json").read_text())["relaxed"] == 40
+    told = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert told["relaxed"] == 40
+    assert told["units"]["table.csv"]["energy"] == "eV/atom"
 
     more = run(SearchSettings(**CLUSTER | {"relaxations": 48}, out=tmp_path / "out"), reporter)
     assert more.relaxed == 48

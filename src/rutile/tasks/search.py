@@ -9,13 +9,14 @@ from pydantic import Field
 
 from rutile.core.errors import DataError
 from rutile.core.executors.settings import ExecutorSettings, ThreadsSettings
-from rutile.core.files import folder_for_results, write_atomically
+from rutile.core.files import folder_for_results
+from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import Angstrom3PerAtom, EVPerAngstrom, EVPerAtom, GigaPascal
 from rutile.search.settings import CrystalSearch, GeneticSettings, Kind
 from rutile.simulate.settings import RelaxSettings
-from rutile.tasks.property import as_csv
+from rutile.tasks.property import PropertyResult, part, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class SearchSettings(GeneticSettings):
     formula: str
     """Of crystals the formula unit, such as TiO2; of clusters all atoms, such as Cu38."""
     model: Path
-    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion."""
+    """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion,
+    bond_valence."""
     structure: Kind = CrystalSearch()
     """Crystals or clusters (structure=cluster)."""
     relaxations: int = Field(default=1000, ge=1)
@@ -102,7 +104,7 @@ class SearchRow(Result):
     """Numbers of the structures it was made from."""
 
 
-class SearchTaskResult(Result):
+class SearchTaskResult(PropertyResult):
     """What a search found."""
 
     relaxed: int
@@ -115,12 +117,8 @@ class SearchTaskResult(Result):
     """Whether the target was reached, if there was one."""
     structures: list[SearchRow]
     """Different structures, lowest energy first."""
-    table: Path
-    """The same as CSV."""
     best: Path
     """Those structures, in the same order."""
-    report: Path
-    """Figures, table and ancestry, as a page."""
 
 
 def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
@@ -132,8 +130,8 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
     from rutile.search.genetic import Genetic
     from rutile.search.log import Log
 
-    search = Genetic(_problem(settings), GeneticSettings(**_part(settings)), settings.seed)
-    with folder_for_results(settings.out):
+    search = Genetic(_problem(settings), part(settings, GeneticSettings), settings.seed)
+    with folder_for_results(settings.out), alone_in(settings.out, reporter):
         log = Log(settings.out / LOG, _identity(settings))
         done = log.replay(search)
         if done:
@@ -150,10 +148,6 @@ def _problem(settings: SearchSettings) -> Problem:
     if isinstance(settings.structure, CrystalSearch):
         return Crystals(settings.formula, settings.structure)
     return Clusters(settings.formula, settings.structure)
-
-
-def _part(settings: SearchSettings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in GeneticSettings.model_fields}
 
 
 def _identity(settings: SearchSettings) -> dict[str, Any]:
@@ -257,14 +251,10 @@ def _finish(settings: SearchSettings, search: Genetic, done: list[Done], reporte
     result = SearchTaskResult(
         relaxed=len(done), failed=sum(bool(d.relaxed.failure) for d in done), pools=search.pools,
         reached=None if settings.target is None else search.best.energy <= settings.target,
-        structures=rows, table=settings.out / "table.csv", best=settings.out / "best.extxyz",
-        report=settings.out / "report.html",
+        structures=rows, best=settings.out / "best.extxyz",
     )  # fmt: skip
     write_frames(result.best, images)
-    write_atomically(result.table, as_csv([row.model_dump() for row in rows]))
-    write_atomically(result.report, page(settings, result, done).encode())
-    write_atomically(settings.out / "result.json", result.model_dump_json(indent=1).encode())
-    return result
+    return write_result(settings.out, result, rows, page(settings, result, done))
 
 
 def _rows(final: list[Distinct], rough: list[Distinct]) -> list[SearchRow]:
