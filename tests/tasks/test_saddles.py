@@ -130,6 +130,7 @@ def test_a_committee_says_how_far_its_members_differ(tmp_path, committee):
     result = TASK.run(SaddleTaskSettings(**given, tries=2, max_steps=60, fmax=0.05, same=0.05), SilentReporter())
     for row in result.saddles:
         assert (row.saddle is None) == (row.barrier_std is None)
+    assert any(row.barrier_std for row in result.saddles)
 
 
 def test_minima_are_known_again_wherever_they_are():
