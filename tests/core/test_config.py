@@ -79,6 +79,8 @@ class Job(Settings):
     """Two floors."""
     by_element: dict[str, float] = {}
     """Numbers."""
+    lattices: list[Literal["fcc", "bcc", "half_heusler"]] = []
+    """Names."""
 
 
 def load(*pairs: str, files: tuple[Path, ...] = ()) -> Job:
@@ -166,6 +168,7 @@ def test_values_are_yaml(word, key, value):
         ("optimizer.rate=-1", "optimizer.rate = -1: expected number > 0"),
         ("terms=[{name: lbfgs, history: 0}]", "terms.0.history = 0: expected integer >= 1"),
         ("cutoff=[1", "cutoff = '[1': not a YAML value"),
+        ("lattices=[fccc]", "lattices.0 = 'fccc': unknown; known are fcc, bcc, half_heusler; did you mean fcc?"),
         ("by_element.O=x", "by_element.O = 'x': Input should be a valid number"),
     ],
 )

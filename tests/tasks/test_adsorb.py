@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import fcc111
+from ase.build import bulk, fcc111
 from ase.constraints import FixAtoms
 from ase.io import read, write
 
-from rutile.core.errors import ElementError, SettingsError
+from rutile.core.errors import ElementError, GeometryError, SettingsError
 from rutile.core.reporting import SilentReporter
 from rutile.potentials.catalogue import make
 from rutile.potentials.model import Model, ModelInfo
@@ -96,6 +96,13 @@ def test_atoms_fixed_in_a_file_stay_and_a_run_that_was_stopped_goes_on(tmp_path,
 def test_bad_input_is_one_clear_line(tmp_path, more, kind, match):
     with pytest.raises(kind, match=match) as caught:
         TASK.run(settings(tmp_path, **more), SilentReporter())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_crystal_is_no_slab(tmp_path):
+    write(tmp_path / "cu.cif", bulk("Cu", cubic=True))
+    with pytest.raises(GeometryError, match=r"cu.cif#0: no slab, with 1.8 Å of vacuum") as caught:
+        TASK.run(settings(tmp_path, structures=[tmp_path / "cu.cif"]), SilentReporter())
     assert "\n" not in str(caught.value)
 
 

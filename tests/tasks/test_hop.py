@@ -73,6 +73,8 @@ def test_what_cannot_hop_is_said(tmp_path):
         TASK.run(settings(tmp_path, bulk("Cu"), species="Pd", relax=False), SilentReporter())
     with pytest.raises(SettingsError, match="mechanism=interstitial"):
         TASK.run(settings(tmp_path, bulk("Cu"), sites=[(0.5, 0.5, 0.5)]), SilentReporter())
+    with pytest.raises(SettingsError, match=r"\[0, 0, 0\] is no direction"):
+        TASK.run(settings(tmp_path, bulk("Cu"), directions=[(0, 0, 0)], relax=False), SilentReporter())
     with pytest.raises(SettingsError, match="cell=true"):
         TASK.run(settings(tmp_path, bulk("Cu"), cell=True), SilentReporter())
     with pytest.raises(GeometryError, match="larger supercell"):

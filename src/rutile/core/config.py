@@ -303,6 +303,11 @@ def _explain(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
         return (key, f"{key} = {_short(value)}: {text}") if key else (key, text)
     name = key.rsplit(".", 1)[-1]
     if field is None or name not in model.model_fields:  # an item of a list or of a mapping
+        if kind == "literal_error":
+            known = re.findall(r"'([^']+)'", error["ctx"]["expected"])
+            near = difflib.get_close_matches(str(value), known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            return key, f"{key} = {_short(value)}: unknown; known are {', '.join(known)}{hint}"
         return key, f"{key or 'settings'} = {_short(value)}: {error['msg']}"
     entry = describe(key, model.model_fields[name])
     expected = f"{entry.kind} ({entry.unit})" if entry.unit else entry.kind

@@ -33,6 +33,8 @@ from rutile.structures.structures import Structures
 
 SPLIT = 5.0
 """A wider gap between atoms (Angstrom) than that above them, in a periodic cell, is vacuum."""
+ROOM = 5.0
+"""A slab in a periodic cell has at least so much vacuum above it (Angstrom)."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def adsorb(
         reporter: told what cannot be done.
 
     Raises:
-        GeometryError: the surface of a slab does not lie in the plane of x and y, or the slab stands across the cell.
+        GeometryError: a slab does not lie in the plane of x and y, stands across the cell, or has no vacuum.
         SettingsError: a reference or a set of adsorbates makes no sense.
     """
     for slab in slabs:
@@ -250,7 +252,7 @@ def _merged(order: Sequence[Adsorbed], sizes: Sequence[int], same: float) -> lis
 
 
 def _require_surface(slab: Slab) -> None:
-    """Refuse slabs that lie in another plane, or whose upper side is not above."""
+    """Refuse slabs that lie in another plane, whose upper side is not above, or that have no vacuum."""
     cell = slab.atoms.cell.array
     if np.abs(cell[:2, 2]).max() > 1e-3 or abs(np.linalg.det(cell[:2, :2])) < 1e-3 or not slab.atoms.pbc[:2].all():
         raise GeometryError(
@@ -264,6 +266,11 @@ def _require_surface(slab: Slab) -> None:
             raise GeometryError(
                 f"{slab.name}: it stands across the upper face of its cell, with {inside:.1f} Å of vacuum inside: "
                 "shift its atoms along z until the vacuum is above them"
+            )
+        if outside < ROOM:
+            raise GeometryError(
+                f"{slab.name}: no slab, with {outside:.1f} Å of vacuum above it (at least {ROOM:g} Å): of a crystal, "
+                "crystals.files and miller cut slabs"
             )
 
 

@@ -109,7 +109,7 @@ def run(settings: AdsorbTaskSettings, reporter: Reporter) -> AdsorbResult:
 
     Raises:
         SettingsError: there is no slab, an adsorbate is not known, or a reference does not fit.
-        GeometryError: the surface of a slab is not normal to z.
+        GeometryError: the surface of a slab is not normal to z, or has no vacuum above it.
     """
     from rutile.build.molecules_source import molecule_called
     from rutile.potentials.combine import mean_potential

@@ -69,9 +69,9 @@ def _energies(rows: Sequence[AdsorbRow]) -> list[tuple[str, str]]:
         mine = [row for row in rows if row.slab == slab and row.outcome == DONE]
         sets = list(dict.fromkeys(row.adsorbates for row in mine))
         lines = [
-            Line(name, [k + 1.0 for row in mine if row.adsorbates == name],
+            Line(name, [float(k) for row in mine if row.adsorbates == name],
                  [row.energy for row in mine if row.adsorbates == name], points=True)
             for k, name in enumerate(sets)
         ]  # fmt: skip
-        out.append((panel(slab, "set of adsorbates", "energy of adsorption (eV)", lines), ""))
+        out.append((panel(slab, "", "energy of adsorption (eV)", lines, names=sets), ""))
     return out

@@ -280,7 +280,7 @@ def _page(rows: Sequence[BindRow], images: Sequence[Atoms], settings: BindTaskSe
 
     names = ["structure", "formula", "guest", "guests", "energy", "energy_std", "energy_d3", "energy_d3_std",
              "dispersion", "distance", "starts", "whole", "outcome"]  # fmt: skip
-    places = list(range(1, len(rows) + 1))
+    places = list(range(len(rows)))
     lines = [Line("model", places, [row.energy for row in rows], points=True)]
     with_d3 = [(k, row.energy_d3) for k, row in zip(places, rows, strict=True) if row.energy_d3 is not None]
     if with_d3:
@@ -289,7 +289,7 @@ def _page(rows: Sequence[BindRow], images: Sequence[Atoms], settings: BindTaskSe
         (structure(atoms), f"{row.guests} {row.guest} in {row.structure}")
         for atoms, row in list(zip(images, rows, strict=True))[:MOST_CURVES]
     ]
-    figure = panel("Binding", "row of the table", "eV for each guest", lines)
+    figure = panel("Binding", "", "eV for each guest", lines, names=[f"{row.guests} {row.guest}" for row in rows])
     table = table_of(rows, names, "Energies for each guest; negative: bound. Cells as given.")
     sections = [
         Section("Best structures", [Figures(pictures)]),

@@ -198,13 +198,14 @@ def _page(rows: Sequence[FaultRow], found: Sequence[Fault], settings: FaultTaskS
     from rutile.tasks.property_figures import MOST_CURVES, Line, heights, panel
     from rutile.train.report import Card, Facts, Figures, Section, render
 
-    figures = []
+    figures, drawn = [], set[tuple[str, str]]()
     for row, one in list(zip(rows, found, strict=True))[:MOST_CURVES]:
         x, y = one.shift * one.period, one.energy * JOULE_PER_M2
         lines = [Line("", x, y, colour=0), Line("", x, y, points=True, colour=1)]
         title = f"{row.formula} {row.plane} {row.direction}"
         figures.append((panel(title, "shift (Å)", "γ (J/m²)", lines), row.structure))
-        if one.surface is not None:
+        if one.surface is not None and (row.structure, row.plane) not in drawn:  # directions share their plane
+            drawn.add((row.structure, row.plane))
             figures.append((heights(f"{row.formula} {row.plane}", one.surface * JOULE_PER_M2, one.vectors, "γ (J/m²)"),
                             row.structure))  # fmt: skip
     names = ["structure", "formula", "plane", "direction", "outcome", "stable", "stable_std", "at", "unstable",

@@ -217,6 +217,8 @@ def _crystal(settings: HopTaskSettings, source: str, name: str, one: Structures)
     from rutile.simulate.hops import Net, additional_sites, distinct_hops, length_along, reaching, vacancy_sites
 
     z, directions = number(settings.species), settings.directions or AXES
+    if not all(map(any, directions)):
+        raise SettingsError("directions: [0, 0, 0] is no direction: give lattice vectors [u v w] such as [1, 1, 0]")
     if settings.mechanism == "vacancy":
         sites = vacancy_sites(one, z)
     else:

@@ -36,7 +36,9 @@ class Line:
     """Number of its colour; by default its place in the panel."""
 
 
-def panel(title: str, x_label: str, y_label: str, lines: Sequence[Line], *, log: bool = False) -> str:
+def panel(
+    title: str, x_label: str, y_label: str, lines: Sequence[Line], *, log: bool = False, names: Sequence[str] = ()
+) -> str:
     """Lines and points over one pair of axes.
 
     Args:
@@ -45,10 +47,15 @@ def panel(title: str, x_label: str, y_label: str, lines: Sequence[Line], *, log:
         y_label: quantity with unit.
         lines: what to draw.
         log: logarithmic y.
+        names: of x = 0, 1, 2, ..., where x is no quantity.
     """
     with mpl.rc_context(STYLE):
         figure, axes = square(title)
         axes.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+        if names:
+            upright = sum(map(len, names)) > 30  # where they would run into each other
+            axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+            axes.set_xlim(-0.5, len(names) - 0.5)
         for k, line in enumerate(lines):
             kind = look(k if line.colour is None else line.colour)
             if line.points:

@@ -324,7 +324,9 @@ def _page(
             if r.barrier is not None and r.reverse_barrier is not None
         ]
         if lines:
-            figures.append((panel(mine[0].formula, "minimum, saddle, minimum", "energy (eV)", lines), source))
+            figures.append(
+                (panel(mine[0].formula, "", "energy (eV)", lines, names=("minimum", "saddle", "minimum")), source)
+            )
     names = ["structure", "saddle", "outcome", "barrier", "barrier_std", "joins", "reverse_barrier", "found",
              "imaginary", "wave_number"]  # fmt: skip
     cards = [
