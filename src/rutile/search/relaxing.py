@@ -13,7 +13,7 @@ import torch
 from rutile.core.reporting import SilentReporter
 from rutile.core.units import GPA
 from rutile.potentials.classical import open_model
-from rutile.potentials.combine import Mean
+from rutile.potentials.combine import mean_potential
 from rutile.potentials.potential import Potential
 from rutile.search.individual import Candidate, Relaxed
 from rutile.simulate.relax import relax
@@ -38,7 +38,8 @@ class Relaxer:
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[tuple[int, Relaxed]]:
         """Number of each candidate, and what became of it."""
-        potential = _potential(self.model, self.precision, self.device, self.mode)
+        changed = self.model.stat().st_mtime_ns if self.model.exists() else 0
+        potential = _potential(self.model, changed, self.precision, self.device, self.mode)
         batch = Structures.from_ase([c.atoms for c in candidates])
         done = relax(batch, potential, self.settings, SilentReporter())
         out = []
@@ -49,9 +50,11 @@ class Relaxer:
         return out
 
 
-@functools.cache
-def _potential(model: Path, precision: Literal["float32", "float64"], device: str, mode: str | None) -> Potential:
-    """The model, or the mean of its committee."""
+@functools.lru_cache(maxsize=1)
+def _potential(
+    model: Path, changed: int, precision: Literal["float32", "float64"], device: str, mode: str | None
+) -> Potential:
+    """The model, or the mean of its committee; opened again when its file has changed."""
+    del changed
     dtype = {"float32": torch.float32, "float64": torch.float64}[precision]
-    members = open_model(model).members(dtype, device, mode)
-    return Mean(members) if len(members) > 1 else members[0]
+    return mean_potential(open_model(model).members(dtype, device, mode))
