@@ -133,6 +133,9 @@ def test_what_makes_no_path_is_said(ends, tmp_path):
         TASK.run(settings(ends, fixed_below=100.0), SilentReporter())
     with pytest.raises(GeometryError, match=r"start.extxyz#0 to .*the same structure"):
         TASK.run(settings([ends[0], ends[0]]), SilentReporter())
+    write(tmp_path / "less.extxyz", read(ends[1], 0)[:-1])
+    with pytest.raises(GeometryError, match=r"one.extxyz#0 to .*less.extxyz#0: the ends hold 13 and 12 atoms"):
+        TASK.run(settings([_one(ends[0]), tmp_path / "less.extxyz"]), SilentReporter())
     squeezed = read(ends[0])
     squeezed.positions[-1] = squeezed.positions[-2] + 0.2
     write(tmp_path / "squeezed.extxyz", squeezed)

@@ -44,7 +44,7 @@ def first_guess(
         GeometryError: the ends hold other atoms or are the same, or an atom that stays is elsewhere.
     """
     start, end = (s.to(dtype=torch.float64, device="cpu") for s in (start, end))
-    _check(start, end)
+    require_same_atoms(start, end)
     if fixed is None:
         fixed = torch.zeros(start.n_atoms, dtype=torch.bool)
     cell, stretch = _stretch(start, end)
@@ -91,8 +91,16 @@ def _between(start: Structures, positions: Tensor, cell: Tensor, x: float) -> St
     return start.replace(positions=((1 - x) * begun + x * ended) @ now, cell=now[None])
 
 
-def _check(start: Structures, end: Structures) -> None:
-    """Refuse ends between which there is no path."""
+def require_same_atoms(start: Structures, end: Structures) -> None:
+    """Refuse ends between which there is no path.
+
+    Args:
+        start: one structure.
+        end: another.
+
+    Raises:
+        GeometryError: they hold other atoms, or in another order, or are periodic along other directions.
+    """
     if start.n_atoms != end.n_atoms:
         raise GeometryError(f"the ends hold {start.n_atoms} and {end.n_atoms} atoms: a path keeps its atoms")
     if not torch.equal(start.numbers, end.numbers):

@@ -187,15 +187,22 @@ def _first(
     """First guesses between relaxed ends; where there is none, why."""
     import torch
 
-    from rutile.simulate.guess import first_guess, rattled
+    from rutile.simulate.guess import first_guess, rattled, require_same_atoms
     from rutile.simulate.relax import relax
 
     given, half = work.structures, len(work.frames) // 2
     out: list[Structures | str] = [""] * half
-    if settings.relax:
+    held = [*fixed, *fixed]
+    for k, (start, end) in enumerate(zip(given.split()[:half], given.split()[half:], strict=True)):
+        try:
+            require_same_atoms(start, end)
+        except GeometryError as error:
+            out[k] = f"from {work.frames[k].source} to {work.frames[half + k].source}: {error}"
+            held[half + k] = torch.zeros(end.n_atoms, dtype=torch.bool)
+    if settings.relax and not all(out):
         shared = {name: getattr(settings, name) for name in ("pressure", "closest")}
         how = RelaxSettings(fmax=settings.fmax / 3, cell="full" if settings.cell else "none", **shared)
-        found = relax(given, work.potential, how, reporter, torch.cat([*fixed, *fixed]))
+        found = relax(given, work.potential, how, reporter, torch.cat(held))
         given = found.structures
         for k in (~found.converged).nonzero().flatten().tolist():
             why = found.failure[k] or "out of steps"
