@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rutile.core import native
 from rutile.graph.graph import Graph
-from rutile.potentials.parts import contract, native
+from rutile.potentials.parts import contract
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason=f"no kernels: {native.reason()}")
 DTYPES = (torch.float64, torch.float32)

@@ -12,11 +12,12 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
+from rutile.core import native
 from rutile.graph.graph import Graph, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.behler import Behler
 from rutile.potentials.evaluate import evaluate, evaluate_linearised, evaluate_members, linearise
-from rutile.potentials.parts import contract, native, symmetry_native
+from rutile.potentials.parts import contract, symmetry_native
 from rutile.potentials.settings import BehlerSettings
 from rutile.structures.structures import Structures
 

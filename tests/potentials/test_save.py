@@ -93,8 +93,8 @@ def assert_refused(path, *words):
 
 
 def test_missing(tmp_path):
-    assert_refused(tmp_path / "none.rutile", "No such file")
-    assert_refused(tmp_path, "model.rutile", "No such file")
+    assert_refused(tmp_path / "none.rutile", "no such file")
+    assert_refused(tmp_path, "model.rutile", "no such file")
 
 
 @pytest.mark.parametrize("junk", [b"", b"x", b"hello world, a text", bytes(range(256)) * 8, pickle.dumps({"a": 1})])

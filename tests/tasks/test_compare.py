@@ -102,7 +102,7 @@ def test_the_terminal_has_a_column_for_each_run(runs):
     stream = io.StringIO()
     show(result, stream)
     lines = stream.getvalue().splitlines()
-    assert lines[lines.index("settings") + 1].split() == ["setting", "a", "b"]
+    assert lines[lines.index("settings:") + 1].split() == ["setting", "a", "b"]
     assert ["potential.hidden", "5", "7"] in [line.split() for line in lines]
 
 

@@ -17,7 +17,7 @@ from rutile.tasks.screen import TASK, ScreenSettings, column_units
 from rutile.tasks.screen_chain import check_chain
 from rutile.tasks.screen_items import built, varied
 
-PLAN = Path(__file__).parents[2] / "plans/co_dissociation.yaml"
+PLAN = Path(__file__).parents[2] / "examples/co_dissociation.yaml"
 
 CHAIN = [{"task": "relax", "cell": "full", "fmax": 0.02}, {"task": "eos", "points": 5}]
 

@@ -264,6 +264,6 @@ TASK = Task(
         "rutile screen candidates.extxyz model=run 'chain=[{task: relax, cell: full}, {task: elastic}]'",
         "rutile screen cifs/*.cif model=run chain='[{task: relax, cell: full}, {task: eos}]' workers=8 executor=slurm",
         "rutile screen start.extxyz ends=end.extxyz model=run 'chain=[{task: barrier, fixed_below: 4}]'",
-        "rutile screen plans/co_dissociation.yaml model=run",
+        "rutile screen examples/co_dissociation.yaml model=run",
     ),
 )
