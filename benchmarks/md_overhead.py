@@ -33,7 +33,7 @@ from rutile.simulate.md.settings import CsvrSettings, MdSettings
 from rutile.structures.structures import Structures
 
 REPEATS = {192: (2, 4, 4), 12000: (10, 10, 20)}
-STEPS = {192: 100, 12000: 10}
+STEPS = {192: 100, 12000: 40}
 ALLOWED = {192: 0.10, 12000: 0.03}
 WEAK = 1e-9
 """Energy (eV) that stands for a network output of 1."""
