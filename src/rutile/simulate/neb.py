@@ -168,9 +168,13 @@ def _relax_all(
         moving = replace(moving, energy=energy)
         force = _force(moving, chain, now, settings)
         tangent = chain.tangent(energy)
-        climber = chain.highest(energy) & moving.climbing[moving.band]
-        nudged = chain.nudged(force, tangent, settings.spring, climber)
+        nudged = _nudged(moving, chain, force, settings)
         fmax = chain.largest(nudged)
+        begins = ~moving.climbing & (fmax <= settings.climb_below) & settings.climb
+        if bool(begins.any()):  # with this step, so that a band that had converged stays as it is
+            moving = replace(moving, climbing=moving.climbing | begins)
+            nudged = _nudged(moving, chain, force, settings)
+            fmax = chain.largest(nudged)
         reasons = _failures(moving, chain, now, closest, settings, step)
         converged = (fmax <= settings.fmax) & (moving.climbing | (not settings.climb))
         leaving = converged | torch.tensor([bool(r) for r in reasons]) | (step == settings.max_steps)
@@ -183,7 +187,6 @@ def _relax_all(
         if bool(leaving.all()):
             return
         moving = _moved(moving, chain, nudged, optimizer, settings)
-        moving = replace(moving, climbing=moving.climbing | (settings.climb & (fmax <= settings.climb_below)))
         moving = _staying(moving, ~leaving)
         if keep is not None and step % settings.keep_every == settings.keep_every - 1:
             for b, number in enumerate(moving.number.tolist()):
@@ -213,6 +216,12 @@ def _begin(
         torch.full((len(given),), settings.climb and settings.climb_below == float("inf")),
         optimizer.begin(images.n_atoms + 3 * images.n_systems + 3 * len(given), len(given)),
     )
+
+
+def _nudged(moving: _Moving, chain: Chain, force: Tensor, settings: NebSettings) -> Tensor:
+    """Forces along the springs and across the band, of climbing images uphill along it."""
+    climber = chain.highest(moving.energy) & moving.climbing[moving.band]
+    return chain.nudged(force, chain.tangent(moving.energy), settings.spring, climber)
 
 
 def _work(images: Structures, settings: NebSettings) -> Tensor:
