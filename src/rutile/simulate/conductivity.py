@@ -17,19 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from rutile.core.errors import MissingPackageError
 from rutile.core.reporting import Reporter
-from rutile.potentials.checks import check_structures, require_smooth
 from rutile.potentials.potential import Potential
 from rutile.simulate.born import born_of
-from rutile.simulate.eos import require_crystals
 from rutile.simulate.forces import evaluate_many
-from rutile.simulate.md.state import masses_of
-from rutile.simulate.phonons import SYMMETRY, from_phonopy
+from rutile.simulate.phonons import SYMMETRY, crystals_to_displace, from_phonopy, to_phonopy
 from rutile.simulate.settings import ConductivitySettings
-from rutile.simulate.supercells import repeats
 from rutile.structures.structures import Structures, concatenate
 
 STILL = 1e-3
@@ -87,12 +82,8 @@ def conductivities(
         SettingsError: the potential is not smooth, and `settings.rough` does not allow that.
         MissingPackageError: phono3py is not installed.
     """
-    require_crystals(structures, "a thermal conductivity")
-    if not settings.rough:
-        require_smooth(potential, "a thermal conductivity")
-    given = structures.to(dtype=torch.float64, device="cpu")
-    check_structures(given, potential.elements)
-    objects = [_prepared(one, settings) for one in given.split()]
+    given = crystals_to_displace(structures, potential, settings, "a thermal conductivity")
+    objects = [_prepared(one, settings) for one in given]
     for p in objects if settings.born is not None else ():
         assert settings.born is not None
         p.nac_params = born_of(p.primitive, settings.born, potential, SYMMETRY, reporter)
@@ -118,15 +109,7 @@ def require_phono3py() -> Any:
 def _prepared(one: Structures, settings: ConductivitySettings) -> Any:
     """A Phono3py object that knows what to displace."""
     phono3py = require_phono3py()
-    from phonopy.structure.atoms import PhonopyAtoms
-    from phonopy.structure.cells import guess_primitive_matrix
-
-    atoms = PhonopyAtoms(
-        numbers=one.numbers.numpy(), masses=masses_of(one).numpy(), cell=one.cell[0].numpy(),
-        positions=one.positions.numpy(),
-    )  # fmt: skip
-    primitive = guess_primitive_matrix(atoms, symprec=SYMMETRY)
-    matrix = np.diag(repeats(one, settings.supercell, settings.length))
+    atoms, primitive, matrix = to_phonopy(one, settings)
     out = phono3py.Phono3py(atoms, matrix, primitive, symprec=SYMMETRY, log_level=0)
     out.generate_displacements(distance=settings.displacement, cutoff_pair_distance=settings.pair_cutoff)
     return out

@@ -29,7 +29,7 @@ from rutile.simulate.born import born_of, splitting
 from rutile.simulate.eos import require_crystals
 from rutile.simulate.forces import evaluate_many
 from rutile.simulate.md.state import masses_of
-from rutile.simulate.settings import PhononSettings
+from rutile.simulate.settings import ConductivitySettings, PhononSettings
 from rutile.simulate.supercells import repeats
 from rutile.structures.structures import Structures, concatenate
 
@@ -123,12 +123,8 @@ def force_constants(
         SettingsError: the potential is not smooth, and `settings.rough` does not allow that.
         MissingPackageError: phonopy is not installed.
     """
-    require_crystals(structures, "a phonon calculation")
-    if not settings.rough:
-        require_smooth(potential, "a phonon calculation")
-    given = structures.to(dtype=torch.float64, device="cpu")
-    check_structures(given, potential.elements)
-    objects = [_prepared(one, settings, reporter) for one in given.split()]
+    given = crystals_to_displace(structures, potential, settings, "a phonon calculation")
+    objects = [_prepared(one, settings, reporter) for one in given]
     cells = [[p.supercell, *p.supercells_with_displacements] for p in objects]
     batch = concatenate(from_phonopy(cell) for group in cells for cell in group)
     forces = evaluate_many(batch, potential, settings.atoms_at_once, reporter, "Displacements").forces
@@ -178,16 +174,9 @@ def _prepared(one: Structures, settings: PhononSettings, reporter: Reporter) -> 
     """A Phonopy object that knows what to displace."""
     try:
         from phonopy import Phonopy
-        from phonopy.structure.atoms import PhonopyAtoms
-        from phonopy.structure.cells import guess_primitive_matrix
     except ImportError:
         raise MissingPackageError("phonons need the package phonopy: pip install 'rutile[phonons]'") from None
-    atoms = PhonopyAtoms(
-        numbers=one.numbers.numpy(), masses=masses_of(one).numpy(), cell=one.cell[0].numpy(),
-        positions=one.positions.numpy(),
-    )  # fmt: skip
-    primitive = guess_primitive_matrix(atoms, symprec=SYMMETRY)
-    matrix = np.diag(repeats(one, settings.supercell, settings.length))
+    atoms, primitive, matrix = to_phonopy(one, settings)
     if one.n_atoms * round(np.linalg.det(matrix)) == 1:
         raise SettingsError("a supercell of one atom does not vibrate: make supercell (or length) larger")
     with warnings.catch_warnings(record=True) as said:
@@ -198,6 +187,43 @@ def _prepared(one: Structures, settings: PhononSettings, reporter: Reporter) -> 
         reporter.warn(f"the supercell of {times} cells has less symmetry than the crystal; choose another `supercell`")
     phonon.generate_displacements(distance=settings.displacement)
     return phonon
+
+
+def crystals_to_displace(
+    structures: Structures, potential: Potential, settings: PhononSettings | ConductivitySettings, what: str
+) -> list[Structures]:
+    """The crystals one by one, in float64 on the CPU, if displacing their atoms makes sense.
+
+    Args:
+        structures: at their minimum.
+        potential: gives the forces.
+        settings: whether a rough potential may be used.
+        what: that is to be computed, for the error.
+
+    Raises:
+        GeometryError: a structure is not periodic in three directions.
+        SettingsError: the potential is not smooth, and `settings.rough` does not allow that.
+        ElementError: the potential does not know an element.
+    """
+    require_crystals(structures, what)
+    if not settings.rough:
+        require_smooth(potential, what)
+    given = structures.to(dtype=torch.float64, device="cpu")
+    check_structures(given, potential.elements)
+    return given.split()
+
+
+def to_phonopy(one: Structures, settings: PhononSettings | ConductivitySettings) -> tuple[Any, Any, np.ndarray]:
+    """A crystal as phonopy's atoms (Angstrom, amu), and the matrices of its primitive cell and supercell, [3, 3]."""
+    from phonopy.structure.atoms import PhonopyAtoms
+    from phonopy.structure.cells import guess_primitive_matrix
+
+    atoms = PhonopyAtoms(
+        numbers=one.numbers.numpy(), masses=masses_of(one).numpy(), cell=one.cell[0].numpy(),
+        positions=one.positions.numpy(),
+    )  # fmt: skip
+    primitive = guess_primitive_matrix(atoms, symprec=SYMMETRY)
+    return atoms, primitive, np.diag(repeats(one, settings.supercell, settings.length))
 
 
 def from_phonopy(atoms: Any) -> Structures:
