@@ -341,6 +341,7 @@ def left_behind(folder: Path) -> list[str]:
     return [str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in {".rutile", ".unfinished", ".html"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA_CASES)
 def test_bad_data_files(name, place, capsys):
     make, words = DATA_CASES[name]
@@ -350,6 +351,7 @@ def test_bad_data_files(name, place, capsys):
     assert left_behind(place.here) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORD_CASES)
 def test_bad_words_settings_and_models(name, place, capsys):
     make, word = WORD_CASES[name]
@@ -400,6 +402,7 @@ def test_full_disk_while_saving_the_checkpoint_or_model(place, small_disk, capsy
         assert main(["inspect", str(small_disk / name)]) == 0, name
 
 
+@pytest.mark.slow
 def test_full_disk_while_evaluating(place, small_disk, capsys):
     fill(small_disk, 4096)
     argv = ["evaluate", f"model={place.model}", f"data={place.good}", f"out={small_disk / 'out'}"]
@@ -461,6 +464,7 @@ def test_ctrl_c_ends_with_one_line_and_what_is_saved_can_be_used(when, place):
         assert main(["inspect", str(path)]) == 0
 
 
+@pytest.mark.slow
 def test_errors_of_a_real_process(place):
     """Exit code and streams as a shell sees them."""
     done = subprocess.run(

@@ -33,6 +33,7 @@ def argon(repeat=1):
     return bulk("Ar", a=5.3, cubic=True).repeat(repeat)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_structures_and_says_at_which_temperature():
     explorer = MdExplorer(temperature=(20, 60), time=100, timestep=2, every=10)
     found = dynamics(argon(), explorer, committee(0.0104, 0.0105), FAR, 7)
@@ -184,6 +185,7 @@ def test_an_element_that_the_committee_does_not_know_ends_a_run(monkeypatch):
     assert found.ended
 
 
+@pytest.mark.slow
 def test_what_falls_into_a_hole_is_kept_as_it_began():
     """Of a potential that draws atoms into each other; what the data lack is learned from there."""
     hole = committee(-0.0104, -0.0105)

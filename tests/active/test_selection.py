@@ -140,6 +140,7 @@ def test_a_lot_is_drawn_from_all_that_are_possible_and_repeats():
     assert all(k % 2 == 0 for k in first)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.sampled_from(["farthest", "determinant", "largest"]))
 def test_units_of_features_and_constant_columns_do_not_matter(seed, method):
     rng = np.random.default_rng(seed)

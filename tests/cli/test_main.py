@@ -150,6 +150,7 @@ def test_version_and_overview(call):
     assert "Echo the settings." in out
 
 
+@pytest.mark.slow
 def test_listing_help_and_schema_of_every_task_import_no_torch():
     code = (
         "import sys; from rutile.cli.main import main; from rutile.tasks.catalogue import TASKS\n"

@@ -193,6 +193,7 @@ def test_a_problem_in_a_file_names_its_line(tmp_path):
     assert error(files=(job,)).startswith(f"{job} line 3: loss.forces = -3: expected number >= 0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -218,6 +219,7 @@ def test_a_broken_file_is_one_line(tmp_path, text, expected):
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.slow
 @hypothesis.settings(derandomize=True, database=None, max_examples=300)
 @hypothesis.given(st.text(st.sampled_from("adflnot:.-[]{}&*!\"'#|>%@ \n\t019e,?="), max_size=40))
 def test_no_text_whatever_makes_another_kind_of_error(text):

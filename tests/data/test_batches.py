@@ -24,6 +24,7 @@ def test_by_structures(sizes, per_batch, k):
     assert all(1 <= len(b) <= per_batch for b in batches)
 
 
+@pytest.mark.slow
 @EXACT
 @given(SIZES, st.integers(1, 120), st.integers(0, 5))
 def test_by_edges(sizes, budget, k):

@@ -215,6 +215,7 @@ def shared(*names: str, **settings):
     return take_census([SHARED / n for n in names], ReadSettings(**settings), SilentReporter())
 
 
+@pytest.mark.slow
 @needs_shared
 def test_real_tio2():
     found = shared("tio2-aenet/public/train.extxyz")
@@ -227,6 +228,7 @@ def test_real_tio2():
     assert found.duplicates == 0
 
 
+@pytest.mark.slow
 @needs_shared
 def test_real_mlearn_test_frames_that_are_copies_of_training_frames():
     """The README counts 9 copper frames by energies equal to 1e-6 eV; two more have the same geometry to 1e-11."""
@@ -238,6 +240,7 @@ def test_real_mlearn_test_frames_that_are_copies_of_training_frames():
     assert not wrong.stress_sign.startswith("as in ASE")
 
 
+@pytest.mark.slow
 @needs_shared
 def test_real_tantalum_and_water():
     tantalum = shared("ta-snap/public")

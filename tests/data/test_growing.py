@@ -39,6 +39,7 @@ def holds(rows, ids):
     return True
 
 
+@pytest.mark.slow
 def test_what_was_added_is_read_again_and_in_the_next_process(tmp_path):
     rows = opened(tmp_path / "g")
     rows.add([3, 0, 7], [row(3), row(0), row(7)])
@@ -107,6 +108,7 @@ def test_nothing_is_kept_beyond_the_limit(tmp_path):
     assert "cache_disk" in reporter.messages[0]
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_a_warning(tmp_path, monkeypatch):
     reporter = SilentReporter()
     rows = opened(tmp_path / "g", reporter=reporter)

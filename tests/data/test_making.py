@@ -120,6 +120,7 @@ def attempt(files, folder, at, name):
     make_store(files, folder, LOOSE, SilentReporter(), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "moments"),
     [("add", (1, 4, 9)), ("write_atomically", (1, 5)), ("state", (3,)), ("finish", (1,)), ("check_keys_exist", (1,))],
@@ -143,6 +144,7 @@ def test_goes_on_after_a_kill(files, tmp_path, name, moments):
     assert not list(tmp_path.glob(".got*"))
 
 
+@pytest.mark.slow
 def test_other_files_begin_again(files, tmp_path):
     process = multiprocessing.get_context("fork").Process(target=attempt, args=(files, tmp_path / "got", 9, "add"))
     process.start()

@@ -229,6 +229,7 @@ def test_wrong_unit_names_are_refused():
         ReadSettings(energy_unit="ev")
 
 
+@pytest.mark.slow
 def test_reading_streams(tmp_path):
     """A file far larger than what is held: the first frames come without reading the rest, memory stays flat."""
     path = tmp_path / "big.xyz"

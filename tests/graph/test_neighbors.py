@@ -29,6 +29,7 @@ def test_equals_brute_force(one, cutoff):
     assert_same(find_edges(one, cutoff), find_edges_brute_force(one, cutoff))
 
 
+@pytest.mark.slow
 @EXACT
 @given(st.lists(structures(), max_size=4), CUTOFFS)
 def test_batch_of_different_sizes(parts, cutoff):

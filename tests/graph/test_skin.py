@@ -28,6 +28,7 @@ def assert_same(a, b):
     assert a.cutoff == b.cutoff
 
 
+@pytest.mark.slow
 @EXACT
 @given(
     st.lists(structures(), min_size=1, max_size=3),
@@ -143,6 +144,7 @@ def test_structures_come_and_leave():
     assert_same(skinned.edges(parts[1]), find_edges(parts[1], 5.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_graph_and_closest_distance(threads, monkeypatch):
     monkeypatch.setattr("rutile.graph.near.FEW_EDGES", 0)

@@ -204,6 +204,7 @@ def test_every_label_missing_is_an_error_that_says_why(run):
         run([bulk("Si")], "engine=emt", "isolated_atoms=false")
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_not_there(run):
     with pytest.raises(MissingPackageError, match=r"engine gpaw: .*no_such_package|engine gpaw: .*gpaw.*install"):
         run(copper(1), "engine=gpaw")
@@ -230,6 +231,7 @@ def test_an_engine_is_found_where_the_user_stands(run, tmp_path, monkeypatch):
     assert [from_here(word) for word in ("pw.x", "-in", "bin/none")] == ["pw.x", "-in", "bin/none"]
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written(run, tmp_path):
     (tmp_path / "taken").write_text("x")
     with pytest.raises(FileError, match="taken"):
@@ -238,6 +240,7 @@ def test_a_place_that_cannot_be_written(run, tmp_path):
         run(copper(1), "engine=emt", f"out={tmp_path / 'x.qqq'}")
 
 
+@pytest.mark.slow
 def test_given_isolated_atoms_are_the_isolated_atoms(run):
     given = [Atoms("Ar", info={"config_type": "isolated_atom"}), Atoms("Ar2", positions=[(0, 0, 0), (0, 0, 3.8)])]
     result = run(given, "engine=lennard_jones", "self_check=false")
@@ -246,6 +249,7 @@ def test_given_isolated_atoms_are_the_isolated_atoms(run):
     assert (result.labelled, result.isolated_atoms) == (2, 1)
 
 
+@pytest.mark.slow
 def test_lennard_jones_pair(run):
     pair = Atoms("Ar2", positions=[(0, 0, 0), (0, 0, 3.4 * 2 ** (1 / 6))])
     result = run([pair], "engine=lennard_jones", "isolated_atoms=false")
@@ -354,6 +358,7 @@ class Loses:
             yield k, Lost("3 workers were lost") if k == 1 else work(item)
 
 
+@pytest.mark.slow
 def test_a_structure_over_which_workers_are_lost_is_a_failure(tmp_path):
     engine = load(label.LabelSettings, pairs=["structures=x", "engine=emt"]).engine
     campaign = Campaign(engine, LabelCache(tmp_path), Loses(), SilentReporter())

@@ -102,6 +102,7 @@ def layer_by_hand(layer, s, e, kind, graph, potential, r_c):
     return s + change, normalise(new) if potential.settings.normalised_states else new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("couplings", "normalised_states"), [("light", False), ("full", False), ("light", True)])
 def test_energies_by_hand(couplings, normalised_states):
     settings = AnataseSettings(

@@ -61,7 +61,11 @@ def compiled(make):
     return skip(potential_contract(make))
 
 
-TestTiO2Compiled, TestCuAuOHCompiled, TestAutoCompiled = compiled(tio2), compiled(cuauoh), compiled(auto)
-TestTiO2Eager = eager(tio2)
-TestCuAuOHEager = eager(cuauoh, 4)
+TestTiO2Compiled, TestCuAuOHCompiled, TestAutoCompiled = (
+    compiled(tio2),
+    pytest.mark.slow(compiled(cuauoh)),
+    compiled(auto),
+)
+TestTiO2Eager = pytest.mark.slow(eager(tio2))
+TestCuAuOHEager = pytest.mark.slow(eager(cuauoh, 4))
 TestAutoEager = eager(auto)

@@ -95,6 +95,7 @@ class Probe:
         return torch.sqrt(1 + (w * g).sum(1) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "name"),
     [(TRIMER, "tio2_artrith_urban_2016"), (RUTILE, "tio2_artrith_urban_2016"), (CLUSTER, "cuauoh_artrith")],

@@ -184,6 +184,7 @@ def test_automatic_tables_cover_every_element_and_pair(elements, angular):
         assert all(settings.r_min <= f.r_s < settings.cutoff for f in radial if f.r_s)
 
 
+@pytest.mark.slow
 def test_settings_do_not_import_torch():
     code = "import sys; from rutile.potentials import settings, catalogue; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

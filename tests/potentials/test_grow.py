@@ -92,6 +92,7 @@ def test_single_precision_stays_single():
     torch.testing.assert_close(evaluate(new, s).energy, evaluate(old, s).energy, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_teanet_grows_too():
     old, s = trained(TeaNetSettings(), modes=("PBE",)), batch((8, 22))
     new = grown(old, (6, 92), ("HSE",))

@@ -198,6 +198,7 @@ def test_each_head_fits_and_they_disagree_where_they_are_wrong(tmp_path):
     assert said["outside"].min() > 2 * said["inside"].max() > 0
 
 
+@pytest.mark.slow
 def test_training_goes_on_bit_for_bit(tmp_path):
     store, steps = pairs(tmp_path, np.linspace(1.6, 2.3, 12)), []
     whole, _ = train(store, tmp_path / "whole", epochs=3)

@@ -78,6 +78,7 @@ def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-12) -> bool:
     return a.shape == b.shape and bool(((a - b).abs() <= tolerance * scale).all())
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(table=TABLES, seed=st.integers(0, 1000), n_atoms=st.integers(1, 9), periodic=st.booleans())
 def test_values_gradients_and_jacobian_equal_the_eager_ones(
@@ -129,6 +130,7 @@ def small_case() -> tuple[SymmetryTable, Graph, torch.Tensor]:
     return table, graph, graph.vectors.clone().requires_grad_()
 
 
+@pytest.mark.slow
 def test_first_and_second_derivatives_by_finite_differences() -> None:
     table, graph, vectors = small_case()
 

@@ -70,6 +70,7 @@ def test_narrow_layers_and_what_is_outside_keep_every_bit():
         assert torch.equal(inside, before) == (layer.weight.numel() == 600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(WIDE))
 def test_rounding_moves_energies_and_forces_little(name):
     potential, batch = wide(name), structures()
@@ -83,6 +84,7 @@ def test_rounding_moves_energies_and_forces_little(name):
     assert rounded.forces.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(WIDE))
 def test_forces_with_rounding_are_the_slope_of_the_energy(name):
     """Energy differences are the work of the forces along a path; single steps drown in the rounding."""
@@ -102,6 +104,7 @@ def test_forces_with_rounding_are_the_slope_of_the_energy(name):
     assert float((ends[1] - ends[0] + work).abs().max()) < 0.05 * float(size.max())
 
 
+@pytest.mark.slow
 def test_rounding_is_refused_where_it_does_not_apply():
     with pytest.raises(ValueError, match="matmul=bf16 is for float32"):
         TrainSettings(matmul="bf16", precision="float64")

@@ -51,6 +51,7 @@ def test_composition_and_parents_stay(problem, operator):
     assert made >= 2
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6))
 def test_new_crystals_have_whole_formulas_and_room(seed):
@@ -91,6 +92,7 @@ def test_relocation_fills_the_hole_of_a_whole_cluster():
     assert np.linalg.norm(places - hole, axis=1).min() < 0.05
 
 
+@pytest.mark.slow
 def test_symmetrised_crystals_have_the_symmetry_of_the_nearly_symmetric_parent():
     operator = next(o for o in CRYSTALS.operators if o.name == "symmetrise")
     parent = bulk("NaCl", "rocksalt", a=5.64, cubic=True)

@@ -134,6 +134,7 @@ def test_broken_guests_are_seen():
     assert condition(whole, [water]) == "dissociated"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "kind", "match"),
     [

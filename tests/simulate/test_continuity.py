@@ -54,6 +54,7 @@ def test_a_step_of_the_energy_is_measured_exactly():
     assert max(jump.force for jump in found) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_kink_is_a_jump_of_the_force_alone():
     """The third distance passes from one neighbour to the other: 0.5 on each, up to twice as much on the centre."""
     found = [jump for jump in jumps(Stepped(0.0, 0.5), crystal(), 12) if jump.event.kind == NEAREST]

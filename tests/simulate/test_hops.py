@@ -61,6 +61,7 @@ def test_tetrahedral_and_octahedral_holes():
     assert len(hop.members) == 32
 
 
+@pytest.mark.slow
 def test_routes_are_made_of_hops():
     sites = vacancy_sites(one(bulk("Cu", cubic=True)), 29)
     assert reaching(sites, [(1, 0, 0)], 1.5) == pytest.approx(2.553, abs=1e-3)

@@ -54,6 +54,7 @@ def diatomic(wave, amplitude, frames, interval):
     return Trajectory(np.array([1, 17]), x, box, OPEN, interval, v), mu, w
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", ["hann", "blackman"])
 def test_a_diatomic_absorbs_where_and_as_much_as_it_must(window):
     kelvin = 300.0
@@ -70,6 +71,7 @@ def test_a_diatomic_absorbs_where_and_as_much_as_it_must(window):
     assert kinetic_temperature(path) == pytest.approx(kelvin, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_crystal_has_the_cross_section_of_its_molecules():
     path, _, _ = diatomic(1000.0, 0.05, 8000, 2.0)
     moving = flux(path, polar_of_ions({1: 0.3, 17: -0.3}))

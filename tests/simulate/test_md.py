@@ -84,6 +84,7 @@ def test_the_same_path_as_ase_step_by_step():
     assert moment.state.step == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ENSEMBLES, ids=NAMES)
 def test_a_run_is_the_same_alone_and_in_company(ensemble):
     parts = [crystal(0), crystal(1, "Cu", (1, 1, 1)), crystal(2)]
@@ -123,6 +124,7 @@ def test_the_seed_changes_the_path_and_each_replica_has_its_own():
     assert not torch.allclose(one.velocities, other.velocities)
 
 
+@pytest.mark.slow
 def test_time_reversal():
     dynamics = Dynamics([LJ], settings(NveSettings(temperature=900), steps=100))
     start = dynamics.begin(Structures.from_ase(crystal()))
@@ -219,6 +221,7 @@ def test_pressure_of_a_gas_and_of_the_potential():
     assert (p.trace() / 3 + state.stress[0].trace() / 3).item() == pytest.approx(gas.item(), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cell_rescale", "parrinello_rahman"])
 def test_a_squeezed_cell_widens_only_as_it_may(name):
     atoms = bulk("Cu", "fcc", a=3.85, cubic=True).repeat((2, 1, 1))
@@ -312,6 +315,7 @@ def test_ramps_reach_their_ends():
     assert middle.pressure == pytest.approx(2 * GPA)
 
 
+@pytest.mark.slow
 def test_float32_moves_nearly_alike():
     class Single(torch.nn.Module):
         elements, cutoff = (), 4.5

@@ -39,6 +39,7 @@ def test_mean_square_displacement_is_the_naive_sum():
     np.testing.assert_allclose(mean_square_displacement(positions), naive, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_free_langevin_particles_diffuse_with_kt_over_m_gamma():
     mass, gamma, kelvin, dt, n = atomic_masses[18], 0.02, 300.0, 5.0, 400
     rng = np.random.default_rng(1)
@@ -68,6 +69,7 @@ def test_free_langevin_particles_diffuse_with_kt_over_m_gamma():
     assert auto[10] == pytest.approx(math.exp(-gamma * 50), abs=0.03)
 
 
+@pytest.mark.slow
 def test_lattice_walkers_diffuse_and_conduct():
     rng = np.random.default_rng(2)
     steps, n, a, rate, interval = 4000, 300, 2.0, 0.1, 10.0  # each atom hops with probability 0.1 in each frame
@@ -119,6 +121,7 @@ def test_an_oscillator_has_its_line(recorded):
     assert density[np.abs(q - wave) > 30].max() < 0.01 * density.max()
 
 
+@pytest.mark.slow
 def test_an_ideal_gas_has_no_structure():
     rng = np.random.default_rng(4)
     positions = rng.random((20, 400, 3)) * 15.0

@@ -47,6 +47,7 @@ def hop():
     return *ends.structures.split(), fixed
 
 
+@pytest.mark.slow
 def test_gold_hops_over_the_bridge(hop):
     start, end, fixed = hop
     (band,) = neb([first_guess(start, end, 5, fixed=fixed)], Emt(), NebSettings(images=5, fmax=0.01), QUIET, [fixed])

@@ -58,6 +58,7 @@ def test_the_same_minimum_as_ases_frechet_filter(pressure):
     assert ours.start_energy.item() > ours.energy.item()
 
 
+@pytest.mark.slow
 def test_atoms_alone_as_with_bfgs():
     atoms = rattled(1)
     ours = run(atoms)
@@ -130,6 +131,7 @@ def test_a_relaxed_structure_stays():
     assert torch.equal(twice.structures.positions, once.structures.positions)
 
 
+@pytest.mark.slow
 def test_a_turned_start_relaxes_alike():
     atoms = rattled(9)
     turned = atoms.copy()
@@ -223,6 +225,7 @@ def test_refused_at_the_door():
         run(rattled(0), make_toy())
 
 
+@pytest.mark.slow
 def test_fixed_atoms_stay_and_their_forces_do_not_count():
     atoms = rattled(12, repeat=2)
     fixed = torch.arange(len(atoms)) < 3
@@ -266,6 +269,7 @@ def test_single_precision_potential():
     assert result.energy.dtype == torch.float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["fire", "lbfgs"])
 def test_each_optimizer_finds_the_minimum_and_its_batch_equals_singles(optimizer):
     how = {"cell": "full", "optimizer": {"name": optimizer}}
@@ -280,6 +284,7 @@ def test_each_optimizer_finds_the_minimum_and_its_batch_equals_singles(optimizer
     assert (together.energy[0] / 4).item() == pytest.approx(perfect.energy.item(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_lbfgs_needs_fewer_steps():
     batch = [rattled(seed) for seed in range(30, 34)]
     lbfgs, fire = (run(batch, cell="full", optimizer={"name": name}) for name in ("lbfgs", "fire"))
@@ -376,6 +381,7 @@ def test_a_kept_symmetry_is_there_at_the_end():
     assert sharp.number >= before.number  # a supergroup where the minimum has one
 
 
+@pytest.mark.slow
 def test_a_kept_symmetry_holds_where_less_symmetry_has_less_energy():
     """bcc and simple cubic Lennard-Jones crystals are saddles: rattled by rounding alone they stay, rattled they go."""
     atoms = bulk("Cu", "sc", a=2.6).repeat(2)

@@ -147,6 +147,7 @@ def test_the_height_of_a_cell_relaxes_alone():
     assert done.structures.positions[:, :2].numpy() == pytest.approx(atoms.positions[:, :2])
 
 
+@pytest.mark.slow
 def test_the_task_writes_tables_and_refuses_what_cannot_be(tmp_path):
     write(tmp_path / "cu.extxyz", bulk("Cu", a=3.58983))
     given = {"structures": [tmp_path / "cu.extxyz"], "model": "emt", "relax": False, "out": tmp_path / "out"}

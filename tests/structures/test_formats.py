@@ -83,6 +83,7 @@ def assert_same(atoms: Atoms, frame, format: str, tolerance: float) -> None:
             assert value == pytest.approx(want[name], rel=tolerance, abs=1e-14), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", list(NAMES))
 @ROUND_TRIP
 @given(atoms=labelled())
@@ -380,6 +381,7 @@ for format, name in names.items():
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more(tmp_path):
     """Files may grow to 1500 bytes only: one error that names the file, and no file, in every format."""
     words = [sys.executable, "-c", FULL_DISK, str(tmp_path), *(f"{k}={v}" for k, v in NAMES.items())]

@@ -55,6 +55,7 @@ def test_slabs_are_cut_from_relaxed_crystals(tmp_path):
     assert json.loads((tmp_path / "out/result.json").read_text())["tried"] == result.tried
 
 
+@pytest.mark.slow
 def test_atoms_fixed_in_a_file_stay_and_a_run_that_was_stopped_goes_on(tmp_path, monkeypatch):
     slab = bare_slab("Cu", (1, 1, 3))
     slab.set_constraint(FixAtoms([0]))
@@ -84,6 +85,7 @@ def test_atoms_fixed_in_a_file_stay_and_a_run_that_was_stopped_goes_on(tmp_path,
     assert not list((tmp_path / "out").glob(".*.unfinished"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "kind", "match"),
     [

@@ -160,6 +160,7 @@ def test_predict_writes_the_bars(here):
         np.testing.assert_allclose(atoms.arrays["forces_error"], found, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_calibrations_of_other_versions_and_members_are_refused_and_old_files_load(here):
     calibrate(here, test=[here / "test.extxyz"])
     path = here / "model.rutile"
@@ -220,6 +221,7 @@ def test_each_calc_mode_has_its_own_bars(tmp_path):
     assert out.info["energy_error"] == pytest.approx(found, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_calibrations_of_version_1_hold_in_all_modes(here):
     calibrate(here, test=[here / "test.extxyz"])
     path = here / "model.rutile"
@@ -327,6 +329,7 @@ def test_what_cannot_be_calibrated_is_refused_in_one_line(here, model, capsys):
     assert load(here / "model.rutile").calibration is None
 
 
+@pytest.mark.slow
 def test_only_the_labels_that_there_are_give_bars(here):
     images = read(here / "valid.extxyz", ":")
     for atoms in images:

@@ -65,6 +65,7 @@ def test_the_best_comes_first_and_its_rate_has_worse_neighbours_with_the_whole_b
         assert row.runs == sum(name == row.optimizer for (name, *_) in runs)
 
 
+@pytest.mark.slow
 def test_the_page_has_table_curves_and_published_losses(finished):
     result, _ = finished
     page = result.report.read_text()
@@ -104,6 +105,7 @@ def test_no_run_takes_more_gradients_than_its_budget(data, tmp_path, monkeypatch
             assert run.at == list(range(1, run.passes + 1))
 
 
+@pytest.mark.slow
 def test_all_begin_with_the_same_weights(data, tmp_path, monkeypatch):
     seen = {}
     real = contest.fit

@@ -52,6 +52,7 @@ def label(images: list[Atoms], model: Model, energy_shift: float, force_shift: f
         atoms.info["REF_stress"] = p.stress[0].detach().numpy()
 
 
+@pytest.mark.slow
 def test_known_errors_come_out(tmp_path):
     model, images = model_file(tmp_path / "model.rutile"), structures()
     label(images, model, energy_shift=0.25, force_shift=-0.5)
@@ -89,6 +90,7 @@ def test_known_errors_come_out(tmp_path):
     assert page.count("<svg") == 10
 
 
+@pytest.mark.slow
 def test_page_loads_nothing_from_outside(tmp_path):
     model, images = model_file(tmp_path / "model.rutile"), structures(2)
     label(images, model, 0.1, 0.1)
@@ -130,6 +132,7 @@ def test_refuses_unlabelled_data_and_strange_elements(tmp_path):
     assert not (tmp_path / "out/report.html").exists()
 
 
+@pytest.mark.slow
 def test_float32_agrees(tmp_path):
     model, images = model_file(tmp_path / "model.rutile"), structures(2)
     label(images, model, 0.25, 0.5)
@@ -161,6 +164,7 @@ def evaluated(tmp_path, potential: dict, **changes):
 SCHNET = {"name": "schnet", "cutoff": 4.0, "features": 6, "interactions": 2, "radial": 6}
 
 
+@pytest.mark.slow
 def test_dimers_of_a_model_with_a_core_are_repulsive(tmp_path):
     result, reporter = evaluated(tmp_path, SCHNET)
     assert (result.dimers.pairs, result.dimers.repulsive, result.dimers.holes) == (3, 3, [])
@@ -171,6 +175,7 @@ def test_dimers_of_a_model_with_a_core_are_repulsive(tmp_path):
     assert "3 of 3 pairs are repulsive" in page
 
 
+@pytest.mark.slow
 def test_dimers_with_a_hole_are_told(tmp_path):
     result, reporter = evaluated(tmp_path, SCHNET | {"zbl": False})
     holes = result.dimers.holes
@@ -183,6 +188,7 @@ def test_dimers_with_a_hole_are_told(tmp_path):
     assert stored["holes"][0]["pair"] == holes[0].pair
 
 
+@pytest.mark.slow
 def test_dimers_can_be_left_out(tmp_path):
     result, reporter = evaluated(tmp_path, SCHNET | {"zbl": False}, dimers=False)
     assert result.dimers is None

@@ -70,6 +70,7 @@ def test_a_plan_becomes_structures_a_page_and_a_result(here, capsys):
     assert main(["generate", "plan.yaml", "out=all.extxyz", "overwrite=true"]) == 0
 
 
+@pytest.mark.slow
 def test_one_builder_from_words(here):
     words = ["dimer", "elements=Cu,Au", "points=3", "out=d.extxyz", "label=pairs"]
     assert main(["build", *words]) == 0

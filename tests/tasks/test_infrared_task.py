@@ -39,6 +39,7 @@ def run(**given):
     return TASK.run(InfraredSettings(**given), SilentReporter())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("carried", [{"charges": {"Ti": 2.0, "O": -2.0}}, {"model": "rigid_ion"}])
 def test_a_line_a_table_and_a_page(tmp_path, carried):
     result = run(trajectories=[shaken(tmp_path / "t.extxyz")], out=tmp_path / "out", **carried)
@@ -57,6 +58,7 @@ def test_a_line_a_table_and_a_page(tmp_path, carried):
     assert crystal.peaks[0].wave_number == pytest.approx(800.0, abs=2)
 
 
+@pytest.mark.slow
 def test_a_committee_says_how_far_its_charges_agree(tmp_path):
     members = [make(AnataseSettings(**TINY, electrostatics=True), (8, 22), seed=k) for k in range(2)]
     save_model(tmp_path / "pair.rutile", Model(members, ModelInfo(elements=(8, 22))))

@@ -123,6 +123,7 @@ def test_convert_refuses_a_key_that_is_not_there(data, tmp_path):
     assert not (tmp_path / "out.extxyz").exists()
 
 
+@pytest.mark.slow
 def test_settings_of_these_tasks_need_no_torch():
     code = (
         "import sys; from rutile.tasks.catalogue import load_task; "

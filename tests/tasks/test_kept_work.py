@@ -95,6 +95,7 @@ def test_killed_and_gone_on_equals_never_killed(given, task, capsys, monkeypatch
     assert not (given / "out" / KEPT).exists()
 
 
+@pytest.mark.slow
 def test_other_settings_begin_anew_and_keep_what_is_the_same(given, capsys):
     work = KeptWork(given)
     work.add("other question", {})
@@ -119,6 +120,7 @@ def test_a_line_without_its_end_is_cut_off_and_those_after_it_are_read(tmp_path,
             again.add(more, {"x": np.arange(3)})
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_done(given, capsys, monkeypatch):
     opened, left = type(given).open, [3]
 

@@ -237,6 +237,7 @@ def test_pausing_and_what_may_not_change(tmp_path):
         learned(given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -430,6 +431,7 @@ def test_trust_levels_that_are_not_given_never_rise(tmp_path):
     assert levels() == pytest.approx((0.05 * 12**0.5, 0.5 * 12**0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "plans").glob("*.yaml")), ids=lambda p: p.stem)
 def test_plans_that_are_shipped_can_begin(path, tmp_path, monkeypatch):
     """With the starter sets that their heads name; engines outside need not be there."""

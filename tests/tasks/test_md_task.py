@@ -70,6 +70,7 @@ def test_runs_leave_a_log_trajectories_and_means(copper, tmp_path, form):
     assert energies[2] == pytest.approx(at[10], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_formats_hold_the_same(copper, tmp_path):
     text, binary = (md(copper, tmp_path / form, trajectory=form) for form in ("extxyz", "hdf5"))
     frames, got = ase.io.read(text.trajectories[1], ":"), read_h5md(binary.trajectories[1])
@@ -134,6 +135,7 @@ def test_killed_and_gone_on_equals_never_interrupted(copper, tmp_path, form, ens
             assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_the_structure_that_ended_a_run_is_kept(copper, tmp_path):
     reporter = SilentReporter()
     frames = ase.io.read(copper, ":")
@@ -188,6 +190,7 @@ def test_bad_settings_are_one_clear_line(copper, tmp_path, capsys, more, message
     assert message in said[-1]
 
 
+@pytest.mark.slow
 def test_atoms_below_a_height_stay(copper, tmp_path):
     result = md(copper, tmp_path / "md", time=0.02, every=1, fixed_below=1.0)
     first, *_, last = ase.io.read(result.trajectories[0], ":")
@@ -217,6 +220,7 @@ def test_bad_structures_are_one_clear_line(tmp_path, capsys):
         md(path, tmp_path / "md2", ensemble={"name": "parrinello_rahman"})
 
 
+@pytest.mark.slow
 def test_an_atom_alone_moves_on(tmp_path):
     """One atom in vacuum: its velocity is all there is, and it is kept in checkpoints like that of others."""
     path = tmp_path / "one.extxyz"
@@ -226,6 +230,7 @@ def test_an_atom_alone_moves_on(tmp_path):
     assert (tmp_path / "md" / "trajectory.extxyz").is_file()
 
 
+@pytest.mark.slow
 def test_a_left_handed_cell_is_no_matter(tmp_path):
     """A cell of negative determinant is a cell like any other: its volume is positive."""
     atoms = bulk("Cu", "fcc", a=3.6, cubic=True)
@@ -236,6 +241,7 @@ def test_a_left_handed_cell_is_no_matter(tmp_path):
     assert result.runs[0].volume == pytest.approx(3.6**3 / 4, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_long_time_step_is_warned_of(copper, tmp_path):
     reporter = SilentReporter()
     md(copper, tmp_path / "md", reporter, timestep=15.0, time=0.03)

@@ -137,6 +137,7 @@ def test_bad_structures_can_be_skipped_and_are_listed(tmp_path, model):
     assert sum("skipped:" in w for w in reporter.warnings) == 2
 
 
+@pytest.mark.slow
 def test_relax_writes_structures_and_table(tmp_path, model, capsys):
     write(tmp_path / "in.extxyz", [rattled(20), rattled(21)])
     out = tmp_path / "out.extxyz"
@@ -158,6 +159,7 @@ def test_relax_writes_structures_and_table(tmp_path, model, capsys):
         assert again.energy.item() == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
 
 
+@pytest.mark.slow
 def test_relax_tells_what_did_not_converge(tmp_path, model):
     write(tmp_path / "in.extxyz", [rattled(20), Atoms("MgO", [[0, 0, 0], [0.45, 0, 0]], cell=[9, 9, 9], pbc=True)])
     settings = relax.RelaxTaskSettings(

@@ -42,6 +42,7 @@ def refused(capsys, *words):
     return " ".join(error.split())
 
 
+@pytest.mark.slow
 def test_eos_of_two_metals(tmp_path, metals, capsys):
     out = tmp_path / "eos"
     result = ran(capsys, "eos", metals, "model=emt", f"out={out}")
@@ -219,6 +220,7 @@ def test_an_unstable_crystal_and_a_stressed_one_are_told(tmp_path, capsys):
     assert any("under a stress" in w for w in reporter.warnings)
 
 
+@pytest.mark.slow
 def test_a_committee_gives_the_spread_of_its_members(tmp_path, committee):
     write(tmp_path / "cu.extxyz", bulk("Cu", a=3.6))
     given = {"structures": [tmp_path / "cu.extxyz"], "relax": False, "out": tmp_path / "out"}
@@ -235,6 +237,7 @@ def test_a_committee_gives_the_spread_of_its_members(tmp_path, committee):
     np.testing.assert_allclose(row.tensor_std, np.std(tensors, axis=0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_members_that_disagree_about_stability_are_told_of(tmp_path):
     write(tmp_path / "cu.extxyz", bulk("Cu", a=3.6))
     settings = BehlerSettings(auto={"cutoff": 4.0}, hidden=(4,), activation="tanh", scaling="none")
@@ -257,6 +260,7 @@ def test_members_that_disagree_about_stability_are_told_of(tmp_path):
     assert stable
 
 
+@pytest.mark.slow
 def test_poor_equations_of_state_are_told_of(tmp_path, capsys):
     write(tmp_path / "al.extxyz", bulk("Al"))
     words = ["eos", str(tmp_path / "al.extxyz"), "model=emt", f"out={tmp_path / 'out'}"]

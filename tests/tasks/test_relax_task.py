@@ -29,6 +29,7 @@ def settings(folder, images, **changes):
     return relax.RelaxTaskSettings.model_validate({**given, **changes})
 
 
+@pytest.mark.slow
 def test_table_page_and_result(tmp_path, capsys):
     how = settings(tmp_path, [rattled(0), Atoms("Cu2", [[0, 0, 0], [2.4, 0, 0]])], cell="none")
     words = [f"model={how.model}", f"structures={how.structures[0]}", f"out={how.out}"]
@@ -61,6 +62,7 @@ def stop_after(monkeypatch, count, error):
     return kept
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on_to_the_same_result(tmp_path, monkeypatch):
     images = [rattled(seed) for seed in range(7)]
     (tmp_path / "whole").mkdir()
@@ -89,6 +91,7 @@ def test_what_was_stopped_goes_on_to_the_same_result(tmp_path, monkeypatch):
     assert not done.parent.exists()
 
 
+@pytest.mark.slow
 def test_another_question_does_not_go_on(tmp_path, monkeypatch):
     how = settings(tmp_path, [rattled(seed) for seed in range(3)])
     with monkeypatch.context() as patch:
@@ -100,6 +103,7 @@ def test_another_question_does_not_go_on(tmp_path, monkeypatch):
     relax.run(how, SilentReporter())
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
     how = settings(tmp_path, [rattled(seed) for seed in range(4)], atoms_at_once=4)
     written = []
@@ -120,6 +124,7 @@ def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
     assert relax.run(how, SilentReporter()).converged == 4
 
 
+@pytest.mark.slow
 def test_failures_are_kept_word_for_word(tmp_path, monkeypatch):
     close = Atoms("Cu2", [[0, 0, 0], [0.45, 0, 0]], cell=[9, 9, 9], pbc=True)
     how = settings(tmp_path, [close, rattled(1), rattled(2)], cell="none")
@@ -132,6 +137,7 @@ def test_failures_are_kept_word_for_word(tmp_path, monkeypatch):
     assert result.structures[0].energy is None or np.isfinite(result.structures[0].energy)
 
 
+@pytest.mark.slow
 def test_atoms_held_by_file_number_and_height(tmp_path):
     slab = fcc111("Cu", (1, 1, 4), vacuum=6.0)
     slab.info.clear()
@@ -162,6 +168,7 @@ def test_constraints_that_cannot_be_kept_are_refused(tmp_path, capsys):
         relax.run(settings(tmp_path, [slab], cell="none", fixed_below=99.0), SilentReporter())
 
 
+@pytest.mark.slow
 def test_symmetry_is_kept(tmp_path):
     atoms = bulk("Cu", "sc", a=2.5).repeat(2)
     result = relax.run(settings(tmp_path, [atoms], keep_symmetry=True), SilentReporter())
@@ -194,6 +201,7 @@ def test_bad_input_is_one_line(tmp_path, capsys, change, words):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_left_handed_cell_relaxes_as_its_mirror_image(tmp_path):
     atoms = rattled(3)
     mirror = atoms.copy()

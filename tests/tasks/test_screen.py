@@ -38,6 +38,7 @@ def settings(metals, **more):
     return ScreenSettings(**given)
 
 
+@pytest.mark.slow
 def test_a_chain_gives_one_table_and_one_bad_structure_does_not_spoil_it(metals):
     reporter = SilentReporter()
     result = TASK.run(settings(metals), reporter)
@@ -70,6 +71,7 @@ def test_columns_have_the_units_of_their_tasks():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(metals):
     first = TASK.run(settings(metals), SilentReporter())
     before = first.table.read_text()
@@ -95,6 +97,7 @@ def test_processes_give_the_same_table(metals):
     assert here.table.read_text() == there.table.read_text()
 
 
+@pytest.mark.slow
 def test_parquet(metals):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'rutile[parquet]'")
     TASK.run(settings(metals, chain=CHAIN[:1], parquet=True), SilentReporter())
@@ -123,6 +126,7 @@ def test_a_chain_that_cannot_be_is_refused_before_anything_is_done(metals, link,
     assert not (metals.parent / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_worked_on_stops_the_screen_if_asked(metals):
     with pytest.raises(DataError, match=r"metals.extxyz#1: relax: .*Ti.*on_bad=skip"):
         TASK.run(settings(metals, on_bad="error"), SilentReporter())
@@ -168,6 +172,7 @@ def test_tasks_with_several_rows_and_trajectories(tmp_path):
     assert (copper["analyse.element"], aluminium["analyse.element"]) == ("Cu", "Al")
 
 
+@pytest.mark.slow
 def test_what_was_built_of_a_file_is_built_anew_when_the_file_is_another(tmp_path):
     given = {
         "model": "emt", "out": tmp_path / "out", "structures": [], "chain": [{"task": "eos", "points": 5}],

@@ -88,6 +88,7 @@ def test_killed_and_gone_on(tmp_path):
     assert made == list(range(64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

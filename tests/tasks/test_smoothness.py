@@ -41,6 +41,7 @@ def fine(tmp_path, seed):
     return tmp_path / "fine.rutile"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rutile.potentials.deepmd.SlotOverflowWarning")
 def test_jumps_are_reported(rough, tmp_path, capsys):
     words = [f"model={rough}", f"structures=['{tmp_path / 'in.extxyz'}']", "events=4", "duration=0.01", "--json"]
@@ -59,6 +60,7 @@ def test_jumps_are_reported(rough, tmp_path, capsys):
     assert half > 0.5 * coarse > 1e-6
 
 
+@pytest.mark.slow
 def test_a_smooth_model_on_its_own_cluster(tmp_path):
     reporter = SilentReporter()
     settings = smoothness.SmoothnessSettings(model=fine(tmp_path, 6), events=5, duration=0.02)

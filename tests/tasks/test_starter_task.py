@@ -10,6 +10,7 @@ from rutile.tasks.generate import GenerateSettings
 from rutile.tasks.starter import StarterSettings, run
 
 
+@pytest.mark.slow
 def test_without_names_all_sets_are_listed_and_nothing_is_written(tmp_path):
     found = run(StarterSettings(out=tmp_path / "new"), SilentReporter())
     assert [s.name for s in found.sets] == list(starter.SETS)

@@ -80,6 +80,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     assert result.runs == whole.runs
 
 
+@pytest.mark.slow
 def test_crystals_on_their_lattice(tmp_path):
     atoms = bulk("Cu", cubic=True) * (2, 2, 2)
     atoms.numbers[::4] = 79

@@ -43,6 +43,7 @@ def finished(data, tmp_path_factory):
     return search(data, out, "trials=7", *SPACE), out
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_the_best_settings_train_the_best_trial_again(finished, tmp_path):
     result, _ = finished
@@ -141,6 +142,7 @@ def test_two_processes_share_a_search(data, tmp_path):
     assert len({row.values["optimizer.learning_rate"] for row in result.best_trials}) == 5
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_a_trial_that_another_process_ends_meanwhile_is_left_alone(data, tmp_path, monkeypatch):
     import optuna
@@ -162,6 +164,7 @@ def test_a_trial_that_another_process_ends_meanwhile_is_left_alone(data, tmp_pat
     assert result.trials == {"complete": 2, "failed": 1}
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_failures_are_recorded_and_not_the_end(data, tmp_path, monkeypatch):
     from rutile.train import search as room
@@ -188,18 +191,21 @@ def test_failures_are_recorded_and_not_the_end(data, tmp_path, monkeypatch):
     assert "allocate memory" in page
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_where_every_trial_fails_the_reason_is_told(data, tmp_path):
     with pytest.raises(TrainingError, match=r"none of 2 trials came to its end; trial 0: .*not finite"):
         search(data, tmp_path / "out", "trials=2", "optimizer=sgd", "space.optimizer.learning_rate=1e6:1e7")
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_a_goal_without_labels_is_told(data, tmp_path):
     with pytest.raises(TrainingError, match="trial 0: goal=virial: the validation structures have no such labels"):
         search(data, tmp_path / "out", "trials=1", "epochs=1", "goal=virial")
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_pruned_trials_end_early(data, tmp_path, monkeypatch):
     from rutile.train import search as room
@@ -213,6 +219,7 @@ def test_pruned_trials_end_early(data, tmp_path, monkeypatch):
     assert all(row.epochs == 6 for row in result.best_trials if row.state == "complete")
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_more_trials_go_on_and_other_settings_are_refused(data, finished):
     _, out = finished

@@ -171,6 +171,7 @@ def test_wrong_numbers_are_found_and_plain_training_goes_on(store, tmp_path, mon
     assert all(torch.equal(found[k], right[k]) for k in right)
 
 
+@pytest.mark.slow
 def test_wrong_gradients_are_found(store, tmp_path, monkeypatch):
     """Energies and forces are right, but the forces do not reach the weights: what a lost derivative would do."""
     monkeypatch.setattr(
@@ -222,6 +223,7 @@ def test_a_potential_without_a_plan_is_trained_plainly(store, tmp_path):
     assert hears.warnings == ["compile: training goes on without it, as toy cannot be compiled"]
 
 
+@pytest.mark.slow
 def test_a_graph_that_would_take_too_long_is_not_compiled(store, monkeypatch):
     monkeypatch.setattr(potentials_compiled, "MOST_OPERATIONS", 100)
     hears, train = SilentReporter(), examples(store, "schnet")

@@ -151,6 +151,7 @@ def test_a_disk_that_is_full_while_any_of_the_files_is_written(data, straight, t
     assert contents(out) == straight
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_when_a_row_of_metrics_is_added(data, straight, tmp_path, monkeypatch, capsys):
     out, real = tmp_path / "run", Path.open
 
@@ -196,6 +197,7 @@ def truncate(pattern):
     return cut
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["store/positions.bin", "cache/*/d_pair.bin", "cache/*/pairs.offsets.bin"])
 def test_data_that_shrink_under_a_training_are_named_before_they_are_read(
     data, straight, tmp_path, monkeypatch, pattern
@@ -215,6 +217,7 @@ def test_data_that_shrink_under_a_training_are_named_before_they_are_read(
     assert contents(out) == straight
 
 
+@pytest.mark.slow
 def test_data_that_are_removed_under_a_training_do_not_matter(data, straight, tmp_path, monkeypatch):
     monkeypatch.setattr(examples, "TABLE_BYTES", 0)
     out = tmp_path / "run"
@@ -227,6 +230,7 @@ def test_data_that_are_removed_under_a_training_do_not_matter(data, straight, tm
     assert contents(out)[:2] == straight[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["cache/*/d_pair.bin", "store/forces.bin"])
 def test_a_damaged_cache_or_store_of_a_run_is_made_again(data, straight, tmp_path, pattern):
     out = tmp_path / "run"
@@ -271,6 +275,7 @@ def test_a_disk_that_fails_in_the_middle_of_a_data_file(data, tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_data_file_cut_off_in_the_middle_of_a_frame(data, tmp_path):
     path = tmp_path / "cut.extxyz"
     path.write_text("".join(data.read_text().splitlines(keepends=True)[: 7 * 5 + 3]))
@@ -281,6 +286,7 @@ def test_a_data_file_cut_off_in_the_middle_of_a_frame(data, tmp_path):
     assert any("1 of 8 frames were skipped" in text for text in reporter.warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("label", ["energy", "force", "stress"])
 def test_labels_that_are_not_finite_are_named_before_anything_is_trained(data, tmp_path, label, value):
@@ -331,6 +337,7 @@ def test_weights_that_are_not_finite_are_never_put_into_the_checkpoint(store, tm
     assert all(bool(torch.isfinite(w).all()) for w in state["potential"].values())
 
 
+@pytest.mark.slow
 def test_a_second_training_in_the_folder_is_refused_and_reading_is_not(data, tmp_path, capsys):
     out = tmp_path / "run"
     run(job(data, out), SilentReporter())
@@ -363,6 +370,7 @@ def test_a_member_whose_folder_is_still_in_use_is_told_and_goes_on_later(data, t
     assert not list(out.rglob(".*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_says_what_to_do(data, tmp_path):
     out = tmp_path / "run"
     run(job(data, out), SilentReporter())

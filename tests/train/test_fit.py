@@ -66,6 +66,7 @@ def weights(potential):
     return torch.cat([p.detach().reshape(-1) for p in potential.parameters()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss(store, tmp_path, name):
     _, result = run(store, tmp_path, settings(optimizer=OPTIMIZERS[name], epochs=12))
@@ -73,6 +74,7 @@ def test_every_optimizer_lowers_the_loss(store, tmp_path, name):
     assert losses[-1] < 0.7 * losses[0], losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_resume_in_the_middle_of_an_epoch_is_bit_identical(store, tmp_path, name):
     how = settings(optimizer=OPTIMIZERS[name], schedule=s.Plateau(patience=1, threshold=0.5), ema=0.9)
@@ -124,6 +126,7 @@ def test_prefactors_and_learning_rate_reach_the_step(store, tmp_path):
     assert [row["learning_rate"] for row in result.history] == [0.01, 0.005]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_weights_asked_for_are_kept(store, tmp_path, keep):
     how = settings(optimizer=s.Sgd(learning_rate=0.01, momentum=0.9), epochs=25, batch_size=1, keep=keep)
@@ -146,6 +149,7 @@ def test_early_stopping_waits_as_long_as_told(store, tmp_path):
     assert (result.best_epoch, result.epochs) == (0, 4)
 
 
+@pytest.mark.slow
 def test_stops_when_time_is_up_and_can_go_on(store, tmp_path):
     _, result = run(store, tmp_path, settings(max_seconds=1e-9, epochs=50))
     assert (result.stopped, result.steps) == ("time", 1)
@@ -153,6 +157,7 @@ def test_stops_when_time_is_up_and_can_go_on(store, tmp_path):
     assert (result.stopped, result.epochs) == ("epochs", 50)
 
 
+@pytest.mark.slow
 def test_validates_as_often_as_told_and_at_the_end(store, tmp_path):
     _, result = run(store, tmp_path, settings(epochs=5, validate_every=2))
     assert ["valid_loss" in row for row in result.history] == [False, True, False, True, True]
@@ -219,6 +224,7 @@ def test_nan_names_the_structure_and_keeps_the_last_good_state(store, tmp_path):
     assert torch.equal(weights(good), weights(potential))  # the bad step was not taken
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_by_name_and_more_epochs_are_not(store, tmp_path):
     run(store, tmp_path, settings(epochs=2))
     with pytest.raises(SettingsError, match=r"train\.batch_size was 4, now 5"):
@@ -254,6 +260,7 @@ def test_tensorboard_events(store, tmp_path):
     assert [e.step for e in events.Scalars("valid_force_rmse")] == [0, 1]
 
 
+@pytest.mark.slow
 def test_same_seed_same_potential_other_seed_other_order(store, tmp_path):
     one, two, three = (
         run(store, tmp_path / str(k), settings(seed=seed, epochs=2))[0] for k, seed in enumerate((1, 1, 2))
@@ -320,6 +327,7 @@ def test_edges_limit_batches(store, tmp_path):
     assert 3 <= result.steps <= 9
 
 
+@pytest.mark.slow
 def test_with_a_budget_of_edges_structures_count_by_their_weights_in_whatever_batch(store, tmp_path):
     """Steps too small to change the gradient: alone in its step or among others, a structure pulls alike."""
     moved = []

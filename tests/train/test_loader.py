@@ -74,6 +74,7 @@ def test_no_thread_remains_when_the_loop_stops():
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", [None, 150])
 def test_weights_are_bit_identical_with_and_without(tmp_path, monkeypatch, edges):
     store = teacher_store(tmp_path, 20)

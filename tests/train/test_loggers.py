@@ -144,6 +144,7 @@ def test_a_run_that_goes_on_is_the_same_run(store, tmp_path, wandb, mlflow):
     assert mlflow.begun[1] == ("m0", "RUNNING")
 
 
+@pytest.mark.slow
 def test_a_service_that_comes_later_gets_the_earlier_epochs_and_a_new_run_a_new_name(store, tmp_path, wandb, mlflow):
     run(store, tmp_path / "a", settings(mlflow=BOTH["mlflow"]), stop=stop_after(7))
     run(store, tmp_path / "a", settings(**BOTH), resume=True)

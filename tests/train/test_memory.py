@@ -14,6 +14,7 @@ from rutile.train.fit import fit
 HOW = {"reweight": s.ReweightSettings(gamma=0.5), "ema": 0.9}
 
 
+@pytest.mark.slow
 def test_accumulated_parts_give_the_large_batch(store, tmp_path):
     whole, one = run(store, tmp_path / "a", settings(**HOW))
     parts, two = run(store, tmp_path / "b", settings(**HOW, accumulate=3))

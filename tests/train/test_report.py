@@ -166,6 +166,7 @@ def test_batches_do_not_change_the_assessment(atoms_per_batch):
         np.testing.assert_allclose(parts.pairs[name].values, whole.pairs[name].values)
 
 
+@pytest.mark.slow
 def test_sections_of_an_assessment():
     assessment = Assessment(force_limit=2.5)
     for compared in compare([make_toy()], [frame(k) for k in range(5)], atoms_per_batch=100):
@@ -224,6 +225,7 @@ def test_residuals_are_told_apart_by_element_group_and_method():
     assert sections.residuals_section(Assessment()).blocks[0].text == "These frames have no labels."
 
 
+@pytest.mark.slow
 def test_schedule_and_timings():
     history = [{"epoch": k, "learning_rate": 0.1**k, "prefactor_energy": 1.0 + k, "prefactor_force": 3.0,
                 "train_seconds": 2.0, "valid_seconds": 1.0, "atoms_per_second": 50.0 + k}

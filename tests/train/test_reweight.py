@@ -99,6 +99,7 @@ def test_no_power_no_weights():
 FOCAL = ReweightSettings(gamma=1.0, every=0.5, memory=0.5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(store, tmp_path):
     how = settings(epochs=4, reweight=FOCAL)
     whole, _ = run(store, tmp_path / "whole", how)

@@ -173,6 +173,7 @@ def test_frames_of_another_method_are_refused_unless_a_mode_is_given(files, join
     assert ask(files / "nameless.extxyz", read={"modes": {"nameless.extxyz": "TWO"}}).frames == 10
 
 
+@pytest.mark.slow
 def test_predictions_carry_the_mode(files, joint, tmp_path):
     def ask(**more):
         out = tmp_path / "out.extxyz"
