@@ -165,6 +165,33 @@ def test_a_job_that_is_not_listed_yet_is_not_replaced():
     assert site.look(1, after=NEW) == {"2"}
 
 
+def test_jobs_that_nobody_needs_are_ended_after_a_while_and_asked_for_again():
+    site = Site()
+    site.look(3, after=0.0)
+    site.queue.entries["1"] = Entry("RUNNING", "None", 3600.0)
+    site.scaler.spare(3, {"1"}, 10.0)
+    site.time = 8.0
+    site.scaler.spare(1, {"1"}, 10.0)
+    assert site.queue.cancelled == []
+    site.time = 11.0
+    site.scaler.spare(1, {"1"}, 10.0)
+    assert site.queue.cancelled == ["2", "3"]
+    assert site.scaler.left("2") == 0.0
+    assert site.look(2, "1") == {"1", "4"}
+    site.scaler.spare(0, {"1"}, 10.0)
+    site.time += 20.0
+    site.scaler.spare(0, {"1"}, 10.0)
+    assert site.queue.cancelled == ["2", "3", "4"]  # the one at work stays
+
+
+def test_patience_does_not_count_while_nothing_is_wanted():
+    site = Site(patience=60.0)
+    site.look(0, after=100.0)
+    site.look(1, after=50.0)
+    with pytest.raises(ExecutorError, match="patience"):
+        site.look(1, after=20.0)
+
+
 def test_slurm_that_does_not_answer_changes_nothing():
     site = Site()
     site.look(2)

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from rutile.core.executors.catalogue import open_executor
+from rutile.core.executors.desk import LOSSES
 from rutile.core.executors.executor import Lost
 from rutile.core.executors.settings import LocalSettings
-from rutile.core.executors.sharing import LOSSES
 from rutile.core.executors.trust import in_files
 from rutile.core.reporting import SilentReporter
 

@@ -16,7 +16,7 @@ import pytest
 
 from rutile.core.errors import ExecutorError
 from rutile.core.executors import scaler
-from rutile.core.executors.catalogue import open_executor
+from rutile.core.executors.catalogue import open_executor, open_stations
 from rutile.core.executors.settings import SlurmSettings
 from rutile.core.reporting import SilentReporter
 
@@ -139,6 +139,29 @@ def test_jobs_without_work_are_given_back_and_asked_for_again(site, tmp_path):
         assert jobs()
         wait_until(lambda: not jobs())
         assert dict(executor.each(executor_work.square, range(3))) == {k: k * k for k in range(3)}
+
+
+def test_jobs_of_two_kinds_with_settings_of_their_own_and_only_those_without_work_are_given_back(site, tmp_path):
+    gpu = site(directives=["--gres=gpu:1", "--comment=gpu"], idle=3.0)
+    cpu = site(directives=["--comment=cpu"], idle=3.0)
+    kinds = {"gpu": (executor_work.note, gpu, 1), "cpu": (executor_work.note, cpu, 1)}
+
+    def comments():
+        asked = ["squeue", "--noheader", "--format=%k"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+
+    with open_stations(kinds, SilentReporter()) as stations:
+        stations.give("cpu", 100, (tmp_path, 100, 0.5))
+        for number in range(8):
+            stations.give("gpu", number, (tmp_path, number, 2.0))
+        found = [stations.next() for _ in range(2)]
+        assert sorted(comments()) == ["cpu", "gpu"]
+        found += [stations.next() for _ in range(7)]
+        assert comments() == ["gpu"]
+        stations.give("cpu", 101, (tmp_path, 101, 0.5))
+        found.append(stations.next())
+        assert "cpu" in comments()
+    assert sorted(found) == [("cpu", 100, 100), ("cpu", 101, 101), *(("gpu", k, k) for k in range(8))]
 
 
 @pytest.mark.parametrize(

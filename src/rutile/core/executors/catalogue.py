@@ -9,16 +9,25 @@ ThreadsSettings()`, and opens what they say:
 
 from __future__ import annotations
 
+import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from rutile.core.executors.desk import Desk
+from rutile.core.executors.events import Event
 from rutile.core.executors.executor import Executor
 from rutile.core.executors.settings import ExecutorSettings, SlurmSettings, ThreadsSettings
-from rutile.core.executors.threads import Threads
+from rutile.core.executors.stations import SharedStations, Stations
+from rutile.core.executors.threads import ThreadCarrier, Threads
 from rutile.core.reporting import Reporter
+
+if TYPE_CHECKING:
+    from rutile.core.executors.sharing import Sharing
 
 
 @contextmanager
@@ -33,21 +42,60 @@ def open_executor(settings: ExecutorSettings, workers: int, reporter: Reporter) 
     if isinstance(settings, ThreadsSettings):
         yield Threads(workers)
         return
-    from rutile.core.executors.sharing import Sharing
-
-    if isinstance(settings, SlurmSettings):
-        from rutile.core.executors.slurm import SlurmPool
-
-        executor = Sharing(SlurmPool(settings, workers, reporter), reporter)
-    else:
-        from rutile.core.executors.local import LocalPool
-
-        executor = Sharing(LocalPool(workers, reporter), reporter)
+    executor = _dask(settings, workers, reporter)
     with told_to_end():
         try:
             yield executor
         finally:
             executor.close()
+
+
+@contextmanager
+def open_stations(
+    kinds: Mapping[str, tuple[Callable[[Any], Any], ExecutorSettings, int]], reporter: Reporter
+) -> Iterator[Stations]:
+    """Workers of several kinds, which are ended afterwards; those of a kind are started when there is work for it.
+
+    Args:
+        kinds: for each its work (as in `Executor.each`), by whom, and how many pieces of work at the same time.
+        reporter: told of workers that are lost, and of jobs that wait.
+    """
+    events: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
+
+    def put(kind: str, event: Event) -> None:
+        events.put((kind, event))
+
+    carriers: dict[str, ThreadCarrier | Sharing] = {}
+    for kind, (_, settings, workers) in kinds.items():
+        to = partial(put, kind)
+        threads = isinstance(settings, ThreadsSettings)
+        carriers[kind] = ThreadCarrier(workers, reporter, to) if threads else _dask(settings, workers, reporter, to)
+
+    def close() -> None:
+        while carriers:
+            carriers.popitem()[1].close()
+
+    desks = {kind: Desk(carriers[kind], work) for kind, (work, *_) in kinds.items()}
+    with told_to_end():
+        try:
+            yield SharedStations(desks, lambda seconds: events.get(timeout=seconds), close)
+        finally:
+            close()
+
+
+def _dask(
+    settings: ExecutorSettings, workers: int, reporter: Reporter, put: Callable[[Event], None] | None = None
+) -> Sharing:
+    """Processes here, or jobs."""
+    from rutile.core.executors.sharing import Sharing
+
+    if isinstance(settings, SlurmSettings):
+        from rutile.core.executors.slurm import SlurmPool
+
+        return Sharing(SlurmPool(settings, workers, reporter), reporter, put)
+    from rutile.core.executors.local import LocalPool
+
+    return Sharing(LocalPool(workers, reporter), reporter, put)
 
 
 @contextmanager

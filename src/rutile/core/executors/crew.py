@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import queue
+from collections.abc import Callable
 from typing import Any
 
 from distributed import Scheduler
@@ -16,14 +16,14 @@ class Crew(SchedulerPlugin):
 
     name = "rutile-crew"
 
-    def __init__(self, events: queue.SimpleQueue[Event]) -> None:
-        self.events = events
+    def __init__(self, put: Callable[[Event], None]) -> None:
+        self.put = put
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """A worker is there."""
-        self.events.put(Came(worker, str(scheduler.workers[worker].name)))
+        self.put(Came(worker, str(scheduler.workers[worker].name)))
 
     def remove_worker(self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any) -> None:
         """A worker is there no more, for whatever reason."""
         del scheduler, stimulus_id, kwargs
-        self.events.put(Gone(worker))
+        self.put(Gone(worker))

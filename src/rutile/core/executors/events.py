@@ -41,7 +41,7 @@ class Raised:
     """A piece of work raised an exception."""
 
     ticket: int
-    error: Exception
+    error: BaseException
 
 
 Event: TypeAlias = Came | Gone | Done | Raised

@@ -26,6 +26,9 @@ GONE = 2.0
 class LocalPool:
     """Some processes."""
 
+    sure = True
+    ahead = 1
+
     def __init__(self, workers: int, reporter: Reporter) -> None:
         self.workers, self.reporter = workers, reporter
         self._cluster: LocalCluster | None = None

@@ -22,23 +22,22 @@ class Hand:
     """It is to have no more than it has."""
 
 
-class Pool(Protocol):
-    """Workers of one kind."""
+class Staff(Protocol):
+    """Workers of one kind, as those see them who share out work."""
 
-    def start(self) -> Client:
-        """Start them, or ask for them.
-
-        Raises:
-            ExecutorError: there will be none.
-        """
-        ...
+    workers: int
+    """Pieces of work at the same time, when all are there."""
+    sure: bool
+    """Whether all of them are there in a moment, as processes are; jobs of Slurm may have to wait."""
+    ahead: int
+    """Pieces of work that a worker may be given before it has ended what it does, where these are short."""
 
     def look(self, hands: Mapping[str, Hand], wanted: int | None) -> None:
         """Called again and again while there is work.
 
         Args:
             hands: the workers that are there, by address.
-            wanted: how many pieces of work there are; None: unknown.
+            wanted: how many pieces of work there are, done by whom or by nobody yet; None: more than workers.
 
         Raises:
             ExecutorError: there will be none.
@@ -51,6 +50,18 @@ class Pool(Protocol):
 
     def rest(self) -> None:
         """There is no more work for now."""
+        ...
+
+
+class Pool(Staff, Protocol):
+    """Workers of Dask."""
+
+    def start(self) -> Client:
+        """Start them, or ask for them.
+
+        Raises:
+            ExecutorError: there will be none.
+        """
         ...
 
     def close(self) -> None:

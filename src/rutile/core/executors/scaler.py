@@ -1,4 +1,4 @@
-"""How many jobs of Slurm there are: a fixed number, each replaced when it ends, for whatever reason.
+"""How many jobs of Slurm there are: as many as are wanted, each replaced when it ends, for whatever reason.
 
 Dask's own scaling does not replace jobs that ended, and its adaptive mode cancels jobs that are at work.
 """
@@ -75,6 +75,8 @@ class Job:
     """When its worker was last there."""
     ends: float = float("inf")
     """When its wall time is over."""
+    needed: float = float("-inf")
+    """When it was last wanted."""
 
 
 class Scaler:
@@ -123,7 +125,7 @@ class Scaler:
             now = self.clock()
             for job in there & self.jobs.keys():
                 self.jobs[job].worked, self.jobs[job].seen, self.failures = True, now, 0
-            if there:
+            if there or not wanted:
                 self._seen = now
             if now - self._asked >= POLL:
                 self._asked = now
@@ -132,7 +134,7 @@ class Scaler:
                     self._compare(listing, there)
                     self._waiting(listing, there)
             while len(self.jobs) < wanted:
-                self.jobs[self.queue.submit(self.script)] = Job(self.clock())
+                self.jobs[self.queue.submit(self.script)] = Job(now, needed=now)
 
     def give_back(self) -> None:
         """End all jobs."""
@@ -140,9 +142,28 @@ class Scaler:
             self.queue.cancel(list(self.jobs))
             self.jobs.clear()
 
+    def spare(self, wanted: int, busy: Set[str], idle: float) -> None:
+        """End jobs that are more than wanted, and that nobody has needed for so long (s), waiting or running.
+
+        Args:
+            wanted: number of jobs.
+            busy: jobs that are at work.
+            idle: how long a job may have nothing to do.
+        """
+        with self._lock:
+            now = self.clock()
+            more = len(self.jobs) - wanted
+            for name, job in self.jobs.items():
+                if more <= 0 or name in busy:
+                    job.needed = now
+            over = [name for name, job in self.jobs.items() if now - job.needed > idle][: max(more, 0)]
+            self.queue.cancel(over)
+            for name in over:
+                del self.jobs[name]
+
     def left(self, job: str) -> float:
-        """What is left of the wall time of a job (s)."""
-        return self.jobs[job].ends - self.clock() if job in self.jobs else float("inf")
+        """What is left of the wall time of a job (s); nothing where it was given back."""
+        return self.jobs[job].ends - self.clock() if job in self.jobs else 0.0
 
     def _compare(self, listing: dict[str, Entry], there: Set[str]) -> None:
         """Forget jobs that have ended; count those that had no worker."""

@@ -97,3 +97,12 @@ def seconds_of(wall_time: str) -> float:
 
 ExecutorSettings: TypeAlias = Annotated[ThreadsSettings | LocalSettings | SlurmSettings, Field(discriminator="name")]
 """Settings of any executor."""
+
+
+class StationSettings(Settings):
+    """Workers of one kind, where there are several kinds."""
+
+    workers: int = Field(default=1, ge=1)
+    """Pieces of work at the same time."""
+    executor: ExecutorSettings = ThreadsSettings()
+    """Where: threads here, processes here (local), jobs of a cluster (slurm)."""

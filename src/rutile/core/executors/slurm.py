@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 class SlurmPool:
     """Some jobs."""
 
+    sure = False
+    ahead = 1
+
     def __init__(self, settings: SlurmSettings, workers: int, reporter: Reporter) -> None:
         self.settings, self.workers, self.reporter = settings, workers, reporter
         self.reserve = settings.reserve if settings.reserve is not None else settings.seconds / 10
@@ -77,7 +80,9 @@ class SlurmPool:
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
-        self.scaler.look(min(self.workers, wanted or self.workers), {h.name for h in hands.values()})
+        many = self.workers if wanted is None else min(self.workers, wanted)
+        self.scaler.look(many, {h.name for h in hands.values()})
+        self.scaler.spare(many, {h.name for h in hands.values() if h.tickets}, self.settings.idle)
         assert self._client is not None
         over = [h.address for h in hands.values() if not h.tickets and not self.takes_work(h)]
         if over:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import TypeVar
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
+from rutile.core.executors.desk import Shift, share_out
+from rutile.core.executors.events import Came, Done, Event, Raised
 from rutile.core.executors.executor import Lost
+from rutile.core.executors.pool import Hand
+from rutile.core.reporting import Reporter, SilentReporter
 
 A = TypeVar("A")
 B = TypeVar("B")
+Job = tuple[int, Callable[[Any], Any], Any]
 
 
 class Threads:
@@ -26,41 +31,73 @@ class Threads:
         if self.workers == 1:
             yield from ((k, work(item)) for k, item in enumerate(items))
             return
-        yield from self._in_threads(work, enumerate(items))
-
-    def _in_threads(self, work: Callable[[A], B], items: Iterator[tuple[int, A]]) -> Iterator[tuple[int, B]]:
-        """An item is taken when a thread is free for it."""
-        todo: queue.SimpleQueue[tuple[int, A] | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[int, B | None, BaseException | None]] = queue.SimpleQueue()
-        stop = threading.Event()
-
-        def turn() -> None:
-            while (given := todo.get()) is not None and not stop.is_set():
-                try:
-                    done.put((given[0], work(given[1]), None))
-                except BaseException as error:
-                    done.put((given[0], None, error))
-
-        threads = [threading.Thread(target=turn, daemon=True) for _ in range(self.workers)]
-        for thread in threads:
-            thread.start()
-        busy = 0
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        carrier = ThreadCarrier(self.workers, SilentReporter(), events.put)
         try:
-            while busy := busy + _put(todo, items, self.workers - busy):
-                k, result, error = done.get()
-                if error is not None:
-                    raise error
-                busy += _put(todo, items, 1) - 1  # threads go on while the result is looked at
-                yield k, result  # type: ignore[misc]
+            yield from share_out(carrier, lambda seconds: events.get(timeout=seconds), work, items)
         finally:
-            stop.set()
-            for _ in threads:
-                todo.put(None)
+            carrier.close()
 
 
-def _put(todo: queue.SimpleQueue[tuple[int, A] | None], items: Iterator[tuple[int, A]], most: int) -> int:
-    """Take up to so many items; says how many there were."""
-    given = list(islice(items, most))
-    for one in given:
-        todo.put(one)
-    return len(given)
+class ThreadPool:
+    """Threads need no care."""
+
+    sure = True
+    ahead = 0
+
+    def __init__(self, workers: int) -> None:
+        """So many."""
+        self.workers = workers
+
+    def look(self, hands: Mapping[str, Hand], wanted: int | None) -> None:
+        """They are there."""
+
+    def takes_work(self, hand: Hand) -> bool:
+        """Every one does."""
+        del hand
+        return True
+
+    def rest(self) -> None:
+        """They wait."""
+
+
+class ThreadCarrier:
+    """Some threads, as `Carrier`."""
+
+    def __init__(self, workers: int, reporter: Reporter, put: Callable[[Event], None]) -> None:
+        self.pool, self.reporter, self.put = ThreadPool(workers), reporter, put
+        self.hands: dict[str, Hand] = {}
+        self.shifts: dict[str, Shift] = {}
+        self.lost = 0
+        self._todo: dict[str, queue.SimpleQueue[Job | None]] = {}
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Start the threads."""
+        for k in range(self.pool.workers - len(self._todo)):
+            name = f"thread-{k}"
+            self._todo[name] = queue.SimpleQueue()
+            threading.Thread(target=self._turn, args=(self._todo[name],), daemon=True).start()
+            self.put(Came(name, name))
+
+    def send(self, ticket: int, address: str, work: Callable[[Any], Any], item: Any) -> Callable[[], object]:
+        """As `Carrier`."""
+        self._todo[address].put((ticket, work, item))
+        return lambda: None
+
+    def _turn(self, todo: queue.SimpleQueue[Job | None]) -> None:
+        while (given := todo.get()) is not None and not self._stop.is_set():
+            ticket, work, item = given
+            began = time.time()
+            try:
+                value = work(item)
+            except BaseException as error:
+                self.put(Raised(ticket, error))
+            else:
+                self.put(Done(ticket, value, began, time.time()))
+
+    def close(self) -> None:
+        """What runs is finished, the rest is left."""
+        self._stop.set()
+        for todo in self._todo.values():
+            todo.put(None)
