@@ -18,7 +18,7 @@ from typing import Any
 import rutile
 from rutile.core import config
 from rutile.core.errors import RutileError, SettingsError
-from rutile.tasks.catalogue import load_task
+from rutile.tasks.catalogue import joined, load_task
 from rutile.tasks.task import Task
 
 JOB_FILES = {".yaml", ".yml", ".json"}
@@ -33,6 +33,7 @@ def entry() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns the exit code, never raises for an error of the user."""
+    argv = joined(argv)
     name = "rutile " + argv[0] if argv and not argv[0].startswith("-") else "rutile"
     try:
         _dispatch(list(argv))
@@ -67,14 +68,14 @@ def _fail(text: str, code: int) -> int:
 def _dispatch(argv: list[str]) -> None:
     if not argv or argv[0] in ("-h", "--help", "help"):
         if len(argv) > 1 and argv[0] == "help":
-            return _help(argv[1])
+            return _help(joined(argv[1:])[0])
         from rutile.cli.help import overview
 
         sys.stdout.write(overview() + "\n")
     elif argv[0] in ("--version", "-V"):
         sys.stdout.write(f"rutile {rutile.__version__}\n")
     elif argv[0] == "schema":
-        _schema(argv[1:])
+        _schema(joined(argv[1:]))
     elif "-h" in argv or "--help" in argv:
         _help(argv[0], *[w for w in argv[1:] if w not in ("-h", "--help")][:1])
     else:

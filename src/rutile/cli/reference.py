@@ -24,15 +24,20 @@ def pages() -> dict[str, str]:
     """Every page: file name -> text."""
     tasks = all_tasks()
     modules = settings_modules()
-    out = {f"task-{t.name}.md": task_page(t) for t in tasks}
+    out = {page_of(t): task_page(t) for t in tasks}
     out |= {f"settings-{name}.md": settings_page(name, classes) for name, classes in modules.items()}
     lines = ["# Reference", "", "## Tasks", ""]
-    lines += [f"- [`rutile {t.name}`](task-{t.name}.md): {t.summary}" for t in tasks]
+    lines += [f"- [`rutile {t.name}`]({page_of(t)}): {t.summary}" for t in tasks]
     lines += ["", "## Settings classes, for use from Python", ""]
     lines += [
         f"- [`rutile.{n}.settings`](settings-{n}.md): {', '.join(c.__name__ for c in m)}" for n, m in modules.items()
     ]
     return {"README.md": HEAD + "\n".join(lines) + "\n"} | out
+
+
+def page_of(task: Task) -> str:
+    """Name of the file of its page."""
+    return f"task-{task.name.replace(' ', '-')}.md"
 
 
 def settings_modules() -> dict[str, list[type[Settings]]]:

@@ -8,6 +8,7 @@ from ase import Atoms
 from rutile.build.packing import push_apart
 from rutile.build.recipe import Refused
 from rutile.build.sizes import bond_length, radii
+from rutile.core.elements import formula as symbols
 from rutile.search.operators import cluster_heredity, permutation, rattle, relocate, symmetrise, twist
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.point_groups import NAMES, orbits, point_group
@@ -71,3 +72,15 @@ class Clusters:
         if gaps.min() < CLOSEST * self.distance:
             raise Refused("atoms too close")
         return out
+
+    def adopted(self, atoms: Atoms) -> Atoms:
+        """A cluster that was given, centred; its atoms come in the order of this problem.
+
+        Raises:
+            Refused: it is periodic, or has another composition.
+        """
+        if atoms.pbc.any():
+            raise Refused("it is periodic, no cluster")
+        if sorted(atoms.numbers) != sorted(self.numbers):
+            raise Refused(f"it is {atoms.get_chemical_formula()}, not {symbols(self.numbers.tolist())}")
+        return Atoms(atoms.numbers, positions=atoms.positions - atoms.positions.mean(0))

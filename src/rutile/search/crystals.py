@@ -11,6 +11,7 @@ from rutile.build.packing import push_apart
 from rutile.build.random_crystal import PUSHED, placed, pushed, random_cell, space_group
 from rutile.build.recipe import Refused
 from rutile.build.sizes import radii, reference_volume
+from rutile.core.elements import formula as symbols
 from rutile.search.operators import crystal_heredity, crystal_symmetrise, permutation, rattle, slip, strain
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.settings import CrystalSearch, atoms_of
@@ -85,3 +86,21 @@ class Crystals:
             raise Refused("atoms too close")
         out.wrap()
         return out
+
+    def adopted(self, atoms: Atoms) -> Atoms:
+        """A crystal that was given, in its own cell or, where that has too many atoms, in a primitive one.
+
+        Raises:
+            Refused: it is not periodic in three directions, or not of so many formula units.
+        """
+        if not atoms.pbc.all():
+            raise Refused("it is not periodic in three directions, no crystal")
+        given = Atoms(atoms.numbers, scaled_positions=atoms.get_scaled_positions(), cell=atoms.cell, pbc=True)
+        for one in (given, primitive(given)):
+            units = len(one) // sum(self.unit.values())
+            wanted = np.repeat(list(self.unit), [n * units for n in self.unit.values()])
+            if units in self.settings.units and sorted(one.numbers) == sorted(wanted):
+                return one
+        unit = symbols([z for z, n in self.unit.items() for _ in range(n)])
+        units_text = " or ".join(map(str, self.settings.units))
+        raise Refused(f"it is {given.get_chemical_formula()}, not {units_text} units of {unit} (structure.units)")

@@ -4,6 +4,9 @@
 
 on a grid of r up to R, one piece for each pair of elements; in the spirit of A. R. Oganov and M. Valle, J. Chem. Phys.
 130, 104504 (2009), doi:10.1063/1.3079326. It is the same for a supercell, and smooth in positions and cell.
+
+Of structures on a slab only pairs count in which an atom is one of those that are searched for, or whose atoms belong
+to two slabs; N is then the number of the former (at least 1).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase import Atoms
 
+from rutile.search.individual import PART, PLACED
 from rutile.structures.fingerprint import pairs_within
 
 REACH = 3.2
@@ -32,6 +36,11 @@ def fingerprint(atoms: Atoms, distance: float) -> np.ndarray:
     """
     reach, width = REACH * distance, WIDTH * distance
     i, j, d = pairs_within(atoms.positions, atoms.cell.array, atoms.pbc, reach)
+    count = len(atoms)
+    if PART in atoms.arrays:
+        part = atoms.arrays[PART]
+        counts = (part[i] != part[j]) | (part[i] == PLACED)
+        i, j, d, count = i[counts], j[counts], d[counts], max(1, int((part == PLACED).sum()))
     weight = (1 - (d / reach) ** 2) ** 2 / d**2
     grid = np.linspace(0.4 * distance, reach, POINTS)
     z = atoms.numbers
@@ -40,7 +49,7 @@ def fingerprint(atoms: Atoms, distance: float) -> np.ndarray:
     for a, b in combinations_with_replacement(np.unique(z), 2):
         mine = (low == a) & (high == b)
         bumps = np.exp(-0.5 * ((grid[:, None] - d[mine]) / width) ** 2)
-        out.append(bumps @ weight[mine] / len(z))
+        out.append(bumps @ weight[mine] / count)
     return np.concatenate(out)
 
 

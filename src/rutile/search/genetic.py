@@ -12,8 +12,9 @@ Z.-L. Liu, Comput. Phys. Commun. 185, 1893 (2014), doi:10.1016/j.cpc.2014.03.017
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +31,8 @@ from rutile.search.settings import GeneticSettings
 
 NEW = "new"
 """Name of the operator that takes no parents."""
+SEED = "seed"
+"""What structures are called that were given."""
 CHANGED = 0.01
 """A child whose fingerprint is nearer than this to that of a parent is not worth a relaxation."""
 TRIES = 200
@@ -54,6 +57,10 @@ class Problem(Protocol):
         """A child as it is relaxed, or `Refused`."""
         ...
 
+    def adopted(self, atoms: Atoms) -> Atoms:
+        """A structure that was given, as one of this problem, or `Refused`: it is none."""
+        ...
+
 
 @dataclass
 class Record:
@@ -71,6 +78,7 @@ class Genetic:
         problem: what is searched for.
         settings: how.
         seed: of all random numbers.
+        seeds: structures that are relaxed first, as `Problem.adopted` gives them.
 
     Raises:
         SettingsError: an operator is not known, or all are turned off.
@@ -83,14 +91,17 @@ class Genetic:
     pools: int
     """Pools that were begun."""
 
-    def __init__(self, problem: Problem, settings: GeneticSettings, seed: int) -> None:
-        self.problem, self.settings, self.seed = problem, settings, seed
+    def __init__(self, problem: Problem, settings: GeneticSettings, seed: int, seeds: Sequence[Atoms] = ()) -> None:
+        self.problem, self.settings, self.seed, self.seeds = problem, settings, seed, seeds
         self.operators = {op.name: op for op in problem.operators}
-        self.weights = {name: settings.operators.get(name, 1.0) for name in (NEW, *self.operators)}
+        usual = {NEW: 1.0} | {name: op.weight for name, op in self.operators.items()}
+        self.weights = {name: settings.operators.get(name, weight) for name, weight in usual.items()}
         if unknown := sorted(set(settings.operators) - set(self.weights)):
             raise SettingsError(f"operators: {unknown[0]}; for this problem there are {', '.join(self.weights)}")
         self.success = {name: 0.5 for name in self.weights}
-        self.record = {name: Record() for name in self.weights}
+        self.record = {name: Record() for name in (*self.weights, *([SEED] if seeds else []))}
+        self.uses: Counter[tuple[str, int]] = Counter()
+        """How often an operator was used on a first parent, by its name and the parent's number."""
         self.population = Population(settings.pool)
         self.best, self.best_at, self.pools, self.made, self.done = None, 0, 1, 0, 0
         self.waiting: dict[int, Candidate] = {}
@@ -116,6 +127,10 @@ class Genetic:
             SettingsError: none can be made.
         """
         number = self.made
+        if number < len(self.seeds):
+            child = Candidate(number, self.seeds[number], SEED, ())
+            self.begin(child)
+            return child
         rng = stream(self.seed, "child", number)
         refusals: list[str] = []
         for _ in range(TRIES):
@@ -140,17 +155,21 @@ class Genetic:
         self.made = child.number + 1
         self.record[child.operator].made += 1
         self.population.children.update(child.parents)
+        if child.parents:
+            self.uses[child.operator, child.parents[0]] += 1
 
     def _make(self, name: str, rng: np.random.Generator) -> tuple[Atoms, list[Found]]:
         if name == NEW:
             return self.problem.create(rng), []
         operator = self.operators[name]
         parents = self.population.parents(operator.parents, rng)
-        return operator.make([p.atoms for p in parents], self.problem.breed, rng), parents
+        breed = replace(self.problem.breed, times=self.uses[name, parents[0].number])
+        return operator.make([p.atoms for p in parents], breed, rng), parents
 
     def _operator(self, rng: np.random.Generator) -> str:
         """Drawn by weight and success; new ones while the pool begins."""
-        if self.made - self._first < self.settings.first or len(self.population.members) < 2:
+        given = len(self.seeds) if self._first == 0 else 0
+        if self.made - self._first - given < self.settings.first or len(self.population.members) < 2:
             return NEW
         share = self.shares()
         names = list(share)
@@ -195,6 +214,6 @@ class Genetic:
     def _learn(self, operator: str, entered: bool) -> None:
         """Success as a running mean; of new ones that begin a pool it says nothing."""
         self.record[operator].entered += entered
-        if operator != NEW or self.done > self.settings.first:
+        if operator != SEED and (operator != NEW or self.done > self.settings.first + len(self.seeds)):
             step = self.settings.learning
             self.success[operator] += step * (float(entered) - self.success[operator])

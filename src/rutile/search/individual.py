@@ -8,6 +8,19 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+FIXED = "fixed"
+"""Array of a structure: atoms that do not move, [N] bool."""
+PART = "part"
+"""Array of a structure on a slab: what each atom belongs to, [N] int; see `BELOW`, `PLACED` and `ABOVE`."""
+MOLECULE = "molecule"
+"""Array of a structure of molecules: number of the molecule of each atom, [N] int."""
+ATOM_ENERGY = "atom_energy"
+"""Array of a relaxed structure: energies of its atoms (eV), [N], where operators ask for them."""
+ROLES = (FIXED, PART, MOLECULE)
+"""Arrays that a structure keeps when it is relaxed."""
+BELOW, PLACED, ABOVE = 0, 1, 2
+"""Parts: the slab below, the atoms that are searched for, the slab above."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -55,14 +68,26 @@ class Found:
     """See `fingerprint`."""
 
 
+def carried(given: Atoms, to: Atoms) -> Atoms:
+    """Give a structure the roles that its atoms have in another one with the same atoms; returns it."""
+    for name in ROLES:
+        if name in given.arrays:
+            to.set_array(name, given.arrays[name])
+    return to
+
+
 def to_json(atoms: Atoms) -> dict[str, Any]:
     """A structure as JSON values, to the last digit."""
     out: dict[str, Any] = {"numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist()}
     if atoms.pbc.any():
         out |= {"cell": atoms.cell.array.tolist(), "pbc": atoms.pbc.tolist()}
-    return out
+    return out | {name: atoms.arrays[name].tolist() for name in (*ROLES, ATOM_ENERGY) if name in atoms.arrays}
 
 
 def from_json(known: dict[str, Any]) -> Atoms:
     """The structure again."""
-    return Atoms(known["numbers"], positions=known["positions"], cell=known.get("cell"), pbc=known.get("pbc", False))
+    out = Atoms(known["numbers"], positions=known["positions"], cell=known.get("cell"), pbc=known.get("pbc", False))
+    for name in (*ROLES, ATOM_ENERGY):
+        if name in known:
+            out.set_array(name, np.array(known[name]))
+    return out

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from ase import Atoms
 
 from rutile.core.reporting import SilentReporter
 from rutile.core.units import GPA
 from rutile.potentials.classical import open_model
 from rutile.potentials.combine import mean_potential
 from rutile.potentials.potential import Potential
-from rutile.search.individual import Candidate, Relaxed
+from rutile.search.individual import ATOM_ENERGY, FIXED, PART, PLACED, Candidate, Relaxed, carried
+from rutile.simulate.forces import evaluate_many
+from rutile.simulate.ledger import RelaxResult
 from rutile.simulate.relax import relax
 from rutile.simulate.settings import RelaxSettings
 from rutile.structures.structures import Structures
+
+ATOMS_AT_ONCE = 1000
+"""Atoms that are evaluated together for their energies."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +42,44 @@ class Relaxer:
     """Calc mode."""
     settings: RelaxSettings
     """How."""
+    reference: float = 0.0
+    """Energy (eV) of what the atoms are placed on, which does not count."""
+    check: Callable[[Atoms], str] | None = None
+    """Says why a relaxed structure cannot be used, or ""; picklable."""
+    atom_energies: bool = False
+    """Whether relaxed structures tell the energies of their atoms, for operators."""
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[tuple[int, Relaxed]]:
         """Number of each candidate, and what became of it."""
         changed = self.model.stat().st_mtime_ns if self.model.exists() else 0
         potential = _potential(self.model, changed, self.precision, self.device, self.mode)
         batch = Structures.from_ase([c.atoms for c in candidates])
-        done = relax(batch, potential, self.settings, SilentReporter())
+        fixed = np.concatenate([c.atoms.arrays.get(FIXED, np.zeros(len(c.atoms), dtype=bool)) for c in candidates])
+        held = torch.from_numpy(fixed) if fixed.any() else None
+        done = relax(batch, potential, self.settings, SilentReporter(), held)
         out = []
+        each = self._atom_energies(done, potential)
         pressure = self.settings.pressure * GPA if self.settings.cell != "none" else 0.0
         for k, (c, atoms) in enumerate(zip(candidates, done.structures.to_ase(), strict=True)):
-            whole = float(done.energy[k]) + pressure * (atoms.cell.volume if pressure else 0.0)
-            out.append((c.number, Relaxed(atoms, whole / len(atoms), done.failure[k], int(done.steps[k]))))
+            carried(c.atoms, atoms)
+            if each:
+                atoms.set_array(ATOM_ENERGY, each[k])
+            whole = float(done.energy[k]) + pressure * (atoms.cell.volume if pressure else 0.0) - self.reference
+            failure = done.failure[k] or (self.check(atoms) if self.check else "")
+            out.append((c.number, Relaxed(atoms, whole / searched(atoms), failure, int(done.steps[k]))))
         return out
+
+    def _atom_energies(self, done: RelaxResult, potential: Potential) -> list[np.ndarray]:
+        """Of each structure, where they are asked for."""
+        if not self.atom_energies:
+            return []
+        values = evaluate_many(done.structures, potential, ATOMS_AT_ONCE, SilentReporter()).atom_energy
+        return [x.numpy() for x in values.split(done.structures.counts.tolist())]
+
+
+def searched(atoms: Atoms) -> int:
+    """Atoms that are searched for: all, or those that are placed on a slab; at least 1."""
+    return max(1, int((atoms.arrays[PART] == PLACED).sum())) if PART in atoms.arrays else len(atoms)
 
 
 @functools.lru_cache(maxsize=1)

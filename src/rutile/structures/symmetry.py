@@ -43,6 +43,19 @@ def describe_crystal(atoms: Atoms, symprec: float = SYMPREC) -> Crystal:
     return Crystal(str(data.international), int(data.number), (a, b, c), (alpha, beta, gamma))
 
 
+def standard_cell(atoms: Atoms, primitive: bool, symprec: float = SYMPREC) -> Atoms:
+    """A crystal in the conventional or primitive cell of the International Tables, its atoms on their exact sites.
+
+    Raises:
+        GeometryError: spglib finds no cell.
+    """
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    found = spglib.standardize_cell(cell, to_primitive=primitive, symprec=symprec) if atoms.pbc.all() else None
+    if found is None:
+        raise GeometryError(f"no space group found for {atoms.get_chemical_formula()}: is it a crystal?")
+    return Atoms(found[2], scaled_positions=found[1], cell=found[0], pbc=True, info=dict(atoms.info))
+
+
 @dataclass(frozen=True)
 class Operations:
     """Symmetry operations of a crystal, with the cell as it is. Letters of shapes: G operations, N atoms."""

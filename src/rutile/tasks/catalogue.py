@@ -1,6 +1,7 @@
 """All tasks by name. Modules are imported when asked for; importing one imports no torch."""
 
 import difflib
+from collections.abc import Sequence
 from importlib import import_module
 
 from rutile.core.errors import SettingsError
@@ -19,6 +20,8 @@ TASKS: dict[str, str] = {
     "choose": "rutile.tasks.choose:TASK",
     "compress": "rutile.tasks.compress:TASK",
     "search": "rutile.tasks.search:TASK",
+    "search resume": "rutile.tasks.search_resume:TASK",
+    "search export": "rutile.tasks.search_export:TASK",
     "relax": "rutile.tasks.relax:TASK",
     "barrier": "rutile.tasks.barrier:TASK",
     "hop": "rutile.tasks.hop:TASK",
@@ -69,6 +72,12 @@ def load_task(name: str) -> Task:
     assert isinstance(task, Task)
     assert task.name == name
     return task
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """Words of a command line with the name of a task as its first: names such as "search resume" are two words."""
+    two = " ".join(words[:2])
+    return [two, *words[2:]] if two in TASKS else list(words)
 
 
 def all_tasks() -> list[Task]:

@@ -17,6 +17,7 @@ from rutile.core.units import Angstrom3PerAtom, EVPerAngstrom, EVPerAtom, GigaPa
 from rutile.search.settings import CrystalSearch, GeneticSettings, Kind
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.property import PropertyResult, part, write_result
+from rutile.tasks.search_start import LOG, keep_settings, seeds_of, told_of_seeds, write_each
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from rutile.search.relaxing import Relaxer
     from rutile.search.results import Distinct
 
-LOG = "search.jsonl"
 BETTER = 10.0
 """The structures of the table are relaxed to limits so many times smaller."""
 MOVE = 0.4
@@ -66,6 +66,9 @@ class SearchSettings(GeneticSettings):
     """Different structures in the table at most."""
     window: EVPerAtom = Field(default=0.3, gt=0)
     """How far above the lowest one they may be."""
+    seeds: list[Path] = []
+    """Files or patterns of structures (CIF, POSCAR, extended XYZ, the best.extxyz of another search) that are relaxed
+    first and enter the pool."""
     seed: int = Field(default=0, ge=0)
     """Of all random numbers."""
     precision: Literal["float32", "float64"] = "float64"
@@ -75,8 +78,8 @@ class SearchSettings(GeneticSettings):
     mode: str | None = None
     """Reference method (calc mode); needed only if the model knows several."""
     out: Path = Path("search")
-    """Folder for search.jsonl (all that happened), table.csv, best.extxyz, report.html and result.json. What is there
-    is gone on with."""
+    """Folder for search.jsonl (all that happened), settings.json, table.csv, best.extxyz, structures/ (a file for
+    each), report.html and result.json. What is there is gone on with, also by `rutile search resume`."""
 
 
 class SearchRow(Result):
@@ -130,9 +133,12 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
     from rutile.search.genetic import Genetic
     from rutile.search.log import Log
 
-    search = Genetic(_problem(settings), part(settings, GeneticSettings), settings.seed)
+    problem = _problem(settings)
+    seeds = seeds_of(settings.seeds, problem)
+    search = Genetic(problem, part(settings, GeneticSettings), settings.seed, seeds)
     with folder_for_results(settings.out), alone_in(settings.out, reporter):
-        log = Log(settings.out / LOG, _identity(settings))
+        log = Log(settings.out / LOG, _identity(settings) | told_of_seeds(seeds))
+        keep_settings(settings.out, settings)
         done = log.replay(search)
         if done:
             reporter.info(f"{len(done)} relaxations are known from {log.path}")
@@ -254,7 +260,8 @@ def _finish(settings: SearchSettings, search: Genetic, done: list[Done], reporte
         structures=rows, best=settings.out / "best.extxyz",
     )  # fmt: skip
     write_frames(result.best, images)
-    return write_result(settings.out, result, rows, page(settings, result, done))
+    write_each(settings.out, images)
+    return write_result(settings.out, result, rows, page(settings, result, done, images))
 
 
 def _rows(final: list[Distinct], rough: list[Distinct]) -> list[SearchRow]:
@@ -287,5 +294,8 @@ TASK = Task(
         "rutile search TiO2 model=run structure.units=[2,4] relaxations=2000",
         "rutile search Cu13 structure=cluster model=emt relaxations=300",
         "rutile search SiO2 model=run structure.pressure=10 workers=4 executor=local",
+        "rutile search TiO2 model=run structure.units=[2,4] seeds=[anatase.cif,earlier/best.extxyz]",
+        "rutile search resume search relaxations=2000",
+        "rutile search export search format=cif window=0.05",
     ),
 )

@@ -11,25 +11,32 @@ import numpy as np
 from rutile.search.results import lineage
 from rutile.tasks.property import table_of
 from rutile.tasks.property_figures import Line, panel
-from rutile.train.report import Block, Card, Facts, Figures, Section, Table, Text, Value, render
+from rutile.tasks.search_figures import energies_by_operator, family_tree, portrait
+from rutile.tasks.search_start import FILES, names_of
+from rutile.train.report import Block, Card, Facts, Figures, Links, Section, Table, Text, Value, render
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from rutile.search.log import Done
     from rutile.tasks.search import SearchSettings, SearchTaskResult
 
 SHOWN = 0.9
 """Part of the energies that the figure reaches up to."""
+PICTURES = 6
+"""Structures that the page shows."""
 MOST_ANCESTORS = 40
 """Rows of the ancestry on the page."""
 
 
-def page(settings: SearchSettings, result: SearchTaskResult, done: Sequence[Done]) -> str:
+def page(settings: SearchSettings, result: SearchTaskResult, done: Sequence[Done], images: Sequence[Atoms] = ()) -> str:
     """The whole page.
 
     Args:
         settings: of the task.
         result: what it found.
         done: all that was relaxed, in order.
+        images: the structures of the result, in the same order.
     """
     best = result.structures[0]
     cards = [
@@ -39,8 +46,8 @@ def page(settings: SearchSettings, result: SearchTaskResult, done: Sequence[Done
         Card("pools", str(result.pools)),
     ]
     sections = [
-        Section("Energies", [Figures([(_energies(done), "")])]),
-        Section("Different structures, lowest first", table_of(result.structures, _COLUMNS)),
+        Section("Energies", [Figures([(_energies(done), ""), (energies_by_operator(done), "")])]),
+        Section("Different structures, lowest first", [*_gallery(images), *table_of(result.structures, _COLUMNS)]),
         Section("Operators", _operators(done)),
         Section("Ancestry of the lowest", _ancestry(best.number, done)),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
@@ -49,6 +56,17 @@ def page(settings: SearchSettings, result: SearchTaskResult, done: Sequence[Done
 
 
 _COLUMNS = ["number", "symmetry", "energy", "above", "hits", "first", "atoms", "volume", "operator", "parents"]
+
+
+def _gallery(images: Sequence[Atoms]) -> list[Block]:
+    """Pictures of the lowest structures, and their files."""
+    shown = images[:PICTURES]
+    pictures = [
+        (portrait(a), f"{k}: {a.info.get('symmetry') or 'no symmetry'}, +{a.info.get('above', 0.0):.4f} eV/atom")
+        for k, a in enumerate(shown, 1)
+    ]
+    links = [(f"{k}: {name}", f"{FILES}/{name}") for k, name in enumerate(names_of(images), 1)]
+    return [Figures(pictures), Links(links)] if pictures else []
 
 
 def _energies(done: Sequence[Done]) -> str:
@@ -93,7 +111,8 @@ def _ancestry(number: int, done: Sequence[Done]) -> list[Block]:
         [d.candidate.number, d.candidate.operator, " ".join(map(str, d.candidate.parents)), d.relaxed.energy]
         for d in known[:MOST_ANCESTORS]
     ]
-    out: list[Block] = [Table(["number", "operator", "parents", "energy (eV/atom)"], rows, "the youngest first")]
+    out: list[Block] = [Figures([(family_tree(known), "")])] if len(known) > 1 else []
+    out.append(Table(["number", "operator", "parents", "energy (eV/atom)"], rows, "the youngest first"))
     if len(known) > MOST_ANCESTORS:
         out.append(Text(f"{len(known) - MOST_ANCESTORS} older ones are in search.jsonl."))
     return out

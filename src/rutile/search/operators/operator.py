@@ -15,6 +15,8 @@ class Breed:
 
     distance: float
     """Usual distance of neighbours (Angstrom)."""
+    times: int = 0
+    """How often this operator was used on the first parent before."""
 
 
 @dataclass(frozen=True)
@@ -27,3 +29,7 @@ class Operator:
     """How many it takes."""
     make: Callable[[list[Atoms], Breed, np.random.Generator], Atoms]
     """A child of them, or `Refused`; parents are not changed."""
+    weight: float = 1.0
+    """How often it is used at the beginning where settings do not say it; 0: not."""
+    atom_energies: bool = False
+    """It needs the energies of the parents' atoms (see `individual.ATOM_ENERGY`)."""

@@ -1,0 +1,129 @@
+"""What a search begins with: structures that are given, and settings that its folder keeps (`rutile search resume`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rutile.core.errors import DataError, FileError
+from rutile.core.files import write_atomically
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from rutile.search.genetic import Problem
+    from rutile.tasks.search import SearchSettings
+
+LOG = "search.jsonl"
+"""All that happened, in the folder of a search."""
+KEPT_SETTINGS = "settings.json"
+"""Settings of a search, in its folder."""
+
+FILES = "structures"
+"""Folder with a file for each of the structures that were found."""
+
+
+def seeds_of(paths: Sequence[Path], problem: Problem) -> list[Atoms]:
+    """Structures of files, as those of a problem.
+
+    Args:
+        paths: files, folders or patterns.
+        problem: says whether they belong to it.
+
+    Raises:
+        FileError: a file is missing or cannot be read.
+        DataError: a structure is none of the problem; names file and frame.
+    """
+    from rutile.build.recipe import Refused
+    from rutile.structures.io import expand, iterate
+
+    out = []
+    for path in expand(paths):
+        for number, atoms in enumerate(iterate(path)):
+            try:
+                out.append(problem.adopted(atoms))
+            except Refused as why:
+                raise DataError(f"seeds: {path}: frame {number}: {why}") from None
+    return out
+
+
+def told_of_seeds(seeds: Sequence[Atoms]) -> dict[str, Any]:
+    """What tells a search with these seeds from others; nothing without seeds."""
+    from rutile.search.individual import to_json
+
+    if not seeds:
+        return {}
+    text = json.dumps([to_json(a) for a in seeds], sort_keys=True)
+    return {"seeds": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def keep_settings(folder: Path, settings: SearchSettings) -> None:
+    """Write the settings of a search into its folder, with places that hold wherever the next command is given.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    plain = settings.model_dump(exclude={"out"})
+    whole = {key: _whole(value) for key, value in plain.items()}
+    write_atomically(folder / KEPT_SETTINGS, (json.dumps(whole, indent=1) + "\n").encode())
+
+
+def _whole(value: Any) -> Any:
+    """Paths of things that are there, and patterns, from the root; also within lists and groups."""
+    if isinstance(value, dict):
+        return {k: _whole(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(v) for v in value]
+    if not isinstance(value, Path):
+        return value
+    there = value.exists() or any(c in str(value) for c in "*?[")
+    return str(value.absolute() if there else value)
+
+
+def kept_settings(folder: Path) -> dict[str, Any]:
+    """What `keep_settings` wrote.
+
+    Raises:
+        FileError: the folder holds no search, or the file cannot be read.
+    """
+    path = folder / KEPT_SETTINGS
+    if not folder.is_dir():
+        raise FileError(f"{folder}: no such folder")
+    if not path.exists():
+        holds = "a search of an older version: give its whole command again" if (folder / LOG).exists() else "no search"
+        raise FileError(f"{folder} holds {holds} ({KEPT_SETTINGS} is missing)")
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from None
+    if not isinstance(known, dict):
+        raise FileError(f"{path} is no mapping of settings")
+    return known
+
+
+def names_of(images: Sequence[Atoms]) -> list[str]:
+    """Names of files for structures: their place, composition and symmetry; CIF of crystals, else extended XYZ."""
+    out = []
+    for k, atoms in enumerate(images, 1):
+        symmetry = str(atoms.info.get("symmetry") or "P1").translate(str.maketrans("", "", "/_ "))
+        ending = "cif" if atoms.pbc.all() else "extxyz"
+        out.append(f"{k:03d}_{atoms.get_chemical_formula()}_{symmetry}.{ending}")
+    return out
+
+
+def write_each(folder: Path, images: Sequence[Atoms]) -> None:
+    """A file for each structure, in a folder of their own; those of an earlier time go.
+
+    Raises:
+        FileError: they cannot be written.
+    """
+    import shutil
+
+    from rutile.structures.io import write_frames
+
+    shutil.rmtree(folder / FILES, ignore_errors=True)
+    for name, atoms in zip(names_of(images), images, strict=True):
+        write_frames(folder / FILES / name, atoms)
