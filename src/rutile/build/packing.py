@@ -13,13 +13,14 @@ STEPS = 200
 """Steps of the minimisation at most."""
 
 
-def push_apart(atoms: Atoms, part: float, inside: float | None = None) -> Atoms:
+def push_apart(atoms: Atoms, part: float, inside: float | None = None, held: np.ndarray | None = None) -> Atoms:
     """Minimise E = sum over pairs of (1 - d / d0)^2 for d < d0 = part (r_i + r_j), with covalent radii r.
 
     Args:
         atoms: positions to begin with; the cell stays.
         part: where the repulsion begins, relative to the sum of the covalent radii.
         inside: radius of a soft sphere around the origin that holds the atoms (Angstrom); None: none.
+        held: atoms that stay exactly where they are, [N] bool; None: none.
     """
     r = radii(atoms.numbers)
     reach = part * 2 * float(r.max()) + 1e-9
@@ -32,10 +33,15 @@ def push_apart(atoms: Atoms, part: float, inside: float | None = None) -> Atoms:
             over = np.maximum(far - inside, 0)
             e += float((over**2).sum())
             gradient += (2 * over / np.maximum(far, 1e-9))[:, None] * positions
+        if held is not None:
+            gradient[held] = 0.0
         return e, gradient.ravel()
 
     found = minimize(energy, atoms.positions.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
-    return Atoms(atoms.numbers, positions=found.x.reshape(-1, 3), cell=atoms.cell, pbc=atoms.pbc)
+    out = Atoms(atoms.numbers, positions=found.x.reshape(-1, 3), cell=atoms.cell, pbc=atoms.pbc)
+    if held is not None:
+        out.positions[held] = atoms.positions[held]
+    return out
 
 
 def push_molecules_apart(atoms: Atoms, owner: np.ndarray, part: float) -> Atoms:

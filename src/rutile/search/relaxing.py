@@ -62,6 +62,8 @@ class Relaxer:
         pressure = self.settings.pressure * GPA if self.settings.cell != "none" else 0.0
         for k, (c, atoms) in enumerate(zip(candidates, done.structures.to_ase(), strict=True)):
             carried(c.atoms, atoms)
+            if FIXED in atoms.arrays:  # to the last bit: -0.0 + 0.0 is 0.0
+                atoms.positions[atoms.arrays[FIXED]] = c.atoms.positions[atoms.arrays[FIXED]]
             if each:
                 atoms.set_array(ATOM_ENERGY, each[k])
             whole = float(done.energy[k]) + pressure * (atoms.cell.volume if pressure else 0.0) - self.reference

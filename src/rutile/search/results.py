@@ -9,7 +9,7 @@ from ase import Atoms
 
 from rutile.core.errors import GeometryError
 from rutile.search.fingerprint import apart, fingerprint
-from rutile.search.individual import Found
+from rutile.search.individual import PART, Found
 from rutile.search.log import Done
 from rutile.search.point_groups import point_group_of
 from rutile.search.settings import PoolSettings
@@ -66,9 +66,11 @@ def distinct(done: Sequence[Done], settings: PoolSettings, distance: float, wind
 
 
 def symmetry_of(atoms: Atoms) -> str:
-    """Space group of a crystal, point group of a cluster (Schoenflies); "" where none is found."""
+    """Space group of a crystal or a slab, point group of a cluster (Schoenflies); "" where none is found."""
     if not atoms.pbc.any():
         return point_group_of(atoms)
+    if PART in atoms.arrays:
+        atoms = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
     try:
         return describe_crystal(atoms).spacegroup
     except GeometryError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -38,7 +39,37 @@ class CrystalSearch(Settings):
     """Window of the volume of new crystals, in units of what the elements usually take (dimensionless)."""
 
 
-Kind = Annotated[CrystalSearch | ClusterSearch, Field(discriminator="name")]
+class SurfaceSearch(Settings):
+    """Atoms on a slab: adatoms, clusters, overlayers. The formula says which atoms are placed."""
+
+    name: Literal["surface"] = "surface"
+    slab: Path
+    """File with the slab, periodic along its first two cell vectors, which lie in the xy plane and stay. Its upper side
+    is the surface."""
+    fixed_below: Angstrom | None = None
+    """Atoms of the slab with a smaller z do not move. Default: those that the file fixes (`move_mask` of extended XYZ,
+    selective dynamics); without any, the lower half of the slab."""
+    height: Angstrom = Field(default=4.0, gt=0)
+    """Atoms are placed up to this high above the highest atom of the slab."""
+    distance: Angstrom | None = Field(default=None, gt=0)
+    """Usual distance of neighbours. Default: from the volumes of the elements."""
+    symmetric: float = Field(default=0.5, ge=0, le=1)
+    """Part of the new structures whose atoms are placed with a part of the symmetry of the slab (dimensionless)."""
+
+
+class InterfaceSearch(SurfaceSearch):
+    """Atoms between two slabs, of which the upper one moves: grain boundaries, films, contacts."""
+
+    name: Literal["interface"] = "interface"  # type: ignore[assignment]
+    upper: Path
+    """File with the upper slab. It is strained to the cell of the lower one, moves along the interface and relaxes."""
+    mismatch: float = Field(default=0.05, ge=0, lt=0.5)
+    """Largest strain of the upper slab (dimensionless)."""
+    height: Angstrom = Field(default=0.0, ge=0)
+    """Room between the slabs beside what the atoms need, before they are brought together."""
+
+
+Kind = Annotated[CrystalSearch | ClusterSearch | SurfaceSearch | InterfaceSearch, Field(discriminator="name")]
 
 
 class PoolSettings(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,10 +15,10 @@ from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import Angstrom3PerAtom, EVPerAngstrom, EVPerAtom, GigaPascal
-from rutile.search.settings import CrystalSearch, GeneticSettings, Kind
+from rutile.search.settings import CrystalSearch, GeneticSettings, Kind, SurfaceSearch
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.property import PropertyResult, part, write_result
-from rutile.tasks.search_start import LOG, keep_settings, seeds_of, told_of_seeds, write_each
+from rutile.tasks.search_start import LOG, keep_settings, reference_of, roles_told, seeds_of, told_of_files, write_each
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -38,12 +39,13 @@ class SearchSettings(GeneticSettings):
     """What to search for, on which potential, and how long."""
 
     formula: str
-    """Of crystals the formula unit, such as TiO2; of clusters all atoms, such as Cu38."""
+    """Of crystals the formula unit, such as TiO2; of clusters all atoms, such as Cu38; of surfaces and interfaces all
+    that are placed."""
     model: Path
     """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion,
     bond_valence."""
     structure: Kind = CrystalSearch()
-    """Crystals or clusters (structure=cluster)."""
+    """Crystals, clusters, atoms on a slab (surface) or between two (interface)."""
     relaxations: int = Field(default=1000, ge=1)
     """Structures that are made and relaxed. A larger number later goes on where the search was."""
     unchanged: int | None = Field(default=None, ge=1)
@@ -88,7 +90,7 @@ class SearchRow(Result):
     number: int
     """Its place in the order of all that were made."""
     energy: EVPerAtom
-    """Energy, or enthalpy under pressure."""
+    """Energy, or enthalpy under pressure; of atoms on slabs what they add to that of the slabs, for each of them."""
     above: EVPerAtom
     """Above the lowest one."""
     hits: int
@@ -96,7 +98,7 @@ class SearchRow(Result):
     first: int
     """Number of the first copy."""
     symmetry: str
-    """Of crystals the space group, of clusters the point group."""
+    """Of crystals, and of slabs with what lies on them, the space group; of clusters the point group."""
     atoms: int
     """In the cell."""
     volume: Angstrom3PerAtom | None = None
@@ -137,7 +139,7 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
     seeds = seeds_of(settings.seeds, problem)
     search = Genetic(problem, part(settings, GeneticSettings), settings.seed, seeds)
     with folder_for_results(settings.out), alone_in(settings.out, reporter):
-        log = Log(settings.out / LOG, _identity(settings) | told_of_seeds(seeds))
+        log = Log(settings.out / LOG, _identity(settings) | told_of_files(seeds, problem))
         keep_settings(settings.out, settings)
         done = log.replay(search)
         if done:
@@ -150,9 +152,12 @@ def _problem(settings: SearchSettings) -> Problem:
     """What is searched for."""
     from rutile.search.clusters import Clusters
     from rutile.search.crystals import Crystals
+    from rutile.search.surfaces import Surfaces
 
     if isinstance(settings.structure, CrystalSearch):
         return Crystals(settings.formula, settings.structure)
+    if isinstance(settings.structure, SurfaceSearch):
+        return Surfaces(settings.formula, settings.structure)
     return Clusters(settings.formula, settings.structure)
 
 
@@ -163,13 +168,20 @@ def _identity(settings: SearchSettings) -> dict[str, Any]:
     from rutile.tasks.apply import model_content
 
     names = ("formula", "structure", "fmax", "smax", "max_steps", "seed", "precision", "mode")
-    known = settings.model_dump(mode="json")
+    known = settings.model_dump(mode="json", exclude={"structure": {"slab", "upper"}})  # what is in them counts
     model = hashlib.sha256(model_content(settings.model)).hexdigest()[:16]
     return {n: known[n] for n in (*GeneticSettings.model_fields, *names)} | {"model": model}
 
 
+def _work(settings: SearchSettings, search: Genetic, better: float = 1.0) -> Relaxer:
+    """The work of the workers, with what this problem asks of it."""
+    needed = any(op.atom_energies and search.weights[op.name] for op in search.problem.operators)
+    reference = reference_of(search.problem, _relaxer(settings, BETTER))
+    return replace(_relaxer(settings, better), reference=reference, atom_energies=needed)
+
+
 def _relaxer(settings: SearchSettings, better: float = 1.0) -> Relaxer:
-    """The work of the workers."""
+    """Relaxations as the settings say."""
     from rutile.search.relaxing import Relaxer
 
     crystal = isinstance(settings.structure, CrystalSearch)
@@ -201,8 +213,9 @@ def _search(settings: SearchSettings, search: Genetic, log: Log, done: list[Done
 
     if _enough(settings, search):
         return
+    work = _work(settings, search)
     with open_executor(settings.executor, settings.workers, reporter) as executor:
-        results = executor.each(_relaxer(settings), children())
+        results = executor.each(work, children())
         total = -(-(settings.relaxations - search.done) // settings.batch)
         for index, found in reporter.track(results, "Searching", total):
             known = {c.number: c for c in groups[index]}
@@ -242,7 +255,7 @@ def _finish(settings: SearchSettings, search: Genetic, done: list[Done], reporte
         raise DataError(f"none of {len(done)} structures could be used; the last: {reason}")
     pool, at = settings.pool, search.problem.distance
     rough = distinct(done, pool, at, settings.window, settings.keep)
-    work = _relaxer(settings, BETTER)
+    work = _work(settings, search, BETTER)
     fine = []
     for d in reporter.track(rough, "Relaxing the best", len(rough)):
         ((_, better),) = work([Candidate(d.found.number, d.found.atoms, d.found.operator, d.found.parents)])
@@ -251,7 +264,7 @@ def _finish(settings: SearchSettings, search: Genetic, done: list[Done], reporte
     rows = _rows(final, rough)
     images = []
     for row, d in zip(rows, final, strict=True):
-        image = d.found.atoms.copy()
+        image = roles_told(d.found.atoms)
         image.info = {k: v for k, v in row.model_dump().items() if v is not None and k != "atoms"}
         images.append(image)
     result = SearchTaskResult(
@@ -266,6 +279,7 @@ def _finish(settings: SearchSettings, search: Genetic, done: list[Done], reporte
 
 def _rows(final: list[Distinct], rough: list[Distinct]) -> list[SearchRow]:
     """The table; structures that became one when they were relaxed better share their hits."""
+    from rutile.search.individual import FIXED
     from rutile.search.results import symmetry_of
 
     known = {d.found.number: d for d in rough}
@@ -273,11 +287,12 @@ def _rows(final: list[Distinct], rough: list[Distinct]) -> list[SearchRow]:
     for d in final:
         copies = [known[k] for k in d.numbers]
         atoms = d.found.atoms
+        crystal = bool(atoms.pbc.all()) and FIXED not in atoms.arrays
         out.append(
             SearchRow(
                 number=d.found.number, energy=d.found.energy, above=d.found.energy - final[0].found.energy,
                 hits=sum(c.hits for c in copies), first=min(c.first for c in copies), symmetry=symmetry_of(atoms),
-                atoms=len(atoms), volume=atoms.cell.volume / len(atoms) if atoms.pbc.all() else None,
+                atoms=len(atoms), volume=atoms.cell.volume / len(atoms) if crystal else None,
                 operator=d.found.operator, parents=" ".join(map(str, d.found.parents)),
             )
         )  # fmt: skip

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from rutile.search.genetic import Problem
+    from rutile.search.relaxing import Relaxer
     from rutile.tasks.search import SearchSettings
 
 LOG = "search.jsonl"
@@ -50,14 +51,38 @@ def seeds_of(paths: Sequence[Path], problem: Problem) -> list[Atoms]:
     return out
 
 
-def told_of_seeds(seeds: Sequence[Atoms]) -> dict[str, Any]:
-    """What tells a search with these seeds from others; nothing without seeds."""
+def told_of_files(seeds: Sequence[Atoms], problem: Problem) -> dict[str, Any]:
+    """What tells a search with these seeds and slabs from others; nothing without any."""
+    from rutile.search.surfaces import Surfaces
+
+    given = {"seeds": seeds, "slabs": problem.slabs() if isinstance(problem, Surfaces) else []}
+    return {name: _digest(images) for name, images in given.items() if images}
+
+
+def _digest(images: Sequence[Atoms]) -> str:
+    """Of structures, to the last digit."""
     from rutile.search.individual import to_json
 
-    if not seeds:
-        return {}
-    text = json.dumps([to_json(a) for a in seeds], sort_keys=True)
-    return {"seeds": hashlib.sha256(text.encode()).hexdigest()[:16]}
+    text = json.dumps([to_json(a) for a in images], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def reference_of(problem: Problem, work: Relaxer) -> float:
+    """Energy (eV) of the slabs alone, relaxed; 0 without any.
+
+    Raises:
+        DataError: one cannot be relaxed.
+    """
+    from rutile.search.individual import Candidate
+    from rutile.search.surfaces import Surfaces
+
+    whole = 0.0
+    for slab in problem.slabs() if isinstance(problem, Surfaces) else []:
+        ((_, found),) = work([Candidate(0, slab, "", ())])
+        if found.failure:
+            raise DataError(f"structure: the slab alone cannot be relaxed: {found.failure}")
+        whole += found.energy
+    return whole
 
 
 def keep_settings(folder: Path, settings: SearchSettings) -> None:
@@ -104,12 +129,25 @@ def kept_settings(folder: Path) -> dict[str, Any]:
     return known
 
 
+def roles_told(atoms: Atoms) -> Atoms:
+    """A structure for files, with `move_mask` where atoms are fixed."""
+    from rutile.search.individual import ATOM_ENERGY, FIXED, ROLES
+
+    out: Atoms = atoms.copy()
+    if FIXED in out.arrays:
+        out.set_array("move_mask", ~out.arrays[FIXED])
+    for name in (ATOM_ENERGY, *ROLES):
+        if name in out.arrays:
+            del out.arrays[name]
+    return out
+
+
 def names_of(images: Sequence[Atoms]) -> list[str]:
     """Names of files for structures: their place, composition and symmetry; CIF of crystals, else extended XYZ."""
     out = []
     for k, atoms in enumerate(images, 1):
         symmetry = str(atoms.info.get("symmetry") or "P1").translate(str.maketrans("", "", "/_ "))
-        ending = "cif" if atoms.pbc.all() else "extxyz"
+        ending = "cif" if atoms.pbc.all() and "move_mask" not in atoms.arrays else "extxyz"
         out.append(f"{k:03d}_{atoms.get_chemical_formula()}_{symmetry}.{ending}")
     return out
 

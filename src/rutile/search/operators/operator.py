@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
+
+if TYPE_CHECKING:
+    from rutile.build.random_crystal import Group
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,8 @@ class Breed:
     """Usual distance of neighbours (Angstrom)."""
     times: int = 0
     """How often this operator was used on the first parent before."""
+    plane: Group | None = None
+    """Operations that leave a slab as it is, in its cell; none of them turns it over."""
 
 
 @dataclass(frozen=True)
