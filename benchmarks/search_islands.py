@@ -111,12 +111,12 @@ def report(rows: list[dict[str, Any]], lowest: float, arrangements: int, most: i
     found = [r["relaxations"] for r in rows if r["found"]]
     lines = [
         "# Seven copper atoms on Cu(111)", "", "`python benchmarks/search_islands.py`", "",
-        f"{arrangements} compact arrangements in the hollows of a 4 x 4 cell were relaxed by effective medium theory; the "
-        f"lowest adds {lowest:.4f} eV for each atom.", "",
+        f"{arrangements} compact arrangements in the hollows of a 4 x 4 cell were relaxed by effective medium theory; "
+        f"the lowest adds {lowest:.4f} eV for each atom.", "",
         f"The search found it with {len(found)} of {len(rows)} seeds within {most} relaxations"
         + (f", after {np.median(found):.0f} (median; {min(found)} to {max(found)})." if found else "."), "",
         "| seed | relaxations | lowest (eV/atom) |", "|---:|---:|---:|",
-        *(f"| {r['seed']} | {r['relaxations']}{'' if r['found'] else ', not found'} | {r['lowest']:.5f} |" for r in rows),
+        *(f"| {r['seed']} | {r['relaxations'] if r['found'] else 'not found'} | {r['lowest']:.5f} |" for r in rows),
     ]  # fmt: skip
     told = {"lowest": lowest, "arrangements": arrangements, "most": most, "runs": rows}
     write("search_islands", told, "\n".join(lines) + "\n")
