@@ -108,6 +108,8 @@ class Genetic:
         """Made, and not relaxed yet."""
         self._first = 0
         """Number of the first structure of this pool."""
+        self.before = Population(settings.pool)
+        """The pool of an older energy, see `renew`."""
 
     def batches(self, size: int, most: int) -> Iterator[list[Candidate]]:
         """Children in groups, made when they are asked for, until so many structures were made in all.
@@ -154,7 +156,7 @@ class Genetic:
         self.waiting[child.number] = child
         self.made = child.number + 1
         self.record[child.operator].made += 1
-        self.population.children.update(child.parents)
+        self.breeders.children.update(child.parents)
         if child.parents:
             self.uses[child.operator, child.parents[0]] += 1
 
@@ -162,14 +164,14 @@ class Genetic:
         if name == NEW:
             return self.problem.create(rng), []
         operator = self.operators[name]
-        parents = self.population.parents(operator.parents, rng)
+        parents = self.breeders.parents(operator.parents, rng)
         breed = replace(self.problem.breed, times=self.uses[name, parents[0].number])
         return operator.make([p.atoms for p in parents], breed, rng), parents
 
     def _operator(self, rng: np.random.Generator) -> str:
         """Drawn by weight and success; new ones while the pool begins."""
         given = len(self.seeds) if self._first == 0 else 0
-        if self.made - self._first - given < self.settings.first or len(self.population.members) < 2:
+        if self.made - self._first - given < self.settings.first or len(self.breeders.members) < 2:
             return NEW
         share = self.shares()
         names = list(share)
@@ -197,10 +199,7 @@ class Genetic:
         self.done += 1
         entered = None
         if not relaxed.failure:
-            found = Found(
-                number, relaxed.atoms, relaxed.energy, child.operator, child.parents,
-                fingerprint(relaxed.atoms, self.problem.distance),
-            )  # fmt: skip
+            found = self.found(child, relaxed)
             if self.best is None or found.energy < self.best.energy:
                 self.best, self.best_at = found, self.done
             if number >= self._first and self.population.add(found):
@@ -208,8 +207,48 @@ class Genetic:
         self._learn(child.operator, entered is not None)
         if self.population.since_best >= self.settings.pool.patience:
             self.population.clear()
+            self.before.clear()
             self.pools, self._first = self.pools + 1, self.made
         return entered
+
+    def renew(self) -> list[Found]:
+        """Rank by another energy from now on: the pool begins empty, and `again` fills it.
+
+        Until it is half as large as it was, parents come from the old pool, which is ranked by the old energy.
+
+        Returns:
+            The members that the pool had.
+        """
+        self.before, self.population = self.population, Population(self.settings.pool)
+        self.best, self.best_at = None, self.done
+        return self.before.members
+
+    @property
+    def breeders(self) -> Population:
+        """The pool that parents come from."""
+        few = 2 * len(self.population.members) < len(self.before.members)
+        return self.before if few else self.population
+
+    def again(self, candidate: Candidate, relaxed: Relaxed) -> Found | None:
+        """Take in a structure that was received before, by its energy of now; gives it where it entered the pool."""
+        if relaxed.failure:
+            return None
+        found = self.found(candidate, relaxed)
+        if self.best is None or found.energy < self.best.energy:
+            self.best, self.best_at = found, self.done
+        return found if self.population.add(found) else None
+
+    def drop(self, number: int) -> None:
+        """A candidate is of no use any more, without blame for its operator."""
+        del self.waiting[number]
+        self.done += 1
+
+    def found(self, candidate: Candidate, relaxed: Relaxed) -> Found:
+        """A relaxed structure with its fingerprint."""
+        return Found(
+            candidate.number, relaxed.atoms, relaxed.energy, candidate.operator, candidate.parents,
+            fingerprint(relaxed.atoms, self.problem.distance),
+        )  # fmt: skip
 
     def _learn(self, operator: str, entered: bool) -> None:
         """Success as a running mean; of new ones that begin a pool it says nothing."""

@@ -26,8 +26,8 @@ class Done:
     relaxed: Relaxed
 
 
-class Log:
-    """The log of one search.
+class Journal:
+    """A file of records that begins with what they are about.
 
     Args:
         path: of the file.
@@ -48,19 +48,32 @@ class Log:
                 "had, or another folder as out="
             )
         self.known = known[1:]
+        """Records that were there; those who use them forget them."""
         self._file = GrowingFile(path, size if known else None)
         if not known:
-            self._file.add(json.dumps({"search": identity}) + "\n")
+            self.add({"search": identity})
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Write down a record.
+
+        Raises:
+            FileError: it cannot be written.
+        """
+        self._file.add(json.dumps(record) + "\n")
+
+
+class Log(Journal):
+    """The log of one search; arguments and errors are those of `Journal`."""
 
     def replay(self, search: Genetic) -> list[Done]:
         """Bring a fresh search to where the log ends; gives what was relaxed."""
         done = []
         for line in self.known:
             if "made" in line:
-                search.begin(_candidate(line["made"]))
+                search.begin(candidate_of(line["made"]))
             else:
                 one = line["done"]
-                candidate, relaxed = search.waiting[one["number"]], _relaxed(one)
+                candidate, relaxed = search.waiting[one["number"]], relaxed_of(one)
                 done.append(Done(candidate, relaxed))
                 search.receive([(one["number"], relaxed)])
         self.known = []
@@ -69,17 +82,12 @@ class Log:
     def made(self, candidates: Sequence[Candidate]) -> None:
         """Write down what was made, before it is given to anybody."""
         for c in candidates:
-            record = {"number": c.number, "operator": c.operator, "parents": c.parents, "atoms": to_json(c.atoms)}
-            self._file.add(json.dumps({"made": record}) + "\n")
+            self.add({"made": candidate_record(c)})
 
     def done(self, results: Sequence[tuple[int, Relaxed]]) -> None:
         """Write down what came of some structures."""
         for number, r in results:
-            record = {
-                "number": number, "energy": r.energy if not r.failure else None, "failure": r.failure,
-                "steps": r.steps, "atoms": to_json(r.atoms),
-            }  # fmt: skip
-            self._file.add(json.dumps({"done": record}) + "\n")
+            self.add({"done": relaxed_record(number, r)})
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -106,10 +114,25 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield line
 
 
-def _candidate(known: dict[str, Any]) -> Candidate:
+def candidate_record(c: Candidate) -> dict[str, Any]:
+    """A candidate as JSON values."""
+    return {"number": c.number, "operator": c.operator, "parents": c.parents, "atoms": to_json(c.atoms)}
+
+
+def candidate_of(known: Mapping[str, Any]) -> Candidate:
+    """The candidate again."""
     return Candidate(known["number"], from_json(known["atoms"]), known["operator"], tuple(known["parents"]))
 
 
-def _relaxed(known: dict[str, Any]) -> Relaxed:
+def relaxed_record(number: int, r: Relaxed) -> dict[str, Any]:
+    """What became of a candidate as JSON values."""
+    return {
+        "number": number, "energy": r.energy if not r.failure else None, "failure": r.failure,
+        "steps": r.steps, "atoms": to_json(r.atoms),
+    }  # fmt: skip
+
+
+def relaxed_of(known: Mapping[str, Any]) -> Relaxed:
+    """The same again."""
     energy = float("nan") if known["energy"] is None else float(known["energy"])
     return Relaxed(from_json(known["atoms"]), energy, known["failure"], known["steps"])

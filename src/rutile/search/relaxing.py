@@ -15,7 +15,9 @@ from ase import Atoms
 from rutile.core.reporting import SilentReporter
 from rutile.core.units import GPA
 from rutile.potentials.classical import open_model
-from rutile.potentials.combine import mean_potential
+from rutile.potentials.combine import mean_potential, spread
+from rutile.potentials.evaluate import evaluate_members
+from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
 from rutile.search.individual import ATOM_ENERGY, FIXED, PART, PLACED, Candidate, Relaxed, carried
 from rutile.simulate.forces import evaluate_many
@@ -52,7 +54,7 @@ class Relaxer:
     def __call__(self, candidates: Sequence[Candidate]) -> list[tuple[int, Relaxed]]:
         """Number of each candidate, and what became of it."""
         changed = self.model.stat().st_mtime_ns if self.model.exists() else 0
-        potential = _potential(self.model, changed, self.precision, self.device, self.mode)
+        potential = mean_potential(_members(self.model, changed, self.precision, self.device, self.mode))
         batch = Structures.from_ase([c.atoms for c in candidates])
         fixed = np.concatenate([c.atoms.arrays.get(FIXED, np.zeros(len(c.atoms), dtype=bool)) for c in candidates])
         held = torch.from_numpy(fixed) if fixed.any() else None
@@ -78,6 +80,17 @@ class Relaxer:
         values = evaluate_many(done.structures, potential, ATOMS_AT_ONCE, SilentReporter()).atom_energy
         return [x.numpy() for x in values.split(done.structures.counts.tolist())]
 
+    def spread(self, images: Sequence[Atoms]) -> list[float]:
+        """Standard deviation of the energy over the committee, of each structure (eV/atom); 0: one potential."""
+        changed = self.model.stat().st_mtime_ns if self.model.exists() else 0
+        members = _members(self.model, changed, self.precision, self.device, self.mode)
+        if len(members) < 2 or not images:
+            return [0.0] * len(images)
+        dtype, device = placement(members[0])
+        batch = Structures.from_ase(images).to(dtype=dtype, device=device)
+        energy = spread(evaluate_members(members, batch)).energy.tolist()
+        return [e / len(atoms) for e, atoms in zip(energy, images, strict=True)]
+
 
 def searched(atoms: Atoms) -> int:
     """Atoms that are searched for: all, or those that are placed on a slab; at least 1."""
@@ -85,10 +98,10 @@ def searched(atoms: Atoms) -> int:
 
 
 @functools.lru_cache(maxsize=1)
-def _potential(
+def _members(
     model: Path, changed: int, precision: Literal["float32", "float64"], device: str, mode: str | None
-) -> Potential:
-    """The model, or the mean of its committee; opened again when its file has changed."""
+) -> tuple[Potential, ...]:
+    """The model, or the members of its committee; opened again when its file has changed."""
     del changed
     dtype = {"float32": torch.float32, "float64": torch.float64}[precision]
-    return mean_potential(open_model(model).members(dtype, device, mode))
+    return tuple(open_model(model).members(dtype, device, mode))

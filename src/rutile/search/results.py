@@ -13,7 +13,7 @@ from rutile.search.individual import PART, Found
 from rutile.search.log import Done
 from rutile.search.point_groups import point_group_of
 from rutile.search.settings import PoolSettings
-from rutile.structures.symmetry import describe_crystal
+from rutile.structures.symmetry import SYMPREC, describe_crystal
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,19 @@ def distinct(done: Sequence[Done], settings: PoolSettings, distance: float, wind
     return [Distinct(found, tuple(numbers)) for found, numbers in zip(kept, copies, strict=True)]
 
 
-def symmetry_of(atoms: Atoms) -> str:
-    """Space group of a crystal or a slab, point group of a cluster (Schoenflies); "" where none is found."""
+def symmetry_of(atoms: Atoms, symprec: float = SYMPREC) -> str:
+    """Space group of a crystal or a slab, point group of a cluster (Schoenflies); "" where none is found.
+
+    Args:
+        atoms: crystal, slab or cluster.
+        symprec: distance (Angstrom) within which atoms of crystals are taken for symmetric.
+    """
     if not atoms.pbc.any():
         return point_group_of(atoms)
     if PART in atoms.arrays:
         atoms = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
     try:
-        return describe_crystal(atoms).spacegroup
+        return describe_crystal(atoms, symprec).spacegroup
     except GeometryError:
         return ""
 

@@ -22,6 +22,7 @@ TASKS: dict[str, str] = {
     "search": "rutile.tasks.search:TASK",
     "search resume": "rutile.tasks.search_resume:TASK",
     "search export": "rutile.tasks.search_export:TASK",
+    "adapt": "rutile.tasks.adapt:TASK",
     "relax": "rutile.tasks.relax:TASK",
     "barrier": "rutile.tasks.barrier:TASK",
     "hop": "rutile.tasks.hop:TASK",

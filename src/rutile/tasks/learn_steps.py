@@ -14,29 +14,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rutile.active.explore import Exploration
 from rutile.active.explorers import Explore, Limits
 from rutile.active.loop import State, knows_enough, labels_made, proved, round_name
-from rutile.active.plan import CommitteeSettings, WarmRetraining
+from rutile.active.plan import WarmRetraining
 from rutile.build.plan import images, make_plan
-from rutile.core.errors import DataError, LabelError, ModeError
+from rutile.core.errors import DataError, LabelError
 from rutile.core.executors.catalogue import open_executor
 from rutile.core.files import write_atomically
 from rutile.core.reporting import PartReporter, SilentReporter
 from rutile.core.seeds import integer, stream
-from rutile.data.reading import readings, relabelled
-from rutile.data.settings import ReadSettings, SplitSettings
 from rutile.label.campaign import NOT_KEPT
 from rutile.potentials.combine import common_elements
 from rutile.potentials.save import load_model
 from rutile.potentials.settings.stored import MODEL_FILE
 from rutile.structures.io import write_frames
-from rutile.tasks import calibrate, choose, label, train
+from rutile.tasks import calibrate, choose, label
+from rutile.tasks.committee_training import CommitteeData, compared, errors_on, given_frames, train_committee
 from rutile.tasks.forces import calculator
 from rutile.tasks.learn_plan import RUNNING
-from rutile.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -50,7 +48,6 @@ HOPELESS = NOT_KEPT - {"too large", "unsuitable"} | {"self-check"}
 """Failures that all further structures would share."""
 FEWEST = 2
 """Frames for validation from which on a calibration is made."""
-ATOMS_PER_BATCH = 2000
 
 
 @dataclass
@@ -231,44 +228,13 @@ class Steps:
             if not made.exists():
                 make_plan(list(first.steps), number, made, calculator, self.reporter, self.settings.workers)
             todo.append(made)
-        frames = self._given(bool(todo))
+        frames = given_frames(first.files, first.read, self.mode, bool(todo), self.reporter)
         if todo:
             if not self._computed(todo, computed):
                 raise LabelError(f"nothing to begin with: the engine labelled none of {', '.join(map(str, todo))}")
             frames += images(computed)
         write_frames(out, frames)
         return False
-
-    def _given(self, more: bool) -> list[Atoms]:
-        """Frames of the labelled files; `more`: the engine labels others besides.
-
-        Raises:
-            ModeError: they are of another reference method than the engine's labels, or do not say of which.
-        """
-        first = self.settings.initial
-        frames = []
-        for reading in readings(first.files, first.read) if first.files else ():
-            if reading.problem is not None:
-                if first.read.on_bad == "error":
-                    raise reading.problem
-                self.reporter.warn(f"skipped: {reading.problem}")
-            else:
-                atoms = relabelled(reading, first.read)
-                if reading.frame is not None and reading.frame.calc_mode:
-                    atoms.info["calc_mode"] = reading.frame.calc_mode
-                frames.append(atoms)
-        modes = {str(a.info.get("calc_mode", "")) for a in frames}
-        if "" in modes:
-            raise ModeError(
-                "initial.files: frames do not say of which reference method they are (calc_mode); the engine's labels "
-                f"are {self.mode!r}: if these are the same, say initial.read.modes={{'*': {self.mode}}}"
-            )
-        if frames and not more and self.mode not in modes:
-            raise ModeError(
-                f"initial.files are of {', '.join(sorted(modes))}, the engine's labels are {self.mode!r}: if these are "
-                "the same, give engine.calc_mode that name; if not, let the engine label some, too (initial.structures)"
-            )
-        return frames
 
     def _computed(self, structures: list[Path], out: Path) -> int:
         """Let the engine label structures; returns how many labels there are.
@@ -338,28 +304,13 @@ class Steps:
     def train(self) -> None:
         """Train the first committee; later ones warm, or anew."""
         settings, how = self.settings, self.settings.retrain
-        fields = {name: getattr(settings.committee, name) for name in TrainSettings.model_fields}
-        words: dict[str, Any] = {"data": self._files("train")}
-        if self.state.round and isinstance(how, WarmRetraining):
-            fields |= _gentler(settings.committee, how)
-            old = [path for path in words["data"] if path.parent != self.folder]
-            words = {"data": [self.folder / "train.extxyz"], "start_from": self.model, "replay": old}
-            words |= {"replay_fraction": how.replay_fraction, "replay_weight": how.old_weight}
-        else:
-            words["potential"] = settings.committee.potential
-        done = train.run(
-            train.TrainTaskSettings(
-                **fields | {"seed": integer(settings.seed, "train", self.state.round) % 2**31},
-                **words,
-                members=settings.committee.members,
-                diversity=settings.committee.diversity,
-                workers=settings.committee.workers,
-                references=settings.committee.references,
-                split=SplitSettings(valid_files=tuple(self._files("valid"))),
-                out=self.folder / "model",
-            ),
-            self.reporter,
-        )
+        new, old = self._files("train"), []
+        start = self.model if self.state.round and isinstance(how, WarmRetraining) else None
+        if start is not None:
+            new, old = [self.folder / "train.extxyz"], [path for path in new if path.parent != self.folder]
+        data = CommitteeData(new, old, self._files("valid"))
+        seed = integer(settings.seed, "train", self.state.round) % 2**31
+        done = train_committee(settings.committee, how, data, seed, start, self.folder / "model", self.reporter)
         self.state.model = str(done.model.relative_to(settings.out))
         errors = {e.quantity: e.rmse for e in done.errors if e.part == "valid" and e.frames == "all"}
         self.state.row.update({f"valid_{name}_rmse": errors.get(name) for name in ("energy", "force")})
@@ -402,21 +353,11 @@ class Steps:
 
     def _errors(self, files: Sequence[Path]) -> dict[str, float]:
         """Errors of the newest model on labelled frames, isolated atoms left out."""
-        from rutile.train.assess import Assessment
-
-        assessment = Assessment()
-        for part in self._compared(files):
-            assessment.add(part)
-        return assessment.errors.overall()
+        return errors_on(self._compared(files))
 
     def _compared(self, files: Sequence[Path]) -> Iterator[Compared]:
         """Labelled frames beside what the newest model says about them, isolated atoms left out."""
-        from rutile.data.reading import read_frames
-        from rutile.train.assess import compare
-
-        members = load_model(self.model).raw_members(None, self.settings.committee.device)
-        frames = (f for f in read_frames(files, ReadSettings(), self.reporter) if len(f.numbers) > 1 or f.pbc.any())
-        return compare(members, frames, atoms_per_batch=ATOMS_PER_BATCH)
+        return compared(self.model, files, self.settings.committee.device, self.reporter)
 
     def _round(self, number: int) -> Path:
         return self.settings.out / round_name(number)
@@ -425,20 +366,6 @@ class Steps:
         """The files of that name of all rounds that have one."""
         paths = (self._round(k) / f"{name}.extxyz" for k in range(self.state.round + 1))
         return [path for path in paths if path.exists()]
-
-
-def _gentler(committee: CommitteeSettings, how: WarmRetraining) -> dict[str, Any]:
-    """What of the training is different when it goes on with old weights.
-
-    New frames have far larger losses than old ones; that makes no label suspect.
-    """
-    rates = {k: how.rate * v for k, v in committee.optimizer.model_dump().items() if k.endswith("learning_rate")}
-    return {
-        "epochs": how.epochs,
-        "keep": "last",
-        "optimizer": committee.optimizer.model_copy(update=rates),
-        "reweight": committee.reweight.model_copy(update={"gamma": how.gamma, "suspect": None}),
-    }
 
 
 def _needed(coverage: float) -> int:

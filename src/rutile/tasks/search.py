@@ -135,7 +135,7 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
     from rutile.search.genetic import Genetic
     from rutile.search.log import Log
 
-    problem = _problem(settings)
+    problem = problem_of(settings.formula, settings.structure)
     seeds = seeds_of(settings.seeds, problem)
     search = Genetic(problem, part(settings, GeneticSettings), settings.seed, seeds)
     with folder_for_results(settings.out), alone_in(settings.out, reporter):
@@ -148,17 +148,17 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
         return _finish(settings, search, done, reporter)
 
 
-def _problem(settings: SearchSettings) -> Problem:
+def problem_of(formula: str, structure: Kind) -> Problem:
     """What is searched for."""
     from rutile.search.clusters import Clusters
     from rutile.search.crystals import Crystals
     from rutile.search.surfaces import Surfaces
 
-    if isinstance(settings.structure, CrystalSearch):
-        return Crystals(settings.formula, settings.structure)
-    if isinstance(settings.structure, SurfaceSearch):
-        return Surfaces(settings.formula, settings.structure)
-    return Clusters(settings.formula, settings.structure)
+    if isinstance(structure, CrystalSearch):
+        return Crystals(formula, structure)
+    if isinstance(structure, SurfaceSearch):
+        return Surfaces(formula, structure)
+    return Clusters(formula, structure)
 
 
 def _identity(settings: SearchSettings) -> dict[str, Any]:
