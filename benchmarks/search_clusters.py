@@ -1,27 +1,28 @@
 """Lennard-Jones clusters from nothing: relaxations until the known minimum, of our search and of others.
 
-    python benchmarks/search_clusters.py [sizes=13,26,38,55] [seeds=20] [most=4000] [ways=rutile,hopping,ase_ga]
+    python benchmarks/search_clusters.py [sizes=13,26,38,55] [seeds=20] [most=4000] [ways=rutile,hopping,...]
 
-Lennard-Jones without cutoff, known minima of D. J. Wales and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997). A run
-ends when the energy of the known minimum is reached within 1e-3 epsilon, or after `most` relaxations.
+Lennard-Jones without cutoff; a run ends when the energy of the known minimum (lennard_jones.py) is reached, or after
+`most` relaxations.
 
     rutile   `search.Genetic` with its defaults, children in groups of 8, relaxed together; a group counts whole
     hopping  plain basin hopping of our own: one walker from random atoms in a ball, moves up to 0.36 sigma in each
              coordinate, temperature 0.8 epsilon, angular moves of the loosest atom (all as in the source)
-    ase_ga   ase-ga as its tutorial for clusters has it: pool of 20, cut and splice, a third of the children mirrored or
-             shaken (skipped where ase-ga is not installed)
+    ase_ga, agox_ea, agox_bh, pyxtal: see search_peers.py; left out unless SEARCH_PEERS names a Python that has them
 
-Seconds are processor time of one thread; the others are relaxed one by one with SciPy's L-BFGS. Runs that are in the
-results already are not repeated. Writes results/search_clusters.{json,md} after every run.
+Seconds are processor time of one thread, of peers with their imports; all but the first are relaxed one by one with
+SciPy's L-BFGS. Runs that are in the results already are not repeated. Writes results/search_clusters.{json,md} after
+every run.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import os
+import resource
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,7 @@ import numpy as np
 import torch
 from accuracy import RESULTS, write
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-from scipy.optimize import minimize
+from lennard_jones import KNOWN, NEAR, PAIR, quench
 
 from rutile.core.reporting import SilentReporter
 from rutile.core.seeds import stream
@@ -44,10 +44,8 @@ from rutile.simulate.relax import relax
 from rutile.simulate.settings import RelaxSettings
 from rutile.structures.structures import Structures
 
-KNOWN = {13: -44.326801, 26: -108.315616, 38: -173.928427, 55: -279.248470, 75: -397.492331}
 SIGMA = 2.55
 """Angstrom; epsilon is 1 eV."""
-NEAR = 1e-3
 GROUP = 8
 STEP, HEAT, LOOSE = 0.36, 0.8, 0.4
 Work = Callable[[list[Atoms]], list[tuple[Atoms, float]]]
@@ -68,7 +66,7 @@ def relaxer() -> Work:
 
 def genetic(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
     """Relaxations until the known minimum (or all), and the lowest energy."""
-    problem = Clusters(f"Ar{size}", ClusterSearch(distance=SIGMA * 2 ** (1 / 6)))
+    problem = Clusters(f"Ar{size}", ClusterSearch(distance=SIGMA * PAIR))
     search = Genetic(problem, GeneticSettings(), seed)
     for group in search.batches(GROUP, most):
         ends = work([c.atoms for c in group])
@@ -83,28 +81,11 @@ def genetic(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
     return search.done, search.best.energy * size if search.best is not None else float("nan")
 
 
-def quench(x: np.ndarray) -> tuple[np.ndarray, float]:
-    """To the nearest minimum, in units of epsilon and sigma, without rutile."""
-    done = minimize(_lennard_jones, x.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "gtol": 1e-4})
-    return done.x.reshape(-1, 3), float(done.fun)
-
-
-def _lennard_jones(flat: np.ndarray) -> tuple[float, np.ndarray]:
-    """Energy and gradient."""
-    x = flat.reshape(-1, 3)
-    v = x[:, None] - x
-    r2 = np.maximum((v**2).sum(2), 0.01)
-    np.fill_diagonal(r2, np.inf)
-    sixth = r2**-3
-    slope = 24 * (sixth - 2 * sixth**2) / r2
-    return float(2 * (sixth**2 - sixth).sum()), (slope[:, :, None] * v).sum(1).ravel()
-
-
 def hopping(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
     """The same for basin hopping."""
     del work
     rng = stream(seed, "hopping", size)
-    radius = 2 ** (1 / 6) * (3 * size / (4 * np.sqrt(2) * np.pi)) ** (1 / 3)
+    radius = PAIR * (3 * size / (4 * np.sqrt(2) * np.pi)) ** (1 / 3)
     x = rng.normal(size=(size, 3))
     now, energy = quench(x * radius * (rng.random(size) ** (1 / 3) / np.linalg.norm(x, axis=1))[:, None])
     lowest = energy
@@ -131,65 +112,31 @@ def _angular(trial: np.ndarray, now: np.ndarray, rng: np.random.Generator) -> No
         trial[k] = centre + np.linalg.norm(now - centre, axis=1).max() * to / np.linalg.norm(to)
 
 
-def ase_ga(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
-    """The same for ase-ga."""
-    from ase_ga import set_raw_score
-    from ase_ga.cutandsplicepairing import CutAndSplicePairing
-    from ase_ga.data import DataConnection, PrepareDB
-    from ase_ga.offspring_creator import OperationSelector
-    from ase_ga.population import Population
-    from ase_ga.standard_comparators import InteratomicDistanceComparator
-    from ase_ga.standardmutations import MirrorMutation, RattleMutation
-    from ase_ga.startgenerator import StartGenerator
+def peer(way: str) -> Callable[[int, int, int, Work], tuple[int, float]]:
+    """The same by another code, in an environment of its own; see search_peers.py."""
 
-    del work
-    rng = np.random.RandomState(seed)
-    side = 1.3 * size ** (1 / 3) + 4
-    cell = Atoms(cell=[3 * side] * 3, pbc=False)
-    bonds = {(18, 18): 0.7}
-    box = [np.full(3, side), np.eye(3) * 1.3 * size ** (1 / 3)]
-    start = StartGenerator(cell, [("Ar", size)], bonds, box_to_place_in=box, rng=rng)
-    lowest, count = np.inf, 0
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(Path(folder) / "ga.db")
-        new = PrepareDB(db_file_name=file, simulation_cell=cell, stoichiometry=[18] * size)
-        for _ in range(20):
-            new.add_unrelaxed_candidate(start.get_new_candidate())
-        store = DataConnection(file)
+    def search(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
+        del work
+        with tempfile.TemporaryDirectory() as folder:
+            file, script = Path(folder) / "found.json", Path(__file__).with_name("search_peers.py")
+            command = [os.environ["SEARCH_PEERS"], str(script), way, str(size), str(seed), str(most), str(file)]
+            said = subprocess.run(command, capture_output=True, text=True, check=False)
+            if not file.exists():
+                raise RuntimeError(f"{way}: {said.stderr.strip().splitlines()[-1:]}")
+            found = json.loads(file.read_text())
+        return found["relaxations"], found["energy"]
 
-        def relaxed(atoms: Atoms) -> None:
-            nonlocal lowest, count
-            x, energy = quench(atoms.positions)
-            atoms.set_positions(x)
-            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((size, 3)))
-            set_raw_score(atoms, -energy)
-            store.add_relaxed_step(atoms)
-            lowest, count = min(lowest, energy), count + 1
-
-        while store.get_number_of_unrelaxed_candidates():
-            relaxed(store.get_an_unrelaxed_candidate())
-        same = InteratomicDistanceComparator(n_top=size, pair_cor_cum_diff=0.015, pair_cor_max=0.7, dE=0.02, mic=False)
-        pairing = CutAndSplicePairing(cell, size, bonds, rng=rng)
-        shake = OperationSelector(
-            [1.0, 1.0], [MirrorMutation(bonds, size, rng=rng), RattleMutation(bonds, size, rng=rng)], rng=rng
-        )
-        pool = Population(store, population_size=20, comparator=same, rng=rng)
-        while count < most and lowest > KNOWN[size] + NEAR:
-            child, said = pairing.get_new_individual(pool.get_two_candidates())
-            if child is None:
-                continue
-            store.add_unrelaxed_candidate(child, description=said)
-            if rng.rand() < 0.3:
-                other, said = shake.get_new_individual([child])
-                if other is not None:
-                    store.add_unrelaxed_step(other, said)
-                    child = other
-            relaxed(child)
-            pool.update()
-    return count, lowest
+    return search
 
 
-WAYS = {"rutile": genetic, "hopping": hopping, "ase_ga": ase_ga}
+PEERS = ("ase_ga", "agox_ea", "agox_bh", "pyxtal")
+WAYS = {"rutile": genetic, "hopping": hopping} | {way: peer(way) for way in PEERS}
+
+
+def seconds() -> float:
+    """Processor time of this process and of those that it ran."""
+    ours, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return ours.ru_utime + ours.ru_stime + theirs.ru_utime + theirs.ru_stime
 
 
 def as_table(runs: dict[str, Any]) -> str:
@@ -223,17 +170,17 @@ def main(words: list[str]) -> None:
     work = relaxer()
     for size in sizes:
         for seed in range(int(given.get("seeds", 20))):
-            for way in given.get("ways", "rutile,hopping,ase_ga").split(","):
+            for way in given.get("ways", ",".join(WAYS)).split(","):
                 name = f"{way}:{size}:{seed}"
-                if way == "ase_ga" and importlib.util.find_spec("ase_ga") is None:
-                    continue  # pip install ase-ga
+                if way in PEERS and "SEARCH_PEERS" not in os.environ:
+                    continue
                 if name in runs and (runs[name]["found"] or runs[name]["relaxations"] >= most):
                     continue
-                began = time.process_time()
+                began = seconds()
                 count, energy = WAYS[way](size, seed, most, work)
                 found = energy < KNOWN[size] + NEAR
                 runs[name] = {"relaxations": count, "found": found, "energy": energy,
-                              "seconds": round(time.process_time() - began, 2)}  # fmt: skip
+                              "seconds": round(seconds() - began, 2)}  # fmt: skip
                 print(name, runs[name], flush=True)
                 write("search_clusters", {"most": most, "runs": runs}, as_table(runs))
 
