@@ -5,7 +5,8 @@
 Lennard-Jones without cutoff; a run ends when the energy of the known minimum (lennard_jones.py) is reached, or after
 `most` relaxations.
 
-    rutile   `search.Genetic` with its defaults, children in groups of 8, relaxed together; a group counts whole
+    rutile   `search.Genetic` with its defaults, children in groups of 8 that count whole, relaxed by our own batches
+             (75 atoms: by the quench of the others)
     hopping  plain basin hopping of our own: one walker from random atoms in a ball, moves up to 0.36 sigma in each
              coordinate, temperature 0.8 epsilon, angular moves of the loosest atom (all as in the source)
     ase_ga, agox_ea, agox_bh, pyxtal: see search_peers.py; left out unless SEARCH_PEERS names a Python that has them
@@ -47,6 +48,8 @@ from rutile.structures.structures import Structures
 SIGMA = 2.55
 """Angstrom; epsilon is 1 eV."""
 GROUP = 8
+LARGE = 75
+"""From so many atoms on all ways relax with the same quench."""
 STEP, HEAT, LOOSE = 0.36, 0.8, 0.4
 Work = Callable[[list[Atoms]], list[tuple[Atoms, float]]]
 
@@ -62,6 +65,15 @@ def relaxer() -> Work:
         return [(atoms, float("nan") if why else energy) for atoms, energy, why in each]
 
     return work
+
+
+def quenching(images: list[Atoms]) -> list[tuple[Atoms, float]]:
+    """The same with the quench of the others: much faster one by one, for large clusters."""
+    out = []
+    for atoms in images:
+        x, energy = quench(atoms.positions / SIGMA)
+        out.append((Atoms(atoms.numbers, positions=x * SIGMA), energy))
+    return out
 
 
 def genetic(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
@@ -167,7 +179,6 @@ def main(words: list[str]) -> None:
     most = int(given.get("most", 4000))
     file = RESULTS / "search_clusters.json"
     runs = json.loads(file.read_text())["runs"] if file.exists() else {}
-    work = relaxer()
     for size in sizes:
         for seed in range(int(given.get("seeds", 20))):
             for way in given.get("ways", ",".join(WAYS)).split(","):
@@ -177,7 +188,7 @@ def main(words: list[str]) -> None:
                 if name in runs and (runs[name]["found"] or runs[name]["relaxations"] >= most):
                     continue
                 began = seconds()
-                count, energy = WAYS[way](size, seed, most, work)
+                count, energy = WAYS[way](size, seed, most, relaxer() if size < LARGE else quenching)
                 found = energy < KNOWN[size] + NEAR
                 runs[name] = {"relaxations": count, "found": found, "energy": energy,
                               "seconds": round(seconds() - began, 2)}  # fmt: skip
