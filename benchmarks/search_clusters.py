@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy import RESULTS, write
+from accuracy import RESULTS, _version, write
 from ase import Atoms
 from lennard_jones import KNOWN, NEAR, PAIR, quench
 
@@ -190,7 +190,7 @@ def main(words: list[str]) -> None:
                 began = seconds()
                 count, energy = WAYS[way](size, seed, most, relaxer() if size < LARGE else quenching)
                 found = energy < KNOWN[size] + NEAR
-                runs[name] = {"relaxations": count, "found": found, "energy": energy,
+                runs[name] = {"relaxations": count, "found": found, "energy": energy, "code": _version(),
                               "seconds": round(seconds() - began, 2)}  # fmt: skip
                 print(name, runs[name], flush=True)
                 write("search_clusters", {"most": most, "runs": runs}, as_table(runs))

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy import RESULTS, write
+from accuracy import RESULTS, _version, write
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import iread
@@ -279,7 +279,7 @@ def main(words: list[str]) -> None:
                 WAYS[way](hunt, atoms // 3, seed)
                 runs[name] = {
                     "model": model.stem, "way": way, "atoms": atoms, "relaxations": hunt.count, "reached": hunt.reached,
-                    "ground": hunt.ground, "found": hunt.found, "lowest": hunt.lowest,
+                    "code": _version(), "ground": hunt.ground, "found": hunt.found, "lowest": hunt.lowest,
                     "below": hunt.answers[hunt.ground][0] - hunt.lowest,
                     "seconds": round(time.process_time() - began, 1),
                 }  # fmt: skip

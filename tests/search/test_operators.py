@@ -13,7 +13,9 @@ from rutile.build.recipe import Refused
 from rutile.search.clusters import Clusters
 from rutile.search.crystals import Crystals
 from rutile.search.fingerprint import apart, fingerprint
-from rutile.search.operators.relocate import free_places
+from rutile.search.operators.operator import Breed
+from rutile.search.operators.relocate import free_places, neighbours
+from rutile.search.operators.resurface import resurface
 from rutile.search.settings import ClusterSearch, CrystalSearch
 from rutile.structures.symmetry import describe_crystal
 
@@ -34,7 +36,7 @@ def new(problem, rng):
 @pytest.mark.parametrize(("problem", "operator"), CASES, ids=[f"{type(p).__name__}-{o.name}" for p, o in CASES])
 def test_composition_and_parents_stay(problem, operator):
     made = 0
-    for seed in range(12):
+    for seed in range(24):
         rng = np.random.default_rng(seed)
         parents = [new(problem, rng) for _ in range(operator.parents)]
         before = [p.copy() for p in parents]
@@ -112,3 +114,22 @@ def test_clusters_of_one_element_do_not_permute():
     assert "permutation" not in {o.name for o in Clusters("Ar13", ClusterSearch()).operators}
     with pytest.raises(Refused):
         CLUSTERS.operators[-1].make([Atoms("Cu3", positions=np.eye(3) * 3)], CLUSTERS.breed, np.random.default_rng(0))
+
+
+def test_resurface_mends_a_surface_and_leaves_a_closed_one():
+    """Two corners of a truncated octahedron put upon its facets go back to where their neighbours are."""
+    whole = Octahedron("Cu", 4, 1)
+    breed = Breed(distance=2.553)
+    with pytest.raises(Refused, match="gains"):
+        resurface([whole], breed, np.random.default_rng(0))
+    x = whole.positions
+    corners = np.argsort(neighbours(x, 1.25 * breed.distance))[:2]
+    stays = np.delete(x, corners, axis=0)
+    places = free_places(stays, breed.distance)
+    far = places[np.linalg.norm(places[:, None] - x, axis=2).min(1) > 0.5 * breed.distance]
+    rough = whole.copy()
+    rough.positions[corners] = far[[0, -1]]
+    child = resurface([rough], breed, np.random.default_rng(0))
+    mark = fingerprint(whole, breed.distance)
+    assert apart(fingerprint(rough, breed.distance), mark) > 0.03
+    assert apart(fingerprint(child, breed.distance), mark) < 0.01

@@ -7,7 +7,7 @@ from ase.cluster import Decahedron, Icosahedron, Octahedron
 from scipy.spatial.transform import Rotation
 
 from rutile.build.recipe import Refused
-from rutile.search.point_groups import NAMES, orbits, point_group, point_group_of
+from rutile.search.point_groups import NAMES, orbits, point_group, point_group_of, random_point_group
 
 ORDERS = {
     "C2": 2, "C5": 5, "Cs": 2, "Ci": 2, "S4": 4, "S6": 6, "C3v": 6, "C2h": 4, "D3": 6, "D2h": 8, "D3h": 12, "D5h": 20,
@@ -65,3 +65,12 @@ def test_without_symmetry_and_in_line():
     rng = np.random.default_rng(3)
     assert point_group_of(Atoms("Cu7", positions=rng.normal(scale=2, size=(7, 3)))) == "C1"
     assert point_group_of(Atoms("Cu3", positions=[[0, 0, 0], [2, 0, 0], [4.5, 0, 0]])) == ""
+
+
+def test_higher_groups_are_drawn_more_often():
+    """By the logarithm of their order: Oh (48 operations) 5.6 times as often as Cs (2)."""
+    rng = np.random.default_rng(3)
+    drawn = np.array([len(random_point_group(rng)) for _ in range(6000)])
+    twos, whole = sum(ORDERS.get(n) == 2 for n in NAMES), sum(np.log2(len(point_group(n))) for n in NAMES)
+    assert (drawn == 2).mean() == pytest.approx(twos / whole, abs=0.01)
+    assert (drawn == 48).mean() == pytest.approx(np.log2(48) / whole, abs=0.015)

@@ -9,9 +9,9 @@ from rutile.build.packing import push_apart
 from rutile.build.recipe import Refused
 from rutile.build.sizes import bond_length, radii
 from rutile.core.elements import formula as symbols
-from rutile.search.operators import cluster_heredity, permutation, rattle, relocate, symmetrise, twist
+from rutile.search.operators import cluster_heredity, permutation, rattle, relocate, resurface, symmetrise, twist
 from rutile.search.operators.operator import Breed, Operator
-from rutile.search.point_groups import NAMES, orbits, point_group
+from rutile.search.point_groups import orbits, random_point_group
 from rutile.search.settings import ClusterSearch, atoms_of
 
 ROOM = 1.15
@@ -40,7 +40,7 @@ class Clusters:
         self.distance = settings.distance or float(np.mean(lengths))
         self.breed = Breed(self.distance)
         many = [permutation.OPERATOR] if len(self.atoms) > 1 else []
-        ours = (cluster_heredity, twist, rattle, relocate, symmetrise)
+        ours = (cluster_heredity, twist, rattle, relocate, resurface, symmetrise)
         self.operators: tuple[Operator, ...] = (*(m.OPERATOR for m in ours), *many)
         n = len(self.numbers)
         self.radius = ROOM * self.distance * max(0.5, (3 * n / (4 * np.sqrt(2) * np.pi)) ** (1 / 3))
@@ -52,7 +52,7 @@ class Clusters:
             Refused: the atoms do not fit the group.
         """
         if rng.random() < self.settings.symmetric:
-            group = point_group(NAMES[rng.integers(len(NAMES))])
+            group = random_point_group(rng)
             places = np.concatenate([orbits(group, n, rng) for n in self.atoms.values()])
         else:
             x = rng.normal(size=(len(self.numbers), 3))

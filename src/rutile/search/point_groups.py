@@ -47,6 +47,12 @@ def point_group(name: str) -> np.ndarray:
     return _closed(_generators(name))
 
 
+def random_point_group(rng: np.random.Generator) -> np.ndarray:
+    """One of NAMES, with a weight of the logarithm of its order: the higher ones leave less to chance."""
+    weight = np.log([len(point_group(name)) for name in NAMES])
+    return point_group(NAMES[int(rng.choice(len(NAMES), p=weight / weight.sum()))])
+
+
 def _generators(name: str) -> list[np.ndarray]:
     if name in ("T", "Td", "Th", "O", "Oh", "I", "Ih"):
         return _high(name)

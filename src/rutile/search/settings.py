@@ -21,7 +21,7 @@ class ClusterSearch(Settings):
     name: Literal["cluster"] = "cluster"
     distance: Angstrom | None = Field(default=None, gt=0)
     """Usual distance of neighbours. Default: from the radii of the elements."""
-    symmetric: float = Field(default=0.5, ge=0, le=1)
+    symmetric: float = Field(default=0.75, ge=0, le=1)
     """Part of the new clusters that get a random point group (dimensionless)."""
 
 

@@ -29,8 +29,7 @@ def relocate(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> At
     many = int(rng.integers(1, max(1, int(MOST * n)), endpoint=True))
     if n - many < 4:
         raise Refused("too few atoms to move some")
-    neighbours = np.array([len(x) - 1 for x in cKDTree(child.positions).query_ball_point(child.positions, TOUCH * d)])
-    loose = np.argsort(neighbours + rng.uniform(0, 2, n))[:many]
+    loose = np.argsort(neighbours(child.positions, TOUCH * d) + rng.uniform(0, 2, n))[:many]
     stays = np.setdiff1d(np.arange(n), loose)
     fixed = child.positions[stays]
     for k in loose:
@@ -42,6 +41,11 @@ def relocate(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> At
         child.positions[k] = best
         fixed = np.vstack([fixed, best])
     return child
+
+
+def neighbours(x: np.ndarray, reach: float) -> np.ndarray:
+    """Number of neighbours of each atom [N]; positions [N, 3] and reach in the same unit."""
+    return np.array([len(near) - 1 for near in cKDTree(x).query_ball_point(x, reach)])
 
 
 def free_places(x: np.ndarray, d: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from rutile.build.recipe import Refused
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.operators.rotation import turned
-from rutile.search.point_groups import NAMES, orbit, point_group
+from rutile.search.point_groups import orbit, random_point_group
 
 NEAR = 0.35
 """Atoms nearer than this times the distance of neighbours to what an operation leaves in place are put there."""
@@ -22,7 +22,7 @@ NEAR = 0.35
 def symmetrise(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atoms:
     """Atoms in random order, each with all its images, as long as the composition has room for whole orbits."""
     child = parents[0]
-    group = point_group(NAMES[rng.integers(len(NAMES))])
+    group = random_point_group(rng)
     x = turned(child.positions, rng)
     if rng.random() < 0.5:  # an axis through an atom, as parents that are nearly symmetric have it
         x = _onto_axis(x, int(rng.integers(len(x))))
