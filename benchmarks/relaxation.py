@@ -1,6 +1,7 @@
 """Throughput of relaxations: 1 000 TiO2 crystals together, and one by one through ASE, to the same minima.
 
     python benchmarks/relaxation.py [--quick] [--models behler,rigid_ion,PATH] [--every 25] [--seconds 240]
+        [--count 1000] [--precisions float64,float32] [--name relaxation]
 
 The crystals have 6 to 48 atoms: strained, rattled and repeated prototypes, and random ones, made by rutile's builders.
 Together: `simulate.relax`, atoms and cells. One by one: ASE's FIRE and LBFGS with FrechetCellFilter and the calculator
@@ -8,7 +9,7 @@ of the same potential in the same precision, to the same fmax and smax, for ever
 for all), and that time is scaled up by kinds. Times are processor times of one thread, so that other programs disturb
 them little. `behler` is trained for a while first (as `rutile demo` does); PATH is a model file or the folder of a run.
 
-Writes results/relaxation.json and .md.
+Writes results/relaxation.json and .md, or those of --name.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def main() -> None:
     words.add_argument("--count", type=int, default=1000, help="crystals")
     words.add_argument("--every", type=int, default=25, help="of them, every so many go through ASE")
     words.add_argument("--seconds", type=float, default=240, help="to train behler")
+    words.add_argument("--name", default="relaxation", help="of the results")
     given = words.parse_args()
     if given.quick:
         given.count, given.every, given.seconds, given.precisions = 60, 10, 60.0, "float32"
@@ -81,7 +83,7 @@ def main() -> None:
                 rows += compared(f"{name}, {precision}", potential, atoms, kinds, given.every)
                 note = {"count": given.count, "every": given.every, "fmax": FMAX, "smax": SMAX, "steps": STEPS}
                 write(
-                    "relaxation",
+                    given.name,
                     {**note, "atoms": sum(map(len, atoms)), "rows": rows},
                     as_table(rows, atoms, given.every),
                 )

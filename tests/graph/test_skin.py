@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rutile.core.errors import GeometryError
+from rutile.graph import near, skin
 from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.graph.skin import SkinList
@@ -18,6 +19,7 @@ from rutile.structures.structures import Structures, concatenate
 def _with_and_without_kernel(request, monkeypatch):
     if request.param == "plain":
         monkeypatch.setattr("rutile.graph.skin.compact", lambda *_: None)
+        monkeypatch.setattr("rutile.graph.skin.farthest", lambda *_: None)
         monkeypatch.setattr("rutile.graph.neighbors.ordered", lambda *_: None)
 
 
@@ -54,6 +56,23 @@ def test_random_walk_of_atoms_and_cells(parts, skin, step, strain, seed):
             + 0.3 * random(batch.n_systems, 3)[batch.system],
             cell=batch.cell @ deform,
         )
+
+
+def test_displacements_are_measured_by_the_kernel_as_by_tensors():
+    rng = torch.Generator().manual_seed(4)
+    system = torch.tensor([0, 0, 0, 2, 2, 3])  # system 1 is empty
+    then = torch.randn(6, 3, generator=rng, dtype=torch.float64)
+    step = torch.randn(6, 3, generator=rng, dtype=torch.float64)
+    cells, pbc = torch.zeros(4, 3, 3).double(), torch.zeros(4, 3, dtype=torch.bool)
+    now = Structures(torch.ones(6, dtype=torch.long), then + step, cells, pbc, system)
+    found = near.farthest(now, then)
+    if found is None:
+        pytest.skip("no kernel")
+    torch.testing.assert_close(found, skin._largest(now, step))
+    assert found[[1, 3]].tolist() == [0, 0]  # nobody, and one atom that is its own mean
+    bad = near.farthest(now.replace(positions=now.positions.index_fill(0, torch.tensor(4), torch.nan)), then)
+    assert bad is not None
+    assert torch.isnan(bad).tolist() == [False, False, True, False]
 
 
 def crystal(n=3, a=3.6):

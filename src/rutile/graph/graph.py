@@ -79,14 +79,27 @@ def build_graph(structures: Structures, edges: Edges, mode: Tensor | None = None
     cell = structures.cell[structures.system[edges.i]]
     offset = torch.einsum("ea,eab->eb", edges.shift.to(cell.dtype), cell)
     vectors = structures.positions[edges.j] + offset - structures.positions[edges.i]
+    return graph_of(structures, edges.i, edges.j, vectors, mode)
+
+
+def graph_of(structures: Structures, i: Tensor, j: Tensor, vectors: Tensor, mode: Tensor | None = None) -> Graph:
+    """Edges whose vectors are known as a graph.
+
+    Args:
+        structures: the batch.
+        i: centres, [E] int64.
+        j: neighbours, [E] int64.
+        vectors: r_ij (Angstrom), [E, 3].
+        mode: as of `build_graph`.
+    """
     if mode is None:
         mode = torch.zeros(structures.n_systems, dtype=torch.long, device=vectors.device)
     return Graph(
         numbers=structures.numbers,
         system=structures.system,
         n_systems=structures.n_systems,
-        i=edges.i,
-        j=edges.j,
+        i=i,
+        j=j,
         vectors=vectors,
         mode=mode,
         positions=structures.positions,

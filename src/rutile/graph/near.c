@@ -67,6 +67,26 @@ int order_edges(int64_t n, int64_t n_edges, const int64_t *pairs, const int32_t 
     return bad;
 }
 
+/* How far the atoms of each system moved, x - x0 [N, 3], once the mean is taken off: the longest (or NaN) -> [S]. */
+void farthest(int64_t n, int64_t n_systems, const int64_t *system, const double *x, const double *x0, double *longest) {
+    for (int64_t s = 0; s < n_systems; s++) longest[s] = 0;
+    for (int64_t a = 0, b = 0; a < n; a = b) {
+        double mean[3] = {0, 0, 0}, most = 0;
+        for (b = a; b < n && system[b] == system[a]; b++)
+            for (int k = 0; k < 3; k++) mean[k] += x[3 * b + k] - x0[3 * b + k];
+        for (int k = 0; k < 3; k++) mean[k] /= (double)(b - a);
+        for (int64_t c = a; c < b; c++) {
+            double d2 = 0;
+            for (int k = 0; k < 3; k++) {
+                double d = x[3 * c + k] - x0[3 * c + k] - mean[k];
+                d2 += d * d;
+            }
+            most = d2 <= most ? most : d2;
+        }
+        longest[system[a]] = sqrt(most);
+    }
+}
+
 #define GLUE2(a, b) a##b
 #define GLUE(a, b) GLUE2(a, b)
 #define NAME(x) GLUE(x, SUFFIX)
@@ -112,11 +132,12 @@ static int64_t NAME(near_of)(int64_t a, int64_t b, int64_t at, const int64_t *fi
 /* Which edges of a list are shorter than the cutoff, with their vectors, in the order of the list.
 
    first [N + 1], wide_j [E], wide_shift [E, 3]: the list; positions x [N, 3], cells [S, 3, 3].
-   -> which [E] (or NULL), i [E], j [E], vectors [E, 3], of which as many are good as is returned; nearest [N]: squared
-   distance of the nearest neighbour, or infinity. Each thread has a part of the centres and writes where these begin. */
-int64_t NAME(near_edges)(int64_t n, int threads, const int64_t *first, const int64_t *system, const int32_t *wide_j,
-                         const int16_t *wide_shift, const double *x, const double *cells, double cutoff2,
-                         int64_t *which, int64_t *i, int64_t *j, REAL *vectors, double *nearest) {
+   -> which [E] (or NULL), i [E], j [E], vectors [E, 3], of which as many are good as is returned; closest [S]: shortest
+   distance in each system, or infinity. Each thread has a part of the centres and writes where these begin. */
+int64_t NAME(near_edges)(int64_t n, int64_t n_systems, int threads, const int64_t *first, const int64_t *system,
+                         const int32_t *wide_j, const int16_t *wide_shift, const double *x, const double *cells,
+                         double cutoff2, int64_t *which, int64_t *i, int64_t *j, REAL *vectors, double *nearest,
+                         double *closest) {
     enum { MOST = 256 };
     int64_t begin[MOST + 1], found[MOST];
     threads = threads < 1 ? 1 : threads > MOST ? MOST : threads;
@@ -136,6 +157,10 @@ int64_t NAME(near_edges)(int64_t n, int threads, const int64_t *first, const int
         memmove(vectors + 3 * at, vectors + 3 * from, sizeof *vectors * 3 * (size_t)many);
         at += many;
     }
+    for (int64_t s = 0; s < n_systems; s++) closest[s] = INFINITY;
+    for (int64_t c = 0; c < n; c++)
+        if (nearest[c] < closest[system[c]]) closest[system[c]] = nearest[c];
+    for (int64_t s = 0; s < n_systems; s++) closest[s] = sqrt(closest[s]);
     return at;
 }
 

@@ -95,18 +95,37 @@ def near_edges(
         which: say which edges of the list they are.
     """
     n, most = structures.n_atoms, len(known.j)
-    kernel = _function("near_edges_f64" if dtype == torch.float64 else "near_edges_f32", "nippppppdppppp", "n")
+    kernel = _function("near_edges_f64" if dtype == torch.float64 else "near_edges_f32", "nnippppppdpppppp", "n")
     assert kernel is not None, "a list was made without a kernel"
     x, cells = structures.positions.double().contiguous(), structures.cell.double().contiguous()
     system = structures.system.contiguous()
     said, i, j = (torch.empty(size, dtype=torch.long) for size in (most if which else 0, most, most))
     vectors, nearest = torch.empty(most, 3, dtype=dtype), torch.empty(n, dtype=torch.float64)
+    closest = torch.empty(structures.n_systems, dtype=torch.float64)
     read = (t.data_ptr() for t in (known.first, system, known.j, known.shift, x, cells))
     threads = torch.get_num_threads() if most > FEW_EDGES else 1
-    written = (said.data_ptr() if which else None, *(t.data_ptr() for t in (i, j, vectors, nearest)))
-    found = kernel(n, threads, *read, cutoff**2, *written)
-    squared = nearest.new_full((structures.n_systems,), torch.inf).scatter_reduce(0, system, nearest, "amin")
-    return Near(i[:found], j[:found], vectors[:found], said[:found], squared.sqrt())
+    written = (said.data_ptr() if which else None, *(t.data_ptr() for t in (i, j, vectors, nearest, closest)))
+    found = kernel(n, structures.n_systems, threads, *read, cutoff**2, *written)
+    return Near(i[:found], j[:found], vectors[:found], said[:found], closest)
+
+
+def farthest(structures: Structures, then: Tensor) -> Tensor | None:
+    """How far the atoms moved: in each structure the longest displacement once its mean is taken off (Angstrom), [S].
+
+    NaN where a coordinate is not finite; None: not float64 on the CPU, or no kernel.
+
+    Args:
+        structures: where atoms are now.
+        then: where they were, [N, 3] (Angstrom).
+    """
+    kernel = _function("farthest", "nnpppp")
+    now = structures.positions
+    if kernel is None or any(x.device.type != "cpu" or x.dtype != torch.float64 for x in (now, then)):
+        return None
+    longest = torch.empty(structures.n_systems, dtype=torch.float64)
+    arrays = (structures.system.contiguous(), now.contiguous(), then.contiguous(), longest)
+    kernel(structures.n_atoms, structures.n_systems, *(t.data_ptr() for t in arrays))
+    return longest
 
 
 _KINDS = {"n": ctypes.c_int64, "i": ctypes.c_int, "p": ctypes.c_void_p, "d": ctypes.c_double}

@@ -35,24 +35,29 @@ def find_edges(structures: Structures, cutoff: float) -> Edges:
     """
     check_geometry(structures)
     points, cells, pbc, sizes = _arrays(structures)
+    if len(sizes) == 1 and len(points):  # nothing is copied: a large list takes longer to copy than to sort
+        pair, shift, _finder = _in_one(points, cells[0], pbc[0], cutoff, copy=False)
+        return _sorted_edges(pair, shift, len(points), cutoff, structures.positions.device)
     pairs, shifts = [np.zeros((0, 2), np.int64)], [np.zeros((0, 3), np.int32)]
     first = 0
     for size, cell, periodic in zip(sizes.tolist(), cells, pbc, strict=True):
         if size:
-            pair, shift = _in_one(points[first : first + size], cell, periodic, cutoff)
+            pair, shift, _ = _in_one(points[first : first + size], cell, periodic, cutoff)
             pairs.append(pair + first)
             shifts.append(shift)
         first += size
     return _sorted_edges(np.concatenate(pairs), np.concatenate(shifts), first, cutoff, structures.positions.device)
 
 
-def _in_one(points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs [E, 2] int64 and shifts [E, 3] int32 of one structure, in any order."""
+def _in_one(
+    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float, copy: bool = True
+) -> tuple[np.ndarray, np.ndarray, vesin.NeighborList]:
+    """Pairs [E, 2] int64 and shifts [E, 3] int32 of one structure, in any order; if not copied, the list's own."""
     threads = torch.get_num_threads() if len(points) >= THREADS_FROM else 1
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=threads)
     box = np.where(pbc[:, None], cell, 0.0)
-    pairs, shifts = finder.compute(points=points, box=box, periodic=pbc, quantities="PS", copy=True)
-    return pairs.view(np.int64), shifts
+    pairs, shifts = finder.compute(points=points, box=box, periodic=pbc, quantities="PS", copy=copy)
+    return pairs.view(np.int64), shifts, finder
 
 
 def _sorted_edges(pairs: np.ndarray, shifts: np.ndarray, n_atoms: int, cutoff: float, device: torch.device) -> Edges:

@@ -8,13 +8,11 @@ max|u| <= skin/2 (L. Verlet, Phys. Rev. 159, 98 (1967), doi:10.1103/PhysRev.159.
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor
 
-from rutile.graph.graph import Edges, Graph, build_graph, join_edges, squared_lengths
-from rutile.graph.near import Near, Wide, compact, near_edges
+from rutile.graph.graph import Edges, Graph, build_graph, graph_of, join_edges, squared_lengths
+from rutile.graph.near import Near, Wide, compact, farthest, near_edges
 from rutile.graph.neighbors import check_geometry, find_edges
 from rutile.structures.structures import Structures, concatenate
 
@@ -91,12 +89,10 @@ class SkinList:
             GeometryError: as `find_edges`.
         """
         now = self._current(structures)
-        none = Edges(self._wide.i[:0], self._wide.j[:0], self._wide.shift[:0], self.cutoff)
-        empty = build_graph(structures, none, mode)
         near = self._near(now, dtype)
-        return dataclasses.replace(empty, i=near.i, j=near.j, vectors=near.vectors), near.closest
+        return graph_of(structures, near.i, near.j, near.vectors, mode), near.closest
 
-    def _near(self, now: Structures, dtype: torch.dtype, which: bool = False) -> Near:
+    def _near(self, now: Structures, dtype: torch.dtype, *, which: bool = False) -> Near:
         """The wide edges that are within the cutoff, by the kernel where there is one."""
         if self._compact is not None:
             return near_edges(self._compact, now, self.cutoff, dtype, which=which)
@@ -154,7 +150,10 @@ class SkinList:
     def _reach(self, then: Structures, now: Structures) -> Tensor:
         """(cutoff + 2 max|u|) / s of each structure (Angstrom), [S]; NaN where coordinates are not finite."""
         if torch.equal(then.cell, now.cell):
-            return self.cutoff + 2 * _largest(now, now.positions.double() - then.positions.double())
+            longest = farthest(now, then.positions)
+            if longest is None:
+                longest = _largest(now, now.positions.double() - then.positions.double())
+            return self.cutoff + 2 * longest
         pbc = now.pbc[:, :, None]
         cell0, cell = (torch.where(pbc, x.cell.double(), 0.0) for x in (then, now))
         back = torch.linalg.pinv(cell0)  # [S, 3, 3]
@@ -178,8 +177,10 @@ def _begins_with(a: Structures, b: Structures) -> bool:
     n, s = b.n_atoms, b.n_systems
     if a.n_atoms < n or a.n_systems < s or (a.n_atoms > n and int(a.system[n]) < s):
         return False
-    pairs = ((a.numbers[:n], b.numbers), (a.system[:n], b.system), (a.pbc[:s], b.pbc))
-    return all(x.device == y.device and torch.equal(x, y) for x, y in pairs)
+    pairs = [(a.numbers, b.numbers), (a.system, b.system), (a.pbc, b.pbc)]
+    if a.n_atoms > n or a.n_systems > s:
+        pairs = [(x[: len(y)], y) for x, y in pairs]
+    return all(x is y or (x.device == y.device and torch.equal(x, y)) for x, y in pairs)
 
 
 def _first(structures: Structures, n: int) -> Structures:

@@ -57,7 +57,7 @@ from rutile.simulate.md.thermostats import Csvr, Integrator, Langevin, NoseHoove
 from rutile.simulate.md.watch import Watch, highest, leaps
 from rutile.structures.structures import Structures
 
-SKIN = 0.8
+SKIN = 1.0
 """Extra radius of the neighbour list (Angstrom)."""
 STILL_EVERY = 100
 """Steps after which rounding errors of the momentum are taken out, with thermostats that keep it."""

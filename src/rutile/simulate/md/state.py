@@ -14,6 +14,7 @@ from ase.data import atomic_masses
 from torch import Tensor
 
 from rutile.core.units import ACCELERATION, KB
+from rutile.graph.graph import squared_lengths
 from rutile.simulate.md.noise import noise
 from rutile.structures.structures import Structures
 
@@ -120,7 +121,7 @@ def kinetic_energy(velocities: Tensor, mass: Tensor, structures: Structures) -> 
         mass: [N, 1] (amu).
         structures: whose atoms.
     """
-    return by_system((0.5 / ACCELERATION) * (mass * velocities.square()).sum(1), structures)
+    return by_system((0.5 / ACCELERATION) * mass[:, 0] * squared_lengths(velocities), structures)
 
 
 def kinetic_tensor(velocities: Tensor, mass: Tensor, structures: Structures) -> Tensor:

@@ -231,14 +231,20 @@ def rescaled(state: State, time: float, targets: Targets) -> State:
     (rare) sign of sqrt(c K) + R_1 sqrt((1 - c) kT/2).
     """
     c = math.exp(-targets.dt / time)
-    kinetic, drawn = kinetic_of(state), []
-    for run, dof in zip(state.number.tolist(), state.dof.tolist(), strict=True):
+    scales, heats = [], []
+    each = (state.number.tolist(), state.dof.tolist(), kinetic_of(state).tolist(), targets.kt.tolist())
+    for run, dof, kinetic, kt in zip(*each, strict=True):  # a few numbers: tensors would take longer
         rng = generator(targets.seed, run, "csvr", state.step)
-        drawn.append((rng.standard_normal(), 2 * rng.standard_gamma((dof - 1) / 2) if dof > 1 else 0.0))
-    first, others = kinetic.new_tensor(drawn).unbind(1)
-    a, b = (c * kinetic).sqrt(), ((1 - c) * targets.kt / 2).sqrt()
-    along = a + b * first
-    new = along.square() + b.square() * others
-    scale = torch.where(kinetic > 0, along.sign() * (new / kinetic.clamp(min=1e-300)).sqrt(), 1.0)
+        first, others = rng.standard_normal(), 2 * rng.standard_gamma((dof - 1) / 2) if dof > 1 else 0.0
+        if not kinetic > 0:
+            scales.append(1.0)
+            heats.append(0.0)
+            continue
+        width = (1 - c) * kt / 2
+        along = math.sqrt(c * kinetic) + math.sqrt(width) * first
+        new = along * along + width * others
+        scales.append(math.copysign(math.sqrt(new / kinetic), along))
+        heats.append(new - kinetic)
+    scale, heat = state.energy.new_tensor(scales), state.energy.new_tensor(heats)
     velocities = state.velocities * scale[state.structures.system, None]
-    return state.replace(velocities=velocities, heat=state.heat + torch.where(kinetic > 0, new - kinetic, 0.0))
+    return state.replace(velocities=velocities, heat=state.heat + heat)

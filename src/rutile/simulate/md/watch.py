@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rutile.core.units import KB
+from rutile.graph.graph import squared_lengths
 from rutile.simulate.md.settings import WatchSettings
-from rutile.simulate.md.state import State, kinetic_of, temperature
+from rutile.simulate.md.state import State, kinetic_of
 
 LEAP = 2.0
 """No atom may move farther in one time step (Angstrom)."""
@@ -27,19 +30,24 @@ class Watch:
 
     def __init__(self, settings: WatchSettings, hottest: Tensor, volume: Tensor) -> None:
         self.settings, self.hottest, self.volume = settings, hottest, volume
+        self._of: tuple[Tensor, Tensor] | None = None
+        self._limits = np.zeros((4, 0))
 
     def after(self, state: State) -> list[str]:
         """For each run why it ends here, or ""."""
-        s = self.settings
-        hot = temperature(kinetic_of(state), state.dof)
-        growth = state.structures.volume / self.volume[state.number].clamp(min=1e-300)
-        wild = ~torch.isfinite(state.energy + hot + state.stress.sum((1, 2)) + state.forces.sum())
-        burst = hot > self.hottest[state.number]
-        near = state.closest < s.closest
-        apart = torch.zeros_like(near) if s.disagreement is None else state.deviation > s.disagreement
-        swollen = (self.volume[state.number] > 0) & ((growth > s.growth) | (growth < 1 / s.growth))
-        if not bool((wild | burst | near | apart | swollen).any()):
-            return [""] * state.n_systems
+        s, n = self.settings, state.n_systems
+        apart = np.zeros(n, bool) if s.disagreement is None else _numpy(state.deviation > s.disagreement)
+        # a few numbers of each run: NumPy is quicker than tensors are
+        sums = (state.energy, kinetic_of(state), state.closest, state.stress.sum((1, 2)), state.forces.sum().expand(n))
+        energy, kinetic, closest, stress, force = _numpy(torch.stack(sums))
+        hottest, dof, began, growth = self._slow(state)
+        hot = 2 * kinetic / (KB * np.maximum(dof, 1))
+        wild = ~np.isfinite(energy + hot + stress + force)
+        burst = hot > hottest
+        near = closest < s.closest
+        swollen = (began > 0) & ((growth > s.growth) | (growth < 1 / s.growth))
+        if not (wild | burst | near | apart | swollen).any():
+            return [""] * n
         reasons = []
         for k in range(state.n_systems):
             if near[k]:
@@ -49,13 +57,29 @@ class Watch:
             elif not bool(_finite(state, k)):
                 why = f"energy, forces or stress are not finite (energy {state.energy[k]:g} eV)"
             elif burst[k]:
-                why = f"it burst: {hot[k]:.0f} K (watch.hottest: {self.hottest[state.number[k]]:.0f} K)"
+                why = f"it burst: {hot[k]:.0f} K (watch.hottest: {hottest[k]:.0f} K)"
             elif swollen[k]:
                 why = f"the volume of the cell changed by a factor of {growth[k]:.3g} (watch.growth: {s.growth:g})"
             else:
                 why = ""
             reasons.append(why)
         return reasons
+
+    def _slow(self, state: State) -> np.ndarray:
+        """Highest temperature (K), degrees of freedom, volume at the start (Angstrom^3) and growth, [4, S].
+
+        They are as they were while the same runs have the same cells.
+        """
+        of = state.number, state.structures.cell
+        if self._of is None or any(a is not b for a, b in zip(of, self._of, strict=True)):
+            began = self.volume[state.number]
+            rows = (self.hottest[state.number], state.dof, began, state.structures.volume / began.clamp(min=1e-300))
+            self._of, self._limits = of, _numpy(torch.stack(rows))
+        return self._limits
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.cpu().numpy())
 
 
 def _finite(state: State, k: int) -> bool:
@@ -72,10 +96,10 @@ def leaps(after: State, dt: float) -> list[str]:
         after: with new positions, forces not known yet.
         dt: time step (fs).
     """
-    length = (dt * after.velocities).square().sum(1)
-    cells = torch.isfinite(after.structures.cell).all(2).all(1)
-    if bool((length <= LEAP**2).all() & cells.all()):
+    length = squared_lengths(after.velocities) * dt**2
+    if float(length.amax()) <= LEAP**2 and bool(torch.isfinite(after.structures.cell.sum())):
         return [""] * after.n_systems
+    cells = torch.isfinite(after.structures.cell).all(2).all(1)
     longest = length.new_zeros(after.n_systems).scatter_reduce(
         0, after.structures.system, length.nan_to_num(torch.inf, torch.inf), "amax"
     )
