@@ -6,7 +6,8 @@ on a grid of r up to R, one piece for each pair of elements; in the spirit of A.
 130, 104504 (2009), doi:10.1063/1.3079326. It is the same for a supercell, and smooth in positions and cell.
 
 Of structures on a slab only pairs count in which an atom is one of those that are searched for, or whose atoms belong
-to two slabs; N is then the number of the former (at least 1).
+to two slabs; N is then the number of the former (at least 1). Of molecules only pairs of different ones count, or of a
+molecule and its image.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase import Atoms
 
-from rutile.search.individual import PART, PLACED
+from rutile.search.individual import MOLECULE, PART, PLACED
+from rutile.search.molecules import between_molecules
 from rutile.structures.fingerprint import pairs_within
 
 REACH = 3.2
@@ -41,6 +43,9 @@ def fingerprint(atoms: Atoms, distance: float) -> np.ndarray:
         part = atoms.arrays[PART]
         counts = (part[i] != part[j]) | (part[i] == PLACED)
         i, j, d, count = i[counts], j[counts], d[counts], max(1, int((part == PLACED).sum()))
+    if MOLECULE in atoms.arrays:
+        counts = between_molecules(atoms, i, j, d)
+        i, j, d = i[counts], j[counts], d[counts]
     weight = (1 - (d / reach) ** 2) ** 2 / d**2
     grid = np.linspace(0.4 * distance, reach, POINTS)
     z = atoms.numbers

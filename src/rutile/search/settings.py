@@ -15,7 +15,18 @@ from rutile.core.units import Angstrom, EVPerAtom, GigaPascal
 Count = Annotated[int, Field(ge=1)]
 
 
-class ClusterSearch(Settings):
+class OfMolecules(Settings):
+    """Whole molecules, or motifs, in the place of atoms."""
+
+    molecules: dict[str, Count] = {}
+    """Whole molecules in the place of a formula, and how many, such as {H2O: 6}; of crystals for each formula unit.
+    Names of ASE, SMILES or files. Operators keep them whole, relaxation moves all atoms."""
+    broken: Literal["refuse", "keep"] = "refuse"
+    """What becomes of structures whose molecules broke or reacted when they were relaxed: they are refused as failed
+    ones, or stay."""
+
+
+class ClusterSearch(OfMolecules):
     """Clusters in vacuum."""
 
     name: Literal["cluster"] = "cluster"
@@ -25,7 +36,7 @@ class ClusterSearch(Settings):
     """Part of the new clusters that get a random point group (dimensionless)."""
 
 
-class CrystalSearch(Settings):
+class CrystalSearch(OfMolecules):
     """Crystals with any cell."""
 
     name: Literal["crystal"] = "crystal"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from rutile.core.errors import DataError
+from rutile.core.errors import DataError, SettingsError
 from rutile.core.executors.settings import ExecutorSettings, ThreadsSettings
 from rutile.core.files import folder_for_results
 from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import Angstrom3PerAtom, EVPerAngstrom, EVPerAtom, GigaPascal
-from rutile.search.settings import CrystalSearch, GeneticSettings, Kind, SurfaceSearch
+from rutile.search.settings import CrystalSearch, GeneticSettings, Kind, OfMolecules, SurfaceSearch
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.property import PropertyResult, part, write_result
 from rutile.tasks.search_start import LOG, keep_settings, reference_of, roles_told, seeds_of, told_of_files, write_each
@@ -38,9 +38,9 @@ MOVE = 0.4
 class SearchSettings(GeneticSettings):
     """What to search for, on which potential, and how long."""
 
-    formula: str
+    formula: str = ""
     """Of crystals the formula unit, such as TiO2; of clusters all atoms, such as Cu38; of surfaces and interfaces all
-    that are placed."""
+    that are placed; nothing where molecules are given (structure.molecules)."""
     model: Path
     """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion,
     bond_valence."""
@@ -148,17 +148,25 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
         return _finish(settings, search, done, reporter)
 
 
-def problem_of(formula: str, structure: Kind) -> Problem:
-    """What is searched for."""
+def problem_of(formula: str, kind: Kind) -> Problem:
+    """What is searched for.
+
+    Raises:
+        SettingsError: neither a formula nor molecules are given, or both.
+    """
     from rutile.search.clusters import Clusters
     from rutile.search.crystals import Crystals
+    from rutile.search.molecular import MolecularClusters, MolecularCrystals
     from rutile.search.surfaces import Surfaces
 
-    if isinstance(structure, CrystalSearch):
-        return Crystals(formula, structure)
-    if isinstance(structure, SurfaceSearch):
-        return Surfaces(formula, structure)
-    return Clusters(formula, structure)
+    molecules = isinstance(kind, OfMolecules) and bool(kind.molecules)
+    if molecules == bool(formula):
+        raise SettingsError(f"give {'either ' if molecules else ''}a formula, such as TiO2, or structure.molecules")
+    if isinstance(kind, SurfaceSearch):
+        return Surfaces(formula, kind)
+    if isinstance(kind, CrystalSearch):
+        return MolecularCrystals(kind) if molecules else Crystals(formula, kind)
+    return MolecularClusters(kind) if molecules else Clusters(formula, kind)
 
 
 def _identity(settings: SearchSettings) -> dict[str, Any]:
@@ -177,7 +185,9 @@ def _work(settings: SearchSettings, search: Genetic, better: float = 1.0) -> Rel
     """The work of the workers, with what this problem asks of it."""
     needed = any(op.atom_energies and search.weights[op.name] for op in search.problem.operators)
     reference = reference_of(search.problem, _relaxer(settings, BETTER))
-    return replace(_relaxer(settings, better), reference=reference, atom_energies=needed)
+    checked = isinstance(settings.structure, OfMolecules) and settings.structure.broken == "refuse"
+    check = getattr(search.problem, "check", None) if checked else None
+    return replace(_relaxer(settings, better), reference=reference, atom_energies=needed, check=check)
 
 
 def _relaxer(settings: SearchSettings, better: float = 1.0) -> Relaxer:

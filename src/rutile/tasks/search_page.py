@@ -12,7 +12,7 @@ from rutile.search.results import lineage
 from rutile.tasks.property import table_of
 from rutile.tasks.property_figures import Line, panel
 from rutile.tasks.search_figures import energies_by_operator, family_tree, portrait
-from rutile.tasks.search_start import FILES, names_of
+from rutile.tasks.search_start import FILES, named, names_of
 from rutile.train.report import Block, Card, Facts, Figures, Links, Section, Table, Text, Value, render
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def page(settings: SearchSettings, result: SearchTaskResult, done: Sequence[Done
         Section("Ancestry of the lowest", _ancestry(best.number, done)),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
-    return render(f"Search for {settings.formula}", str(settings.model), cards, sections)
+    return render(f"Search for {named(settings)}", str(settings.model), cards, sections)
 
 
 _COLUMNS = ["number", "symmetry", "energy", "above", "hits", "first", "atoms", "volume", "operator", "parents"]

@@ -85,6 +85,12 @@ def reference_of(problem: Problem, work: Relaxer) -> float:
     return whole
 
 
+def named(settings: SearchSettings) -> str:
+    """What is searched for, such as TiO2 or "6 H2O"."""
+    molecules: dict[str, int] = getattr(settings.structure, "molecules", {})
+    return settings.formula or ", ".join(f"{n} {name}" for name, n in molecules.items())
+
+
 def keep_settings(folder: Path, settings: SearchSettings) -> None:
     """Write the settings of a search into its folder, with places that hold wherever the next command is given.
 
