@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from rutile.search.fingerprint import apart, fingerprint
+from rutile.search.fingerprint import Marks, apart, apart_from, fingerprint
 
 
 def crystal(seed: int) -> Atoms:
@@ -61,3 +61,18 @@ def test_small_moves_change_it_little():
 
 def test_no_pairs():
     assert apart(fingerprint(Atoms("Cu"), 2.6), fingerprint(Atoms("Cu"), 2.6)) == pytest.approx(0.0)
+
+
+def test_distances_to_many_are_those_to_each():
+    rng, marks = np.random.default_rng(0), Marks()
+    assert apart_from(marks[:], np.ones(3)).tolist() == []
+    each = [fingerprint(crystal(k), 2.5) for k in range(150)] + [np.zeros(len(fingerprint(crystal(0), 2.5)))]
+    for mark in each:
+        marks.append(mark)
+    one = each[3] + rng.normal(scale=1e-3, size=len(each[3]))
+    expected = [apart(one, other) for other in each]
+    np.testing.assert_allclose(apart_from(marks[:], one), expected, atol=1e-12)
+    np.testing.assert_allclose(apart_from(each, one), expected, atol=1e-12)
+    assert len(marks) == 151
+    np.testing.assert_array_equal(marks[7], each[7])
+    assert apart_from([np.zeros(4)], np.zeros(4)).tolist() == [0.0]

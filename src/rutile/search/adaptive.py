@@ -29,7 +29,6 @@ from dataclasses import replace
 from itertools import islice
 from typing import cast
 
-import numpy as np
 from ase import Atoms
 
 from rutile.core.executors.executor import Lost
@@ -50,7 +49,7 @@ from rutile.search.adaptive_items import (
 )  # fmt: skip
 from rutile.search.adaptive_judge import correlation, different, forgot, good, why_end
 from rutile.search.adaptive_settings import AdaptiveSettings
-from rutile.search.fingerprint import apart, fingerprint
+from rutile.search.fingerprint import Marks, apart_from, fingerprint
 from rutile.search.genetic import NEW, Genetic, Problem
 from rutile.search.individual import Candidate, Found, Relaxed
 from rutile.search.settings import GeneticSettings
@@ -97,7 +96,7 @@ class Adaptive:
         self.asked: list[Asked] = []
         self.finals: dict[int, Asked] = {}
         """Structures that are relaxed with the labeler at the end, by number of the label."""
-        self.marks: list[np.ndarray] = []
+        self.marks = Marks()
         """Fingerprints of labelled structures, by number of the label."""
         self.fresh: list[int] = []
         """Labels that no version has learned."""
@@ -177,7 +176,7 @@ class Adaptive:
         ask = self.settings.ask
         near, seen = self._near.get(found.number, (math.inf, 0))
         if near >= ask.apart:
-            near = min([near, *(apart(found.fingerprint, m) for m in self.marks[seen:])])
+            near = min([near, *apart_from(self.marks[seen:], found.fingerprint)])
             self._near[found.number] = near, len(self.marks)
         return near >= ask.apart and self._spread(found.number) <= ask.max_spread
 

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from rutile.search.adaptive_items import Asked, Errors, Trained, Version
 from rutile.search.adaptive_settings import AdaptiveSettings, TeachSettings
-from rutile.search.fingerprint import apart
+from rutile.search.fingerprint import Marks, apart
 from rutile.search.settings import PoolSettings
 
 CHANGED = 1e-3
@@ -66,7 +66,9 @@ def gained(trained: Trained) -> Errors:
     return Errors(before.energy - after.energy, before.force - after.force)
 
 
-def different(asked: Sequence[Asked], marks: Sequence[np.ndarray], pool: PoolSettings, most: int) -> list[Asked]:
+def different(
+    asked: Sequence[Asked], marks: Sequence[np.ndarray] | Marks, pool: PoolSettings, most: int
+) -> list[Asked]:
     """The different lowest labels.
 
     Args:

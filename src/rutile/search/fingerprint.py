@@ -12,6 +12,7 @@ molecule and its image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -62,3 +63,38 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
     """Distance of two fingerprints relative to their length: 0 for the same, sqrt(2) for nothing in common."""
     size = np.sqrt((one @ one + other @ other) / 2)
     return float(np.linalg.norm(one - other) / size) if size > 0 else 0.0
+
+
+class Marks:
+    """Many fingerprints of one length, as the rows of an array that grows."""
+
+    def __init__(self) -> None:
+        self._rows, self._many = np.zeros((0, 0)), 0
+
+    def __len__(self) -> int:
+        return self._many
+
+    def append(self, mark: np.ndarray) -> None:
+        """One more."""
+        if self._many == len(self._rows):
+            more = np.zeros((max(64, 2 * self._many), len(mark)))
+            more[: self._many] = self._rows[: self._many] if self._many else 0.0
+            self._rows = more
+        self._rows[self._many] = mark
+        self._many += 1
+
+    def __getitem__(self, which: int | slice) -> np.ndarray:
+        """One of them, or several: [M, length]."""
+        rows: np.ndarray = self._rows[: self._many][which]
+        return rows
+
+
+def apart_from(many: Sequence[np.ndarray] | np.ndarray, one: np.ndarray) -> np.ndarray:
+    """Distances of one fingerprint to each of many of the same length, as `apart`: [M]."""
+    if not len(many):
+        return np.zeros(0)
+    others = np.asarray(many)
+    size = np.sqrt((np.einsum("ij,ij->i", others, others) + one @ one) / 2)
+    away = others - one
+    out: np.ndarray = np.sqrt(np.einsum("ij,ij->i", away, away)) / np.where(size > 0, size, 1.0)
+    return out

@@ -12,7 +12,7 @@ from collections import Counter
 
 import numpy as np
 
-from rutile.search.fingerprint import apart
+from rutile.search.fingerprint import apart_from
 from rutile.search.individual import Found
 from rutile.search.settings import PoolSettings
 
@@ -56,7 +56,8 @@ class Population:
 
     def _enter(self, found: Found) -> bool:
         s = self.settings
-        distances = {m.number: apart(m.fingerprint, found.fingerprint) for m in self.members}
+        away = apart_from([m.fingerprint for m in self.members], found.fingerprint)
+        distances = {m.number: float(d) for m, d in zip(self.members, away, strict=True)}
         for k, m in enumerate(self.members):
             if distances[m.number] < s.same and abs(m.energy - found.energy) < s.same_energy:
                 if found.energy < m.energy - s.same_energy / 10:  # the same, relaxed better

@@ -205,18 +205,21 @@ def _relaxer(settings: SearchSettings, better: float = 1.0) -> Relaxer:
 
 def _search(settings: SearchSettings, search: Genetic, log: Log, done: list[Done], reporter: Reporter) -> None:
     """The loop; what comes of it is in the log and in `done`."""
+    import itertools
+
     from rutile.core.executors.catalogue import open_executor
     from rutile.core.executors.executor import Lost
     from rutile.search.individual import Candidate, Relaxed
     from rutile.search.log import Done
 
-    groups: list[list[Candidate]] = []
+    groups: dict[int, list[Candidate]] = {}
+    number = itertools.count()
     logged = search.made
 
     def children() -> Iterator[list[Candidate]]:
         for group in search.batches(settings.batch, settings.relaxations):
             log.made([c for c in group if c.number >= logged])
-            groups.append(group)
+            groups[next(number)] = group
             yield group
             if _enough(settings, search):
                 return
@@ -228,7 +231,7 @@ def _search(settings: SearchSettings, search: Genetic, log: Log, done: list[Done
         results = executor.each(work, children())
         total = -(-(settings.relaxations - search.done) // settings.batch)
         for index, found in reporter.track(results, "Searching", total):
-            known = {c.number: c for c in groups[index]}
+            known = {c.number: c for c in groups.pop(index)}
             if isinstance(found, Lost):
                 found = [(k, Relaxed(c.atoms, float("nan"), found.reason, 0)) for k, c in known.items()]
             log.done(found)

@@ -1,1 +1,1 @@
-"""Contract kits and hypothesis strategies; only tests import this room."""
+"""Contract kits, hypothesis strategies and simulated workers; only tests and benchmarks import this room."""
