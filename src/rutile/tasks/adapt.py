@@ -83,7 +83,7 @@ class AdaptSettings(AdaptiveSettings, GeneticSettings):
     """Where structures are relaxed: cpu, cuda, cuda:1, or auto: a GPU if there is one."""
     out: Path = Path("adapt")
     """Folder for adapt.jsonl (all that happened), a folder for each version, table.csv, versions.csv, best.extxyz,
-    model.rutile (the newest), report.html (rewritten with each version) and result.json. What is there is gone on
+    model.rutile (the newest), report.html (rewritten now and then) and result.json. What is there is gone on
     with."""
 
 

@@ -57,7 +57,7 @@ def page(settings: AdaptSettings, adaptive: Adaptive, found: Shown, log: Path) -
         Section("Ancestry of the lowest", _ancestry(adaptive, best.structure)),
         Section("Settings", [Facts(settings.model_dump(mode="json", exclude_unset=True), "settings that were given")]),
     ]
-    subtitle = adaptive.ended or "The search goes on; this page is written again with each version."
+    subtitle = adaptive.ended or "The search goes on; this page is written again now and then."
     return render(f"Adaptive search for {settings.formula}", subtitle, cards, [s for s in sections if s.blocks])
 
 

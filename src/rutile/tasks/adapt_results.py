@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 ROUGH = 0.1
 """Distance (Angstrom) within which atoms are symmetric in structures that the labeler did not relax."""
+EVERY = 30.0
+"""The page is written again when so much time (s) has passed."""
 Shown = Sequence[tuple[AdaptRow, Atoms]]
 
 
@@ -122,6 +125,7 @@ class Told:
     known: int = 0
     """Events that are known from before."""
     lowest: float = math.inf
+    _written: float = -math.inf
 
     def __post_init__(self) -> None:
         self.lowest = self.adaptive.lowest
@@ -151,7 +155,10 @@ class Told:
         )
         if row["rejected"]:
             self.reporter.warn(f"version {row['version']} is kept out: {row['rejected']}")
+        if time.monotonic() - self._written < EVERY:
+            return
         found = rows_of(self.settings, search)
         if found:
+            self._written = time.monotonic()
             text = page(self.settings, search, found, self.settings.out / LOG)
             write_atomically(self.settings.out / "report.html", text.encode())

@@ -43,7 +43,14 @@ class Teacher:
         seed = integer(self.seed, "version", lesson.version) % 2**31
         start = None if lesson.start is None else self.folder / lesson.model
         done = train_committee(
-            self.committee, self.how, CommitteeData(new, old, valid), seed, start, place / "model", reporter
+            self.committee,
+            self.how,
+            CommitteeData(new, old, valid),
+            seed,
+            start,
+            place / "model",
+            reporter,
+            report=False,
         )
         before = self.folder / lesson.model if lesson.model else None
         known, fresh = self._known(lesson, place)

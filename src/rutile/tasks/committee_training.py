@@ -44,6 +44,8 @@ def train_committee(
     start: Path | None,
     out: Path,
     reporter: Reporter,
+    *,
+    report: bool = True,
 ) -> train.TrainResult:
     """Train a committee; goes on where it stopped.
 
@@ -55,6 +57,7 @@ def train_committee(
         start: model with the old weights; None: new weights, and `data.old` are learned as the new ones are.
         out: folder of the run.
         reporter: told of progress.
+        report: write a page about the training.
 
     Raises:
         RutileError: as `train.run`.
@@ -78,6 +81,7 @@ def train_committee(
             references=committee.references,
             split=split,
             out=out,
+            write_report=report,
         ),
         reporter,
     )

@@ -50,6 +50,8 @@ class TrainTaskSettings(JobSettings):
     there are cores for their threads. 1: one after another."""
     report_force_limit: EVPerAngstrom | None = Field(default=None, gt=0)
     """Report errors of frames with all reference forces |F| below this apart from the others."""
+    write_report: bool = True
+    """Write report.html. Its figures take seconds: of many short trainings as long as these themselves."""
 
     @model_validator(mode="after")
     def _several_differ(self) -> TrainTaskSettings:
@@ -254,14 +256,16 @@ def _finish(
             potential.set_reference_energies(job.references[mode], m)
     model, report = settings.out / MODEL_FILE, settings.out / REPORT_FILE
     Model([potential.double() for potential in potentials], info).save(model)
-    _write_report(settings, store, assessments, results, seconds, report)
+    if settings.write_report:
+        _write_report(settings, store, assessments, results, seconds, report)
     if results[-1].stopped == "time":
         reporter.warn(
             f"time was up after {results[-1].epochs} of {settings.epochs} epochs, before the learning rate had fallen: "
             "run the same command again to go on, or set fewer epochs"
         )
     reporter.info(f"model: {model.resolve()}")
-    reporter.info(f"report: {report.resolve()}")
+    if settings.write_report:
+        reporter.info(f"report: {report.resolve()}")
     last = results[-1]
     return TrainResult(
         model=model,
