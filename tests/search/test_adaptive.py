@@ -181,6 +181,31 @@ def test_after_a_kill_it_comes_to_an_end(tmp_path):
         AdaptiveLog(path, {"seed": 2})
 
 
+def test_with_a_larger_budget_it_goes_on(tmp_path):
+    few = SETTINGS.model_copy(update={"stop": SETTINGS.stop.model_copy(update={"labels": 8})})
+    search = fresh(few)
+    drive(search, Workers(4), AdaptiveLog(tmp_path / "log", {}))
+    assert search.ended == "8 labels"
+    assert len(search.finals) == few.final
+    more = fresh()
+    AdaptiveLog(tmp_path / "log", {}).replay(more)
+    assert not more.ended
+    drive(more, Workers(4), AdaptiveLog(tmp_path / "log", {}))
+    assert len(more.asked) > 8
+    assert set(search.finals) <= set(more.finals)  # what was paid for stays
+
+
+def test_trainings_that_are_lost_again_and_again_end_it(tmp_path):
+    class Dead(Workers):
+        def next(self):
+            kind, number, outcome = super().next()
+            return kind, number, Lost("gone") if kind == "train" and number > 1 else outcome
+
+    search = fresh()
+    drive(search, Dead(0), AdaptiveLog(tmp_path / "log", {}))
+    assert "two trainings" in search.ended
+
+
 def test_lost_workers_are_replaced_and_work_that_kills_them_is_given_up(tmp_path):
     search, workers = fresh(), Workers(2, lost=0.4)
     drive(search, workers, AdaptiveLog(tmp_path / "log", {}), lambda *event: one_version(search))

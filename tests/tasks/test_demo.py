@@ -72,7 +72,7 @@ def test_parts_are_disjoint_complete_and_keep_trajectories_in_training(made_up, 
 
 @pytest.mark.slow
 def test_demo_writes_a_page_with_the_numbers_of_the_run(made_up, tmp_path):
-    settings = demo.DemoSettings(out=tmp_path / "out", starter=made_up, epochs=3, hidden=(5,))
+    settings = demo.DemoSettings(out=tmp_path / "out", starter=made_up, epochs=3, hidden=(5,), labels=0)
     reporter = SilentReporter()
     result = demo.run(settings, reporter)
     page = result.report.read_text()

@@ -141,6 +141,22 @@ class Adaptive:
         self.begin(kind, number, item)
         return number, item
 
+    def wants(self, kind: Kind) -> bool:
+        """Whether `wanted` would give something."""
+        if self.again[kind] and (not self.ended or kind == "label"):
+            return True
+        if kind == "search":
+            return self._room() > 0
+        if kind == "train":
+            return self._lesson() is not None
+        if self.version is None and not self.ended:
+            return not self.versions and len(self.asked) < self._first_labels
+        return self._question() is not None
+
+    @property
+    def _first_labels(self) -> int:
+        return min(self.settings.begin, self.settings.stop.labels)
+
     def _question(self) -> Question | None:
         """The next structure to be labelled."""
         if self.ended:
@@ -149,7 +165,7 @@ class Adaptive:
         if label >= self.settings.stop.labels:
             return None
         if version is None:
-            if self.versions or label >= self.settings.begin:
+            if self.versions or label >= self._first_labels:
                 return None
             child = self.search.child()
             return Question(label, child.number, child.atoms, "first", None, math.nan)
@@ -190,8 +206,7 @@ class Adaptive:
             return None
         waits = self.answered < len(self.asked)
         if self.version is None:
-            first = min(self.settings.begin, self.settings.stop.labels)
-            ready = not self.versions and not waits and len(self.asked) >= first
+            ready = not self.versions and not waits and len(self.asked) >= self._first_labels
             return self._of(None) if ready and (self.fresh or self.given) else None
         enough = len(self.fresh) >= self.settings.teach.after or self._anew
         if enough or (self.fresh and not waits and self._exhausted()):
@@ -224,16 +239,20 @@ class Adaptive:
 
     def _group(self) -> Group | None:
         """Structures to be relaxed: waiting ones first, then new ones."""
-        version, s = self.version, self.settings
-        if self.ended or version is None:
-            return None
-        room = min(s.stop.relaxations - self.relaxed, s.rest - version.relaxed) - self.under_way
-        room = min(room, s.batch)
-        if room <= 0:
+        version, room = self.version, self._room()
+        if version is None or room <= 0:
             return None
         chosen = list(islice(self.waiting, room))
         chosen += [self.search.child() for _ in range(room - len(chosen))]
         return Group(version.number, version.trained.model, tuple(chosen))
+
+    def _room(self) -> int:
+        """Structures that may be relaxed together now."""
+        s = self.settings
+        if self.ended or self.version is None:
+            return 0
+        left = min(s.stop.relaxations - self.relaxed, s.rest - self.version.relaxed) - self.under_way
+        return min(left, s.batch)
 
     def _next_final(self) -> Question | None:
         """The next of the lowest structures to be relaxed with the labeler."""
@@ -307,6 +326,9 @@ class Adaptive:
             return
         kept = [v for v in self.versions[-9 - self.settings.stop.versions :] if not v.rejected]
         self.ended = ""
+        if len(self.versions) > 1 and not any(v.trained.model for v in self.versions[-2:]):
+            self.ended = "two trainings in a row failed"
+            return
         idle = not self.open["label"] and not self.open["train"] and self._exhausted() and self._lesson() is None
         self.ended = why_end(self.answered, self.lowest, kept, self.relaxed, self.settings, idle=idle)
 

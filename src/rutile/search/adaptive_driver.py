@@ -82,7 +82,9 @@ def drive(
     busy = 0
     while not search.done:
         for kind in KINDS:
-            while stations.free(kind) and (work := search.wanted(kind)) is not None:
+            while search.wants(kind) and stations.free(kind):
+                work = search.wanted(kind)
+                assert work is not None
                 number, item = work
                 log.gave(kind, number, item, clock())
                 stations.give(kind, number, item)

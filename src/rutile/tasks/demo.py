@@ -1,14 +1,15 @@
 """`rutile demo`: the main job on real data, from reference calculations to relaxed crystals, in one command.
 
 Made of the other tasks: the TiO2 starter set -> inspect -> train a Behler-Parrinello potential with the published table
-of 70 symmetry functions -> evaluate on held-out structures -> relax the polymorphs -> one HTML page.
+of 70 symmetry functions -> evaluate on held-out structures -> relax the polymorphs -> a short adaptive search ->
+one HTML page.
 """
 
 from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -20,6 +21,8 @@ from rutile.core.units import Second
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ase import Atoms
 
     from rutile.starter import Polymorph
@@ -40,6 +43,19 @@ EXPANSION = 1.02
 keep the symmetry: expanded crystals have it, and forces that have it do not break it."""
 
 
+class HasFolder(Protocol):
+    """A job with a folder for its results."""
+
+    @property
+    def out(self) -> Path:
+        """The folder."""
+        ...
+
+
+Job = TypeVar("Job", bound=HasFolder)
+Done = TypeVar("Done")
+
+
 class DemoSettings(Settings):
     """What of the demo can be changed."""
 
@@ -53,6 +69,8 @@ class DemoSettings(Settings):
     """Stop training after this long, whatever the epochs."""
     hidden: tuple[int, ...] = (30, 30)
     """Widths of the hidden layers of each element's network."""
+    labels: int = Field(default=100, ge=0)
+    """Labels of the adaptive search at the end; 0: none is made."""
     seed: int = 0
     """Seed of weights, batches and the choice of held-out structures."""
 
@@ -87,6 +105,8 @@ class DemoResult(Result):
     """On the same structures, of components (GPa)."""
     polymorphs: list[RelaxedPolymorph]
     """Lowest DFT energy first."""
+    found: list[str]
+    """Structure types that the adaptive search found, lowest first."""
     model: Path
     """The potential."""
     report: Path
@@ -102,34 +122,42 @@ def run(settings: DemoSettings, reporter: Reporter) -> DemoResult:
 def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     """The work of `run`, in a folder that exists."""
     from rutile import starter
-    from rutile.tasks import evaluate, inspect
+    from rutile.tasks import adapt, evaluate, inspect, train
+    from rutile.tasks.demo_adapt import adapt_section, adapt_settings, named
     from rutile.train.sections import dimers_section
 
-    reporter.info(f"1/5 the starter set: {starter.path(folder=settings.starter)}")
+    reporter.info(f"1/6 the starter set: {starter.path(folder=settings.starter)}")
     files = write_parts(settings)
     census = inspect.run(inspect.InspectSettings(files=[starter.path(folder=settings.starter)]), reporter)
-    reporter.info(f"2/5 training a Behler-Parrinello potential, at most {settings.seconds:g} s")
-    trained = train_or_begin_anew(train_settings(settings, files), reporter)
-    reporter.info("3/5 evaluating it on structures that it has not seen")
+    reporter.info(f"2/6 training a Behler-Parrinello potential, at most {settings.seconds:g} s")
+    trained = run_or_begin_anew(train.run, train_settings(settings, files), reporter)
+    reporter.info("3/6 evaluating it on structures that it has not seen")
     assessed = evaluate_settings(settings, files)
     assessment = evaluate.assess(assessed, reporter)
     dimers = evaluate.dimer_curves(assessed)
-    reporter.info("4/5 relaxing the polymorphs with it")
+    reporter.info("4/6 relaxing the polymorphs with it")
     references = starter.dft_polymorphs(settings.starter)
     found = relax_polymorphs(references, trained.model, reporter)
     polymorphs = beside(references, found)
-    reporter.info("5/5 writing the report")
+    searched = None
+    if settings.labels:
+        reporter.info(f"5/6 searching for crystals of TiO2 while a potential learns them, {settings.labels} labels")
+        job = adapt_settings(settings.out / "adapt", settings.labels, settings.seed)
+        searched = run_or_begin_anew(adapt.run, job, reporter)
+    reporter.info("6/6 writing the report")
     rows = {(r["quantity"], r["unit"]): r for r in assessment.errors.rows() if r["name"].startswith("max |F| <")}
     result = DemoResult(
         energy_rmse=1000 * rows["energy", "eV/atom"]["rmse"],
         force_rmse=rows["force", "eV/Å"]["rmse"],
         stress_rmse=rows["stress", "GPa"]["rmse"],
         polymorphs=polymorphs,
+        found=named(searched) if searched else [],
         model=trained.model,
         report=settings.out / "report.html",
     )
     sections = [
         polymorph_section(polymorphs),
+        *([adapt_section(searched)] if searched else []),
         *evaluate.model_sections(trained.model.parent),
         *evaluate.assessment_sections(assessment),
         dimers_section(*dimers),
@@ -198,19 +226,17 @@ def train_settings(settings: DemoSettings, files: dict[str, Path]) -> TrainTaskS
     return TrainTaskSettings.model_validate(job)
 
 
-def train_or_begin_anew(job: TrainTaskSettings, reporter: Reporter) -> TrainResult:
-    """Train; where the folder holds the run of another version or of other settings, that one is put aside."""
-    from rutile.tasks import train
-
+def run_or_begin_anew(run: Callable[[Job, Reporter], Done], job: Job, reporter: Reporter) -> Done:
+    """Do a job; where its folder holds the run of another version or of other settings, that one is put aside."""
     try:
-        return train.run(job, reporter)
+        return run(job, reporter)
     except SettingsError as error:
         if not job.out.is_dir():
             raise
         aside = next(p for k in count(1) if not (p := job.out.with_name(f"{job.out.name}-{k}")).exists())
         job.out.rename(aside)
         reporter.warn(f"{error}. The demo puts it aside as {aside} and begins anew")
-    return train.run(job, reporter)
+    return run(job, reporter)
 
 
 def evaluate_settings(settings: DemoSettings, files: dict[str, Path]) -> EvaluateSettings:
