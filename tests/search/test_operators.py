@@ -13,6 +13,7 @@ from rutile.build.recipe import Refused
 from rutile.search.clusters import Clusters
 from rutile.search.crystals import Crystals
 from rutile.search.fingerprint import apart, fingerprint
+from rutile.search.individual import ATOM_ENERGY
 from rutile.search.operators.operator import Breed
 from rutile.search.operators.relocate import free_places, neighbours
 from rutile.search.operators.resurface import resurface
@@ -39,6 +40,8 @@ def test_composition_and_parents_stay(problem, operator):
     for seed in range(24):
         rng = np.random.default_rng(seed)
         parents = [new(problem, rng) for _ in range(operator.parents)]
+        for parent in parents:
+            parent.set_array(ATOM_ENERGY, np.random.default_rng(seed).normal(size=len(parent)))
         before = [p.copy() for p in parents]
         try:
             child = problem.tidied(operator.make(parents, problem.breed, rng))

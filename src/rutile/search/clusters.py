@@ -9,7 +9,17 @@ from rutile.build.packing import push_apart
 from rutile.build.recipe import Refused
 from rutile.build.sizes import bond_length, radii
 from rutile.core.elements import formula as symbols
-from rutile.search.operators import cluster_heredity, permutation, rattle, relocate, resurface, symmetrise, twist
+from rutile.search.operators import (
+    cluster_heredity,
+    energy_heredity,
+    permutation,
+    rattle,
+    relocate,
+    resurface,
+    soft_mode,
+    symmetrise,
+    twist,
+)
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.point_groups import orbits, random_point_group
 from rutile.search.settings import ClusterSearch, atoms_of
@@ -41,7 +51,8 @@ class Clusters:
         self.breed = Breed(self.distance)
         many = [permutation.OPERATOR] if len(self.atoms) > 1 else []
         ours = (cluster_heredity, twist, rattle, relocate, resurface, symmetrise)
-        self.operators: tuple[Operator, ...] = (*(m.OPERATOR for m in ours), *many)
+        named = (soft_mode.OPERATOR, energy_heredity.CLUSTERS)
+        self.operators: tuple[Operator, ...] = (*(m.OPERATOR for m in ours), *many, *named)
         n = len(self.numbers)
         self.radius = ROOM * self.distance * max(0.5, (3 * n / (4 * np.sqrt(2) * np.pi)) ** (1 / 3))
 

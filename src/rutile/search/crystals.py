@@ -12,7 +12,16 @@ from rutile.build.random_crystal import PUSHED, placed, pushed, random_cell, spa
 from rutile.build.recipe import Refused
 from rutile.build.sizes import radii, reference_volume
 from rutile.core.elements import formula as symbols
-from rutile.search.operators import crystal_heredity, crystal_symmetrise, permutation, rattle, slip, strain
+from rutile.search.operators import (
+    crystal_heredity,
+    crystal_symmetrise,
+    energy_heredity,
+    permutation,
+    rattle,
+    slip,
+    soft_mode,
+    strain,
+)
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.settings import CrystalSearch, atoms_of
 from rutile.structures.fingerprint import pairs_within
@@ -44,7 +53,8 @@ class Crystals:
         self.breed = Breed(self.distance)
         many = [permutation.OPERATOR] if len(self.unit) > 1 else []
         ours = (crystal_heredity, strain, rattle, slip, crystal_symmetrise)
-        self.operators: tuple[Operator, ...] = (*(m.OPERATOR for m in ours), *many)
+        named = (soft_mode.OPERATOR, energy_heredity.CRYSTALS)
+        self.operators: tuple[Operator, ...] = (*(m.OPERATOR for m in ours), *many, *named)
 
     def create(self, rng: np.random.Generator) -> Atoms:
         """A crystal with a random space group, with atoms on general and special sites.

@@ -32,6 +32,16 @@ def pairs_within(positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutof
     return i.astype(np.int64), j.astype(np.int64), d
 
 
+def image_vectors(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `pairs_within`, with the vectors from the first to the second atom [P, 3] (Angstrom) for distances."""
+    i, j, v = vesin.NeighborList(cutoff=cutoff, full_list=False, n_threads=1).compute(
+        points=positions, box=cell, periodic=pbc, quantities="ijD"
+    )
+    return i.astype(np.int64), j.astype(np.int64), v
+
+
 def geometry_sums(
     numbers: np.ndarray, positions: np.ndarray, pbc: np.ndarray, pairs: Pairs, cutoff: float
 ) -> tuple[float, ...]:

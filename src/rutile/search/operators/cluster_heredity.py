@@ -6,6 +6,7 @@ Source: D. M. Deaven and K. M. Ho, Phys. Rev. Lett. 75, 288 (1995), doi:10.1103/
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -18,9 +19,38 @@ LEAST = 0.2
 """Each parent gives at least this part of the atoms."""
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Two clusters, turned, and what is taken of them."""
+
+    one: Atoms
+    """The first parent."""
+    other: Atoms
+    """The second one."""
+    top: np.ndarray
+    """Atoms of the first, numbers."""
+    bottom: list[int]
+    """Atoms of the second."""
+
+    def child(self) -> Atoms:
+        """Both parts in one."""
+        upper, lower = self.one[self.top], self.other[self.bottom]
+        whole: Atoms = upper + lower
+        return Atoms(whole.numbers, positions=whole.positions)
+
+
 def splice(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atoms:
     """Both parents are turned at random about their centres; the composition stays."""
     del breed
+    return draw(parents, rng).child()
+
+
+def draw(parents: list[Atoms], rng: np.random.Generator) -> Cut:
+    """A random cut.
+
+    Raises:
+        Refused: there are too few atoms.
+    """
     one, other = (a.copy() for a in parents)
     for a in (one, other):
         a.positions = turned(a.positions, rng)
@@ -36,9 +66,7 @@ def splice(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atom
         if wanted[z] > 0:
             wanted[z] -= 1
             bottom.append(int(k))
-    upper, lower = one[top], other[bottom]
-    child: Atoms = upper + lower
-    return child
+    return Cut(one, other, top, bottom)
 
 
 OPERATOR = Operator("heredity", 2, splice)

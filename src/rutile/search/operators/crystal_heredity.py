@@ -5,6 +5,8 @@ Source: A. R. Oganov and C. W. Glass, J. Chem. Phys. 124, 244704 (2006), doi:10.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from ase import Atoms
 from ase.geometry import get_distances
@@ -16,9 +18,35 @@ LEAST = 0.25
 """The slab is at least this part of the cell."""
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Where two crystals are cut, in a cell between theirs."""
+
+    cell: np.ndarray
+    """[3, 3] (Angstrom)."""
+    one: np.ndarray
+    """Fractions of the first parent's atoms, [N, 3]."""
+    other: np.ndarray
+    """Of the second one's."""
+    in_one: np.ndarray
+    """Atoms of the first that are taken, [N] bool."""
+    in_other: np.ndarray
+    """Atoms of the second that are."""
+
+    @property
+    def atoms(self) -> int:
+        """How many are taken, before the composition is mended."""
+        return int(self.in_one.sum() + self.in_other.sum())
+
+
 def splice(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atoms:
     """Cut normal to a random cell vector, at random origins of both parents; the composition is that of the first."""
     del breed
+    return built(parents, draw(parents, rng), rng)
+
+
+def draw(parents: list[Atoms], rng: np.random.Generator) -> Cut:
+    """A random cut."""
     one, other = parents
     weight, axis = rng.random(), int(rng.integers(3))
     cell = _between(one.cell.array, other.cell.array, weight)
@@ -26,13 +54,22 @@ def splice(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atom
     cell *= (size * len(one) / abs(np.linalg.det(cell))) ** (1 / 3)
     x, y = (_shifted(a, axis, rng) for a in (one, other))
     cut = rng.uniform(LEAST, 1 - LEAST)
-    in_x, in_y = x[:, axis] < cut, y[:, axis] >= cut
-    places = np.concatenate([x[in_x], y[in_y]])
-    numbers = np.concatenate([one.numbers[in_x], other.numbers[in_y]])
-    spare = np.concatenate([x[~in_x], y[~in_y]])
-    spare_numbers = np.concatenate([one.numbers[~in_x], other.numbers[~in_y]])
-    places, numbers = _composed(places, numbers, spare, spare_numbers, one.numbers, cell, rng)
-    return Atoms(numbers, scaled_positions=places % 1.0, cell=cell, pbc=True)
+    return Cut(cell, x, y, x[:, axis] < cut, y[:, axis] >= cut)
+
+
+def built(parents: list[Atoms], cut: Cut, rng: np.random.Generator) -> Atoms:
+    """The child of a cut, with the composition of the first parent.
+
+    Raises:
+        Refused: an element runs out.
+    """
+    one, other = parents
+    places = np.concatenate([cut.one[cut.in_one], cut.other[cut.in_other]])
+    numbers = np.concatenate([one.numbers[cut.in_one], other.numbers[cut.in_other]])
+    spare = np.concatenate([cut.one[~cut.in_one], cut.other[~cut.in_other]])
+    spare_numbers = np.concatenate([one.numbers[~cut.in_one], other.numbers[~cut.in_other]])
+    places, numbers = _composed(places, numbers, spare, spare_numbers, one.numbers, cut.cell, rng)
+    return Atoms(numbers, scaled_positions=places % 1.0, cell=cut.cell, pbc=True)
 
 
 def _between(one: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
