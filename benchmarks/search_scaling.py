@@ -3,6 +3,7 @@
     python benchmarks/search_scaling.py measure MODEL    times of one relaxation, label, training, and of the driver
     python benchmarks/search_scaling.py small            this machine, real worker processes, beside their simulation
     python benchmarks/search_scaling.py large [nodes=..] simulated: 2 to 512 nodes, 8 hours
+    python benchmarks/search_scaling.py splits [nodes=..] the same nodes, shared out in several ways
     python benchmarks/search_scaling.py figure
 
 The search is the adaptive one of `rutile adapt`: its decisions (`search.Adaptive`), its driver (`drive`), its log on a
@@ -176,6 +177,7 @@ class Timed:
     def __init__(self, stations: Any, clock: Callable[[], float], end: float, turns: bool) -> None:
         self.stations, self.clock, self.end, self.turns = stations, clock, end, turns
         self.open = {"search": 0, "label": 0, "train": 0}
+        self.waited, self.results = 0.0, 0
         self.saved: list[float] = []
         self.lowest: list[tuple[float, float]] = []
 
@@ -192,8 +194,10 @@ class Timed:
 
     def next(self) -> Any:
         """As `Stations`."""
+        began = self.clock()
         found = self.stations.next()
         now = self.clock()
+        self.waited, self.results = self.waited + now - began, self.results + 1
         if now > self.end:
             raise Over
         self.open[found[0]] -= 1
@@ -311,7 +315,7 @@ def simulated(
 SLEEPS = {"relax": 0.15, "label": 2.0, "train": 3.0}
 """Seconds, mean of times that are spread evenly by half of that to both sides."""
 SMALL_BATCH, SMALL_SECONDS = 8, 90.0
-SMALL = (Split(1, 1), Split(1, 2), Split(2, 4), Split(2, 8))
+SMALL = (Split(1, 1), Split(2, 4), Split(2, 8))
 WARM = Question(0, 0, Atoms("Cu4", positions=np.eye(4)[:, :3], pbc=True, cell=[SIDE] * 3), "first", None, 0.0)
 
 
@@ -354,12 +358,11 @@ def real(split: Split, way: str) -> dict[str, Any]:
             stations.next()
         began = time.monotonic()
         timed = Timed(stations, lambda: time.monotonic() - began, SMALL_SECONDS, way != "once")
-        spent = time.process_time()
         search = run(timed, Split(*many), SMALL_BATCH, Path(folder))
         return {
             "split": [split.search, split.label, split.train], "way": way, "saved": len(timed.saved),
-            "relaxed": search.relaxed, "versions": len(search.versions),
-            "driver_s": round(time.process_time() - spent, 2),
+            "relaxed": search.relaxed, "versions": len(search.versions), "results": timed.results,
+            "driver": round(time.monotonic() - began - timed.waited, 2),
         }  # fmt: skip
 
 
@@ -462,46 +465,125 @@ def large(times: Times, nodes: tuple[int, ...], known: dict[str, Any], keep: Cal
 
 def small(known: dict[str, Any], keep: Callable[[], None]) -> None:
     """Real processes that sleep, and their simulation."""
-    carry = carried()
     for split in SMALL:
         for way in ("once", "own"):
             name = f"{split.search}:{split.label}:{split.train}:{way}"
             if name in known:
                 continue
-            known[name] = {"real": real(split, way), "simulated": simulated_sleep(split, way, carry)}
+            one = real(split, way)
+            driver = one["driver"] / max(1, one["results"])
+            known[name] = {"real": one, "simulated": simulated_sleep(split, way, driver)}
             print(name, {k: v["saved"] for k, v in known[name].items()}, flush=True)
             keep()
 
 
-def simulated_sleep(split: Split, way: str, carry: float) -> dict[str, Any]:
-    """The same without processes."""
+def simulated_sleep(split: Split, way: str, driver: float) -> dict[str, Any]:
+    """The same without processes; for each result the driver takes the time (s) that it took here on a busy machine."""
 
     def seconds(name: str, item: Any, rng: np.random.Generator) -> float:
         many = len(item.candidates) if isinstance(item, Group) else 1
         return float(SLEEPS[name] * rng.uniform(0.5, 1.5, many).sum())
 
     kinds = {
-        "search": Simulated(relaxed, lambda i, r: seconds("relax", i, r), split.search, start=0.0, take=carry),
-        "label": Simulated(labelled, lambda i, r: seconds("label", i, r), split.label, start=0.0, take=carry),
-        "train": Simulated(taught, lambda i, r: seconds("train", i, r), 1, start=0.0, take=carry),
+        "search": Simulated(relaxed, lambda i, r: seconds("relax", i, r), split.search, start=0.0, take=driver),
+        "label": Simulated(labelled, lambda i, r: seconds("label", i, r), split.label, start=0.0, take=driver),
+        "train": Simulated(taught, lambda i, r: seconds("train", i, r), 1, start=0.0, take=driver),
     }
-    sim = simulate(kinds, SEED)
+    sim = simulate(kinds, SEED, speed=0.0)
     timed = Timed(sim.stations, lambda: sim.clock.now, SMALL_SECONDS, way != "once")
     with tempfile.TemporaryDirectory() as folder:
         search = run(timed, split, SMALL_BATCH, Path(folder))
     return {"saved": len(timed.saved), "relaxed": search.relaxed, "versions": len(search.versions)}
 
 
-def splits(times: Times, nodes: int, known: dict[str, Any], keep: Callable[[], None], hours: float = 3.0) -> None:
+def splits(times: Times, nodes: int, known: dict[str, Any], keep: Callable[[], None], hours: float = 2.0) -> None:
     """One number of nodes, shared out in several ways."""
     for search in (0.03, 0.06, 0.12, 0.25, 0.5):
-        for train in (0.02, 0.05, 0.1, 0.2):
+        for train in (0.03, 0.1, 0.2, 0.3):
             split = split_of(nodes, search, train)
             name = f"{nodes}:{split.search}:{split.label}:{split.train}"
             if name not in known:
                 known[name] = simulated(split, times, hours)
                 print(name, {k: v for k, v in known[name].items() if k != "lowest"}, flush=True)
                 keep()
+
+
+NAMED = {"once": "all at once", "own": "in turn, each on its own nodes", "all": "in turn, all nodes for each"}
+
+
+def as_table(results: dict[str, Any], times: Times) -> str:
+    """What was found."""
+    lines = [
+        f"Times, mean (s): relaxation {np.mean(times.relax):.2f} for each of {MEMBERS} members, label "
+        f"{np.mean(times.label):.0f}, training {times.epoch:.4f} for each frame, epoch and member; driver: a child "
+        f"{times.child:.4f}, one received {times.receive:.4f}, a piece of work {times.carry:.4f}.",
+        "", f"Simulated, {HOURS:g} hours:", "",
+        "| nodes (GA + DFT + training) | way | saved | of ideal | GA busy | DFT busy | training busy | driver |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    for name, r in sorted(results.get("large", {}).items(), key=lambda x: (int(x[0].split(":")[0]), x[1]["way"])):
+        split = Split(*r["split"])
+        b = r["busy"]
+        lines.append(
+            f"| {split.all} ({' + '.join(map(str, r['split']))}) | {NAMED[r['way']]} | {r['saved']} | "
+            f"{r['saved'] / ideal(split.all, times):.0%} | {b['search']:.0%} | {b['label']:.0%} | {b['train']:.0%} | "
+            f"{r['driver']:.1%} |"
+        )  # fmt: skip
+        del name
+    lines += ["", "Ideal: all nodes do DFT all the time, and nothing else has to be done.", ""]
+    if results.get("splits"):
+        lines += ["Split of 64 nodes, 2 hours:", "", "| GA | DFT | training | saved | GA busy | DFT busy |"]
+        lines += ["|---:|---:|---:|---:|---:|---:|"]
+        for r in sorted(results["splits"].values(), key=lambda r: -r["saved"]):
+            g, d, t = r["split"]
+            lines.append(f"| {g} | {d} | {t} | {r['saved']} | {r['busy']['search']:.0%} | {r['busy']['label']:.0%} |")
+    if results.get("small"):
+        seconds = f"{SMALL_SECONDS:g} s, work is sleep in processes of this machine (2 cores, shared)"
+        lines += ["", f"Real and simulated, {seconds}:", "", "| GA + DFT + training | way | saved | simulated |"]
+        lines += ["|---|---|---:|---:|"]
+        for r in results["small"].values():
+            real_one = r["real"]
+            lines.append(
+                f"| {' + '.join(map(str, real_one['split']))} | {NAMED[real_one['way']]} | {real_one['saved']} | "
+                f"{r['simulated']['saved']} |"
+            )
+    return "\n".join([*lines, ""])
+
+
+def ideal(nodes: int, times: Times) -> float:
+    """Labels in the time if there were nothing else to do."""
+    return nodes * 3600 * HOURS / float(np.mean(times.label))
+
+
+def draw(results: dict[str, Any], times: Times, path: Path) -> None:
+    """Saved structures and efficiency against nodes; the splits."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from rutile.train.drawing import STYLE, look
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 3.6), layout="constrained")
+        saved, part, shares = figure.subplots(1, 3)
+        for k, way in enumerate(WAYS):
+            mine = sorted((sum(r["split"]), r) for r in results["large"].values() if r["way"] == way)
+            nodes = [n for n, _ in mine]
+            saved.loglog(nodes, [r["saved"] for _, r in mine], "o", label=NAMED[way], **look(k))
+            each = [r["saved"] / ideal(n, times) for n, r in mine]
+            part.semilogx(nodes, each, "o", label=NAMED[way], **look(k))
+        every = [4, 512]
+        saved.loglog(every, [ideal(n, times) for n in every], ":", color="0.5", label="all nodes, DFT only")
+        saved.set(xlabel="nodes", ylabel=f"structures saved in {HOURS:g} h", title="Saved")
+        saved.legend(fontsize=7)
+        part.set(xlabel="nodes", ylabel="of what DFT alone could save", ylim=(0, 1), title="Efficiency")
+        for r in results.get("splits", {}).values():
+            g, _, t = r["split"]
+            at = (g, t)
+            shares.scatter(*at, s=r["saved"] / 8, color=look(0)["color"], alpha=0.6)
+            shares.annotate(str(r["saved"]), at, fontsize=7, ha="center", va="center")
+        shares.set(xlabel="nodes for GA", ylabel="nodes for training", title="Split of 64 nodes: saved in 2 h")
+        shares.margins(0.15)
+        figure.savefig(path, dpi=150)
 
 
 def main(words: list[str]) -> None:
@@ -530,8 +612,10 @@ def main(words: list[str]) -> None:
         large(times, nodes, part, keep)
     elif words[0] == "splits":
         for n in nodes:
-            splits(times, n, part, keep, float(given.get("hours", 3)))
-    del write
+            splits(times, n, part, keep, float(given.get("hours", 2)))
+    else:
+        write(FILE, known(), as_table(known(), times))
+        draw(known(), times, RESULTS / f"{FILE}.png")
 
 
 if __name__ == "__main__":

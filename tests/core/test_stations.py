@@ -7,11 +7,13 @@ from itertools import count
 
 import pytest
 
+from rutile.core.executors import events
 from rutile.core.executors.catalogue import open_stations
 from rutile.core.executors.desk import LOSSES, Desk
 from rutile.core.executors.events import Came, Done, Gone
 from rutile.core.executors.executor import Lost
 from rutile.core.executors.settings import ThreadsSettings
+from rutile.core.executors.sharing import held_up
 from rutile.core.executors.stations import SharedStations
 from rutile.core.reporting import SilentReporter
 
@@ -109,10 +111,10 @@ class Told:
 
 @pytest.fixture
 def told():
-    events = queue.SimpleQueue()
-    carrier, clock = Told(events, 4), count()
+    told = queue.SimpleQueue()
+    carrier, clock = Told(told, 4), count()
     desks = {"kind": Desk(carrier, str.upper)}
-    return carrier, SharedStations(desks, lambda _: events.get(timeout=1), lambda: None, lambda: float(next(clock)))
+    return carrier, SharedStations(desks, lambda _: told.get(timeout=1), lambda: None, lambda: float(next(clock)))
 
 
 def come(carrier, *names):
@@ -169,3 +171,21 @@ def test_lost_workers_cost_a_repetition_and_a_bad_item_is_given_up(told):
     assert (kind, number) == ("kind", 5)
     assert isinstance(outcome, Lost)
     assert [item for _, item in carrier.sent] == ["bad"] * LOSSES
+
+
+def test_it_is_known_whether_the_driver_holds_its_workers_up(monkeypatch):
+    """Begun at 0; waits from 3 to 4 and from 8 to 10: at work for 7 of 10 seconds. What is before does not count."""
+    times = iter([-100.0, 0.0, 3.0, 4.0, 8.0, 10.0])
+    monkeypatch.setattr(events.time, "monotonic", lambda: next(times))
+    inbox: events.Inbox[int] = events.Inbox()
+    inbox.begin()
+    for k in range(2):
+        inbox.put(k)
+        assert inbox.get(1.0) == k
+    assert inbox.busy == pytest.approx(0.7)
+
+
+def test_the_driver_is_told_of_when_it_cannot_keep_up():
+    assert held_up(0.3) == "; this process 30%"
+    assert "could not keep up" in held_up(0.95)
+    assert held_up(0.0) == ""

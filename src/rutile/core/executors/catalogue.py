@@ -9,7 +9,6 @@ ThreadsSettings()`, and opens what they say:
 
 from __future__ import annotations
 
-import queue
 import signal
 import sys
 import threading
@@ -19,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rutile.core.executors.desk import Desk
-from rutile.core.executors.events import Event
+from rutile.core.executors.events import Event, Inbox
 from rutile.core.executors.executor import Executor
 from rutile.core.executors.settings import ExecutorSettings, SlurmSettings, ThreadsSettings
 from rutile.core.executors.stations import SharedStations, Stations
@@ -60,7 +59,7 @@ def open_stations(
         kinds: for each its work (as in `Executor.each`), by whom, and how many pieces of work at the same time.
         reporter: told of workers that are lost, and of jobs that wait.
     """
-    events: queue.SimpleQueue[tuple[str, Event]] = queue.SimpleQueue()
+    events: Inbox[tuple[str, Event]] = Inbox()
 
     def put(kind: str, event: Event) -> None:
         events.put((kind, event))
@@ -72,13 +71,15 @@ def open_stations(
         carriers[kind] = ThreadCarrier(workers, reporter, to) if threads else _dask(settings, workers, reporter, to)
 
     def close() -> None:
+        if carriers and events.lasted > 0:
+            reporter.info(f"what shared out the work was busy {events.busy:.0%} of its time")
         while carriers:
             carriers.popitem()[1].close()
 
     desks = {kind: Desk(carriers[kind], work) for kind, (work, *_) in kinds.items()}
     with told_to_end():
         try:
-            yield SharedStations(desks, lambda seconds: events.get(timeout=seconds), close)
+            yield SharedStations(desks, events.get, close)
         finally:
             close()
 

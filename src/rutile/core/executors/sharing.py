@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rutile.core.executors.desk import Shift, share_out
-from rutile.core.executors.events import Done, Event, Raised
+from rutile.core.executors.events import Done, Event, Inbox, Raised
 from rutile.core.executors.executor import Lost
 from rutile.core.executors.pool import Hand, Pool
 from rutile.core.reporting import Reporter
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 B = TypeVar("B")
+NO_REST = 0.9
+"""A process that shares out work and is at work more than this part of its time holds its workers up."""
 
 
 class Sharing:
@@ -35,12 +36,13 @@ class Sharing:
         self.lost = 0
         self.hands: dict[str, Hand] = {}
         self.client: Client | None = None
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: Inbox[Event] = Inbox()
         self._put = put or self._events.put
 
     def each(self, work: Callable[[A], B], items: Iterable[A]) -> Iterator[tuple[int, B | Lost]]:
         """As `Executor`."""
-        yield from share_out(self, lambda seconds: self._events.get(timeout=seconds), work, items)
+        self._events.begin()
+        yield from share_out(self, self._events.get, work, items)
 
     def start(self) -> None:
         """Start the workers, or ask for them."""
@@ -90,7 +92,13 @@ class Sharing:
         if self.shifts:
             tasks = sum(s.tasks for s in self.shifts.values())
             many = f"{len(self.shifts)} workers did {tasks} tasks"
-            self.reporter.info(f"{many} and were busy {self.busy:.0%} of their time")
+            self.reporter.info(f"{many} and were busy {self.busy:.0%} of their time{held_up(self._events.busy)}")
+
+
+def held_up(driver: float) -> str:
+    """What is said of the part of its time that the process that shares out work was at work."""
+    said = f"; this process {driver:.0%}" if driver > 0 else ""
+    return f"{said}: it could not keep up with them" if driver > NO_REST else said
 
 
 def perform(work: Callable[[A], B], item: A) -> tuple[B, float, float]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from rutile.core.executors.desk import Shift, share_out
-from rutile.core.executors.events import Came, Done, Event, Raised
+from rutile.core.executors.events import Came, Done, Event, Inbox, Raised
 from rutile.core.executors.executor import Lost
 from rutile.core.executors.pool import Hand
 from rutile.core.reporting import Reporter, SilentReporter
@@ -31,10 +31,10 @@ class Threads:
         if self.workers == 1:
             yield from ((k, work(item)) for k, item in enumerate(items))
             return
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        events: Inbox[Event] = Inbox()
         carrier = ThreadCarrier(self.workers, SilentReporter(), events.put)
         try:
-            yield from share_out(carrier, lambda seconds: events.get(timeout=seconds), work, items)
+            yield from share_out(carrier, events.get, work, items)
         finally:
             carrier.close()
 
