@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
 
-from rutile.simulate.hull import convex_hull
+from rutile.simulate.hull import chemical_potentials, convex_hull
 
 
 def random_phases(elements, phases, seed):
@@ -54,3 +54,17 @@ def test_distances_are_those_of_pymatgen():
         0.1956894664, 0.0, 0.1295541328, 0.7291101051, 0.134981626, 0.2886127819, 0.0,
     ]  # fmt: skip
     np.testing.assert_allclose(convex_hull(parts, energy).above, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize(("elements", "seed"), [(1, 4), (2, 0), (3, 1), (4, 2), (5, 3)])
+def test_planes_of_the_hull_give_its_heights(elements, seed):
+    _, parts, energy = random_phases(elements, 40, seed)
+    height = (parts @ chemical_potentials(parts, energy).T).max(1)
+    np.testing.assert_allclose(energy - height, convex_hull(parts, energy).above, atol=1e-8)
+
+
+def test_planes_where_the_elements_are_all():
+    parts = np.array([[1, 0], [0, 1], [0.5, 0.5]])
+    np.testing.assert_allclose(chemical_potentials(parts, np.array([-1.0, -2.0, -1.5])), [[-1, -2]])
+    with pytest.raises(ValueError, match="no phase of its own"):
+        chemical_potentials(parts[1:], np.zeros(2))

@@ -22,6 +22,7 @@ from rutile.search.operators import (
 )
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.point_groups import orbits, random_point_group
+from rutile.search.ranking import ByEnergy
 from rutile.search.settings import ClusterSearch, atoms_of
 
 ROOM = 1.15
@@ -45,6 +46,7 @@ class Clusters:
 
     def __init__(self, formula: str, settings: ClusterSearch) -> None:
         self.settings, self.atoms = settings, atoms_of(formula)
+        self.elements = tuple(sorted(self.atoms))
         self.numbers = np.repeat(list(self.atoms), list(self.atoms.values()))
         lengths = [bond_length(z) for z in self.numbers]
         self.distance = settings.distance or float(np.mean(lengths))
@@ -55,6 +57,10 @@ class Clusters:
         self.operators: tuple[Operator, ...] = (*(m.OPERATOR for m in ours), *many, *named)
         n = len(self.numbers)
         self.radius = ROOM * self.distance * max(0.5, (3 * n / (4 * np.sqrt(2) * np.pi)) ** (1 / 3))
+
+    def ranking(self) -> ByEnergy:
+        """By energy."""
+        return ByEnergy()
 
     def create(self, rng: np.random.Generator) -> Atoms:
         """Atoms at random in a ball, a part of them with a random point group.

@@ -30,12 +30,13 @@ POINTS = 120
 """Of the grid."""
 
 
-def fingerprint(atoms: Atoms, distance: float) -> np.ndarray:
+def fingerprint(atoms: Atoms, distance: float, elements: Sequence[int] = ()) -> np.ndarray:
     """The fingerprint, [pairs of elements x POINTS] (Angstrom^-2).
 
     Args:
         atoms: crystal, slab or cluster.
         distance: usual distance of neighbours (Angstrom); the same for all that shall be compared.
+        elements: atomic numbers of all that shall be compared; default: those of the atoms.
     """
     reach, width = REACH * distance, WIDTH * distance
     i, j, d = pairs_within(atoms.positions, atoms.cell.array, atoms.pbc, reach)
@@ -52,7 +53,7 @@ def fingerprint(atoms: Atoms, distance: float) -> np.ndarray:
     z = atoms.numbers
     low, high = np.minimum(z[i], z[j]), np.maximum(z[i], z[j])
     out = []
-    for a, b in combinations_with_replacement(np.unique(z), 2):
+    for a, b in combinations_with_replacement(np.unique([*z, *elements]), 2):
         mine = (low == a) & (high == b)
         bumps = np.exp(-0.5 * ((grid[:, None] - d[mine]) / width) ** 2)
         out.append(bumps @ weight[mine] / count)

@@ -27,6 +27,7 @@ from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.individual import Candidate, Found, Relaxed
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.population import Population
+from rutile.search.ranking import Ranking
 from rutile.search.settings import GeneticSettings
 
 NEW = "new"
@@ -48,6 +49,12 @@ class Problem(Protocol):
     """For the operators."""
     operators: tuple[Operator, ...]
     """That serve this kind of structure."""
+    elements: tuple[int, ...]
+    """Atomic numbers, ascending."""
+
+    def ranking(self) -> Ranking:
+        """What counts as low, from the beginning."""
+        ...
 
     def create(self, rng: np.random.Generator) -> Atoms:
         """A new structure, or `Refused`."""
@@ -85,7 +92,7 @@ class Genetic:
     """
 
     best: Found | None
-    """Of all pools."""
+    """The lowest of all pools; of variable composition the last one that lowered the hull."""
     best_at: int
     """Structures that were relaxed when it came."""
     pools: int
@@ -102,7 +109,9 @@ class Genetic:
         self.record = {name: Record() for name in (*self.weights, *([SEED] if seeds else []))}
         self.uses: Counter[tuple[str, int]] = Counter()
         """How often an operator was used on a first parent, by its name and the parent's number."""
-        self.population = Population(settings.pool)
+        self.ranking = problem.ranking()
+        self.first = settings.first * self.ranking.places
+        self.population = Population(settings.pool, self.ranking)
         self.best, self.best_at, self.pools, self.made, self.done = None, 0, 1, 0, 0
         self.waiting: dict[int, Candidate] = {}
         """Made, and not relaxed yet."""
@@ -140,7 +149,7 @@ class Genetic:
             try:
                 made, parents = self._make(name, rng)
                 atoms = self.problem.tidied(made)
-                mark = fingerprint(atoms, self.problem.distance)
+                mark = self._mark(atoms)
                 if any(apart(mark, p.fingerprint) < CHANGED for p in parents):
                     raise Refused("like its parent")
                 child = Candidate(number, atoms, name, tuple(p.number for p in parents))
@@ -171,7 +180,7 @@ class Genetic:
     def _operator(self, rng: np.random.Generator) -> str:
         """Drawn by weight and success; new ones while the pool begins."""
         given = len(self.seeds) if self._first == 0 else 0
-        if self.made - self._first - given < self.settings.first or len(self.breeders.members) < 2:
+        if self.made - self._first - given < self.first or len(self.breeders.members) < 2:
             return NEW
         share = self.shares()
         names = list(share)
@@ -200,12 +209,12 @@ class Genetic:
         entered = None
         if not relaxed.failure:
             found = self.found(child, relaxed)
-            if self.best is None or found.energy < self.best.energy:
+            if self.ranking.take(found.atoms, found.energy):
                 self.best, self.best_at = found, self.done
             if number >= self._first and self.population.add(found):
                 entered = found
         self._learn(child.operator, entered is not None)
-        if self.population.since_best >= self.settings.pool.patience:
+        if self.population.since_best >= self.settings.pool.patience * self.ranking.places:
             self.population.clear()
             self.before.clear()
             self.pools, self._first = self.pools + 1, self.made
@@ -219,7 +228,8 @@ class Genetic:
         Returns:
             The members that the pool had.
         """
-        self.before, self.population = self.population, Population(self.settings.pool)
+        self.before, self.population = self.population, Population(self.settings.pool, self.ranking.again())
+        self.ranking = self.population.ranking
         self.best, self.best_at = None, self.done
         return self.before.members
 
@@ -234,7 +244,7 @@ class Genetic:
         if relaxed.failure:
             return None
         found = self.found(candidate, relaxed)
-        if self.best is None or found.energy < self.best.energy:
+        if self.ranking.take(found.atoms, found.energy):
             self.best, self.best_at = found, self.done
         return found if self.population.add(found) else None
 
@@ -247,12 +257,16 @@ class Genetic:
         """A relaxed structure with its fingerprint."""
         return Found(
             candidate.number, relaxed.atoms, relaxed.energy, candidate.operator, candidate.parents,
-            fingerprint(relaxed.atoms, self.problem.distance),
+            self._mark(relaxed.atoms),
         )  # fmt: skip
+
+    def _mark(self, atoms: Atoms) -> np.ndarray:
+        """The fingerprint."""
+        return fingerprint(atoms, self.problem.distance, self.problem.elements)
 
     def _learn(self, operator: str, entered: bool) -> None:
         """Success as a running mean; of new ones that begin a pool it says nothing."""
         self.record[operator].entered += entered
-        if operator != SEED and (operator != NEW or self.done > self.settings.first + len(self.seeds)):
+        if operator != SEED and (operator != NEW or self.done > self.first + len(self.seeds)):
             step = self.settings.learning
             self.success[operator] += step * (float(entered) - self.success[operator])

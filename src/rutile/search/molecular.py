@@ -17,6 +17,7 @@ from rutile.search.individual import MOLECULE
 from rutile.search.molecules import Kit, Whole, centres, found_in, joined, kinds_of, randomly_turned, turned
 from rutile.search.operators import molecule_heredity, molecule_move, molecule_strain, molecule_swap, molecule_turn
 from rutile.search.operators.operator import Breed, Operator
+from rutile.search.ranking import ByEnergy
 from rutile.search.settings import ClusterSearch, CrystalSearch
 
 APART = 0.65
@@ -54,11 +55,16 @@ class _Molecular:
         self.kit = kit
         each = kit.volume / PACKED / sum(kit.counts)
         self.distance = float((each * np.sqrt(2)) ** (1 / 3))
+        self.elements = tuple(sorted({int(z) for kind in kit.kinds for z in kind.atoms.numbers}))
         self.breed = Breed(self.distance)
         self.check = Whole(kit)
         many = [molecule_swap.OPERATOR] if len(kit.kinds) > 1 else []
         ours = (molecule_heredity, molecule_turn, molecule_move)
         self.operators: tuple[Operator, ...] = (*(m.OPERATOR for m in ours), *many)
+
+    def ranking(self) -> ByEnergy:
+        """By energy."""
+        return ByEnergy()
 
     def _pushed(self, atoms: Atoms) -> Atoms:
         """Molecules pushed apart as rigid bodies.

@@ -4,6 +4,10 @@ A structure enters if it is new and lower than the worst one; of one niche (stru
 stay, so that a pool does not fill with variants of one structure. Those that have been there long leave, but for the
 best. Parents are drawn by energy, f = (1 - tanh(2 x - 1))/2 with x from 0 (best) to 1 (worst), less often the more
 children they have: f / sqrt(1 + children) (R. L. Johnston, Dalton Trans. 2003, 4193, doi:10.1039/b305686d).
+
+Of variable composition the energy above the convex hull takes the place of the energy, and changes whenever the hull
+does; only so many of one composition stay, those on the hull whatever their age, and parents are drawn less often the
+more of their composition there are, so that a pool does not collapse to a few compositions.
 """
 
 from __future__ import annotations
@@ -14,7 +18,11 @@ import numpy as np
 
 from rutile.search.fingerprint import apart_from
 from rutile.search.individual import Found
+from rutile.search.ranking import ByEnergy, Ranking
 from rutile.search.settings import PoolSettings
+
+ON_HULL = 1e-6
+"""Energy above the hull (eV/atom) of what is on it."""
 
 
 class Population:
@@ -22,17 +30,19 @@ class Population:
 
     Args:
         settings: sizes and ages.
+        ranking: what is low; default: what has a low energy.
     """
 
     members: list[Found]
-    """Lowest energy first."""
+    """Lowest first."""
     received: int
     """Structures seen since the pool began."""
     since_best: int
     """Structures seen since the lowest energy came."""
 
-    def __init__(self, settings: PoolSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: PoolSettings, ranking: Ranking | None = None) -> None:
+        self.settings, self.ranking = settings, ranking or ByEnergy()
+        self.mixed, self.size = self.ranking.places > 1, settings.size * self.ranking.places
         self.clear()
 
     def clear(self) -> None:
@@ -47,33 +57,44 @@ class Population:
         s = self.settings
         self.received += 1
         self.since_best += 1
+        self._sort()
         entered = self._enter(found)
-        if entered and self.members[0].number == found.number:
+        if entered and self.rank(found) <= self.rank(self.members[0]):
             self.since_best = 0
-        keep = self.members[: s.elite]
-        self.members = keep + [m for m in self.members[s.elite :] if self.received - self._born[m.number] < s.age]
+        kept = [k < s.elite or (self.mixed and self.rank(m) <= ON_HULL) for k, m in enumerate(self.members)]
+        young = [self.received - self._born[m.number] < s.age for m in self.members]
+        self.members = [m for m, a, b in zip(self.members, kept, young, strict=True) if a or b]
         return entered
 
+    def rank(self, one: Found) -> float:
+        """What the pool is sorted by (eV/atom): energy, or energy above the hull."""
+        return self.ranking.of(one.atoms, one.energy)
+
     def _enter(self, found: Found) -> bool:
-        s = self.settings
-        away = apart_from([m.fingerprint for m in self.members], found.fingerprint)
-        distances = {m.number: float(d) for m, d in zip(self.members, away, strict=True)}
-        for k, m in enumerate(self.members):
+        s, kind = self.settings, self.ranking.kind(found.atoms)
+        like = [m for m in self.members if self.ranking.kind(m.atoms) == kind]
+        away = apart_from([m.fingerprint for m in like], found.fingerprint)
+        distances = {m.number: float(d) for m, d in zip(like, away, strict=True)}
+        where = [k for k, m in enumerate(self.members) if m.number in distances]
+        for k in where:
+            m = self.members[k]
             if distances[m.number] < s.same and abs(m.energy - found.energy) < s.same_energy:
                 if found.energy < m.energy - s.same_energy / 10:  # the same, relaxed better
                     self._replace(k, found)
                 return False
-        alike = [k for k, m in enumerate(self.members) if distances[m.number] < s.niche]
+        alike = [k for k in where if distances[self.members[k].number] < s.niche]
         if len(alike) >= s.in_niche:
             return self._instead(alike[-1], found)
-        if len(self.members) >= s.size:
+        if self.mixed and len(where) >= s.in_composition:
+            return self._instead(where[-1], found)
+        if len(self.members) >= self.size:
             return self._instead(len(self.members) - 1, found)
         self._insert(found)
         return True
 
     def _instead(self, worst: int, found: Found) -> bool:
         """Take a structure in instead of a worse one."""
-        if found.energy >= self.members[worst].energy:
+        if self.rank(found) >= self.rank(self.members[worst]):
             return False
         self._replace(worst, found)
         return True
@@ -85,7 +106,10 @@ class Population:
     def _insert(self, found: Found) -> None:
         self._born[found.number] = self.received
         self.members.append(found)
-        self.members.sort(key=lambda m: (m.energy, m.number))
+        self._sort()
+
+    def _sort(self) -> None:
+        self.members.sort(key=lambda m: (self.rank(m), m.number))
 
     def parents(self, many: int, rng: np.random.Generator) -> list[Found]:
         """Different members, drawn by energy and number of children.
@@ -95,8 +119,12 @@ class Population:
         """
         if len(self.members) < many:
             raise ValueError(f"{many} parents of a pool of {len(self.members)}")
-        energy = np.array([m.energy for m in self.members])
+        energy = np.array([self.rank(m) for m in self.members])
         x = (energy - energy[0]) / max(energy[-1] - energy[0], 1e-12)
         weight = 0.5 * (1 - np.tanh(2 * x - 1)) / np.sqrt([1 + self.children[m.number] for m in self.members])
+        if self.mixed:
+            kinds = [self.ranking.kind(m.atoms) for m in self.members]
+            many_of = Counter(kinds)
+            weight = weight / np.array([many_of[k] for k in kinds])
         chosen = rng.choice(len(energy), size=many, replace=False, p=weight / weight.sum())
         return [self.members[k] for k in chosen]

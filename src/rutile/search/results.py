@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from ase import Atoms
 
 from rutile.core.errors import GeometryError
@@ -12,6 +13,7 @@ from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.individual import PART, Found
 from rutile.search.log import Done
 from rutile.search.point_groups import point_group_of
+from rutile.search.ranking import ByEnergy, Ranking
 from rutile.search.settings import PoolSettings
 from rutile.structures.symmetry import SYMPREC, describe_crystal
 
@@ -36,7 +38,10 @@ class Distinct:
         return len(self.numbers)
 
 
-def distinct(done: Sequence[Done], settings: PoolSettings, distance: float, window: float, most: int) -> list[Distinct]:
+def distinct(
+    done: Sequence[Done], settings: PoolSettings, distance: float, window: float, most: int,
+    ranking: Ranking | None = None, marks: dict[tuple[int, int], np.ndarray] | None = None,
+) -> list[Distinct]:  # fmt: skip
     """Different structures, lowest first.
 
     Args:
@@ -45,17 +50,27 @@ def distinct(done: Sequence[Done], settings: PoolSettings, distance: float, wind
         distance: usual distance of neighbours (Angstrom).
         window: how far above the lowest one they may be (eV/atom).
         most: how many.
+        ranking: what is low; default: what has a low energy.
+        marks: fingerprints that are known, by number and how many elements they know; new ones are added.
     """
-    good = sorted((d for d in done if not d.relaxed.failure), key=lambda d: (d.relaxed.energy, d.candidate.number))
+    order, known_marks = ranking or ByEnergy(), {} if marks is None else marks
+    ranked = sorted(
+        ((order.of(d.relaxed.atoms, d.relaxed.energy), d.candidate.number, d) for d in done if not d.relaxed.failure),
+        key=lambda r: r[:2],
+    )
+    elements = sorted({int(z) for _, _, d in ranked for z in d.relaxed.atoms.numbers})
     kept: list[Found] = []
     copies: list[list[int]] = []
-    for one in good:
-        if one.relaxed.energy > good[0].relaxed.energy + window:
+    for rank, number, one in ranked:
+        if rank > ranked[0][0] + window:
             break
-        mark, c = fingerprint(one.relaxed.atoms, distance), one.candidate
+        at = number, len(elements)
+        if at not in known_marks:
+            known_marks[at] = fingerprint(one.relaxed.atoms, distance, elements)
+        mark, c, kind = known_marks[at], one.candidate, order.kind(one.relaxed.atoms)
         for known, numbers in zip(reversed(kept), reversed(copies), strict=True):
             near = one.relaxed.energy - known.energy < settings.same_energy
-            if near and apart(known.fingerprint, mark) < settings.same:
+            if near and order.kind(known.atoms) == kind and apart(known.fingerprint, mark) < settings.same:
                 numbers.append(c.number)
                 break
         else:

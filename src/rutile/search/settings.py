@@ -13,6 +13,8 @@ from rutile.core.settings import Settings
 from rutile.core.units import Angstrom, EVPerAtom, GigaPascal
 
 Count = Annotated[int, Field(ge=1)]
+BETWEEN = "-"
+"""Stands between the end members of a variable composition."""
 
 
 class OfMolecules(Settings):
@@ -42,6 +44,11 @@ class CrystalSearch(OfMolecules):
     name: Literal["crystal"] = "crystal"
     units: tuple[Count, ...] = (2,)
     """Formula units in a cell; of several numbers each new crystal takes one at random."""
+    atoms: tuple[Count, Count] = (2, 8)
+    """Of variable composition: fewest and most atoms in the cell."""
+    compositions: tuple[str, ...] = ()
+    """Of variable composition: search at these only, such as [Cu3Au, CuAu], and at the end members. Default: at all
+    that are whole numbers of the end members."""
     pressure: GigaPascal = 0.0
     """The search is for the lowest enthalpy at this pressure."""
     closest: float = Field(default=0.6, gt=0, lt=1)
@@ -87,13 +94,15 @@ class PoolSettings(Settings):
     """The structures that children are made from."""
 
     size: int = Field(default=24, ge=4)
-    """Structures in the pool."""
+    """Structures in the pool; of variable composition so many for each end member."""
     elite: int = Field(default=3, ge=1)
-    """The best ones, which stay whatever their age."""
+    """The best ones, which stay whatever their age; of variable composition also all on the convex hull."""
     niche: float = Field(default=0.25, ge=0)
     """Structures whose fingerprints are nearer than this live in one niche (dimensionless; 0: no niches)."""
     in_niche: Count = 6
     """Structures of one niche in the pool at most."""
+    in_composition: Count = 6
+    """Of variable composition: structures of one composition in the pool at most."""
     same: float = Field(default=0.05, gt=0)
     """Structures whose fingerprints are nearer than this, and whose energies nearer than `same_energy`, are one
     (dimensionless)."""
@@ -102,8 +111,8 @@ class PoolSettings(Settings):
     age: int = Field(default=400, ge=1)
     """A structure leaves the pool after so many others were relaxed, unless it is one of the best."""
     patience: int = Field(default=600, ge=1)
-    """After so many relaxations without a lower energy, the pool begins anew with new structures; what was found is
-    kept in the results."""
+    """After so many relaxations without a lower energy (of variable composition a lower hull, and so many for each end
+    member), the pool begins anew with new structures; what was found is kept in the results."""
 
     @model_validator(mode="after")
     def _elite_fits(self) -> PoolSettings:
@@ -118,7 +127,7 @@ class GeneticSettings(Settings):
     pool: PoolSettings = PoolSettings()
     """The structures that children are made from."""
     first: int = Field(default=24, ge=2)
-    """New structures that a pool begins with."""
+    """New structures that a pool begins with; of variable composition so many for each end member."""
     operators: dict[str, float] = {}
     """Weights of operators at the beginning, such as {heredity: 2, rattle: 0}; those that are not named have 1, and 0
     turns one off. They adapt to success."""
@@ -140,3 +149,28 @@ def atoms_of(formula: str) -> dict[int, int]:
         return {atomic_number(symbol): count for symbol, count in Formula(formula).count().items()}
     except (ValueError, KeyError):
         raise SettingsError(f"formula={formula!r} cannot be read; give one such as TiO2, Cu3Au or Ar38") from None
+
+
+def end_members(formula: str) -> tuple[str, ...]:
+    """The formulas that a variable composition is made of, such as Cu and Au of Cu-Au; of one composition itself."""
+    return tuple(formula.split(BETWEEN))
+
+
+def check_composition(formula: str, structure: Kind) -> None:
+    """Settings that fit a formula of one composition, or of a variable one.
+
+    Raises:
+        SettingsError: a setting is for the other kind, or the composition varies where it cannot.
+    """
+    if not isinstance(structure, CrystalSearch):
+        if BETWEEN in formula:
+            raise SettingsError(f"formula={formula}: variable composition is for crystals (structure=crystal) only")
+        return
+    fields = type(structure).model_fields
+    given = {name for name in ("units", "atoms", "compositions") if getattr(structure, name) != fields[name].default}
+    if BETWEEN in formula and "units" in given:
+        raise SettingsError(f"structure.units is for one composition; give structure.atoms=[2, 8] for {formula}")
+    if BETWEEN not in formula and (wrong := sorted(given - {"units"})):
+        raise SettingsError(
+            f"structure.{wrong[0]} is for variable composition, such as Cu-Au; for one give structure.units=[2]"
+        )

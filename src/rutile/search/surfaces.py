@@ -19,6 +19,7 @@ from rutile.search.individual import ABOVE, FIXED, PART, PLACED, carried
 from rutile.search.operators import permutation, rattle, resettle, shift, slab_heredity, slab_symmetrise, slab_turn
 from rutile.search.operators.on_slab import of_placed
 from rutile.search.operators.operator import Breed, Operator
+from rutile.search.ranking import ByEnergy
 from rutile.search.settings import InterfaceSearch, SurfaceSearch, atoms_of
 from rutile.search.slabs import fall, matched, plane_group, read_slab, some_of, with_room
 from rutile.structures.fingerprint import pairs_within
@@ -61,6 +62,8 @@ class Surfaces:
             self.height += volume * len(self.numbers) / area + self.distance
             above = self.height + 2 * self.distance + float(np.ptp(self.upper.positions[:, 2]))
         self.slab = with_room(lower, above)
+        known = [lower, *([] if self.upper is None else [self.upper])]
+        self.elements = tuple(sorted({*self.atoms, *(int(z) for slab in known for z in slab.numbers)}))
         self.top = float(self.slab.positions[:, 2].max())
         self.group = plane_group(self.slab)
         self.breed = Breed(self.distance, plane=self.group)
@@ -78,6 +81,10 @@ class Surfaces:
         upper = self.upper.copy()
         upper.set_cell(self.slab.cell)
         return [self.slab, upper]
+
+    def ranking(self) -> ByEnergy:
+        """By energy."""
+        return ByEnergy()
 
     def create(self, rng: np.random.Generator) -> Atoms:
         """Atoms at random places, a part of them with symmetry, that fall onto the slab one after another.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linprog
+from scipy.spatial import ConvexHull
 
 NOTHING = 1e-9
 """Parts of a mixture below this are none."""
@@ -44,11 +45,7 @@ def convex_hull(parts: np.ndarray, energy: np.ndarray) -> Hull:
     Raises:
         ValueError: an element has no phase of its own.
     """
-    pure = [np.nonzero(np.abs(parts[:, k] - 1) < NOTHING)[0] for k in range(parts.shape[1])]
-    if not all(len(rows) for rows in pure):
-        raise ValueError("an element has no phase of its own")
-    ends = np.array([energy[rows].min() for rows in pure])
-    formation = energy - parts @ ends
+    formation = energy - parts @ _ends(parts, energy)
     above, decay = np.zeros(len(energy)), []
     for p, x in enumerate(parts):
         mixture = _lowest(parts, formation, x)
@@ -57,6 +54,48 @@ def convex_hull(parts: np.ndarray, energy: np.ndarray) -> Hull:
             above[p], mixture = 0.0, {p: 1.0}
         decay.append(mixture)
     return Hull(formation, above, tuple(decay))
+
+
+def chemical_potentials(parts: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """The planes that the hull is made of, by what they say of each element: e_hull(x) = max over planes of mu . x.
+
+    Quick where many compositions are asked for, by qhull: C. B. Barber, D. P. Dobkin, H. Huhdanpaa, ACM Trans. Math.
+    Softw. 22, 469 (1996), doi:10.1145/235815.235821.
+
+    Args:
+        parts: of each element in each phase, rows sum to 1; every element has a phase of its own, [P, X].
+        energy: eV/atom, [P].
+
+    Returns:
+        mu: energy of each element on each plane (eV/atom), [planes, X].
+
+    Raises:
+        ValueError: an element has no phase of its own.
+    """
+    ends = _ends(parts, energy)
+    formation = energy - parts @ ends
+    low = formation < -NOTHING
+    if not low.any():
+        return ends[None]
+    corners = np.eye(parts.shape[1])
+    points = np.vstack([corners, parts[low], corners.mean(0)])
+    heights = np.concatenate([np.zeros(len(corners)), formation[low], [1.0]])
+    facets = ConvexHull(np.column_stack([points[:, 1:], heights])).equations  # n . (x, y) + offset = 0
+    facets = facets[facets[:, -2] < -NOTHING]  # that face down
+    at_corners = corners[:, 1:] @ facets[:, :-2].T + facets[:, -1]
+    return np.asarray(ends + (-at_corners / facets[:, -2]).T)
+
+
+def _ends(parts: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """Lowest energy of each element (eV/atom), [X].
+
+    Raises:
+        ValueError: an element has no phase of its own.
+    """
+    pure = [np.nonzero(np.abs(parts[:, k] - 1) < NOTHING)[0] for k in range(parts.shape[1])]
+    if not all(len(rows) for rows in pure):
+        raise ValueError("an element has no phase of its own")
+    return np.array([energy[rows].min() for rows in pure])
 
 
 def _lowest(parts: np.ndarray, formation: np.ndarray, x: np.ndarray) -> dict[int, float]:

@@ -19,7 +19,7 @@ from rutile.data.settings import ReadSettings
 from rutile.label.settings import EngineSettings
 from rutile.potentials.settings.stored import MODEL_FILE
 from rutile.search.adaptive_settings import AdaptiveSettings
-from rutile.search.settings import ClusterSearch, CrystalSearch, GeneticSettings
+from rutile.search.settings import BETWEEN, ClusterSearch, CrystalSearch, GeneticSettings
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.property import PropertyResult, as_csv, part, write_result
 from rutile.tasks.task import Task
@@ -249,6 +249,8 @@ def _adaptive(settings: AdaptSettings, given: Path | None) -> Adaptive:
     from rutile.search.adaptive_work import Guarded
     from rutile.tasks.search import problem_of
 
+    if BETWEEN in settings.formula:
+        raise SettingsError(f"formula={settings.formula}: variable composition is for `rutile search`; give one")
     return Adaptive(
         problem_of(settings.formula, settings.structure), part(settings, AdaptiveSettings),
         part(settings, GeneticSettings), settings.seed, given=given is not None, guard=Guarded(settings.ask.closest),

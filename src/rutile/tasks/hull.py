@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from rutile.potentials.potential import Potential
     from rutile.tasks.property import Work
 
-STABLE = 1e-6
-"""A phase so near to the hull (eV/atom) is stable."""
-
 
 class HullTaskSettings(HullSettings, GivenProperty):
     """Phases, and how to relax them."""
@@ -84,6 +81,7 @@ def run(settings: HullTaskSettings, reporter: Reporter) -> HullTaskResult:
         SettingsError: an element has no structure of its own and no reference energy.
     """
     from rutile.structures.io import write_frames
+    from rutile.tasks.hull_figures import STABLE
 
     work = begin(settings, reporter)
     with folder_for_results(settings.out):
@@ -141,24 +139,25 @@ def _rows(
 
 def _page(rows: Sequence[HullRow], work: Work, settings: HullTaskSettings) -> str:
     """The report."""
-    from rutile.tasks.property_figures import Line, panel
+    from rutile.tasks.hull_figures import STABLE, hull_figure
     from rutile.train.report import Block, Card, Facts, Figures, Section, render
 
     names = ["structure", "formula", "outcome", "formation", "formation_std", "above_hull", "above_hull_std",
              "decays_into"]  # fmt: skip
     elements = sorted(set(work.structures.numbers.tolist()))
+    parts = np.array([[float((one.numbers == z).double().mean()) for z in elements] for one in work.structures.split()])
+    points = [(x, r.formation, r.above_hull) for x, r in zip(parts, rows, strict=True) if r.formation is not None]
+    points += [
+        (end, 0.0, 0.0)  # given as a reference only
+        for end in np.eye(len(elements))
+        if not any(above == 0 and np.array_equal(x, end) for x, _, above in points)
+    ]
     blocks: list[Block] = []
-    if len(elements) == 2:
-        share = [float((one.numbers == elements[1]).double().mean()) for one in work.structures.split()]
-        points = [(x, r.formation, r.above_hull) for x, r in zip(share, rows, strict=True) if r.formation is not None]
-        on = sorted((x, f) for x, f, a in points if a is not None and a < STABLE)
-        lines = [
-            Line("hull", [x for x, _ in on], [f for _, f in on], colour=0),
-            Line("stable", [x for x, _ in on], [f for _, f in on], points=True, colour=0),
-            Line("not stable", [x for x, _, a in points if a], [f for _, f, a in points if a], points=True, colour=1),
-        ]
-        title = panel("Phase diagram", f"part of {symbol(elements[1])}", "formation (eV/atom)", lines)
-        blocks.append(Figures([(title, "")]))
+    figure = hull_figure(
+        "Phase diagram", [symbol(z) for z in elements], *(np.array(x, dtype=float) for x in zip(*points, strict=True))
+    )
+    if figure is not None:
+        blocks.append(Figures([(figure, "")]))
     sections = [
         Section("Phases", [*blocks, *table_of(rows, names)]),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),

@@ -14,8 +14,16 @@ from rutile.core.files import folder_for_results
 from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import Angstrom3PerAtom, EVPerAngstrom, EVPerAtom, GigaPascal
-from rutile.search.settings import CrystalSearch, GeneticSettings, Kind, OfMolecules, SurfaceSearch
+from rutile.core.units import Angstrom3PerAtom, EVPerAngstrom, EVPerAtom, GigaPascal, Second
+from rutile.search.settings import (
+    BETWEEN,
+    CrystalSearch,
+    GeneticSettings,
+    Kind,
+    OfMolecules,
+    SurfaceSearch,
+    check_composition,
+)
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.property import PropertyResult, part, write_result
 from rutile.tasks.search_start import LOG, keep_settings, reference_of, roles_told, seeds_of, told_of_files, write_each
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
     from rutile.search.genetic import Genetic, Problem
     from rutile.search.log import Done, Log
     from rutile.search.relaxing import Relaxer
-    from rutile.search.results import Distinct
 
 BETTER = 10.0
 """The structures of the table are relaxed to limits so many times smaller."""
@@ -40,7 +47,8 @@ class SearchSettings(GeneticSettings):
 
     formula: str = ""
     """Of crystals the formula unit, such as TiO2; of clusters all atoms, such as Cu38; of surfaces and interfaces all
-    that are placed; nothing where molecules are given (structure.molecules)."""
+    that are placed; of crystals of variable composition the end members, such as Cu-Au, Li-Fe-O or TiO2-Ti2O3; nothing
+    where molecules are given (structure.molecules)."""
     model: Path
     """Model file, the folder of a training run, or a potential that needs none: emt, lennard_jones, rigid_ion,
     bond_valence."""
@@ -49,9 +57,10 @@ class SearchSettings(GeneticSettings):
     relaxations: int = Field(default=1000, ge=1)
     """Structures that are made and relaxed. A larger number later goes on where the search was."""
     unchanged: int | None = Field(default=None, ge=1)
-    """Stop early when the lowest energy has not changed for so many relaxations."""
+    """Stop early when the lowest energy (of variable composition: the convex hull) has not changed for so many
+    relaxations."""
     target: EVPerAtom | None = None
-    """Stop when an energy as low as this is found."""
+    """Stop when an energy as low as this is found; not of variable composition."""
     fmax: EVPerAngstrom = Field(default=0.05, gt=0)
     """Relaxed when no atom feels a larger force than this; the structures of the table are relaxed ten times better."""
     smax: GigaPascal = Field(default=0.2, gt=0)
@@ -67,7 +76,7 @@ class SearchSettings(GeneticSettings):
     keep: int = Field(default=30, ge=1)
     """Different structures in the table at most."""
     window: EVPerAtom = Field(default=0.3, gt=0)
-    """How far above the lowest one they may be."""
+    """How far above the lowest one, or above the convex hull, they may be."""
     seeds: list[Path] = []
     """Files or patterns of structures (CIF, POSCAR, extended XYZ, the best.extxyz of another search) that are relaxed
     first and enter the pool."""
@@ -79,6 +88,8 @@ class SearchSettings(GeneticSettings):
     """cpu, cuda, cuda:1, or auto: a GPU if there is one."""
     mode: str | None = None
     """Reference method (calc mode); needed only if the model knows several."""
+    every: Second = Field(default=30.0, ge=0)
+    """While it searches, table.csv and report.html are written again at most so often."""
     out: Path = Path("search")
     """Folder for search.jsonl (all that happened), settings.json, table.csv, best.extxyz, structures/ (a file for
     each), report.html and result.json. What is there is gone on with, also by `rutile search resume`."""
@@ -89,10 +100,14 @@ class SearchRow(Result):
 
     number: int
     """Its place in the order of all that were made."""
+    formula: str | None = None
+    """Of variable composition."""
     energy: EVPerAtom
     """Energy, or enthalpy under pressure; of atoms on slabs what they add to that of the slabs, for each of them."""
+    formation: EVPerAtom | None = None
+    """Of variable composition: energy of formation from the lowest end members."""
     above: EVPerAtom
-    """Above the lowest one."""
+    """Above the lowest one; of variable composition above the convex hull (0: stable)."""
     hits: int
     """How often it was found."""
     first: int
@@ -120,8 +135,10 @@ class SearchTaskResult(PropertyResult):
     """Pools that were begun."""
     reached: bool | None = None
     """Whether the target was reached, if there was one."""
+    stable: int | None = None
+    """Of variable composition: structures on the convex hull."""
     structures: list[SearchRow]
-    """Different structures, lowest energy first."""
+    """Different structures, lowest first."""
     best: Path
     """Those structures, in the same order."""
 
@@ -136,6 +153,8 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
     from rutile.search.log import Log
 
     problem = problem_of(settings.formula, settings.structure)
+    if settings.target is not None and BETWEEN in settings.formula:
+        raise SettingsError(f"target={settings.target:g} is an energy of one composition; use unchanged= here")
     seeds = seeds_of(settings.seeds, problem)
     search = Genetic(problem, part(settings, GeneticSettings), settings.seed, seeds)
     with folder_for_results(settings.out), alone_in(settings.out, reporter):
@@ -152,19 +171,23 @@ def problem_of(formula: str, kind: Kind) -> Problem:
     """What is searched for.
 
     Raises:
-        SettingsError: neither a formula nor molecules are given, or both.
+        SettingsError: neither a formula nor molecules are given, or both; settings that do not fit together.
     """
     from rutile.search.clusters import Clusters
     from rutile.search.crystals import Crystals
+    from rutile.search.mixtures import Mixtures
     from rutile.search.molecular import MolecularClusters, MolecularCrystals
     from rutile.search.surfaces import Surfaces
 
     molecules = isinstance(kind, OfMolecules) and bool(kind.molecules)
     if molecules == bool(formula):
         raise SettingsError(f"give {'either ' if molecules else ''}a formula, such as TiO2, or structure.molecules")
+    check_composition(formula, kind)
     if isinstance(kind, SurfaceSearch):
         return Surfaces(formula, kind)
     if isinstance(kind, CrystalSearch):
+        if BETWEEN in formula:
+            return Mixtures(formula, kind)
         return MolecularCrystals(kind) if molecules else Crystals(formula, kind)
     return MolecularClusters(kind) if molecules else Clusters(formula, kind)
 
@@ -211,10 +234,11 @@ def _search(settings: SearchSettings, search: Genetic, log: Log, done: list[Done
     from rutile.core.executors.executor import Lost
     from rutile.search.individual import Candidate, Relaxed
     from rutile.search.log import Done
+    from rutile.tasks.search_table import Live, told_of
 
     groups: dict[int, list[Candidate]] = {}
     number = itertools.count()
-    logged = search.made
+    logged, live = search.made, Live(settings, search)
 
     def children() -> Iterator[list[Candidate]]:
         for group in search.batches(settings.batch, settings.relaxations):
@@ -239,7 +263,8 @@ def _search(settings: SearchSettings, search: Genetic, log: Log, done: list[Done
             before = search.best
             search.receive(found)
             if search.best is not None and search.best is not before:
-                reporter.info(f"{search.done} relaxed: {search.best.energy:.5f} eV/atom ({search.best.operator})")
+                reporter.info(f"{search.done} relaxed: {told_of(search.best, search.ranking)}")
+            live.show(done)
 
 
 def _enough(settings: SearchSettings, search: Genetic) -> bool:
@@ -255,61 +280,39 @@ def _finish(settings: SearchSettings, search: Genetic, done: list[Done], reporte
     """The lowest structures, relaxed well, and the files.
 
     Raises:
-        DataError: no structure could be used.
+        DataError: no structure could be used, or none of an end member.
     """
-    from rutile.search.individual import Candidate
+    from rutile.search.individual import Candidate, Relaxed
     from rutile.search.log import Done
     from rutile.search.results import distinct
     from rutile.structures.io import write_frames
     from rutile.tasks.search_page import page
+    from rutile.tasks.search_table import ranking_of, table
 
     if search.best is None:
         reason = done[-1].relaxed.failure if done else "nothing was relaxed"
         raise DataError(f"none of {len(done)} structures could be used; the last: {reason}")
+    order = ranking_of(search, done)
     pool, at = settings.pool, search.problem.distance
-    rough = distinct(done, pool, at, settings.window, settings.keep)
+    rough = distinct(done, pool, at, settings.window, settings.keep, order)
     work = _work(settings, search, BETTER)
     fine = []
     for d in reporter.track(rough, "Relaxing the best", len(rough)):
         ((_, better),) = work([Candidate(d.found.number, d.found.atoms, d.found.operator, d.found.parents)])
+        if better.failure and search.ranking.places > 1:  # the hull may need it
+            better = Relaxed(d.found.atoms, d.found.energy, "", better.steps)
         fine.append(Done(Candidate(d.found.number, d.found.atoms, d.found.operator, d.found.parents), better))
-    final = distinct(fine, pool, at, settings.window, settings.keep)
-    rows = _rows(final, rough)
+    order = ranking_of(search, fine)
+    final = distinct(fine, pool, at, settings.window, settings.keep, order)
+    result = table(settings, search, done, final, rough, order)
     images = []
-    for row, d in zip(rows, final, strict=True):
+    for row, d in zip(result.structures, final, strict=True):
         image = roles_told(d.found.atoms)
         image.info = {k: v for k, v in row.model_dump().items() if v is not None and k != "atoms"}
         images.append(image)
-    result = SearchTaskResult(
-        relaxed=len(done), failed=sum(bool(d.relaxed.failure) for d in done), pools=search.pools,
-        reached=None if settings.target is None else search.best.energy <= settings.target,
-        structures=rows, best=settings.out / "best.extxyz",
-    )  # fmt: skip
     write_frames(result.best, images)
     write_each(settings.out, images)
-    return write_result(settings.out, result, rows, page(settings, result, done, images))
-
-
-def _rows(final: list[Distinct], rough: list[Distinct]) -> list[SearchRow]:
-    """The table; structures that became one when they were relaxed better share their hits."""
-    from rutile.search.individual import FIXED
-    from rutile.search.results import symmetry_of
-
-    known = {d.found.number: d for d in rough}
-    out = []
-    for d in final:
-        copies = [known[k] for k in d.numbers]
-        atoms = d.found.atoms
-        crystal = bool(atoms.pbc.all()) and FIXED not in atoms.arrays
-        out.append(
-            SearchRow(
-                number=d.found.number, energy=d.found.energy, above=d.found.energy - final[0].found.energy,
-                hits=sum(c.hits for c in copies), first=min(c.first for c in copies), symmetry=symmetry_of(atoms),
-                atoms=len(atoms), volume=atoms.cell.volume / len(atoms) if crystal else None,
-                operator=d.found.operator, parents=" ".join(map(str, d.found.parents)),
-            )
-        )  # fmt: skip
-    return out
+    return write_result(settings.out, result, result.structures, page(settings, result, done, order, images))
 
 
 TASK = Task(
@@ -320,6 +323,8 @@ TASK = Task(
     positional="formula",
     examples=(
         "rutile search TiO2 model=run structure.units=[2,4] relaxations=2000",
+        "rutile search Cu-Au model=run structure.atoms=[2,8] relaxations=2000",
+        "rutile search TiO2-Ti2O3 model=run structure.atoms=[5,16] structure.compositions=[Ti3O5,Ti4O7]",
         "rutile search Cu13 structure=cluster model=emt relaxations=300",
         "rutile search SiO2 model=run structure.pressure=10 workers=4 executor=local",
         "rutile search TiO2 model=run structure.units=[2,4] seeds=[anatase.cif,earlier/best.extxyz]",

@@ -31,11 +31,12 @@ SEEN_FROM = np.array([0.35, -1.0, 0.3])
 """Direction from which structures are looked at."""
 
 
-def family_tree(family: Sequence[Done]) -> str:
+def family_tree(family: Sequence[Done], over: str = "the lowest") -> str:
     """A structure and what it descends from: generation over energy, each line in the colour of what made the child.
 
     Args:
         family: the youngest first, as of `results.lineage`; at least one.
+        over: what their energies are above.
     """
     shown = {d.candidate.number: d for d in family[:MOST_RELATIVES]}
     depth = _generations(shown)
@@ -45,7 +46,7 @@ def family_tree(family: Sequence[Done]) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.4, 3.8), layout="constrained")
         axes = figure.add_subplot()
-        axes.set(title="Family tree", xlabel="generation", ylabel="energy above the lowest (eV/atom)")
+        axes.set(title="Family tree", xlabel="generation", ylabel=f"energy above {over} (eV/atom)")
         for k, d in shown.items():
             for parent in d.candidate.parents:
                 if parent in shown:

@@ -12,7 +12,9 @@ from ase import Atoms
 from ase.geometry import get_distances
 
 from rutile.build.recipe import Refused
+from rutile.search.compositions import Compositions
 from rutile.search.operators.operator import Breed, Operator
+from rutile.search.operators.sizes import matched, repeated, resized
 
 LEAST = 0.25
 """The slab is at least this part of the cell."""
@@ -40,9 +42,14 @@ class Cut:
 
 
 def splice(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atoms:
-    """Cut normal to a random cell vector, at random origins of both parents; the composition is that of the first."""
-    del breed
-    return built(parents, draw(parents, rng), rng)
+    """Cut normal to a random cell vector, at random origins of both parents.
+
+    The composition is that of the first; where it is variable, the smaller parent is repeated to the size of the other,
+    and the composition is the allowed one nearest to what the cut gives.
+    """
+    if breed.compositions is not None:
+        parents = matched([repeated(parents[0], breed.mixture.most, rng), parents[1]])
+    return built(parents, draw(parents, rng), rng, breed.compositions)
 
 
 def draw(parents: list[Atoms], rng: np.random.Generator) -> Cut:
@@ -57,8 +64,8 @@ def draw(parents: list[Atoms], rng: np.random.Generator) -> Cut:
     return Cut(cell, x, y, x[:, axis] < cut, y[:, axis] >= cut)
 
 
-def built(parents: list[Atoms], cut: Cut, rng: np.random.Generator) -> Atoms:
-    """The child of a cut, with the composition of the first parent.
+def built(parents: list[Atoms], cut: Cut, rng: np.random.Generator, allowed: Compositions | None = None) -> Atoms:
+    """The child of a cut, with the composition of the first parent, or the nearest of those that are allowed.
 
     Raises:
         Refused: an element runs out.
@@ -68,8 +75,12 @@ def built(parents: list[Atoms], cut: Cut, rng: np.random.Generator) -> Atoms:
     numbers = np.concatenate([one.numbers[cut.in_one], other.numbers[cut.in_other]])
     spare = np.concatenate([cut.one[~cut.in_one], cut.other[~cut.in_other]])
     spare_numbers = np.concatenate([one.numbers[~cut.in_one], other.numbers[~cut.in_other]])
-    places, numbers = _composed(places, numbers, spare, spare_numbers, one.numbers, cut.cell, rng)
-    return Atoms(numbers, scaled_positions=places % 1.0, cell=cut.cell, pbc=True)
+    wanted = one.numbers
+    if allowed is not None:
+        wanted = np.repeat(allowed.elements, allowed.nearest(allowed.counts(numbers), rng))
+    places, numbers = _composed(places, numbers, spare, spare_numbers, wanted, cut.cell, rng)
+    child = Atoms(numbers, scaled_positions=places % 1.0, cell=cut.cell, pbc=True)
+    return child if allowed is None else resized(child, one.numbers)
 
 
 def _between(one: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
@@ -93,11 +104,11 @@ def _composed(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """With the wanted composition: the most crowded atoms leave, spare ones with most room come."""
     keep = np.ones(len(numbers), dtype=bool)
-    for z in np.unique(wanted):
+    for z in np.unique([*numbers, *wanted]):
         over = int((numbers == z).sum() - (wanted == z).sum())
         for _ in range(over):
             mine = np.flatnonzero(keep & (numbers == z))
-            room = _nearest(places[mine], places[keep], cell, own=True)
+            room = nearest_of(places[mine], places[keep], cell, own=True)
             keep[mine[np.argmin(room + rng.uniform(0, 0.1, len(mine)))]] = False
     places, numbers = places[keep], numbers[keep]
     for z in np.unique(wanted):
@@ -105,13 +116,13 @@ def _composed(
             mine = np.flatnonzero(spare_numbers == z)
             if not len(mine):
                 raise Refused("composition")
-            best = mine[np.argmax(_nearest(spare[mine], places, cell, own=False))] if len(places) else mine[0]
+            best = mine[np.argmax(nearest_of(spare[mine], places, cell, own=False))] if len(places) else mine[0]
             places, numbers = np.vstack([places, spare[best]]), np.append(numbers, z)
             spare, spare_numbers = np.delete(spare, best, 0), np.delete(spare_numbers, best)
     return places, numbers
 
 
-def _nearest(places: np.ndarray, others: np.ndarray, cell: np.ndarray, own: bool) -> np.ndarray:
+def nearest_of(places: np.ndarray, others: np.ndarray, cell: np.ndarray, own: bool) -> np.ndarray:
     """Distance of each place to the nearest other one (Angstrom); `own`: they are among the others."""
     _, d = get_distances(places @ cell, others @ cell, cell=cell, pbc=True)
     return np.asarray(np.sort(d, axis=1)[:, 1 if own and d.shape[1] > 1 else 0])

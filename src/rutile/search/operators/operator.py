@@ -11,6 +11,7 @@ from ase import Atoms
 
 if TYPE_CHECKING:
     from rutile.build.random_crystal import Group
+    from rutile.search.compositions import Compositions
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,14 @@ class Breed:
     """How often this operator was used on the first parent before."""
     plane: Group | None = None
     """Operations that leave a slab as it is, in its cell; none of them turns it over."""
+    compositions: Compositions | None = None
+    """What children may be made of, where the composition is variable."""
+
+    @property
+    def mixture(self) -> Compositions:
+        """`compositions`, for operators that serve variable composition only."""
+        assert self.compositions is not None, "the problem has operators that fit it"
+        return self.compositions
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""The section about the convex hull on the page of a search of variable composition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rutile.search.ranking import AboveHull
+from rutile.tasks.hull_figures import STABLE, hull_figure
+from rutile.tasks.property import table_of
+from rutile.train.report import Block, Figures, Section
+
+if TYPE_CHECKING:
+    from rutile.search.log import Done
+    from rutile.tasks.search import SearchTaskResult
+
+COLUMNS = ["formula", "symmetry", "formation", "energy", "hits", "first", "atoms", "volume", "number"]
+
+
+def hull_section(result: SearchTaskResult, done: Sequence[Done], order: AboveHull, window: float) -> Section:
+    """Figure and table of the hull.
+
+    Args:
+        result: what was found.
+        done: all that was relaxed.
+        order: the hull of the structures of the result.
+        window: structures up to so far above the hull are drawn (eV/atom).
+    """
+    stable = [row for row in result.structures if row.above < STABLE]
+    corners = {row.number for row in stable}
+    parts, formation, above = [], [], []
+    for d in done:
+        if d.relaxed.failure:
+            continue
+        atoms, energy = d.relaxed.atoms, d.relaxed.energy
+        height = order.of(atoms, energy)
+        if d.candidate.number in corners:
+            height, energy = 0.0, next(row.energy for row in stable if row.number == d.candidate.number)
+        elif height > window:
+            continue
+        parts.append(order.parts(atoms))
+        formation.append(order.formation(atoms, energy))
+        above.append(height if d.candidate.number in corners else max(height, 2 * STABLE))
+    names = order.compositions.names
+    figure = hull_figure("Convex hull", names, np.array(parts), np.array(formation), np.array(above))
+    caption = f"{len(parts)} relaxed structures, up to {window:g} eV/atom above the hull"
+    blocks: list[Block] = [] if figure is None else [Figures([(figure, caption)])]
+    return Section("Convex hull", [*blocks, *table_of(stable, COLUMNS)])
