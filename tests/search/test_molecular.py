@@ -108,6 +108,10 @@ def test_broken_and_reacted_molecules_are_noticed():
     broken.positions[1] += 3 * (broken.positions[1] - broken.positions[0])
     assert "broken: H2O (number 0)" in CLUSTERS.check(broken)
     kit = Kit(tuple(kinds_of(["H2O"])), (2,))
+    collapsed = molecule("H2O")
+    collapsed.positions[2] = collapsed.positions[1] + np.array([0.0, 0.5, 0.0])
+    assert "broken" in Whole(Kit(kit.kinds, (1,)))(joined([collapsed]))
+    assert Whole(Kit(kit.kinds, (1,)))(joined([molecule("H2O")])) == ""
     water = molecule("H2O")
     near = joined([water, Atoms(water.numbers, positions=water.positions + np.array([0, 0, 1.2]))])
     assert "reacted" in Whole(kit)(near)

@@ -27,8 +27,10 @@ BONDED = 1.25
 """Atoms nearer than this times the sum of their covalent radii are bonded."""
 BROKEN = 1.4
 """A bond that is longer than this times the sum is broken."""
+SQUEEZED = 0.75
+"""A bond that is shorter than this times its usual length is in a hole of the potential."""
 REACTED = 1.15
-"""Atoms of two molecules that are nearer than this times the sum have reacted."""
+"""Atoms without a bond, of one molecule or two, that are nearer than this times the sum have reacted."""
 GRID = 0.2
 """Spacing of the points that volumes are counted on (Angstrom)."""
 
@@ -153,15 +155,27 @@ class Whole:
         units = self.kit.units(atoms)
         r, start = radii(atoms.numbers), 0
         for number, k in enumerate(self.kit.times(units).order):
-            i, j = self.kit.kinds[k].bonds.T + start
-            d = np.linalg.norm(atoms.positions[i] - atoms.positions[j], axis=1)
-            if (d > BROKEN * (r[i] + r[j])).any():
-                return f"a molecule is broken: {self.kit.kinds[k].name} (number {number})"
-            start += len(self.kit.kinds[k].atoms)
+            kind = self.kit.kinds[k]
+            mine = slice(start, start + len(kind.atoms))
+            if _changed(kind, atoms.positions[mine], r[mine]):
+                return f"a molecule is broken: {kind.name} (number {number})"
+            start += len(kind.atoms)
         i, j, d = contacts(atoms, REACTED * 2 * float(r.max()))
         if (d < REACTED * (r[i] + r[j])).any():
             return "molecules have reacted with each other"
         return ""
+
+
+def _changed(kind: Kind, x: np.ndarray, r: np.ndarray) -> bool:
+    """Whether bonds of a molecule at positions x [N, 3] are gone or squeezed, or new ones have come; r: radii [N]."""
+    i, j = np.triu_indices(len(x), 1)
+    d = np.linalg.norm(x[i] - x[j], axis=1)
+    bonded = np.zeros((len(x), len(x)), dtype=bool)
+    bonded[kind.bonds[:, 0], kind.bonds[:, 1]] = bonded[kind.bonds[:, 1], kind.bonds[:, 0]] = True
+    mine, sums = bonded[i, j], r[i] + r[j]
+    usual = np.linalg.norm(kind.atoms.positions[i] - kind.atoms.positions[j], axis=1)
+    gone = mine & ((d > BROKEN * sums) | (d < SQUEEZED * usual))
+    return bool((gone | (~mine & (d < REACTED * sums))).any())
 
 
 def contacts(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

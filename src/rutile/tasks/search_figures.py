@@ -29,6 +29,8 @@ MOST_ATOMS = 300
 """Atoms of a picture, with copies at most."""
 SEEN_FROM = np.array([0.35, -1.0, 0.3])
 """Direction from which structures are looked at."""
+FROM_ABOVE = np.array([0.1, -0.35, 1.0])
+"""Direction from which slabs are."""
 
 
 def family_tree(family: Sequence[Done], over: str = "the lowest") -> str:
@@ -89,10 +91,11 @@ def energies_by_operator(done: Sequence[Done]) -> str:
 
 
 def portrait(atoms: Atoms) -> str:
-    """A structure as balls in the colours of Jmol with lines between bonded atoms; crystals with their cell."""
+    """A structure as balls in the colours of Jmol, lines between bonded atoms, the cell; fixed atoms are pale."""
     body = _body(atoms)
-    side, up = _axes_of_view(SEEN_FROM)
-    flat, depth = body.positions @ np.array([side, up]).T, body.positions @ SEEN_FROM
+    view = FROM_ABOVE if "move_mask" in atoms.arrays else SEEN_FROM
+    side, up = _axes_of_view(view)
+    flat, depth = body.positions @ np.array([side, up]).T, body.positions @ view
     order = np.argsort(depth)
     with mpl.rc_context(STYLE):
         figure, axes = square("")
@@ -104,9 +107,12 @@ def portrait(atoms: Atoms) -> str:
         for a, b in np.stack([i, j], 1)[d < LONGEST * (r[i] + r[j])]:
             axes.plot(*flat[[a, b]].T, color=INK, linewidth=1.0, alpha=0.4)
         size = 1.1 * r[order]
+        colours = jmol_colors[body.numbers]
+        if "move_mask" in body.arrays:
+            colours = np.where(body.arrays["move_mask"][:, None], colours, 0.3 * colours + 0.7)
         balls = EllipseCollection(
             size, size, np.zeros(len(size)), units="xy", offsets=flat[order], transOffset=axes.transData,
-            facecolors=jmol_colors[body.numbers[order]], edgecolors=INK, linewidths=0.5, zorder=3,
+            facecolors=colours[order], edgecolors=INK, linewidths=0.5, zorder=3,
         )  # fmt: skip
         axes.add_collection(balls)
         low, high = (np.array(x) for x in (flat.min(0) - 1, flat.max(0) + 1))
