@@ -114,7 +114,8 @@ class Adaptive:
         self.count = dict.fromkeys(KINDS, 0)
         self.lost: Counter[tuple[Kind, int]] = Counter()
         self.relaxed, self.under_way, self.failed, self.answered, self.cost = 0, 0, 0, 0, 0
-        self._near: dict[int, tuple[float, int]] = {}
+        self._near: dict[int, tuple[tuple[int, ...], int]] = {}
+        """Of members of the pool: labels of structures like them, and how many labels were looked at."""
         self._anew = False
         self._ranked_by: int | None = None
         """Version of the pool before this one."""
@@ -188,13 +189,15 @@ class Adaptive:
         return next(filter(self._new, members), None)
 
     def _new(self, found: Found) -> bool:
-        """Whether a structure is like none that was labelled, and may be."""
+        """Whether a structure is worth a label: it is like none that has one, or should be lower than those."""
         ask = self.settings.ask
-        near, seen = self._near.get(found.number, (math.inf, 0))
-        if near >= ask.apart:
-            near = min([near, *apart_from(self.marks[seen:], found.fingerprint)])
+        near, seen = self._near.get(found.number, ((), 0))
+        if seen < len(self.marks):
+            distances = apart_from(self.marks[seen:], found.fingerprint)
+            near += tuple(k for k, d in enumerate(distances, seen) if d < ask.apart)
             self._near[found.number] = near, len(self.marks)
-        return near >= ask.apart and self._spread(found.number) <= ask.max_spread
+        lower = all(found.energy < self.asked[k].energy - ask.gain for k in near)  # NaN: not done, or failed
+        return lower and self._spread(found.number) <= ask.max_spread
 
     def _spread(self, structure: int) -> float:
         scored = self.known[structure][2]
@@ -257,8 +260,11 @@ class Adaptive:
     def _next_final(self) -> Question | None:
         """The next of the lowest structures to be relaxed with the labeler."""
         for a in different(self.asked, self.marks, self.search.settings.pool, self.settings.final):
-            if a.number not in self.finals and a.answer is not None and a.answer.frame is not None:
-                return replace(a.question, atoms=a.answer.frame, why="final")
+            if a.number not in self.finals:
+                _, version, scored = self.known[a.question.structure]
+                newest = scored is not None and self.version is not None and version == self.version.number
+                atoms = scored.relaxed.atoms if scored is not None and newest else a.question.atoms
+                return replace(a.question, atoms=atoms, why="final")
         return None
 
     # --- what happened --------------------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ class AskSettings(Settings):
     low: float = Field(default=0.6, gt=0, le=1)
     """Part of the pool, from its lowest on, that disputed ones are taken from (dimensionless)."""
     apart: float = Field(default=0.08, gt=0)
-    """A structure whose fingerprint is nearer than this to that of a labelled one is not labelled (dimensionless)."""
+    """A structure whose fingerprint is nearer than this to that of a labelled one gets no label (dimensionless), ..."""
+    gain: EVPerAtom = Field(default=0.02, ge=0)
+    """... unless the potential says that it is lower than that label by more than this: the same, relaxed better."""
     closest: float = Field(default=0.7, ge=0, lt=1)
     """A relaxation that ends with atoms nearer than this part of the sum of their covalent radii has failed: no label
     is paid (dimensionless)."""

@@ -114,7 +114,7 @@ class Asker:
             last: Outcome = self.label(atoms)
         except _NoLabelError as error:
             last = error.outcome
-        return self._answer(atoms, last, max(0, calculator.labels - 1))  # the first is known
+        return self._answer(atoms, last, calculator.labels)
 
 
 class _NoLabelError(Exception):
