@@ -28,7 +28,7 @@ setup: .venv/ready ## create .venv with exact versions and install rutile into i
 	@touch $@
 	@echo "ready: $$($(BIN)/rutile --version) in $(BIN)"
 
-demo: setup ## the main job on real data: train, evaluate, relax, report (10 minutes on 2 cores)
+demo: setup ## the main job on real data: train, evaluate, relax, search, report (10 minutes on 2 cores)
 	$(BIN)/rutile demo
 
 test: setup ## the whole test suite except the tiers of test-slow

@@ -15,7 +15,8 @@ from rutile.core.reporting import SilentReporter
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.save import load_model
 from rutile.structures.structures import Structures
-from rutile.tasks import demo
+from rutile.tasks import adapt, demo
+from rutile.tasks.demo_adapt import adapt_section, adapt_settings, named
 from rutile.testing.toys import make_toy
 
 SECTIONS = (
@@ -106,3 +107,16 @@ def test_demo_writes_a_page_with_the_numbers_of_the_run(made_up, tmp_path):
     with (tmp_path / "out/run/metrics.csv").open() as file:
         assert len(file.readlines()) == 4, "another split of the data: begun anew, not refused"
     assert other.energy_rmse != more.energy_rmse
+
+
+@pytest.mark.slow
+def test_the_last_part_searches_while_a_potential_learns(tmp_path):
+    job = adapt_settings(tmp_path / "adapt", 16, 0)
+    less = {"rest": 24, "max_steps": 20, "final": 1, "final_steps": 2, "ask": job.ask.model_copy(update={"after": 16})}
+    result = adapt.run(job.model_copy(update={"begin": 12} | less), SilentReporter())
+    assert result.labels >= 16
+    assert result.versions
+    page = adapt_section(result).html()
+    assert "potential of rigid ions" in page
+    assert f"{len(result.versions)} versions" in page
+    assert all(name in page for name in named(result))

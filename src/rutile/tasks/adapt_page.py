@@ -126,19 +126,21 @@ def _spans(log: Path) -> dict[str, list[tuple[float, float, int]]]:
 
 
 def _timeline(log: Path) -> str:
-    """One line for each piece of work, each kind at a height of its own."""
+    """How many pieces of work of each kind workers had at each time."""
     spans = _spans(log)
     zero = min((s[0] for each in spans.values() for s in each), default=0.0)
     lines = []
-    for height, (kind, colour) in enumerate(COLOURS.items()):
+    for kind, colour in COLOURS.items():
         x: list[float] = []
-        y: list[float] = []
-        for k, (begin, end, _) in enumerate(sorted(spans.get(kind, []))):
-            level = height + 0.1 * (k % 7)
-            x += [begin - zero, end - zero, float("nan")]
-            y += [level, level, float("nan")]
+        y: list[int] = []
+        at_work = 0
+        ends = [(t, c) for begin, end, _ in spans.get(kind, []) for t, c in ((begin - zero, 1), (end - zero, -1))]
+        for time, change in sorted(ends):
+            x += [time, time]
+            y += [at_work, at_work + change]
+            at_work += change
         lines.append(Line(kind, x, y, colour=colour))
-    return panel("Who worked when", "time (s)", "", lines)
+    return panel("Who worked when", "time (s)", "pieces of work that workers had", lines)
 
 
 def _busy(log: Path) -> Block:
