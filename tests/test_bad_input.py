@@ -22,6 +22,8 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from rutile.cli.main import main
+from rutile.core.describe import every_entry
+from rutile.tasks.catalogue import TASKS, load_task
 
 QUICK = ["epochs=1", "potential.hidden=[3]", "potential.auto.cutoff=4", "tensorboard=false"]
 """Makes a training short."""
@@ -490,3 +492,11 @@ def test_result_on_a_full_disk():
         done = subprocess.run(command("--version"), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "rutile: error: No space left on device\n"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_task_takes_a_temperature_of_a_million_kelvin(name):
+    settings = load_task(name).settings
+    for entry in every_entry(settings):
+        if entry.unit == "K" and entry.key.split(".")[-1] not in ("hottest", "within", "temperature_step"):
+            assert "<= 100000.0" in entry.kind, f"{name} {entry.key}: {entry.kind}"

@@ -118,3 +118,9 @@ def test_bad_liquids_are_one_line():
         recipe(LiquidSettings(names={"H2O": 100, "CH4": 1}, molecules=(8, 8)), 0, lambda _: None)
     with pytest.raises(SettingsError, match="Q2O"):
         recipe(LiquidSettings(names={"Q2O": 1}), 0, lambda _: None)
+
+
+def test_a_density_that_no_box_can_have_is_refused_at_once():
+    with pytest.raises(SettingsError, match=r"density: at 9 g/cm³ these molecules overlap .* solid .* at \d"):
+        recipe(LiquidSettings(names={"H2O": 16}, density=(9, 9)), 0, {})
+    recipe(LiquidSettings(names={"H2O": 16}, density=(1, 1)), 0, {})

@@ -9,7 +9,7 @@ from ase import Atoms
 
 from rutile.core.errors import DataError
 from rutile.core.reporting import SilentReporter
-from rutile.core.units import KB
+from rutile.core.units import ACCELERATION, KB
 from rutile.potentials.catalogue import make
 from rutile.potentials.combine import Mean, Sum
 from rutile.potentials.rigid_ion import RigidIon
@@ -160,3 +160,20 @@ def test_cold_dynamics_absorbs_at_the_static_frequencies():
     assert len(bright) >= 2
     for wave in bright:
         assert np.abs(found - wave).min() < 10.0
+
+
+@pytest.mark.parametrize(("angle", "dof"), [(180.0, 4), (120.0, 3)])
+def test_the_temperature_of_a_linear_molecule_counts_one_turn_less(angle, dof):
+    rng = np.random.default_rng(0)
+    bent = np.deg2rad(angle)
+    x = np.array([[1.2, 0, 0], [0, 0, 0], [1.2 * np.cos(bent), 1.2 * np.sin(bent), 0]])
+    frames = np.repeat(x[None], 50, axis=0)
+    v = rng.normal(0, 1e-3, (50, 3, 3))
+    path = Trajectory(
+        numbers=np.array([8, 6, 8]), positions=frames, cell=np.zeros((50, 3, 3)), pbc=np.zeros(3, bool), interval=1.0,
+        velocities=v,
+    )  # fmt: skip
+    mass = np.array([15.999, 12.011, 15.999])
+    v = v - np.einsum("n,fna->fa", mass, v)[:, None] / mass.sum()
+    kinetic = 0.5 * np.einsum("n,fna,fna->f", mass, v, v).mean() / ACCELERATION
+    assert kinetic_temperature(path) == pytest.approx(2 * kinetic / (dof * KB), rel=1e-3)

@@ -79,17 +79,28 @@ def test_more_steps_go_on_from_where_it_stopped(ends):
 
 
 @pytest.mark.slow
+def test_another_question_in_the_same_folder_does_not_write_over_the_paths_of_the_first(ends):
+    out = ends[0].parent / "out"
+    TASK.run(settings(ends, max_steps=1, check=False), SilentReporter())
+    (first,) = out.glob("kept-*.json")
+    before = first.read_text()
+    TASK.run(settings(ends, images=2, max_steps=1, check=False), SilentReporter())
+    assert first.read_text() == before
+    assert len(list(out.glob("kept-*.json"))) == 2
+
+
+@pytest.mark.slow
 def test_a_killed_run_goes_on(ends):
     words = [f"structures=[{ends[0]}, {ends[1]}]", "model=emt", "fixed_below=6.1", "images=3", "fmax=1e-9",
              "keep_every=1", "max_steps=100000", f"out={ends[0].parent / 'out'}"]  # fmt: skip
-    kept = ends[0].parent / "out/kept.json"
+    out = ends[0].parent / "out"
     process = subprocess.Popen([sys.executable, "-m", "rutile", "barrier", *words], env=os.environ)
     first, deadline = "", time.monotonic() + 120
     while time.monotonic() < deadline:
-        if kept.exists():
+        for kept in out.glob("kept-*.json"):
             first = first or kept.read_text()
-            if kept.read_text() != first:
-                break
+        if first and kept.read_text() != first:
+            break
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()

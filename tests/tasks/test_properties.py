@@ -10,6 +10,7 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from rutile.cli.main import main
+from rutile.core.errors import GeometryError
 from rutile.core.reporting import SilentReporter
 from rutile.potentials.catalogue import make
 from rutile.potentials.model import Model, ModelInfo
@@ -298,3 +299,12 @@ def test_no_repeats_is_no_supercell(metals, tmp_path, capsys, task):
     error = refused(capsys, task, metals, "model=emt", "supercell=0,2,2", f"out={tmp_path / 'out'}")
     assert "supercell.0" in error
     assert "greater than or equal to 1" in error
+
+
+def test_a_structure_that_is_no_crystal_is_called_by_the_name_of_its_file(tmp_path):
+    crystal, slab = bulk("Cu"), bulk("Cu")
+    slab.pbc = (True, True, False)
+    write(tmp_path / "two.extxyz", [crystal, slab])
+    given = eos.EosTaskSettings(structures=[tmp_path / "two.extxyz"], model="emt", out=tmp_path / "out")
+    with pytest.raises(GeometryError, match=r"two.extxyz#1 is periodic along 2 of 3"):
+        eos.run(given, SilentReporter())

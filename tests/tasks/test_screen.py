@@ -13,7 +13,7 @@ from rutile.build.catalogue import recipe
 from rutile.core.config import load
 from rutile.core.errors import DataError, SettingsError
 from rutile.core.reporting import SilentReporter
-from rutile.tasks.screen import TASK, ScreenSettings, column_units
+from rutile.tasks.screen import TASK, ScreenSettings, _chunks, column_units
 from rutile.tasks.screen_chain import check_chain
 from rutile.tasks.screen_items import built, varied
 
@@ -292,3 +292,30 @@ def test_exchanges_of_atoms_in_each_alloy_of_a_screen(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["swap[900.0].order"][:2] for row in rows] == ["Cu", "Pd"]
     assert all(0 <= float(row["swap[300.0].acceptance"]) <= 1 for row in rows)
+
+
+def test_a_structure_that_cannot_be_read_has_a_row(tmp_path):
+    good = bulk("Cu", cubic=True)
+    bad = good.copy()
+    bad.positions[1] = bad.positions[0]
+    write(tmp_path / "two.extxyz", [bad, good])
+    given = {"structures": [tmp_path / "two.extxyz"], "chain": [{"task": "relax"}], "model": "emt"}
+    result = TASK.run(ScreenSettings(**given, out=tmp_path / "out"), SilentReporter())
+    assert (result.structures, result.done) == (2, 1)
+    with result.table.open() as file:
+        rows = {row["structure"]: row["outcome"] for row in csv.DictReader(file)}
+    assert rows["two.extxyz#0"].startswith("reading: ")
+    assert "0 Angstrom apart" in rows["two.extxyz#0"]
+    with pytest.raises(DataError, match="0 Angstrom apart"):
+        TASK.run(ScreenSettings(**given, on_bad="error", out=tmp_path / "other"), SilentReporter())
+
+
+def test_a_file_that_a_link_names_is_part_of_what_was_done(tmp_path):
+    write(tmp_path / "cu.extxyz", bulk("Cu", cubic=True))
+    (tmp_path / "guest.xyz").write_text("1\n\nAr 0 0 0\n")
+    links = [{"task": "binding", "guests": [str(tmp_path / "guest.xyz")]}]
+    given = ScreenSettings(structures=[tmp_path / "cu.extxyz"], chain=links, model="emt", out=tmp_path / "out")
+    (before,), _ = _chunks(given, SilentReporter())
+    (tmp_path / "guest.xyz").write_text("1\n\nAr 0 0 1\n")
+    (after,), _ = _chunks(given, SilentReporter())
+    assert before.folder != after.folder

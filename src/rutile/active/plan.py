@@ -12,13 +12,14 @@ from pydantic import Field, model_validator
 
 from rutile.build.settings import AnyBuilder, Share, Sizes, Temperatures
 from rutile.core.settings import Settings, merged
-from rutile.core.units import Angstrom, EVPerAngstrom, Femtosecond, GigaPascal, Kelvin, Second
+from rutile.core.units import HOTTEST, Angstrom, EVPerAngstrom, Femtosecond, GigaPascal, Kelvin, Second
 from rutile.data.settings import ReadSettings, ReferenceSettings
 from rutile.potentials.settings import BehlerSettings, PotentialSettings, training_defaults
 from rutile.simulate.settings import CellMode
 from rutile.train.settings import TrainSettings
 
-Ramp = tuple[Annotated[Kelvin, Field(gt=0)], Annotated[Kelvin, Field(gt=0)]]
+Hot = Annotated[Kelvin, Field(gt=0, le=HOTTEST)]
+Ramp = tuple[Hot, Hot]
 Pressures = tuple[GigaPascal, GigaPascal]
 
 

@@ -24,6 +24,9 @@ from rutile.structures.fingerprint import pairs_within
 TOUCHING = 0.93
 """A box is refused if atoms of different molecules are nearer than this part of what they were pushed apart to."""
 
+FINE = 0.15
+"""Grid on which volumes of molecules are measured (Angstrom)."""
+
 
 @dataclass(frozen=True)
 class _Kind:
@@ -40,11 +43,11 @@ def liquids(settings: LiquidSettings, seed: int, calculators: Calculators) -> Re
 
     Raises:
         RutileError: a molecule cannot be had.
-        SettingsError: a kind of molecules has less than one molecule in the smallest box.
+        SettingsError: a kind of molecules has less than one molecule in the smallest box, or no box can be so dense.
     """
     del calculators
     kinds = _kinds(settings, seed)
-    _counts(kinds, settings.molecules[0] if settings.molecules else None)
+    _require_room(kinds, _counts(kinds, settings.molecules[0] if settings.molecules else None), settings)
 
     def prepare(k: int) -> list[list[Atoms]]:
         del k
@@ -120,6 +123,36 @@ def _kinds(settings: LiquidSettings, seed: int) -> list[_Kind]:
             raise SettingsError(f"files: {text} holds no molecule")
         out.append(_Kind(text, part, found[:1]))
     return out
+
+
+def _require_room(kinds: list[_Kind], counts: list[int], settings: LiquidSettings) -> None:
+    """Refuse a density at which atoms of different molecules overlap however they lie.
+
+    Spheres of `TOUCHING apart` times the van der Waals radii around atoms of different molecules must not overlap, so
+    the molecules' own volumes must fit into the box.
+    """
+    volume = mass = 0.0
+    for kind, n in zip(kinds, counts, strict=True):
+        atoms = kind.conformers[0].make().atoms
+        volume += n * _filled(atoms.positions, TOUCHING * settings.apart * van_der_waals(atoms.numbers))
+        mass += n * float(atomic_masses[atoms.numbers].sum())
+    highest = mass * AMU_PER_A3 / volume
+    if settings.density[0] > highest:
+        raise SettingsError(
+            f"density: at {settings.density[0]:g} g/cm³ these molecules overlap however they lie; with "
+            f"apart={settings.apart:g} they are solid through and through at {highest:.3g} g/cm³: take less of both"
+        )
+
+
+def _filled(centres: np.ndarray, radii: np.ndarray) -> float:
+    """Volume of spheres that may overlap (Angstrom^3), by a grid; centres [N, 3], radii [N] (Angstrom)."""
+    low, high = (centres - radii[:, None]).min(axis=0), (centres + radii[:, None]).max(axis=0)
+    ticks = [np.arange(a, b, FINE) + FINE / 2 for a, b in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
+    inside = np.zeros(grid.shape[:3], dtype=bool)
+    for centre, radius in zip(centres, radii, strict=True):
+        inside |= np.square(grid - centre).sum(axis=-1) < radius**2
+    return float(inside.sum()) * FINE**3
 
 
 def _counts(kinds: list[_Kind], size: int | None) -> list[int]:

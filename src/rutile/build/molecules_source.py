@@ -77,7 +77,8 @@ def molecule_called(text: str, seed: int) -> Atoms:
         raise SettingsError(f"{text!r}: {why}; give a file with its geometry") from None
     except (SettingsError, MissingPackageError) as error:
         if source.smiles:
-            told = f"{text!r} is no file and no molecule that ASE knows, such as H2O or CO; {error}"
+            reason = str(error).removeprefix("molecules.smiles: ").replace("molecules.smiles needs", "a SMILES needs")
+            told = f"{text!r} is no file and no molecule that ASE knows, such as H2O or CO; {reason}"
             raise type(error)(told) from None
         raise
 

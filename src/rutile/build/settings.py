@@ -11,7 +11,7 @@ from rutile.build.forces_settings import CrystalForces, MmffForces, MoleculeForc
 from rutile.core.elements import number
 from rutile.core.errors import ElementError
 from rutile.core.settings import Settings
-from rutile.core.units import Angstrom, Femtosecond, GramPerCubicCentimetre, Kelvin, Unit
+from rutile.core.units import HOTTEST, Angstrom, Femtosecond, GramPerCubicCentimetre, Kelvin, Unit
 
 
 def _element(name: str) -> str:
@@ -55,7 +55,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Lengths = Annotated[tuple[Annotated[Angstrom, Field(ge=0)], Annotated[Angstrom, Field(ge=0)]], AfterValidator(_rising)]
 Density = Annotated[GramPerCubicCentimetre, Field(gt=0)]
 Densities = Annotated[tuple[Density, Density], AfterValidator(_rising)]
-Temperatures = Annotated[tuple[Annotated[Kelvin, Field(gt=0)], Annotated[Kelvin, Field(gt=0)]], AfterValidator(_rising)]
+Hot = Annotated[Kelvin, Field(gt=0, le=HOTTEST)]
+Temperatures = Annotated[tuple[Hot, Hot], AfterValidator(_rising)]
 Sizes = Annotated[
     tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]],
     AfterValidator(_rising),
@@ -354,7 +355,7 @@ class Melt(Settings):
     """Duration at that temperature."""
     quench_time: Femtosecond = Field(default=1000.0, ge=0)
     """Duration of the cooling to quench_temperature; 0: the melt is kept as it is."""
-    quench_temperature: Kelvin = Field(default=300.0, gt=0)
+    quench_temperature: Kelvin = Field(default=300.0, gt=0, le=HOTTEST)
     """Temperature at the end of the cooling."""
     timestep: Femtosecond = Field(default=1.0, gt=0)
     """Time step."""

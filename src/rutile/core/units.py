@@ -42,11 +42,14 @@ class Unit:
 
 Angstrom = Annotated[float, Unit("Å")]
 ElectronVolt = Annotated[float, Unit("eV")]
+MilliElectronVolt = Annotated[float, Unit("meV")]
 EVPerAtom = Annotated[float, Unit("eV/atom")]
 EVPerAngstrom = Annotated[float, Unit("eV/Å")]
 EVPerAngstrom2 = Annotated[float, Unit("eV/Å²")]
 EVPerAngstrom3 = Annotated[float, Unit("eV/Å³")]
 Kelvin = Annotated[float, Unit("K")]
+HOTTEST = 1e5
+"""No setting takes a higher temperature (K): at ten times as much every bond is long broken and electrons are free."""
 Femtosecond = Annotated[float, Unit("fs")]
 WaveNumber = Annotated[float, Unit("1/cm")]
 Terahertz = Annotated[float, Unit("THz")]

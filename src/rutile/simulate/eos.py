@@ -10,6 +10,7 @@ Sources: F. Birch, Phys. Rev. 71, 809 (1947), doi:10.1103/PhysRev.71.809; F. D. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -174,8 +175,13 @@ def fit_birch_murnaghan(volume: np.ndarray, energy: np.ndarray) -> BirchMurnagha
     return BirchMurnaghan(float(volume0), float(c(x0)) + mean, bulk, slope, residual, scatter)
 
 
-def require_crystals(structures: Structures, what: str) -> None:
+def require_crystals(structures: Structures, what: str, names: Sequence[str] = ()) -> None:
     """Refuse structures that are not periodic in three directions.
+
+    Args:
+        structures: the batch.
+        what: is computed, such as "a melting point".
+        names: of the structures, for the message; default: their numbers.
 
     Raises:
         GeometryError: names the first.
@@ -183,7 +189,7 @@ def require_crystals(structures: Structures, what: str) -> None:
     open_ones = (~structures.pbc.all(1)).nonzero().flatten().tolist()
     if open_ones:
         raise GeometryError(
-            f"{what} is of crystals: structure {open_ones[0]} is periodic along "
+            f"{what} is of crystals: {names[open_ones[0]] if names else f'structure {open_ones[0]}'} is periodic along "
             f"{int(structures.pbc[open_ones[0]].sum())} of 3 directions"
         )
 

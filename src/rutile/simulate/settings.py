@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rutile.core.settings import Settings
 from rutile.core.units import (
+    HOTTEST,
     Angstrom,
     Bar,
     ElectronVolt,
@@ -137,7 +138,7 @@ class PhononSettings(LatticeSettings):
     """Wave vectors of the densities of states lie on a mesh of 2 pi / mesh_length."""
     band_points: int = Field(default=51, ge=2)
     """Wave vectors along each line of the band structure."""
-    max_temperature: Kelvin = Field(default=1000.0, gt=0)
+    max_temperature: Kelvin = Field(default=1000.0, gt=0, le=HOTTEST)
     """Free energy, entropy and heat capacity are given from 0 K to here."""
     temperature_step: Kelvin = Field(default=20.0, gt=0)
     """Step of those temperatures."""
@@ -165,7 +166,7 @@ class ConductivitySettings(LatticeSettings):
     """Wave vectors along each reciprocal vector; without it by `mesh_length`. Look at kappa with a finer one, too."""
     mesh_length: Angstrom = Field(default=50.0, gt=0)
     """Wave vectors lie on a mesh of 2 pi / mesh_length."""
-    temperatures: list[Annotated[Kelvin, Field(gt=0)]] = Field(
+    temperatures: list[Annotated[Kelvin, Field(gt=0, le=HOTTEST)]] = Field(
         default=[100.0, 200.0, 300.0, 400.0, 600.0, 800.0, 1000.0], min_length=1
     )
     """At which kappa is wanted."""
@@ -278,7 +279,7 @@ class VibrationSettings(PropertySettings):
     soft modes."""
     displacement: Angstrom = Field(default=0.005, gt=0, le=0.1)
     """Each free atom is displaced so far to both sides along each axis."""
-    temperature: Kelvin = Field(default=298.15, gt=0)
+    temperature: Kelvin = Field(default=298.15, gt=0, le=HOTTEST)
     """Of the free energies."""
     gas_pressure: Bar = Field(default=1.0, gt=0)
     """Of the ideal gas that free molecules make."""
@@ -384,9 +385,9 @@ class HullSettings(PropertySettings):
 class MeltSettings(Settings):
     """Melting points from crystal and liquid side by side."""
 
-    lowest: Kelvin = Field(gt=0)
+    lowest: Kelvin = Field(gt=0, le=HOTTEST)
     """Lowest temperature of the first round."""
-    highest: Kelvin = Field(gt=0)
+    highest: Kelvin = Field(gt=0, le=HOTTEST)
     """Highest temperature of the first round. If all of it froze, or melted, the next round goes on beyond."""
     runs: int = Field(default=5, ge=2)
     """Temperatures of each round; they run together, as one batch."""

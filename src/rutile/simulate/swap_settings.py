@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rutile.core.settings import Settings
-from rutile.core.units import EVPerAngstrom, Femtosecond, Kelvin, Picosecond
+from rutile.core.units import HOTTEST, EVPerAngstrom, Femtosecond, Kelvin, Picosecond
 
-Warm = Annotated[Kelvin, Field(gt=0)]
+Warm = Annotated[Kelvin, Field(gt=0, le=HOTTEST)]
 
 
 class SwapSettings(Settings):

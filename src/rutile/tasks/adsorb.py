@@ -65,18 +65,18 @@ class AdsorbRow(Result):
     """File and 0-based frame number, or crystal and cut."""
     adsorbates: str
     """Such as "CO", or "CO + O"."""
-    outcome: str
-    """done, or what went wrong with a relaxation."""
     energy: ElectronVolt
     """Energy of adsorption, negative if bound."""
     energy_std: ElectronVolt | None = None
     """Standard deviation of a committee, at the structures of its mean."""
+    site: str
+    """At the end; "" if it has desorbed."""
+    outcome: str
+    """done, or what went wrong with a relaxation."""
     interaction: ElectronVolt | None = None
     """Of several adsorbates: energy above that of all of them alone, each at its lowest minimum."""
     state: str
     """adsorbed, rearranged (other bonds within), dissociated, bonded to another, desorbed, in the slab."""
-    site: str
-    """At the end; "" if it has desorbed."""
     starts: str = Field(repr=False)
     """Sites and poses from which this minimum was reached."""
     found: int

@@ -79,14 +79,19 @@ def readings_given(settings: GivenStructures, elements: tuple[int, ...], reporte
             reporter.warn(f"skipped: {problem}")
             continue
         good += 1
-        if reading.frame.pbc.all() and (volume := float(np.linalg.det(reading.frame.cell))) < 0:
-            reporter.warn(
-                f"{reading.frame.source}: its cell vectors are left-handed (volume {volume:.4g} Å³): results are those "
-                "of the same lattice all the same, but other programs may refuse it"
-            )
+        note_left_handed(reading.frame, reporter)
         yield reading
     if not good:
         raise ElementError(f"no usable structure; the last: {problem}")
+
+
+def note_left_handed(frame: Frame, reporter: Reporter) -> None:
+    """Tell of a crystal whose cell has a negative volume."""
+    if frame.pbc.all() and (volume := float(np.linalg.det(frame.cell))) < 0:
+        reporter.warn(
+            f"{frame.source}: its cell vectors are left-handed (volume {volume:.4g} Å³): results are those of the same "
+            "lattice all the same, but other programs may refuse it"
+        )
 
 
 def reading_of(settings: GivenStructures) -> ReadSettings:

@@ -17,7 +17,7 @@ from rutile.core.errors import SettingsError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
-from rutile.core.units import Second
+from rutile.core.units import Angstrom, MilliElectronVolt, Second
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ class RelaxedPolymorph(Result):
 
     name: str
     """Such as "anatase"."""
-    dft: float
+    dft: MilliElectronVolt
     """Energy above the DFT's lowest polymorph (meV per formula unit)."""
-    ours: float | None
+    ours: MilliElectronVolt | None
     """The same by the potential, above the potential's lowest polymorph (meV per formula unit)."""
-    abc_dft: tuple[float, float, float]
+    abc_dft: tuple[Angstrom, Angstrom, Angstrom]
     """Lattice constants of the conventional cell by DFT (Å)."""
-    abc: tuple[float, float, float] | None
+    abc: tuple[Angstrom, Angstrom, Angstrom] | None
     """The same by the potential (Å)."""
     volume: float | None
     """Difference of the volume (%)."""

@@ -195,7 +195,7 @@ def _crystals(settings: HopTaskSettings, given: Work, reporter: Reporter) -> lis
     from rutile.simulate.relax import relax
     from rutile.simulate.settings import RelaxSettings
 
-    require_crystals(given.structures, "a hop through a crystal")
+    require_crystals(given.structures, "a hop through a crystal", given.sources())
     structures = given.structures
     if settings.relax and settings.framework == "relaxed":
         done = relax(structures, given.potential, RelaxSettings(fmax=settings.fmax / 3, cell="full"), reporter)

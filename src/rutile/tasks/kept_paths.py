@@ -23,7 +23,7 @@ FREE = ("max_steps", "keep_every", "out", "device", "check", "on_bad")
 
 
 class KeptPaths:
-    """One file of numbers for all paths; another question (model, structures, atoms that stay, settings) begins anew.
+    """One file of numbers for all paths; another question (model, structures, atoms that stay, settings) has another.
 
     Args:
         settings: of the task.
@@ -32,8 +32,8 @@ class KeptPaths:
     """
 
     def __init__(self, settings: Any, work: Work, held: Sequence[np.ndarray]) -> None:
-        self.path: Path = settings.out / "kept.json"
         self.question = question(settings, work, held, FREE)
+        self.path = kept_in(settings.out, self.question)
         self.paths: list[Structures] = []
         self.left_out: dict[int, str] = {}
         """Pairs of ends between which there is no path, and why."""
@@ -83,6 +83,11 @@ class KeptPaths:
     def keep(self, number: int, images: Structures) -> None:
         """One path has moved."""
         self.write([images if k == number else p for k, p in enumerate(self.paths)])
+
+
+def kept_in(folder: Path, asked: str) -> Path:
+    """The file of one question, so that another question in the same folder does not write over it."""
+    return folder / f"kept-{asked[:8]}.json"
 
 
 def question(settings: GivenProperty, work: Work, held: Sequence[np.ndarray], free: Collection[str]) -> str:

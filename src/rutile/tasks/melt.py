@@ -130,7 +130,7 @@ def run(settings: MeltTaskSettings, reporter: Reporter) -> MeltResult:
     from rutile.simulate.eos import require_crystals
 
     work = begin(settings, reporter)
-    require_crystals(work.structures, "a melting point")
+    require_crystals(work.structures, "a melting point", work.sources())
     with folder_for_results(settings.out), alone_in(settings.out, reporter):
         remove_unfinished(settings.out)
         found = [_search(work, k, settings, reporter) for k in range(len(work.frames))]

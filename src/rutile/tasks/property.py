@@ -78,6 +78,10 @@ class Work:
         """Source and composition of each structure."""
         return [(frame.source, formula(frame.numbers.tolist())) for frame in self.frames]
 
+    def sources(self) -> list[str]:
+        """Source of each structure."""
+        return [frame.source for frame in self.frames]
+
 
 def begin(settings: GivenStructures, reporter: Reporter) -> Work:
     """The model and the structures.
@@ -186,7 +190,7 @@ def settled_crystals(
     from rutile.simulate.eos import require_crystals
     from rutile.simulate.start import settled
 
-    require_crystals(work.structures, what)
+    require_crystals(work.structures, what, work.sources())
     return settled(work.structures, potential, settings, reporter)
 
 

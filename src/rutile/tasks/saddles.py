@@ -19,7 +19,7 @@ from rutile.core.units import ElectronVolt, EVPerAngstrom2, WaveNumber
 from rutile.simulate.settings import RelaxSettings, SaddleSearchSettings, SaddleSettings
 from rutile.tasks.barrier import IMAGINARY
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
-from rutile.tasks.kept_paths import question
+from rutile.tasks.kept_paths import kept_in, question
 from rutile.tasks.property import (
     DONE,
     GivenProperty,
@@ -208,13 +208,13 @@ def _batches(begins: Sequence[Begin], atoms: int) -> Iterator[list[Begin]]:
 
 
 class _Kept:
-    """Searches that are done, in a file of numbers; another question begins anew."""
+    """Searches that are done, in a file of numbers, one for each question."""
 
     def __init__(
         self, settings: SaddleTaskSettings, work: Work, minima: Sequence[Structures], fixed: Sequence[torch.Tensor]
     ) -> None:
-        self.path, self.minima = settings.out / "kept.json", minima
         self.question = question(settings, work, [mine.numpy() for mine in fixed], FREE)
+        self.path, self.minima = kept_in(settings.out, self.question), minima
 
     def read(self, begins: Sequence[Begin]) -> list[End]:
         """Those of the same question."""
@@ -272,6 +272,8 @@ def _rows(
                 outcome = f"it has {one.imaginary} imaginary modes: no saddle point"
             elif (0, True) not in sides and not one.failure:
                 outcome = "it does not join the given minimum"
+            elif sides == [(0, True), (0, True)] and not one.failure:
+                outcome = "both sides lead back to the given minimum: a bump beside it, no way to another"
             other = sides[1 - sides.index((0, True))] if (0, True) in sides else None
             back = None if other is None else one.energy - known[k].energies[other[0]]
             rows.append(

@@ -88,7 +88,7 @@ def run(settings: ScreenSettings, reporter: Reporter) -> ScreenResult:
     shared = {k: v for k, v in settings.model_dump(mode="json").items() if k in PASSED_ON}
     _check(settings, shared)
     with folder_for_results(settings.out):
-        chunks = _chunks(settings, reporter)
+        chunks, unread = _chunks(settings, reporter)
         done: dict[int, list[dict[str, Any]]] = {}
         for k, chunk in enumerate(chunks):
             if (rows := _kept(chunk.folder)) is not None:
@@ -105,7 +105,7 @@ def run(settings: ScreenSettings, reporter: Reporter) -> ScreenResult:
                     continue
                 write_atomically(chunk.folder / "rows.json", json.dumps(found).encode())
                 done[todo[number]] = _good(found, settings)
-        return _finish(settings, [row for k in sorted(done) for row in done[k]], known, reporter)
+        return _finish(settings, [*(row for k in sorted(done) for row in done[k]), *unread], known, reporter)
 
 
 def _good(rows: list[dict[str, Any]], settings: ScreenSettings) -> list[dict[str, Any]]:
@@ -129,20 +129,27 @@ def _check(settings: ScreenSettings, shared: dict[str, JsonValue]) -> None:
     check_chain(settings.chain, shared, pairs)
 
 
-def _chunks(settings: ScreenSettings, reporter: Reporter) -> list[Chunk]:
-    """The structures in pieces of work; the name of a folder says what is done in it."""
+def _chunks(settings: ScreenSettings, reporter: Reporter) -> tuple[list[Chunk], list[dict[str, Any]]]:
+    """The structures in pieces of work, and rows of those that cannot be read.
+
+    The name of a folder says what is done in it.
+    """
+    unread: list[dict[str, Any]] = []
     if settings.build is not None:
         items = screen_items.built(settings, settings.out / "built", reporter)
     else:
-        items = screen_items.read_items(settings, settings.ends, reporter)
+        items, unread = screen_items.read_items(settings, settings.ends, reporter)
     what = [settings.chain, settings.precision, settings.mode]
     head = hashlib.sha256(json.dumps(what, sort_keys=True).encode() + model_content(settings.model))
+    links: list[JsonValue] = [{k: v for k, v in link.items() if k != "task"} for link in settings.chain]
+    for path in screen_items.files_named(links):  # such as those of adsorbates
+        head.update(path.read_bytes())
     out = []
     for first in range(0, len(items), settings.chunk):
         part, key = items[first : first + settings.chunk], head.copy()
         _add(key, part)
         out.append(Chunk(settings.out / "parts" / key.hexdigest()[:16], part))
-    return out
+    return out, unread
 
 
 def _add(digest: Any, items: Sequence[Item]) -> None:
@@ -221,6 +228,9 @@ def _page(settings: ScreenSettings, result: ScreenResult, table: Sequence[dict[s
 
     plain = [c for c in result.columns if all(isinstance(row[c], str | int | float | None) for row in table)]
     shown = [c for c in plain if any(row[c] not in (None, "") for row in table)]
+    last = f"{settings.chain[-1]['task']}"  # what was asked for: right behind what was varied
+    told = [c for c in shown if "." not in c or c.startswith("build.")]
+    shown = told + sorted((c for c in shown if c not in told), key=lambda c: not c.startswith(last))
     cells = [[row[c] for c in shown] for row in table]
     units, note = result.units["table.csv"], "Click on a heading to sort. What columns mean: `rutile TASK --help`."
     heads = [f"{c} ({units[c]})" if c in units else c for c in shown]

@@ -16,10 +16,10 @@ from pydantic import Field, JsonValue, model_validator
 
 from rutile.build.settings import AnyBuilder
 from rutile.core.config import assign, build
-from rutile.core.errors import FileError, SettingsError
+from rutile.core.errors import DataError, FileError, SettingsError
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Settings
-from rutile.tasks.apply import GivenStructures, read_given
+from rutile.tasks.apply import GivenStructures, note_left_handed, reading_of
 from rutile.tasks.build import BuildSettings
 from rutile.tasks.generate import make
 from rutile.tasks.screen_chain import Item
@@ -112,7 +112,7 @@ def built(given: Varied, folder: Path, reporter: Reporter) -> list[Item]:
     for settings, facts in varied(given):
         plain = settings.builder.model_dump(mode="json")
         what = hashlib.sha256(json.dumps([plain, given.seed], sort_keys=True).encode())
-        for file in _files(plain):
+        for file in files_named(plain):
             what.update(file.read_bytes())
         path = folder / f"{settings.builder.title}-{what.hexdigest()[:10]}.extxyz"
         if not path.exists():
@@ -127,7 +127,7 @@ def built(given: Varied, folder: Path, reporter: Reporter) -> list[Item]:
     return out
 
 
-def _files(value: JsonValue) -> Iterator[Path]:
+def files_named(value: JsonValue) -> Iterator[Path]:
     """The files that settings name, or that patterns in them stand for."""
     from rutile.structures.io import expand
 
@@ -136,28 +136,40 @@ def _files(value: JsonValue) -> Iterator[Path]:
             yield from (path for path in expand([value]) if path.is_file())
     elif isinstance(value, list | dict):
         for one in (*value, *value.values()) if isinstance(value, dict) else value:
-            yield from _files(one)
+            yield from files_named(one)
 
 
-def read_items(settings: GivenStructures, ends: Sequence[Path], reporter: Reporter) -> list[Item]:
-    """Structures of files, with the ends of paths that begin with them, if there are any.
+def read_items(
+    settings: GivenStructures, ends: Sequence[Path], reporter: Reporter
+) -> tuple[list[Item], list[dict[str, Any]]]:
+    """Structures of files (with the ends of paths, if there are any), and rows of those that cannot be read.
 
     Raises:
         SettingsError: there are more or fewer ends.
-        RutileError: as `readings_given`.
+        DataError: a structure cannot be used, with on_bad=error; or none can.
+        RutileError: as `readings`.
     """
-    first = list(_frames(settings, reporter))
-    if not ends:
-        return [Item(f.source, (_plain(f),), {}) for f in first]
-    last = list(_frames(settings.model_copy(update={"structures": list(ends)}), reporter))
-    if len(first) != len(last):
+    from rutile.data.reading import readings
+
+    first = list(readings(settings.structures, reading_of(settings)))
+    last = list(readings(ends, reading_of(settings))) if ends else []
+    if ends and len(first) != len(last):
         raise SettingsError(f"ends: {len(last)} of them for {len(first)} structures; paths need as many ends")
-    return [Item(a.source, (_plain(a), _plain(b)), {}) for a, b in zip(first, last, strict=True)]
-
-
-def _frames(settings: GivenStructures, reporter: Reporter) -> Iterator[Frame]:
-    """The structures; whether a model knows their elements is seen when they are worked on."""
-    return read_given(settings, (), reporter)
+    items, bad = [], []
+    for each in zip(first, last, strict=True) if ends else ((one,) for one in first):
+        problems = [one.problem for one in each if one.problem is not None]
+        if problems and settings.on_bad == "error":
+            raise problems[0]
+        if problems:
+            bad.append({"structure": f"{each[0].path.name}#{each[0].number}", "outcome": f"reading: {problems[0]}"})
+            continue
+        frames = [one.frame for one in each if one.frame is not None]
+        for frame in frames:
+            note_left_handed(frame, reporter)
+        items.append(Item(frames[0].source, tuple(map(_plain, frames)), {}))
+    if not items:
+        raise DataError(bad[-1]["outcome"] if bad else "structures: no usable structure")
+    return items, bad
 
 
 def _plain(frame: Frame) -> Atoms:

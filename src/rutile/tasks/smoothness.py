@@ -13,6 +13,7 @@ from rutile.core.errors import GeometryError
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
 from rutile.core.units import (
+    HOTTEST,
     ElectronVolt,
     EVPerAngstrom,
     EVPerAtom,
@@ -50,7 +51,7 @@ class SmoothnessSettings(Settings):
     """Take only so many structures, from the first on."""
     events: int = Field(default=32, ge=1)
     """Moves of an atom to try of each kind and in each structure."""
-    temperature: Kelvin = Field(default=300.0, ge=0)
+    temperature: Kelvin = Field(default=300.0, ge=0, le=HOTTEST)
     """Of the velocities at the start."""
     time_step: Femtosecond = Field(default=0.5, gt=0)
     """Of the dynamics, which is repeated with half of it."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from rutile.core.errors import DataError, FileError, SettingsError
 from rutile.core.files import did_you_mean
 from rutile.core.settings import Settings
-from rutile.core.units import Femtosecond, Kelvin, Picosecond
+from rutile.core.units import HOTTEST, Femtosecond, Kelvin, Picosecond
 
 if TYPE_CHECKING:
     from rutile.simulate.observe.trajectory import Trajectory
@@ -27,7 +27,7 @@ class GivenTrajectories(Settings):
     """Time from frame to frame; needed only where the frames do not say their `time` (fs)."""
     skip: Picosecond = Field(default=0.0, ge=0)
     """Leave out the beginning of each trajectory: equilibration."""
-    temperatures: list[Kelvin] = []
+    temperatures: list[Annotated[Kelvin, Field(gt=0, le=HOTTEST)]] = []
     """Of each trajectory, for what depends on it; folders of `rutile md` know theirs."""
 
 

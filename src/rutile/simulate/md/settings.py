@@ -7,10 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from rutile.core.settings import Settings
-from rutile.core.units import Angstrom, EVPerAngstrom, Femtosecond, GigaPascal, Kelvin, Picosecond, Unit
+from rutile.core.units import HOTTEST, Angstrom, EVPerAngstrom, Femtosecond, GigaPascal, Kelvin, Picosecond, Unit
 
-HOTTEST = 1e5
-"""No thermostat goes beyond this (K): at ten times as much every bond is long broken and electrons are free."""
 Temperature = Annotated[Kelvin, Field(ge=0, le=HOTTEST)]
 Warm = Annotated[Kelvin, Field(gt=0, le=HOTTEST)]
 Pressure = Annotated[GigaPascal, Field(ge=-1000, le=1e5)]

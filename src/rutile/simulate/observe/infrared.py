@@ -45,6 +45,8 @@ KM_PER_MOL = 602.214076
 """1 Angstrom^2 in km/mol per 1/cm."""
 PER_CM = 1e8
 """1/Angstrom in 1/cm."""
+STRAIGHT = 1e-3
+"""Atoms whose spread across a line is below this part of that along it lie on it (dimensionless)."""
 STRONG = 0.01
 """Peaks are named if they rise by this part of the highest above what is beside them."""
 
@@ -109,13 +111,22 @@ def flux(trajectory: Trajectory, polar: Polar, atoms_at_once: int = 2000) -> np.
 
 
 def kinetic_temperature(trajectory: Trajectory) -> float:
-    """Mean temperature of the motion relative to the centre of mass (K)."""
+    """Mean temperature of the motion relative to the centre of mass (K).
+
+    A molecule does not turn as a whole; one whose atoms lie on a line in the first frame has 3N - 5 degrees of freedom.
+    """
     mass, v = atomic_masses[trajectory.numbers], velocities_of(trajectory)
     v = v - np.einsum("n,fna->fa", mass, v)[:, None] / mass.sum()
     kinetic = 0.5 / ACCELERATION * np.einsum("n,fna,fna->f", mass, v, v).mean()
     n = len(mass)
-    dof = 3 * n - 3 if trajectory.pbc.any() or n < 2 else 3 * n - (5 if n == 2 else 6)
+    dof = 3 * n - 3 if trajectory.pbc.any() or n < 2 else 3 * n - (5 if _on_a_line(trajectory.positions[0]) else 6)
     return float(2 * kinetic / (KB * max(dof, 1)))
+
+
+def _on_a_line(positions: np.ndarray) -> bool:
+    """Whether atoms [N, 3] (Angstrom) lie on a line."""
+    width = np.linalg.svd(positions - positions.mean(axis=0), compute_uv=False)
+    return bool(width[1] < STRAIGHT * width[0])
 
 
 def infrared(
