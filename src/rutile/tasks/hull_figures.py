@@ -43,9 +43,9 @@ def _line(title: str, names: Sequence[str], parts: np.ndarray, formation: np.nda
     order = np.argsort(x[on], kind="stable")
     corner_x, corner_y = x[on][order], formation[on][order]
     lines = [
+        Line("not stable", x[~on], formation[~on], points=True, colour=1),
         Line("hull", corner_x, corner_y, colour=0),
         Line("stable", corner_x, corner_y, points=True, colour=0),
-        Line("not stable", x[~on], formation[~on], points=True, colour=1),
     ]
     return panel(title, f"part of {names[1]}", "formation (eV/atom)", [line for line in lines if len(line.x)])
 

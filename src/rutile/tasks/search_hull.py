@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rutile.search.log import Done
     from rutile.tasks.search import SearchTaskResult
 
+LEAST_SHOWN, SHOWN = 0.03, 3.0
+"""Structures are drawn up to the larger of this above the hull (eV/atom), and this times the depth of the hull."""
 COLUMNS = ["formula", "symmetry", "formation", "energy", "hits", "first", "atoms", "volume", "number"]
 
 
@@ -26,10 +28,12 @@ def hull_section(result: SearchTaskResult, done: Sequence[Done], order: AboveHul
         result: what was found.
         done: all that was relaxed.
         order: the hull of the structures of the result.
-        window: structures up to so far above the hull are drawn (eV/atom).
+        window: structures up to so far above the hull are drawn at most (eV/atom).
     """
     stable = [row for row in result.structures if row.above < STABLE]
     corners = {row.number for row in stable}
+    deepest = -min((row.formation or 0.0 for row in stable), default=0.0)
+    shown = min(window, max(LEAST_SHOWN, SHOWN * deepest))
     parts, formation, above = [], [], []
     for d in done:
         if d.relaxed.failure:
@@ -38,13 +42,13 @@ def hull_section(result: SearchTaskResult, done: Sequence[Done], order: AboveHul
         height = order.of(atoms, energy)
         if d.candidate.number in corners:
             height, energy = 0.0, next(row.energy for row in stable if row.number == d.candidate.number)
-        elif height > window:
+        elif height > shown:
             continue
         parts.append(order.parts(atoms))
         formation.append(order.formation(atoms, energy))
         above.append(height if d.candidate.number in corners else max(height, 2 * STABLE))
     names = order.compositions.names
     figure = hull_figure("Convex hull", names, np.array(parts), np.array(formation), np.array(above))
-    caption = f"{len(parts)} relaxed structures, up to {window:g} eV/atom above the hull"
+    caption = f"{len(parts)} relaxed structures, up to {shown:.2g} eV/atom above the hull"
     blocks: list[Block] = [] if figure is None else [Figures([(figure, caption)])]
     return Section("Convex hull", [*blocks, *table_of(stable, COLUMNS)])
