@@ -315,7 +315,7 @@ def simulated(
 SLEEPS = {"relax": 0.15, "label": 2.0, "train": 3.0}
 """Seconds, mean of times that are spread evenly by half of that to both sides."""
 SMALL_BATCH, SMALL_SECONDS = 8, 90.0
-SMALL = (Split(1, 1), Split(2, 4), Split(2, 8))
+SMALL = (Split(1, 2), Split(2, 8))
 WARM = Question(0, 0, Atoms("Cu4", positions=np.eye(4)[:, :3], pbc=True, cell=[SIDE] * 3), "first", None, 0.0)
 
 
@@ -582,7 +582,13 @@ def draw(results: dict[str, Any], times: Times, path: Path) -> None:
             shares.scatter(*at, s=r["saved"] / 8, color=look(0)["color"], alpha=0.6)
             shares.annotate(str(r["saved"]), at, fontsize=7, ha="center", va="center")
         shares.set(xlabel="nodes for GA", ylabel="nodes for training", title="Split of 64 nodes: saved in 2 h")
+        shares.set_xscale("log", base=2)
         shares.margins(0.15)
+        for axes in (saved, part):
+            axes.set_xticks([4, 16, 64, 256, 512], ["4", "16", "64", "256", "512"])
+            axes.minorticks_off()
+        shares.set_xticks([2, 4, 8, 16, 32], ["2", "4", "8", "16", "32"])
+        shares.minorticks_off()
         figure.savefig(path, dpi=150)
 
 

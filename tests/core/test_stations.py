@@ -88,7 +88,7 @@ class Told:
     def __init__(self, events, workers):
         self.events, self.workers = events, workers
         self.pool, self.reporter, self.hands, self.shifts, self.lost = self, SilentReporter(), {}, {}, 0
-        self.sent, self.wanted, self.asked, self.idle = [], [], 0, False
+        self.sent, self.wanted, self.there, self.asked, self.idle = [], [], [], 0, False
 
     def start(self):
         self.asked += 1
@@ -101,6 +101,7 @@ class Told:
 
     def look(self, hands, wanted):
         self.wanted.append(wanted)
+        self.there.append(len(hands))
 
     def takes_work(self, hand):
         return True
@@ -114,7 +115,9 @@ def told():
     told = queue.SimpleQueue()
     carrier, clock = Told(told, 4), count()
     desks = {"kind": Desk(carrier, str.upper)}
-    return carrier, SharedStations(desks, lambda _: told.get(timeout=1), lambda: None, lambda: float(next(clock)))
+    return carrier, SharedStations(
+        desks, lambda seconds: told.get(timeout=min(seconds, 1)), lambda: None, lambda: float(next(clock))
+    )
 
 
 def come(carrier, *names):
@@ -150,14 +153,23 @@ def test_more_workers_are_wanted_only_where_they_were_missed(told):
     come(carrier, "x")
     stations.give("kind", 0, "a")
     stations.next()
-    assert set(carrier.wanted) == {1}
+    assert None not in carrier.wanted
     stations.give("kind", 1, "b")
     assert not stations.free("kind")
     stations.next()
     assert carrier.wanted[-1] is None
     stations.give("kind", 2, "c")
     stations.next()
-    assert carrier.wanted[-1] == 1
+    assert carrier.wanted[-1] == 0  # that, too, was done
+
+
+def test_workers_that_came_while_the_driver_was_away_are_not_missed(told):
+    """Kinds are started one after another, which takes long: nobody is looked for before what is known was read."""
+    carrier, stations = told
+    stations.give("kind", 0, "a")
+    come(carrier, "x", "y")
+    stations.next()
+    assert carrier.there[0] == 2
 
 
 def test_lost_workers_cost_a_repetition_and_a_bad_item_is_given_up(told):

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from rutile.core.executors.desk import PAUSE, Desk
@@ -71,6 +73,8 @@ class SharedStations:
         """Kinds whose workers were not enough since the last look."""
         self._started: set[str] = set()
         self._looked = float("-inf")
+        self._found: deque[tuple[str, int, Any | Lost]] = deque()
+        """What is done and was not asked for yet."""
 
     def free(self, kind: str) -> bool:
         """As `Stations`."""
@@ -88,16 +92,22 @@ class SharedStations:
 
     def next(self) -> tuple[str, int, Any | Lost]:
         """As `Stations`."""
-        assert any(d.open for d in self.desks.values()), "nobody has anything to do"
+        assert self._found or any(d.open for d in self.desks.values()), "nobody has anything to do"
         while True:
+            with suppress(queue.Empty):
+                while True:  # what is known already: who is there, before anybody is missed
+                    self._read(0.0)
             self._look()
-            try:
-                kind, event = self._get(PAUSE)
-            except queue.Empty:
-                continue
-            found = self.desks[kind].understand(event)
-            if found is not None:
-                return kind, *found
+            if self._found:
+                return self._found.popleft()
+            with suppress(queue.Empty):
+                self._read(PAUSE)
+
+    def _read(self, seconds: float) -> None:
+        kind, event = self._get(seconds)
+        found = self.desks[kind].understand(event)
+        if found is not None:
+            self._found.append((kind, *found))
 
     def _look(self) -> None:
         """See that there are as many workers as can be used."""
