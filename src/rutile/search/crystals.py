@@ -25,6 +25,7 @@ from rutile.search.operators import (
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.ranking import ByEnergy
 from rutile.search.settings import CrystalSearch, atoms_of
+from rutile.search.translations import parts_of, repeated
 from rutile.structures.fingerprint import pairs_within
 
 GROUPS = 230
@@ -72,11 +73,13 @@ class Crystals:
         Raises:
             Refused: the sites do not add up.
         """
-        units = int(rng.choice(self.settings.units))
-        made = new_crystal(np.repeat(list(self.unit), [n * units for n in self.unit.values()]), self.volume, rng)
-        if len(made) % sum(self.unit.values()) or len(made) // sum(self.unit.values()) not in self.settings.units:
+        whole = int(rng.choice(self.settings.units))
+        parts = parts_of(whole, rng) if rng.random() < self.settings.repeated else 1
+        numbers = np.repeat(list(self.unit), [n * whole // parts for n in self.unit.values()])
+        made = new_crystal(numbers, self.volume, rng)
+        if len(made) != len(numbers):
             raise Refused("number of atoms")
-        return made
+        return repeated(made, parts, rng) if parts > 1 else made
 
     def tidied(self, atoms: Atoms) -> Atoms:
         """A child as it is relaxed: in its reduced cell, its atoms pushed apart.

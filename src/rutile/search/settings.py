@@ -44,6 +44,9 @@ class CrystalSearch(OfMolecules):
     name: Literal["crystal"] = "crystal"
     units: tuple[Count, ...] = (2,)
     """Formula units in a cell; of several numbers each new crystal takes one at random."""
+    repeated: float = Field(default=0.5, ge=0, le=1)
+    """Part of the new crystals that repeat a smaller cell, where the number of formula units can be divided
+    (dimensionless)."""
     atoms: tuple[Count, Count] = (2, 8)
     """Of variable composition: fewest and most atoms in the cell."""
     compositions: tuple[str, ...] = ()
