@@ -82,7 +82,8 @@ def test_curves_have_the_symmetry_of_the_crystal(fcc):
 def test_a_surface_holds_its_curves():
     how = FaultSettings(grid=(3, 3), planes=((1, 1, 1),), directions=((1, 1, -2),))
     (one,) = faults(crystals(bulk("Cu", a=3.58983)), Emt(), how, QUIET)
-    assert one.surface.min() == pytest.approx(one.stable, abs=1e-6)
+    assert one.surface.min() == pytest.approx(one.energy.min(), abs=1e-6)
+    assert one.stable <= one.energy.min() + 1e-9  # the dip of the curve is beside the sample
     assert sorted(one.surface.round(5).flatten().tolist())[-1] == pytest.approx(one.energy.max(), abs=1e-4)
     assert one.surface[0, 0] == 0.0
 
