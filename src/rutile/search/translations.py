@@ -23,7 +23,8 @@ def repeated(atoms: Atoms, many: int, rng: np.random.Generator) -> Atoms:
     """A supercell of so many cells, one of all there are that is rather compact."""
     choices = [hermite(many, rng) for _ in range(TRIES)]
     longest = [np.linalg.norm(_reduced(h @ atoms.cell.array), axis=1).max() for h in choices]
-    return make_supercell(atoms, choices[int(np.argmin(longest))])
+    out: Atoms = make_supercell(atoms, choices[int(np.argmin(longest))])
+    return out
 
 
 def hermite(size: int, rng: np.random.Generator) -> np.ndarray:
