@@ -1,6 +1,7 @@
 """`rutile adapt` from its plan to its files: a poor first potential, and the labeler's minimum at the end."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -125,3 +126,13 @@ def test_it_says_when_the_labeler_labels_nothing(tmp_path):
 def test_plans_that_ship_can_be_read(name):
     settings = load(AdaptSettings, [PLANS / name])
     assert settings.formula in ("TiO2", "Si")
+
+
+@pytest.mark.dft
+@pytest.mark.skipif("RUTILE_GPAW_PYTHON" not in os.environ, reason="see docs/label.md, then RUTILE_GPAW_PYTHON=...")
+def test_silicon_by_gpaw_ends_in_diamond(tmp_path):
+    words = [f"engine.python={os.environ.get('RUTILE_GPAW_PYTHON')}", "stop.labels=40", "final=2", "final_steps=8"]
+    settings = load(AdaptSettings, [PLANS / "silicon_adaptive_gpaw.yaml"], [*words, f"out={tmp_path / 'out'}"])
+    best = run(settings, SilentReporter()).structures[0]
+    assert best.name == "diamond"
+    assert best.volume == pytest.approx(20.5, abs=0.3)

@@ -7,20 +7,24 @@ from functools import cache
 from itertools import permutations
 from math import gcd
 
+import numpy as np
 import spglib
 from ase import Atoms
 
 from rutile.build.crystals import KINDS, prototype
 from rutile.structures.symmetry import SYMPREC
 
-Signature = tuple[int, tuple[tuple[int, ...], ...]]
-"""Number of the space group, and for each element the sizes of its orbits in a primitive cell."""
+Signature = tuple[int, tuple[tuple[int, ...], ...], np.ndarray]
+"""Number of the space group, for each element the sizes of its orbits in a primitive cell, and the edges of the
+conventional cell, shortest first, whose product is 1."""
+EDGES = 0.12
+"""Edges of a structure type may differ so much, relatively."""
 
 
 def prototype_of(atoms: Atoms, symprec: float = SYMPREC) -> str:
     """Name of the structure type with the same space group and orbits of atoms, such as rutile; "": none is known.
 
-    Coordinates that the symmetry leaves free, and ratios of lattice constants, are not looked at.
+    Coordinates that the symmetry leaves free are not looked at; ratios of lattice constants are roughly the same.
 
     Args:
         atoms: a crystal, or anything else.
@@ -30,7 +34,8 @@ def prototype_of(atoms: Atoms, symprec: float = SYMPREC) -> str:
     if found is None:
         return ""
     for name, letters in _known().items():
-        if found[0] == letters[0] and any(order == letters[1] for order in permutations(found[1])):
+        alike = found[0] == letters[0] and bool((np.abs(found[2] / letters[2] - 1) < EDGES).all())
+        if alike and any(order == letters[1] for order in permutations(found[1])):
             return name
     return ""
 
@@ -55,4 +60,6 @@ def _signature(atoms: Atoms, symprec: float) -> Signature | None:
     orbits: dict[int, list[int]] = {}
     for first, count in Counter(found.crystallographic_orbits.tolist()).items():
         orbits.setdefault(int(atoms.numbers[first]), []).append(count // max(1, gcd(cells, count)))
-    return int(found.number), tuple(tuple(sorted(sizes)) for _, sizes in sorted(orbits.items()))
+    edges = np.sort(np.linalg.norm(found.std_lattice, axis=1))
+    sizes = tuple(tuple(sorted(each)) for _, each in sorted(orbits.items()))
+    return int(found.number), sizes, edges / edges.prod() ** (1 / 3)

@@ -20,14 +20,13 @@ from rutile.search.adaptive_judge import different
 from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.names import prototype_of
 from rutile.search.results import symmetry_of
-from rutile.structures.symmetry import SYMPREC
 from rutile.tasks.adapt import LOG, AdaptRow, VersionRow
 
 if TYPE_CHECKING:
     from rutile.tasks.adapt import AdaptSettings
 
 ROUGH = 0.1
-"""Distance (Angstrom) within which atoms are symmetric in structures that the labeler did not relax."""
+"""Distance (Angstrom) within which atoms are symmetric: structures are not relaxed to the last digit."""
 EVERY = 30.0
 """The page is written again when so much time (s) has passed."""
 Shown = Sequence[tuple[AdaptRow, Atoms]]
@@ -54,11 +53,11 @@ def rows_of(settings: AdaptSettings, adaptive: Adaptive) -> list[tuple[AdaptRow,
         if any(apart(mark, k) < pool.same for k in kept) or len(kept) >= settings.keep:
             continue  # one became another when it was relaxed
         kept.append(mark)
-        candidate, symmetric = adaptive.known[a.question.structure][0], SYMPREC if relaxed else ROUGH
+        candidate = adaptive.known[a.question.structure][0]
         row = AdaptRow(
             structure=a.question.structure, energy=answer.energy, above=answer.energy - shown[0][1].energy,
-            potential=energies.get(a.number), relaxed=relaxed, symmetry=symmetry_of(answer.frame, symmetric),
-            name=prototype_of(answer.frame, symmetric), atoms=len(answer.frame),
+            potential=energies.get(a.number), relaxed=relaxed, symmetry=symmetry_of(answer.frame, ROUGH),
+            name=prototype_of(answer.frame, ROUGH), atoms=len(answer.frame),
             volume=answer.frame.cell.volume / len(answer.frame) if answer.frame.pbc.all() else None,
             label=a.number, why=a.question.why, version=a.question.version, operator=candidate.operator,
             parents=" ".join(map(str, candidate.parents)),
