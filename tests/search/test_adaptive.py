@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,6 +182,21 @@ def test_after_a_kill_it_comes_to_an_end(tmp_path):
         AdaptiveLog(path, {"seed": 2})
 
 
+def test_settings_that_are_younger_than_a_log_may_have_their_defaults(tmp_path):
+    path = tmp_path / "log"
+    AdaptiveLog(path, {"seed": 1, "structure": {"name": "crystal", "units": [2]}})
+    now = {"seed": 1, "structure": {"name": "crystal", "units": [2], "repeated": 0.5}, "age": 4}
+    AdaptiveLog(path, now, {"seed": 1, "structure": {"units": [2]}})
+    with pytest.raises(SettingsError, match="structure changed"):
+        AdaptiveLog(path, now, {"seed": 1, "structure": {"units": [2], "repeated": 0.5}})
+    with pytest.raises(SettingsError, match="age changed"):
+        AdaptiveLog(path, now, {"age": 4})
+    with pytest.raises(SettingsError, match="structure changed"):  # what was given then is the default now
+        AdaptiveLog(path, now | {"structure": {"name": "crystal", "units": [4]}}, {})
+    with pytest.raises(SettingsError, match="seed changed"):
+        AdaptiveLog(path, {"structure": now["structure"]}, {})
+
+
 def test_with_a_larger_budget_it_goes_on(tmp_path):
     few = SETTINGS.model_copy(update={"stop": SETTINGS.stop.model_copy(update={"labels": 8})})
     search = fresh(few)
@@ -258,6 +274,43 @@ def test_structures_are_looked_at_before_a_label_is_paid(tmp_path):
     search = fresh(guard=lambda atoms: "too close" if truth(atoms) < 0 else "")
     drive(search, Workers(1), AdaptiveLog(tmp_path / "log", {}))
     assert all(truth(a.question.atoms) >= 0 for a in search.asked if a.question.why != "first")
+
+
+def test_what_is_refused_by_the_newest_version_begins_no_final_relaxation(tmp_path):
+    search = fresh(guard=lambda atoms: "collapsed" if "bad" in atoms.info else "")
+
+    def relax(group):
+        out = relaxed(group, Counter())
+        for _, scored in out:
+            scored.relaxed.atoms.info["bad"] = True
+        return out if len(search.versions) > 1 else relaxed(group, Counter())
+
+    def ask(question):
+        assert "bad" not in question.atoms.info
+        return labelled(question, Counter())
+
+    def relax_a_copy(group):
+        return relax(replace(group, candidates=tuple(replace(c, atoms=c.atoms.copy()) for c in group.candidates)))
+
+    work = {"search": relax_a_copy, "label": ask, "train": lambda x: trained(x, None)}
+    drive(search, Serial(work, {"label": 4}), AdaptiveLog(tmp_path / "log", {}))
+    newest = {n for n, (_, version, _) in search.known.items() if version == search.version.number}
+    assert search.finals
+    assert newest & {search.asked[n].question.structure for n in search.finals}  # refused ones are among them
+
+
+def test_a_search_that_has_ended_stays_ended_while_final_structures_are_relaxed(tmp_path):
+    settings = SETTINGS.model_copy(update={"final": 3, "ask": SETTINGS.ask.model_copy(update={"apart": 9.0})})
+    search, after = fresh(settings), []
+
+    def look(kind, item, outcome):
+        if search.finals:
+            after.append((search.ended, search.relaxed))
+
+    drive(search, Workers(2), AdaptiveLog(tmp_path / "log", {}), look)
+    assert "nothing new" in search.ended
+    assert len(search.finals) == 3
+    assert all(ended for ended, _ in after)
 
 
 def asked(number, energy):

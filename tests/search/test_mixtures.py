@@ -103,6 +103,10 @@ def test_settings_of_the_other_kind_are_refused():
         check_composition("Cu-Au", CrystalSearch(units=(4,)))
     with pytest.raises(SettingsError, match=r"for one give structure.units=\[2\]"):
         check_composition("CuAu", CrystalSearch(atoms=(2, 4)))
+    with pytest.raises(SettingsError, match=r"structure\.repeated"):
+        check_composition("Cu-Au", CrystalSearch(repeated=0.2))
+    with pytest.raises(SettingsError, match=r"structure\.repeated"):
+        check_composition("", CrystalSearch(repeated=0.2, molecules={"CO2": 1}))
     check_composition("Cu-Au", CrystalSearch(units=(2,), atoms=(2, 4)))  # the default, as a kept file has it
 
 
@@ -277,6 +281,8 @@ def test_different_structures_are_sorted_by_the_hull():
     kept = distinct(done, PoolSettings(), CUAU.distance, 0.05, 10, order)
     assert [(d.found.number, d.hits) for d in kept] == [(0, 2), (1, 1), (4, 1)]
     assert distinct(done, PoolSettings(), CUAU.distance, 0.2, 10, order)[-1].found.number == 3
+    few = distinct(done, PoolSettings(), CUAU.distance, 0.2, 1, order)
+    assert [d.found.number for d in few] == [0, 1, 4]  # the hull is whole
 
 
 def energy_of(atoms):

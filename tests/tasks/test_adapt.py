@@ -8,14 +8,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from ase.build import bulk, molecule
 from ase.io import read
 
 from rutile.core.config import load
 from rutile.core.errors import LabelError, ModeError, RutileError, SettingsError
 from rutile.core.reporting import SilentReporter
-from rutile.tasks.adapt import AdaptSettings, run
+from rutile.search.adaptive_items import Answer, Asked, Lesson, Question
+from rutile.search.fingerprint import fingerprint
+from rutile.search.individual import Candidate
+from rutile.search.molecules import joined
+from rutile.tasks.adapt import AdaptSettings, _adaptive, _identity, _initial, run
+from rutile.tasks.adapt_results import rows_of
+from rutile.tasks.adapt_train import Teacher
 
 PLANS = Path(__file__).parents[2] / "plans"
 PLAN = {
@@ -112,6 +120,62 @@ def test_bad_plans_are_told_in_a_line(tmp_path):
     )
     with pytest.raises(ModeError, match="other"):
         run(plan(initial=[other], begin=0, out=tmp_path / "e"), SilentReporter())
+
+
+def test_structures_with_broken_molecules_are_refused(tmp_path):
+    ice = {"name": "crystal", "molecules": {"H2O": 2}, "units": [1]}
+    whole = joined([molecule("H2O"), molecule("H2O")], np.eye(3) * 9)
+    whole.positions[3:] += 4.0
+    broken = whole.copy()
+    broken.positions[1] += 1.0
+    refuse, keep = (_adaptive(plan(formula="", structure=ice | {"broken": b}), None) for b in ("refuse", "keep"))
+    assert not refuse.guard(whole)
+    assert "broken" in refuse.guard(broken)
+    assert not keep.guard(broken)
+
+
+def test_no_final_structures_where_they_get_no_steps():
+    assert _adaptive(plan(final_steps=0), None).settings.final == 0
+
+
+def test_the_table_keeps_a_label_below_that_of_its_final_relaxation():
+    search = _adaptive(plan(), None)
+    crystal = bulk("Cu")
+    search.known[3] = Candidate(3, crystal, "new", ()), None, None
+    question = Question(0, 3, crystal, "first", None, 0.0)
+    search.marks.append(fingerprint(crystal, search.search.problem.distance))
+    search.asked.append(Asked(question, Answer(crystal, -1.0, 0.1, "")))
+    for energy, relaxed in ((-0.9, False), (float("nan"), False), (-1.1, True)):
+        search.finals[0] = Asked(question, Answer(crystal, energy, 0.1, ""))
+        ((row, _),) = rows_of(plan(), search)
+        assert row.relaxed == relaxed
+        assert row.energy == (energy if relaxed else -1.0)
+
+
+def test_other_initial_structures_make_another_search(tmp_path):
+    first, other = tmp_path / "first.extxyz", tmp_path / "other.extxyz"
+    for path, energy in ((first, 1), (other, 2)):
+        path.write_text(
+            '1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3:REF_forces:R:3 '
+            f"REF_energy={energy} calc_mode=m\nCu 0 0 0 0 0 0\n"
+        )
+    told = []
+    for path in (first, first, other):
+        settings = plan(initial=[path], out=tmp_path / "out")
+        _initial(settings, "m", SilentReporter())
+        told.append(_identity(settings, "m")["initial"])
+    assert told[0] == told[1] != told[2]
+
+
+def test_a_lesson_whose_new_labels_are_all_for_validation_is_trained_on_the_old_ones(tmp_path):
+    teacher = Teacher(tmp_path, plan().committee, plan().retrain, None, 0, 0.0)
+    every = round(1 / plan().committee.valid)
+    frames = tuple(bulk("Cu", a=3.5 + 0.1 * k) for k in range(every))
+    lesson = Lesson(1, 0, "version-000/model", (every - 1,), tuple(range(every - 1)), frames[-1:] + frames[:-1])
+    new, old, valid = teacher._files(lesson, tmp_path)
+    assert not old
+    assert len(read(*new, ":")) == every - 1
+    assert len(read(*valid, ":")) == 1
 
 
 def test_it_says_when_the_labeler_labels_nothing(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from ase.io import read
 
 from rutile.cli.main import main
@@ -16,6 +17,7 @@ from rutile.tasks import search, search_export, search_resume
 from rutile.tasks.search import SearchSettings
 from rutile.tasks.search_export import ExportSettings
 from rutile.tasks.search_resume import ResumeSettings
+from rutile.tasks.search_start import write_each
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,15 @@ def test_resume_is_the_same_search(folder, tmp_path):
     )  # fmt: skip
     assert [r.energy for r in more.structures] == [r.energy for r in whole.structures]
     assert search_resume.run(ResumeSettings(folder=folder), SilentReporter()).relaxed == 32  # as it was last
+
+
+def test_a_file_for_each_leaves_the_files_of_others(tmp_path):
+    mine, old = tmp_path / "structures" / "seed.cif", tmp_path / "structures" / "007_Cu_P1.cif"
+    old.parent.mkdir()
+    for path in (mine, old):
+        path.write_text("")
+    write_each(tmp_path, [bulk("Cu")])
+    assert sorted(p.name for p in old.parent.iterdir()) == ["001_Cu_P1.cif", "seed.cif"]
 
 
 @pytest.mark.slow

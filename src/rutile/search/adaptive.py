@@ -262,8 +262,9 @@ class Adaptive:
         for a in different(self.asked, self.marks, self.search.settings.pool, self.settings.final):
             if a.number not in self.finals:
                 _, version, scored = self.known[a.question.structure]
-                newest = scored is not None and self.version is not None and version == self.version.number
-                atoms = scored.relaxed.atoms if scored is not None and newest else a.question.atoms
+                good_now = scored is not None and not scored.relaxed.failure
+                newest = self.version is not None and version == self.version.number
+                atoms = scored.relaxed.atoms if scored is not None and good_now and newest else a.question.atoms
                 return replace(a.question, atoms=atoms, why="final")
         return None
 
@@ -335,7 +336,8 @@ class Adaptive:
         if len(self.versions) > 1 and not any(v.trained.model for v in self.versions[-2:]):
             self.ended = "two trainings in a row failed"
             return
-        idle = not self.open["label"] and not self.open["train"] and self._exhausted() and self._lesson() is None
+        asks = any(isinstance(q, Question) and q.why != "final" for q in self.open["label"].values())
+        idle = not asks and not self.open["train"] and self._exhausted() and self._lesson() is None
         self.ended = why_end(self.answered, self.lowest, kept, self.relaxed, self.settings, idle=idle)
 
     def _hopeless(self) -> str:
@@ -372,7 +374,7 @@ class Adaptive:
             elif number in self.search.waiting:
                 self.search.drop(number)
             return
-        self.known[number] = replace(candidate, atoms=relaxed.atoms), version, scored
+        self.known[number] = replace(candidate, atoms=relaxed.atoms), version, replace(scored, relaxed=relaxed)
         self._near.pop(number, None)
         if number in self.search.waiting:
             self.search.receive([(number, relaxed)])

@@ -5,32 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from rutile.core.executors.executor import Lost
+from rutile.core.executors.stations import Stations
 from rutile.search.adaptive import Adaptive
 from rutile.search.adaptive_items import KINDS, Item, Kind, Outcome
 from rutile.search.adaptive_log import AdaptiveLog
-
-
-class Stations(Protocol):
-    """Workers of several kinds."""
-
-    def free(self, kind: str) -> bool:
-        """Whether a worker of that kind waits for work."""
-        ...
-
-    def give(self, kind: str, number: int, item: Any) -> None:
-        """Begin it."""
-        ...
-
-    def next(self) -> tuple[str, int, Any]:
-        """Wait until something is done, or lost; its kind, its number, and what came of it."""
-        ...
-
-    def close(self) -> None:
-        """End all workers."""
-        ...
 
 
 class Serial:

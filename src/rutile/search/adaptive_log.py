@@ -59,7 +59,7 @@ class AdaptiveLog(Journal):
             kind: of the work.
             number: of the work.
             item: the work.
-            seconds: since the search began (s), for people.
+            seconds: when, by the clock of the driver (s), for people.
         """
         self.add({"gave": {"kind": kind, "number": number, "at": round(seconds, 3)} | _of_item(item)})
 

@@ -151,10 +151,14 @@ class Guarded:
     """Looks at relaxed structures: a potential may lead where it says nothing."""
 
     closest: float
-    """Atoms are not nearer than this part of the sum of their covalent radii."""
+    """Atoms are not nearer than this part of the sum of their covalent radii (dimensionless)."""
+    check: Callable[[Atoms], str] | None = None
+    """What else says why a structure cannot be used, or ""."""
 
     def __call__(self, atoms: Atoms) -> str:
         """Why a structure cannot be used, or ""."""
         r = radii(atoms.numbers)
         i, j, d = pairs_within(atoms.positions, atoms.cell.array, atoms.pbc, 2 * float(r.max()))
-        return "atoms too close" if (d < self.closest * (r[i] + r[j])).any() else ""
+        if (d < self.closest * (r[i] + r[j])).any():
+            return "atoms too close"
+        return self.check(atoms) if self.check else ""

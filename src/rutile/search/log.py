@@ -32,19 +32,21 @@ class Journal:
     Args:
         path: of the file.
         identity: what decides about the search; a log of another one is refused.
+        unusual: the part of it that is no default: what an older log does not tell may have its default. Default: all.
 
     Raises:
         SettingsError: the file is that of another search.
         FileError: it cannot be read or written.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], unusual: Mapping[str, Any] | None = None) -> None:
         self.path = path
         known, size = _read(path)
-        if known and known[0] != {"search": json.loads(json.dumps(identity))}:
-            changed = sorted(k for k, v in identity.items() if known[0].get("search", {}).get(k) != v)
+        plain = json.loads(json.dumps(identity))
+        given = plain if unusual is None else json.loads(json.dumps(unusual))
+        if known and (changed := _changed(known[0].get("search", {}), plain, given)):
             raise SettingsError(
-                f"{path} is of another search ({', '.join(changed) or 'other settings'} changed): give the settings it "
+                f"{path} is of another search ({', '.join(changed)} changed): give the settings it "
                 "had, or another folder as out="
             )
         self.known = known[1:]
@@ -88,6 +90,20 @@ class Log(Journal):
         """Write down what came of some structures."""
         for number, r in results:
             self.add({"done": relaxed_record(number, r)})
+
+
+def _changed(known: Mapping[str, Any], now: Mapping[str, Any], unusual: Mapping[str, Any]) -> list[str]:
+    """Names of what is not as it was; of what is not known from then, that is no default."""
+    out = set(known) - set(now)
+    for name, value in now.items():
+        then = known.get(name)
+        if name not in known:
+            out |= {name} & set(unusual)
+        elif isinstance(then, dict) and isinstance(value, dict):
+            out |= {name} if _changed(then, value, unusual.get(name, {})) else set()
+        elif then != value:
+            out.add(name)
+    return sorted(out)
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -13,6 +13,7 @@ from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.individual import PART, Found
 from rutile.search.log import Done
 from rutile.search.point_groups import point_group_of
+from rutile.search.population import ON_HULL
 from rutile.search.ranking import ByEnergy, Ranking
 from rutile.search.settings import PoolSettings
 from rutile.structures.symmetry import SYMPREC, describe_crystal
@@ -49,7 +50,7 @@ def distinct(
         settings: when two structures are the same.
         distance: usual distance of neighbours (Angstrom).
         window: how far above the lowest one they may be (eV/atom).
-        most: how many.
+        most: how many; of variable composition all on the hull in any case.
         ranking: what is low; default: what has a low energy.
         marks: fingerprints that are known, by number and how many elements they know; new ones are added.
     """
@@ -74,7 +75,7 @@ def distinct(
                 numbers.append(c.number)
                 break
         else:
-            if len(kept) < most:
+            if len(kept) < most or (order.places > 1 and rank <= ON_HULL):
                 kept.append(Found(c.number, one.relaxed.atoms, one.relaxed.energy, c.operator, c.parents, mark))
                 copies.append([c.number])
     return [Distinct(found, tuple(numbers)) for found, numbers in zip(kept, copies, strict=True)]

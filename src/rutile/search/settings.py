@@ -46,7 +46,7 @@ class CrystalSearch(OfMolecules):
     """Formula units in a cell; of several numbers each new crystal takes one at random."""
     repeated: float = Field(default=0.5, ge=0, le=1)
     """Part of the new crystals that repeat a smaller cell, where the number of formula units can be divided
-    (dimensionless)."""
+    (dimensionless). Not of molecules, nor of variable composition, whose new crystals have small cells anyway."""
     atoms: tuple[Count, Count] = (2, 8)
     """Of variable composition: fewest and most atoms in the cell."""
     compositions: tuple[str, ...] = ()
@@ -170,10 +170,13 @@ def check_composition(formula: str, structure: Kind) -> None:
             raise SettingsError(f"formula={formula}: variable composition is for crystals (structure=crystal) only")
         return
     fields = type(structure).model_fields
-    given = {name for name in ("units", "atoms", "compositions") if getattr(structure, name) != fields[name].default}
+    names = ("units", "atoms", "compositions", "repeated")
+    given = {name for name in names if getattr(structure, name) != fields[name].default}
     if BETWEEN in formula and "units" in given:
         raise SettingsError(f"structure.units is for one composition; give structure.atoms=[2, 8] for {formula}")
-    if BETWEEN not in formula and (wrong := sorted(given - {"units"})):
+    if "repeated" in given and (BETWEEN in formula or structure.molecules):
+        raise SettingsError("structure.repeated is for atoms of one composition, such as TiO2: leave it out here")
+    if BETWEEN not in formula and (wrong := sorted(given - {"units", "repeated"})):
         raise SettingsError(
             f"structure.{wrong[0]} is for variable composition, such as Cu-Au; for one give structure.units=[2]"
         )

@@ -27,9 +27,10 @@ from rutile.tasks.task import Task
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from rutile.core.executors.stations import Stations
     from rutile.search.adaptive import Adaptive
-    from rutile.search.adaptive_driver import Stations
     from rutile.search.adaptive_log import AdaptiveLog
+    from rutile.search.genetic import Problem
 
 LOG, INITIAL, VERSIONS = "adapt.jsonl", "initial.extxyz", "versions.csv"
 MOVE = 0.4
@@ -39,8 +40,9 @@ MOVE = 0.4
 class AdaptSettings(AdaptiveSettings, GeneticSettings):
     """What to search for, who labels, and what is taught."""
 
-    formula: str
-    """Of crystals the formula unit, such as TiO2; of clusters all atoms, such as Cu38."""
+    formula: str = ""
+    """Of crystals the formula unit, such as TiO2; of clusters all atoms, such as Cu38; nothing where molecules are
+    given (structure.molecules)."""
     engine: EngineSettings
     """What computes the labels; `name` chooses."""
     structure: Annotated[CrystalSearch | ClusterSearch, Field(discriminator="name")] = CrystalSearch()
@@ -201,7 +203,7 @@ def run(settings: AdaptSettings, reporter: Reporter) -> AdaptResult:
         version, mode = _engine(settings)
         given = _initial(settings, mode, reporter)
         adaptive = _adaptive(settings, given)
-        log = AdaptiveLog(settings.out / LOG, _identity(settings, mode))
+        log = AdaptiveLog(settings.out / LOG, _identity(settings, mode), _identity(settings, mode, unusual=True))
         if events := log.replay(adaptive):
             reporter.info(f"going on: {adaptive.answered} labels and {adaptive.relaxed} relaxations are in {log.path}")
         told = Told(settings, adaptive, reporter, known=events)
@@ -217,11 +219,11 @@ def _engine(settings: AdaptSettings) -> tuple[str, str]:
     """Version of the engine, and the name of its reference method; the engine is there."""
     from rutile.label.campaign import mode_of
     from rutile.label.catalogue import make
-    from rutile.search.settings import atoms_of
 
+    elements = frozenset(_problem(settings).elements)
     labeler = make(settings.engine)
     try:
-        version = labeler.probe(frozenset(atoms_of(settings.formula)))
+        version = labeler.probe(elements)
     finally:
         labeler.close()
     return version, mode_of(settings.engine, version)
@@ -238,8 +240,7 @@ def _initial(settings: AdaptSettings, mode: str, reporter: Reporter) -> Path | N
         return None
     frames = given_frames(settings.initial, settings.read, mode, settings.begin > 0, reporter, "initial")
     path = settings.out / INITIAL
-    if not path.exists():
-        write_frames(path, frames)
+    write_frames(path, frames)  # as before, or `_identity` tells
     return path
 
 
@@ -247,27 +248,37 @@ def _adaptive(settings: AdaptSettings, given: Path | None) -> Adaptive:
     """The search, fresh."""
     from rutile.search.adaptive import Adaptive
     from rutile.search.adaptive_work import Guarded
+    from rutile.tasks.search import check_of
+
+    problem, how = _problem(settings), part(settings, AdaptiveSettings)
+    if not settings.final_steps:
+        how = how.model_copy(update={"final": 0})
+    guard = Guarded(settings.ask.closest, check_of(problem, settings.structure))
+    genetic = part(settings, GeneticSettings)
+    return Adaptive(problem, how, genetic, settings.seed, given=given is not None, guard=guard)
+
+
+def _problem(settings: AdaptSettings) -> Problem:
+    """What is searched for."""
     from rutile.tasks.search import problem_of
 
     if BETWEEN in settings.formula:
         raise SettingsError(f"formula={settings.formula}: variable composition is for `rutile search`; give one")
-    return Adaptive(
-        problem_of(settings.formula, settings.structure), part(settings, AdaptiveSettings),
-        part(settings, GeneticSettings), settings.seed, given=given is not None, guard=Guarded(settings.ask.closest),
-    )  # fmt: skip
+    return problem_of(settings.formula, settings.structure)
 
 
-def _identity(settings: AdaptSettings, mode: str) -> dict[str, Any]:
-    """What decides about the search; how long it takes and who does the work does not."""
+def _identity(settings: AdaptSettings, mode: str, *, unusual: bool = False) -> dict[str, Any]:
+    """What decides about the search, or the part that is no default; how long it takes and who works does not."""
     import hashlib
 
-    known = settings.model_dump(mode="json")
+    known = settings.model_dump(mode="json", exclude_defaults=unusual)
     names = ("formula", "structure", "begin", "seed", "precision")
     engine = {k: v for k, v in settings.engine.identity().items() if k != "pseudo_dir"} | {"calc_mode": mode}
-    committee = settings.committee.model_dump(mode="json", include={"potential", "members", "diversity"})
+    include = {"potential", "members", "diversity"}
+    committee = settings.committee.model_dump(mode="json", include=include, exclude_defaults=unusual)
     begun = settings.out / INITIAL
     content = hashlib.sha256(begun.read_bytes()).hexdigest()[:16] if settings.initial else ""
-    return {n: known[n] for n in names} | {"engine": engine, "committee": committee, "initial": content}
+    return {n: known[n] for n in names if n in known} | {"engine": engine, "committee": committee, "initial": content}
 
 
 def _pressure(settings: AdaptSettings) -> float:

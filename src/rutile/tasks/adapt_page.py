@@ -13,6 +13,7 @@ from rutile.search.adaptive import Adaptive
 from rutile.search.adaptive_judge import good
 from rutile.tasks.property import table_of
 from rutile.tasks.property_figures import Line, panel
+from rutile.tasks.search_start import named
 from rutile.train.report import Block, Card, Facts, Figures, Section, Table, Text, Value, render
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def page(settings: AdaptSettings, adaptive: Adaptive, found: Shown, log: Path) -
         Section("Settings", [Facts(settings.model_dump(mode="json", exclude_unset=True), "settings that were given")]),
     ]
     subtitle = adaptive.ended or "The search goes on; this page is written again now and then."
-    return render(f"Adaptive search for {settings.formula}", subtitle, cards, [s for s in sections if s.blocks])
+    title = f"Adaptive search for {named(settings.formula, settings.structure)}"
+    return render(title, subtitle, cards, [s for s in sections if s.blocks])
 
 
 def _lowest(adaptive: Adaptive) -> str:

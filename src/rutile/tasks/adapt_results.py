@@ -18,6 +18,7 @@ from rutile.search.adaptive import Adaptive
 from rutile.search.adaptive_items import Answer, Asked, Item, Kind, Lesson, Outcome, Question
 from rutile.search.adaptive_judge import different
 from rutile.search.fingerprint import apart, fingerprint
+from rutile.search.individual import carried
 from rutile.search.names import prototype_of
 from rutile.search.results import symmetry_of
 from rutile.tasks.adapt import LOG, AdaptRow, VersionRow
@@ -39,9 +40,10 @@ def rows_of(settings: AdaptSettings, adaptive: Adaptive) -> list[tuple[AdaptRow,
     shown: list[tuple[Asked, Answer, bool]] = []
     for a in different(adaptive.asked, adaptive.marks, pool, 2 * settings.keep):
         final = adaptive.finals.get(a.number)
-        relaxed = final is not None and final.answer is not None and not final.answer.failure
-        answer = final.answer if final is not None and relaxed else a.answer
+        answer, relaxed = a.answer, False
         assert answer is not None
+        if final is not None and final.answer is not None and final.answer.energy <= answer.energy:  # NaN: it failed
+            answer, relaxed = final.answer, True
         shown.append((a, answer, relaxed))
     shown.sort(key=lambda s: s[1].energy)
     distance, out = adaptive.search.problem.distance, []
@@ -49,7 +51,7 @@ def rows_of(settings: AdaptSettings, adaptive: Adaptive) -> list[tuple[AdaptRow,
     for a, answer, relaxed in shown:
         if answer.frame is None:
             continue
-        mark = fingerprint(answer.frame, distance)
+        mark = fingerprint(carried(a.question.atoms, answer.frame.copy()), distance)
         if any(apart(mark, k) < pool.same for k in kept) or len(kept) >= settings.keep:
             continue  # one became another when it was relaxed
         kept.append(mark)
@@ -77,12 +79,10 @@ def frames_of(found: Shown) -> list[Atoms]:
 
 
 def labelled(adaptive: Adaptive) -> list[Atoms]:
-    """All labels with their ancestry: structure, why, version that found it."""
+    """All labels but those of final structures, with their ancestry: structure, why, version that found it."""
     out = []
-    for a in [*adaptive.asked, *adaptive.finals.values()]:
+    for a in adaptive.asked:
         if a.answer is None or a.answer.failure or a.answer.frame is None:
-            continue
-        if a.question.why == "final":
             continue
         atoms, q = a.answer.frame.copy(), a.question
         atoms.info |= {"label": q.label, "structure": q.structure, "config_type": q.why}

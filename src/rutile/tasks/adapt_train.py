@@ -72,6 +72,8 @@ class Teacher:
             "valid": [a for n, a in numbered if self._validates(n)] + [a for n, a in given if self._validates(n)],
         }
         parts["new" if not lesson.model else "old"] += [a for n, a in given if not self._validates(n)]
+        if not parts["new"]:  # all new ones are for validation
+            parts["new"], parts["old"] = parts["old"], []
         return tuple(_written(place / f"{name}.extxyz", frames) for name, frames in parts.items())  # type: ignore[return-value]
 
     def _known(self, lesson: Lesson, place: Path) -> tuple[list[Path], list[Path]]:

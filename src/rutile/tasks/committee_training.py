@@ -163,6 +163,6 @@ def given_frames(
     if frames and not more and mode not in modes:
         raise ModeError(
             f"{what} are of {', '.join(sorted(modes))}, the engine's labels are {mode!r}: if these are the same, give "
-            "engine.calc_mode that name; if not, let the engine label some, too (initial.structures)"
+            "engine.calc_mode that name; if not, let the engine label some, too"
         )
     return frames

@@ -30,7 +30,9 @@ from rutile.tasks.search_start import LOG, keep_settings, reference_of, roles_to
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from ase import Atoms
 
     from rutile.search.genetic import Genetic, Problem
     from rutile.search.log import Done, Log
@@ -158,7 +160,8 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
     seeds = seeds_of(settings.seeds, problem)
     search = Genetic(problem, part(settings, GeneticSettings), settings.seed, seeds)
     with folder_for_results(settings.out), alone_in(settings.out, reporter):
-        log = Log(settings.out / LOG, _identity(settings) | told_of_files(seeds, problem))
+        files = told_of_files(seeds, problem)
+        log = Log(settings.out / LOG, _identity(settings) | files, _identity(settings, unusual=True) | files)
         keep_settings(settings.out, settings)
         done = log.replay(search)
         if done:
@@ -192,25 +195,31 @@ def problem_of(formula: str, kind: Kind) -> Problem:
     return MolecularClusters(kind) if molecules else Clusters(formula, kind)
 
 
-def _identity(settings: SearchSettings) -> dict[str, Any]:
-    """What decides about the search; how long and where it runs does not."""
+def _identity(settings: SearchSettings, *, unusual: bool = False) -> dict[str, Any]:
+    """What decides about the search, or the part that is no default; how long and where it runs does not."""
     import hashlib
 
     from rutile.tasks.apply import model_content
 
     names = ("formula", "structure", "fmax", "smax", "max_steps", "seed", "precision", "mode")
-    known = settings.model_dump(mode="json", exclude={"structure": {"slab", "upper"}})  # what is in them counts
+    files = {"structure": {"slab", "upper"}}  # what is in them counts
+    known = settings.model_dump(mode="json", exclude=files, exclude_defaults=unusual)
     model = hashlib.sha256(model_content(settings.model)).hexdigest()[:16]
-    return {n: known[n] for n in (*GeneticSettings.model_fields, *names)} | {"model": model}
+    return {n: known[n] for n in (*GeneticSettings.model_fields, *names) if n in known} | {"model": model}
 
 
 def _work(settings: SearchSettings, search: Genetic, better: float = 1.0) -> Relaxer:
     """The work of the workers, with what this problem asks of it."""
     needed = any(op.atom_energies and search.weights[op.name] for op in search.problem.operators)
     reference = reference_of(search.problem, _relaxer(settings, BETTER))
-    checked = isinstance(settings.structure, OfMolecules) and settings.structure.broken == "refuse"
-    check = getattr(search.problem, "check", None) if checked else None
+    check = check_of(search.problem, settings.structure)
     return replace(_relaxer(settings, better), reference=reference, atom_energies=needed, check=check)
+
+
+def check_of(problem: Problem, kind: Kind) -> Callable[[Atoms], str] | None:
+    """What says why a relaxed structure cannot be used, or "": broken molecules; None: there are none to look at."""
+    checked = isinstance(kind, OfMolecules) and kind.broken == "refuse"
+    return getattr(problem, "check", None) if checked else None
 
 
 def _relaxer(settings: SearchSettings, better: float = 1.0) -> Relaxer:

@@ -69,7 +69,7 @@ def page(
         Section("Ancestry of the lowest", _ancestry(best.number, high, over)),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
-    return render(f"Search for {named(settings)}", str(settings.model), cards, sections)
+    return render(f"Search for {named(settings.formula, settings.structure)}", str(settings.model), cards, sections)
 
 
 _COLUMNS = [

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
     from rutile.search.genetic import Problem
     from rutile.search.relaxing import Relaxer
+    from rutile.search.settings import Kind
     from rutile.tasks.search import SearchSettings
 
 LOG = "search.jsonl"
 """All that happened, in the folder of a search."""
 KEPT_SETTINGS = "settings.json"
 """Settings of a search, in its folder."""
-
 FILES = "structures"
 """Folder with a file for each of the structures that were found."""
+OURS = "[0-9][0-9][0-9]*_*_*.*"
+"""Their names."""
 
 
 def seeds_of(paths: Sequence[Path], problem: Problem) -> list[Atoms]:
@@ -85,10 +87,10 @@ def reference_of(problem: Problem, work: Relaxer) -> float:
     return whole
 
 
-def named(settings: SearchSettings) -> str:
+def named(formula: str, structure: Kind) -> str:
     """What is searched for, such as TiO2 or "6 H2O"."""
-    molecules: dict[str, int] = getattr(settings.structure, "molecules", {})
-    return settings.formula or ", ".join(f"{n} {name}" for name, n in molecules.items())
+    molecules: dict[str, int] = getattr(structure, "molecules", {})
+    return formula or ", ".join(f"{n} {name}" for name, n in molecules.items())
 
 
 def keep_settings(folder: Path, settings: SearchSettings) -> None:
@@ -159,15 +161,14 @@ def names_of(images: Sequence[Atoms]) -> list[str]:
 
 
 def write_each(folder: Path, images: Sequence[Atoms]) -> None:
-    """A file for each structure, in a folder of their own; those of an earlier time go.
+    """A file for each structure, in a folder of their own; those of an earlier time go, other files stay.
 
     Raises:
         FileError: they cannot be written.
     """
-    import shutil
-
     from rutile.structures.io import write_frames
 
-    shutil.rmtree(folder / FILES, ignore_errors=True)
+    for path in (folder / FILES).glob(OURS):
+        path.unlink(missing_ok=True)
     for name, atoms in zip(names_of(images), images, strict=True):
         write_frames(folder / FILES / name, atoms)
