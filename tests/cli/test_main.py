@@ -159,3 +159,32 @@ def test_listing_help_and_schema_of_every_task_import_no_torch():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=300)
+
+
+AT_WORK = """
+import atexit, sys, threading, time, torch
+from rutile.cli import main
+
+def work():
+    x = torch.randn(60, 60, requires_grad=True)
+    while True:
+        (x @ x).tanh().sum().backward()
+
+def command(argv):
+    threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.3)
+    sys.stdout.write("result ")
+    return 2
+
+atexit.register(lambda: sys.stdout.write("tidied"))
+main.main = command
+main.entry()
+"""
+
+
+@pytest.mark.slow
+def test_threads_still_at_work_do_not_abort_the_end():
+    done = subprocess.run([sys.executable, "-c", AT_WORK], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == "result tidied"
+    assert not done.stderr

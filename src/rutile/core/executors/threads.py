@@ -97,7 +97,7 @@ class ThreadCarrier:
                 self.put(Done(ticket, value, began, time.time()))
 
     def close(self) -> None:
-        """What runs is finished, the rest is left."""
+        """What runs goes on until the process ends, the rest is left."""
         self._stop.set()
         for todo in self._todo.values():
             todo.put(None)
