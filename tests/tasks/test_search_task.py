@@ -95,7 +95,14 @@ def test_killed_and_gone_on(tmp_path):
         ({"formula": "Xx4"}, "Xx"),
         ({"operators": {"rattel": 1.0}}, "rattel"),
         ({"model": "nothing"}, "nothing"),
-        ({"operators": dict.fromkeys(("new", "heredity", "twist", "rattle", "relocate", "symmetrise"), 0)}, "weights"),
+        (
+            {
+                "operators": dict.fromkeys(
+                    ("new", "heredity", "twist", "rattle", "relocate", "resurface", "symmetrise"), 0
+                )
+            },
+            "weights",
+        ),
     ],
 )
 def test_wrong_settings(tmp_path: Path, changes, text):

@@ -174,8 +174,7 @@ def extremes(shift: np.ndarray, energy: np.ndarray) -> tuple[float, float | None
     for k in range(1, len(shift) - 1):
         if not energy[k - 1] > energy[k] <= energy[k + 1]:
             continue
-        x = min((p for p in places if shift[k - 1] < p < shift[k + 1]), key=spline, default=float(shift[k]))
-        value = float(spline(x))
+        value, x = float(energy[k]), float(shift[k])
         before = max((float(spline(y)) for y in places if y < x), default=value)
         after = max((float(spline(y)) for y in places if y > x), default=value)
         if min(before, after) - value > DEEPEST and (best is None or value < best[0]):
