@@ -312,3 +312,9 @@ def test_a_given_crystal_is_adopted_where_its_composition_is_allowed():
         CUAU.adopted(bulk("NaCl", "rocksalt", a=5.6))
     with pytest.raises(Refused, match="not periodic"):
         CUAU.adopted(Atoms("Cu2", positions=np.eye(3)[:2]))
+
+
+@pytest.mark.parametrize("wrong", [(2.0, 1.0), (-1.0, 2.0)])
+def test_the_window_of_volumes_ascends(wrong):
+    with pytest.raises(ValueError, match="is no range"):
+        CrystalSearch(volume=wrong)

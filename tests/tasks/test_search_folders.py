@@ -122,3 +122,11 @@ def test_standard_cells_are_the_same_crystal(folder):
     primitive, conventional = standard_cell(atoms, primitive=True), standard_cell(atoms, primitive=False)
     assert len(conventional) % len(primitive) == 0
     assert np.isclose(primitive.cell.volume / len(primitive), conventional.cell.volume / len(conventional))
+
+
+@pytest.mark.slow
+def test_export_spares_the_table_of_the_search(folder):
+    before = (folder / "table.csv").read_bytes()
+    with pytest.raises(RutileError, match="would be lost"):
+        search_export.run(ExportSettings(folder=folder, out=folder / ".." / folder.name), SilentReporter())
+    assert (folder / "table.csv").read_bytes() == before

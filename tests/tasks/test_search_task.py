@@ -93,6 +93,8 @@ def test_killed_and_gone_on(tmp_path):
     ("changes", "text"),
     [
         ({"formula": "Xx4"}, "Xx"),
+        ({"formula": "123"}, "no atoms"),
+        ({"formula": "Cu0"}, "no atoms"),
         ({"operators": {"rattel": 1.0}}, "rattel"),
         ({"model": "nothing"}, "nothing"),
         (

@@ -59,6 +59,13 @@ class CrystalSearch(OfMolecules):
     volume: tuple[float, float] = (0.5, 2.0)
     """Window of the volume of new crystals, in units of what the elements usually take (dimensionless)."""
 
+    @model_validator(mode="after")
+    def _volumes_ascend(self) -> CrystalSearch:
+        low, high = self.volume
+        if not 0 < low <= high:
+            raise ValueError(f"volume=[{low}, {high}] is no range: give the smaller number first, above 0")
+        return self
+
 
 class SurfaceSearch(Settings):
     """Atoms on a slab: adatoms, clusters, overlayers. The formula says which atoms are placed."""
@@ -149,9 +156,12 @@ def atoms_of(formula: str) -> dict[int, int]:
     from ase.formula import Formula
 
     try:
-        return {atomic_number(symbol): count for symbol, count in Formula(formula).count().items()}
+        counts = {atomic_number(symbol): count for symbol, count in Formula(formula).count().items()}
     except (ValueError, KeyError):
         raise SettingsError(f"formula={formula!r} cannot be read; give one such as TiO2, Cu3Au or Ar38") from None
+    if not counts or min(counts.values()) < 1:
+        raise SettingsError(f"formula={formula!r} has no atoms of an element; give one such as TiO2, Cu3Au or Ar38")
+    return counts
 
 
 def end_members(formula: str) -> tuple[str, ...]:

@@ -79,6 +79,8 @@ def run(settings: ExportSettings, reporter: Reporter) -> ExportResult:
             f"lie up to {rows[-1].above:.3g} eV/atom above the lowest"
         )
     out = settings.out or settings.folder / "export"
+    if out.resolve() == settings.folder.resolve():
+        raise FileError(f"out={out} is the folder of the search, whose table.csv would be lost; choose another out=...")
     exported, names = [], names_of([images[k] for k in wanted])
     with folder_for_results(out):
         for place, k in enumerate(reporter.track(wanted, "Writing", len(wanted))):
