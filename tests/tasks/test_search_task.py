@@ -115,3 +115,14 @@ def test_wrong_settings(tmp_path: Path, changes, text):
 def test_an_element_that_the_model_does_not_know(tmp_path):
     with pytest.raises(RutileError, match="Ti"):
         run(SearchSettings(**CLUSTER | {"formula": "Ti7"}, out=tmp_path / "out"), SilentReporter())
+
+
+def test_folders_of_adaptive_searches_are_refused(tmp_path):
+    (tmp_path / "adapt.jsonl").write_text("")
+    with pytest.raises(RutileError, match=r"another kind of search \(adapt.jsonl\)"):
+        run(SearchSettings(**CLUSTER, out=tmp_path), SilentReporter())
+
+
+def test_weights_are_not_negative():
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        SearchSettings(**CLUSTER | {"operators": {"rattle": -1.0}})

@@ -138,7 +138,7 @@ class GeneticSettings(Settings):
     """The structures that children are made from."""
     first: int = Field(default=24, ge=2)
     """New structures that a pool begins with; of variable composition so many for each end member."""
-    operators: dict[str, float] = {}
+    operators: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Weights of operators at the beginning, such as {heredity: 2, rattle: 0}; those that are not named have 1, and 0
     turns one off. They adapt to success."""
     learning: float = Field(default=0.05, ge=0, lt=1)

@@ -22,6 +22,8 @@ from rutile.search.adaptive_settings import AdaptiveSettings
 from rutile.search.settings import BETWEEN, ClusterSearch, CrystalSearch, GeneticSettings
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.property import PropertyResult, as_csv, part, write_result
+from rutile.tasks.search_start import ADAPT_LOG, require_own
+from rutile.tasks.search_start import LOG as SEARCH_LOG
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from rutile.search.adaptive_log import AdaptiveLog
     from rutile.search.genetic import Problem
 
-LOG, INITIAL, VERSIONS = "adapt.jsonl", "initial.extxyz", "versions.csv"
+INITIAL, VERSIONS = "initial.extxyz", "versions.csv"
 MOVE = 0.4
 """Longest move of an atom in one step (Angstrom)."""
 
@@ -200,10 +202,11 @@ def run(settings: AdaptSettings, reporter: Reporter) -> AdaptResult:
     from rutile.tasks.adapt_results import Told
 
     with folder_for_results(settings.out), alone_in(settings.out, reporter):
+        require_own(settings.out, SEARCH_LOG)
         version, mode = _engine(settings)
         given = _initial(settings, mode, reporter)
         adaptive = _adaptive(settings, given)
-        log = AdaptiveLog(settings.out / LOG, _identity(settings, mode), _identity(settings, mode, unusual=True))
+        log = AdaptiveLog(settings.out / ADAPT_LOG, _identity(settings, mode), _identity(settings, mode, unusual=True))
         if events := log.replay(adaptive):
             reporter.info(f"going on: {adaptive.answered} labels and {adaptive.relaxed} relaxations are in {log.path}")
         told = Told(settings, adaptive, reporter, known=events)

@@ -21,7 +21,8 @@ from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.individual import carried
 from rutile.search.names import prototype_of
 from rutile.search.results import symmetry_of
-from rutile.tasks.adapt import LOG, AdaptRow, VersionRow
+from rutile.tasks.adapt import AdaptRow, VersionRow
+from rutile.tasks.search_start import ADAPT_LOG
 
 if TYPE_CHECKING:
     from rutile.tasks.adapt import AdaptSettings
@@ -159,5 +160,5 @@ class Told:
         found = rows_of(self.settings, search)
         if found:
             self._written = time.monotonic()
-            text = page(self.settings, search, found, self.settings.out / LOG)
+            text = page(self.settings, search, found, self.settings.out / ADAPT_LOG)
             write_atomically(self.settings.out / "report.html", text.encode())

@@ -26,7 +26,17 @@ from rutile.search.settings import (
 )
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.property import PropertyResult, part, write_result
-from rutile.tasks.search_start import LOG, keep_settings, reference_of, roles_told, seeds_of, told_of_files, write_each
+from rutile.tasks.search_start import (
+    ADAPT_LOG,
+    LOG,
+    keep_settings,
+    reference_of,
+    require_own,
+    roles_told,
+    seeds_of,
+    told_of_files,
+    write_each,
+)
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -160,6 +170,7 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
     seeds = seeds_of(settings.seeds, problem)
     search = Genetic(problem, part(settings, GeneticSettings), settings.seed, seeds)
     with folder_for_results(settings.out), alone_in(settings.out, reporter):
+        require_own(settings.out, ADAPT_LOG)
         files = told_of_files(seeds, problem)
         log = Log(settings.out / LOG, _identity(settings) | files, _identity(settings, unusual=True) | files)
         keep_settings(settings.out, settings)

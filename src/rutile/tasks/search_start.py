@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rutile.core.errors import DataError, FileError
+from rutile.core.errors import DataError, FileError, SettingsError
 from rutile.core.files import write_atomically
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rutile.search.settings import Kind
     from rutile.tasks.search import SearchSettings
 
-LOG = "search.jsonl"
+LOG, ADAPT_LOG = "search.jsonl", "adapt.jsonl"
 """All that happened, in the folder of a search."""
 KEPT_SETTINGS = "settings.json"
 """Settings of a search, in its folder."""
@@ -172,3 +172,13 @@ def write_each(folder: Path, images: Sequence[Atoms]) -> None:
         path.unlink(missing_ok=True)
     for name, atoms in zip(names_of(images), images, strict=True):
         write_frames(folder / FILES / name, atoms)
+
+
+def require_own(folder: Path, other: str) -> None:
+    """See that a folder is not that of the other kind of search.
+
+    Raises:
+        SettingsError: it is.
+    """
+    if (folder / other).exists():
+        raise SettingsError(f"out = {folder} is the folder of another kind of search ({other}): give another out=")
