@@ -63,7 +63,7 @@ def test_a_molecule_and_its_own_images_are_kept_apart():
 @pytest.mark.slow
 def test_too_dense_a_liquid_is_refused_and_counted():
     maker = Maker(
-        [LiquidSettings(names={"H2O": 8}, density=(4.0, 4.0), count=1, guards=Guards(attempts=3))], 0, lambda _: None
+        [LiquidSettings(names={"H2O": 8}, density=(3.7, 3.7), count=1, guards=Guards(attempts=3))], 0, lambda _: None
     )
     made = maker.one(0, 0, 0)
     assert made.atoms is None

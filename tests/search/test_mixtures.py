@@ -16,25 +16,18 @@ from rutile.search.individual import Candidate, Found, Relaxed
 from rutile.search.log import Done
 from rutile.search.mixtures import Mixtures
 from rutile.search.operators.decorate import decorate
-from rutile.search.operators.sizes import matched, repeated
+from rutile.search.operators.sizes import enlarged, matched
 from rutile.search.population import Population
 from rutile.search.ranking import AboveHull
 from rutile.search.results import distinct
 from rutile.search.settings import CrystalSearch, GeneticSettings, PoolSettings, check_composition
 from rutile.structures.symmetry import describe_crystal
+from rutile.testing.searching import new_structure
 
 CUAU = Mixtures("Cu-Au", CrystalSearch(atoms=(2, 8)))
 OXIDES = Mixtures("TiO2-Ti2O3", CrystalSearch(atoms=(3, 16)))
 TERNARY = Mixtures("Cu-Au-Ag", CrystalSearch(atoms=(1, 6)))
 CASES = [(p, op) for p in (CUAU, OXIDES, TERNARY) for op in p.operators if not op.atom_energies]
-
-
-def new(problem, rng):
-    while True:
-        try:
-            return problem.tidied(problem.create(rng))
-        except Refused:
-            continue
 
 
 @pytest.mark.slow
@@ -45,7 +38,7 @@ def test_children_are_allowed_and_parents_stay(problem, operator):
     made = 0
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        parents = [new(problem, rng) for _ in range(operator.parents)]
+        parents = [new_structure(problem, rng) for _ in range(operator.parents)]
         before = [p.copy() for p in parents]
         try:
             child = problem.tidied(operator.make(parents, problem.breed, rng))
@@ -115,7 +108,7 @@ def test_settings_of_the_other_kind_are_refused():
 @given(st.integers(0, 10**6))
 def test_new_crystals_of_any_composition(seed):
     problem = (CUAU, OXIDES, TERNARY)[seed % 3]
-    atoms = new(problem, np.random.default_rng(seed))
+    atoms = new_structure(problem, np.random.default_rng(seed))
     assert problem.compositions.allows(atoms.numbers)
     assert len(atoms) <= problem.settings.atoms[1]
 
@@ -136,7 +129,7 @@ def test_sizes_of_parents_are_matched():
     one, other = matched([small, large])
     assert (len(one), len(other)) == (8, 8)
     assert other == large
-    assert {len(repeated(small, 8, rng)) for _ in range(60)} == set(range(1, 9))
+    assert {len(enlarged(small, 8, rng)) for _ in range(60)} == set(range(1, 9))
 
 
 @pytest.mark.slow
@@ -253,7 +246,7 @@ def test_a_pool_does_not_fill_with_one_composition_and_keeps_the_hull():
 @given(st.integers(0, 10**6), st.integers(0, 2))
 def test_fingerprints_across_compositions_and_supercells(seed, axis):
     rng = np.random.default_rng(seed)
-    one = new(CUAU, rng)
+    one = new_structure(CUAU, rng)
     repeats = [1, 1, 1]
     repeats[axis] = 2
     large = one.repeat(tuple(repeats))[rng.permutation(2 * len(one))]

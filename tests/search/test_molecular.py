@@ -22,18 +22,10 @@ from rutile.search.settings import ClusterSearch, CrystalSearch
 from rutile.structures.symmetry import describe_crystal
 from rutile.tasks import search
 from rutile.tasks.search import SearchSettings
+from rutile.testing.searching import new_structure
 
 CLUSTERS = MolecularClusters(ClusterSearch(molecules={"H2O": 3, "CO2": 2}))
 CRYSTALS = MolecularCrystals(CrystalSearch(molecules={"CO2": 1}, units=(2, 4)))
-
-
-def new(problem, seed):
-    for k in range(1000):
-        try:
-            return problem.tidied(problem.create(stream(seed, k)))
-        except Refused:
-            continue
-    raise AssertionError("nothing could be made")
 
 
 def shapes(atoms):
@@ -46,7 +38,7 @@ def shapes(atoms):
 @given(seed=st.integers(0, 10**6))
 def test_molecules_stay_whole_and_composition_too(seed):
     for problem in (CLUSTERS, CRYSTALS):
-        parents = [new(problem, seed), new(problem, seed + 1)]
+        parents = [new_structure(problem, seed), new_structure(problem, seed + 1)]
         for operator in problem.operators:
             before = [p.copy() for p in parents]
             try:
@@ -62,7 +54,7 @@ def test_molecules_stay_whole_and_composition_too(seed):
 
 @pytest.mark.slow
 def test_new_crystals_have_symmetry():
-    groups = {describe_crystal(new(CRYSTALS, seed), 0.05).number for seed in range(12)}
+    groups = {describe_crystal(new_structure(CRYSTALS, seed), 0.05).number for seed in range(12)}
     assert len(groups) > 3
 
 
@@ -83,7 +75,7 @@ def test_a_molecule_on_a_special_site_has_its_symmetry():
 
 
 def test_fingerprint_does_not_see_inside_of_molecules_but_all_around():
-    atoms = new(CLUSTERS, 1)
+    atoms = new_structure(CLUSTERS, 1)
     turned = atoms.copy()
     turned.positions = Rotation.random(rng=np.random.default_rng(0)).apply(turned.positions) + 3
     marks = [fingerprint(a, CLUSTERS.distance) for a in (atoms, turned)]
@@ -93,7 +85,7 @@ def test_fingerprint_does_not_see_inside_of_molecules_but_all_around():
     assert apart(marks[0], fingerprint(joined(one), CLUSTERS.distance)) > 0.02
     alone = joined(one[:1])
     assert not fingerprint(alone, CLUSTERS.distance).any()
-    crystal = new(CRYSTALS, 2)
+    crystal = new_structure(CRYSTALS, 2)
     double = crystal * (2, 1, 1)
     double.set_array(
         MOLECULE, np.concatenate([crystal.arrays[MOLECULE], crystal.arrays[MOLECULE] + len(centres(crystal))])
@@ -102,7 +94,7 @@ def test_fingerprint_does_not_see_inside_of_molecules_but_all_around():
 
 
 def test_broken_and_reacted_molecules_are_noticed():
-    atoms = new(CLUSTERS, 4)
+    atoms = new_structure(CLUSTERS, 4)
     assert CLUSTERS.check(atoms) == ""
     broken = atoms.copy()
     broken.positions[1] += 3 * (broken.positions[1] - broken.positions[0])
@@ -123,7 +115,7 @@ def test_broken_and_reacted_molecules_are_noticed():
 def test_molecules_are_found_in_files(seed):
     rng = np.random.default_rng(seed)
     for problem in (CLUSTERS, CRYSTALS):
-        atoms = new(problem, seed)
+        atoms = new_structure(problem, seed)
         mixed = Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)[
             rng.permutation(len(atoms))
         ]
@@ -143,7 +135,7 @@ def test_others_are_refused():
     with pytest.raises(Refused, match="1 H2O, 0 CO2"):
         found_in(molecule("H2O"), CLUSTERS.kit)
     with pytest.raises(Refused, match="periodic"):
-        CLUSTERS.adopted(new(CRYSTALS, 0))
+        CLUSTERS.adopted(new_structure(CRYSTALS, 0))
 
 
 @pytest.mark.parametrize(

@@ -19,18 +19,11 @@ from rutile.search.operators.relocate import free_places, neighbours
 from rutile.search.operators.resurface import resurface
 from rutile.search.settings import ClusterSearch, CrystalSearch
 from rutile.structures.symmetry import describe_crystal
+from rutile.testing.searching import new_structure
 
 CLUSTERS = Clusters("Cu9Au4", ClusterSearch())
 CRYSTALS = Crystals("TiO2", CrystalSearch(units=(2, 3)))
 CASES = [(p, op) for p in (CLUSTERS, CRYSTALS) for op in p.operators]
-
-
-def new(problem, rng):
-    while True:
-        try:
-            return problem.tidied(problem.create(rng))
-        except Refused:
-            continue
 
 
 @pytest.mark.slow
@@ -39,7 +32,7 @@ def test_composition_and_parents_stay(problem, operator):
     made = 0
     for seed in range(24):
         rng = np.random.default_rng(seed)
-        parents = [new(problem, rng) for _ in range(operator.parents)]
+        parents = [new_structure(problem, rng) for _ in range(operator.parents)]
         for parent in parents:
             parent.set_array(ATOM_ENERGY, np.random.default_rng(seed).normal(size=len(parent)))
         before = [p.copy() for p in parents]
@@ -60,7 +53,7 @@ def test_composition_and_parents_stay(problem, operator):
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6))
 def test_new_crystals_have_whole_formulas_and_room(seed):
-    atoms = new(CRYSTALS, np.random.default_rng(seed))
+    atoms = new_structure(CRYSTALS, np.random.default_rng(seed))
     titanium = int((atoms.numbers == 22).sum())
     assert titanium in (2, 3)
     assert len(atoms) == 3 * titanium
@@ -71,7 +64,7 @@ def test_same_seed_same_child():
     children = []
     for _ in range(2):
         rng = np.random.default_rng(7)
-        parents = [new(CLUSTERS, rng), new(CLUSTERS, rng)]
+        parents = [new_structure(CLUSTERS, rng), new_structure(CLUSTERS, rng)]
         children.append(CLUSTERS.operators[0].make(parents, CLUSTERS.breed, rng).positions)
     np.testing.assert_array_equal(*children)
 

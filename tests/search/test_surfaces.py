@@ -30,6 +30,7 @@ from rutile.structures.fingerprint import pairs_within
 from rutile.tasks import search, search_resume
 from rutile.tasks.search import SearchSettings
 from rutile.tasks.search_resume import ResumeSettings
+from rutile.testing.searching import new_structure
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +53,12 @@ def problems(files):
     yield Surfaces("Cu2Au", InterfaceSearch(slab=lower, upper=files / "upper.extxyz"))
 
 
-def new(problem, seed):
-    for k in range(1000):
-        try:
-            return problem.tidied(problem.create(stream(seed, k)))
-        except Refused:
-            continue
-    raise AssertionError("nothing could be made")
-
-
 @pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10**6))
 def test_what_is_fixed_stays_and_composition_too(files, seed):
     for problem in problems(files):
-        parents = [new(problem, seed), new(problem, seed + 1)]
+        parents = [new_structure(problem, seed), new_structure(problem, seed + 1)]
         held = problem.slab.arrays[FIXED]
         for operator in problem.operators:
             before = [p.copy() for p in parents]
@@ -90,7 +82,7 @@ def test_what_is_fixed_stays_and_composition_too(files, seed):
 @pytest.mark.slow
 def test_relaxation_holds_what_is_fixed_and_counts_what_is_placed(files):
     problem = Surfaces("Cu3", SurfaceSearch(slab=files / "lower.extxyz"))
-    children = [Candidate(k, new(problem, k), "new", ()) for k in range(3)]
+    children = [Candidate(k, new_structure(problem, k), "new", ()) for k in range(3)]
     how = RelaxSettings(fmax=0.05, max_steps=60, max_move=0.4)
     bare = Relaxer(Path("emt"), "float64", "cpu", None, how)
     ((_, slab),) = bare([Candidate(0, problem.slab, "", ())])
@@ -110,7 +102,7 @@ def test_relaxation_holds_what_is_fixed_and_counts_what_is_placed(files):
 def test_fingerprint_sees_what_is_placed(files):
     """The same island on equal places has the same fingerprint, however large the slab; slabs alone do not count."""
     problem = Surfaces("Cu2", SurfaceSearch(slab=files / "lower.extxyz"))
-    one = new(problem, 3)
+    one = new_structure(problem, 3)
     part = one.arrays[PART]
     group = problem.group
     assert len(group.rotations) == 9 * 6  # p3m1 and the translations of a (3 x 3) cell
@@ -157,7 +149,7 @@ def test_pushing_leaves_held_atoms():
 
 def test_upper_slabs_fit_and_touch(files):
     problem = Surfaces("Cu2Au", InterfaceSearch(slab=files / "lower.extxyz", upper=files / "upper.extxyz"))
-    made = new(problem, 0)
+    made = new_structure(problem, 0)
     part = made.arrays[PART]
     assert [int((part == k).sum()) for k in (BELOW, PLACED, ABOVE)] == [27, 3, 18]
     assert made.positions[part == ABOVE, 2].min() > made.positions[part == BELOW, 2].max()

@@ -17,15 +17,12 @@ from rutile.build.molecules_source import Named, named_molecules
 from rutile.build.packing import push_molecules_apart
 from rutile.build.recipe import Calculators, Draft, Recipe, Refused, between, rounded
 from rutile.build.settings import LiquidSettings, MoleculeSource
-from rutile.build.sizes import van_der_waals
+from rutile.build.sizes import van_der_waals, volume_of_spheres
 from rutile.core.errors import SettingsError
 from rutile.structures.fingerprint import pairs_within
 
 TOUCHING = 0.93
 """A box is refused if atoms of different molecules are nearer than this part of what they were pushed apart to."""
-
-FINE = 0.15
-"""Grid on which volumes of molecules are measured (Angstrom)."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ def _require_room(kinds: list[_Kind], counts: list[int], settings: LiquidSetting
     volume = mass = 0.0
     for kind, n in zip(kinds, counts, strict=True):
         atoms = kind.conformers[0].make().atoms
-        volume += n * _filled(atoms.positions, TOUCHING * settings.apart * van_der_waals(atoms.numbers))
+        volume += n * volume_of_spheres(atoms.positions, TOUCHING * settings.apart * van_der_waals(atoms.numbers))
         mass += n * float(atomic_masses[atoms.numbers].sum())
     highest = mass * AMU_PER_A3 / volume
     if settings.density[0] > highest:
@@ -142,17 +139,6 @@ def _require_room(kinds: list[_Kind], counts: list[int], settings: LiquidSetting
             f"density: at {settings.density[0]:g} g/cm³ these molecules overlap however they lie; with "
             f"apart={settings.apart:g} they are solid through and through at {highest:.3g} g/cm³: take less of both"
         )
-
-
-def _filled(centres: np.ndarray, radii: np.ndarray) -> float:
-    """Volume of spheres that may overlap (Angstrom^3), by a grid; centres [N, 3], radii [N] (Angstrom)."""
-    low, high = (centres - radii[:, None]).min(axis=0), (centres + radii[:, None]).max(axis=0)
-    ticks = [np.arange(a, b, FINE) + FINE / 2 for a, b in zip(low, high, strict=True)]
-    grid = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
-    inside = np.zeros(grid.shape[:3], dtype=bool)
-    for centre, radius in zip(centres, radii, strict=True):
-        inside |= np.square(grid - centre).sum(axis=-1) < radius**2
-    return float(inside.sum()) * FINE**3
 
 
 def _counts(kinds: list[_Kind], size: int | None) -> list[int]:

@@ -18,6 +18,8 @@ BONDS = {"fcc": 12, "bcc": 8, "hcp": 12, "sc": 6, "diamond": 4}
 """Neighbours at that distance."""
 SOFTNESS = 0.1
 """Bond lengths grow with the number n of neighbours about as n^0.1 (Pauling's bond order, in the mean)."""
+FINE = 0.15
+"""Spacing of the grid of `volume_of_spheres` (Angstrom)."""
 SHELL = 0.3
 """Added to covalent radii (Angstrom), spheres have the volume of atoms in compounds, within some 30 %."""
 
@@ -31,6 +33,17 @@ def van_der_waals(numbers: np.ndarray) -> np.ndarray:
     """Van der Waals radii (Angstrom), [N] (Bondi 1964, doi:10.1021/j100785a001, as in ASE); else covalent + 0.8."""
     found = vdw_radii[numbers]
     return np.where(np.isnan(found), radii(numbers) + 0.8, found)
+
+
+def volume_of_spheres(centres: np.ndarray, radii: np.ndarray) -> float:
+    """Volume of spheres that may overlap (Angstrom^3), by a grid; centres [N, 3], radii [N] (Angstrom)."""
+    low, high = (centres - radii[:, None]).min(axis=0), (centres + radii[:, None]).max(axis=0)
+    ticks = [np.arange(a, b, FINE) + FINE / 2 for a, b in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
+    inside = np.zeros(grid.shape[:3], dtype=bool)
+    for centre, radius in zip(centres, radii, strict=True):
+        inside |= np.square(grid - centre).sum(axis=-1) < radius**2
+    return float(inside.sum()) * FINE**3
 
 
 def _known(number: int) -> tuple[dict[str, Any], str]:

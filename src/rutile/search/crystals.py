@@ -25,7 +25,7 @@ from rutile.search.operators import (
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.ranking import ByEnergy
 from rutile.search.settings import CrystalSearch, atoms_of
-from rutile.search.translations import parts_of, repeated
+from rutile.search.supercells import compact_supercell, parts_of
 from rutile.structures.fingerprint import pairs_within
 
 GROUPS = 230
@@ -79,7 +79,7 @@ class Crystals:
         made = new_crystal(numbers, self.volume, rng)
         if len(made) != len(numbers):
             raise Refused("number of atoms")
-        return repeated(made, parts, rng) if parts > 1 else made
+        return compact_supercell(made, parts, rng) if parts > 1 else made
 
     def tidied(self, atoms: Atoms) -> Atoms:
         """A child as it is relaxed: in its reduced cell, its atoms pushed apart.

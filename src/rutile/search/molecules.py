@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from rutile.build.molecules_source import molecule_called
 from rutile.build.recipe import Refused
-from rutile.build.sizes import radii, van_der_waals
+from rutile.build.sizes import radii, van_der_waals, volume_of_spheres
 from rutile.search.individual import MOLECULE
 from rutile.structures.fingerprint import pairs_within
 
@@ -31,8 +31,6 @@ SQUEEZED = 0.75
 """A bond that is shorter than this times its usual length is in a hole of the potential."""
 REACTED = 1.15
 """Atoms without a bond, of one molecule or two, that are nearer than this times the sum have reacted."""
-GRID = 0.2
-"""Spacing of the points that volumes are counted on (Angstrom)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,9 @@ def kinds_of(names: Sequence[str]) -> list[Kind]:
         atoms = molecule_called(name, seed=0)
         x = atoms.positions - atoms.positions.mean(0)
         bare = Atoms(atoms.numbers, positions=x)
-        out.append(Kind(name, bare, _bonds(bare, BONDED), _volume(bare)))
+        out.append(
+            Kind(name, bare, _bonds(bare, BONDED), volume_of_spheres(bare.positions, van_der_waals(bare.numbers)))
+        )
     return out
 
 
@@ -68,17 +68,6 @@ def _bonds(atoms: Atoms, within: float) -> np.ndarray:
     r = radii(atoms.numbers)
     i, j, d = pairs_within(atoms.positions, atoms.cell.array, atoms.pbc, within * 2 * float(r.max()) + 1e-9)
     return np.asarray(np.stack([i, j], 1)[d < within * (r[i] + r[j])])
-
-
-def _volume(atoms: Atoms) -> float:
-    """Of the spheres of van der Waals around the atoms (Angstrom^3)."""
-    r = van_der_waals(atoms.numbers)
-    low, high = (atoms.positions - r[:, None]).min(0), (atoms.positions + r[:, None]).max(0)
-    grid = np.stack(np.meshgrid(*(np.arange(a, b, GRID) for a, b in zip(low, high, strict=True)), indexing="ij"), -1)
-    inside = np.zeros(grid.shape[:3], dtype=bool)
-    for x, size in zip(atoms.positions, r, strict=True):
-        inside |= ((grid - x) ** 2).sum(-1) < size**2
-    return float(inside.sum() * GRID**3)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from rutile.active.plan import CommitteeSettings, Retraining, WarmRetraining
+from rutile.core.describe import units_of
 from rutile.core.errors import LabelError, SettingsError
 from rutile.core.executors.settings import StationSettings
 from rutile.core.files import folder_for_results, write_atomically
@@ -345,8 +346,6 @@ def finish(settings: AdaptSettings, adaptive: Adaptive, log: AdaptiveLog, report
     write_atomically(settings.out / VERSIONS, as_csv(versions))
     text = page(settings, adaptive, found, log.path)
     reporter.info(f"report: {(settings.out / 'report.html').resolve()}")
-    from rutile.core.describe import units_of
-
     return write_result(settings.out, result, rows, text, {VERSIONS: units_of(VersionRow)})
 
 

@@ -14,7 +14,7 @@ from ase.geometry import get_distances
 from rutile.build.recipe import Refused
 from rutile.search.compositions import Compositions
 from rutile.search.operators.operator import Breed, Operator
-from rutile.search.operators.sizes import matched, repeated, resized
+from rutile.search.operators.sizes import enlarged, matched, resized
 
 LEAST = 0.25
 """The slab is at least this part of the cell."""
@@ -48,7 +48,7 @@ def splice(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atom
     and the composition is the allowed one nearest to what the cut gives.
     """
     if breed.compositions is not None:
-        parents = matched([repeated(parents[0], breed.mixture.most, rng), parents[1]])
+        parents = matched([enlarged(parents[0], breed.mixture.most, rng), parents[1]])
     return built(parents, draw(parents, rng), rng, breed.compositions)
 
 

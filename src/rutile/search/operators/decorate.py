@@ -12,19 +12,16 @@ from typing import Any
 import numpy as np
 import spglib
 from ase import Atoms
-from ase.build import make_supercell
-from ase.geometry import minkowski_reduce
 
 from rutile.build.recipe import Refused
 from rutile.search.operators.operator import Breed, Operator
 from rutile.search.operators.sizes import resized
+from rutile.search.supercells import compact_supercell
 
 TOLERANCE = 0.08
 """Sites so near to a symmetric place (in units of the distance of neighbours) are there."""
 MOST_OPERATIONS = 2
 """That are kept, besides what follows from them."""
-SUPERCELLS = 8
-"""Random ones of which the most compact is taken."""
 TRIES = 20
 """Compositions that are tried on the sites."""
 
@@ -32,7 +29,8 @@ TRIES = 20
 def decorate(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atoms:
     """A random supercell of the parent with an allowed composition of as many atoms, each as likely."""
     allowed = breed.mixture
-    child = supercell(parents[0], allowed.most, rng)
+    times = int(rng.integers(1, max(1, allowed.most // len(parents[0])), endpoint=True))
+    child = compact_supercell(parents[0], times, rng)
     before = child.numbers.copy()
     fitting = allowed.allowed[(allowed.allowed.sum(1) == len(child)) & ((allowed.allowed > 0).sum(1) > 1)]
     if not len(fitting):
@@ -45,32 +43,6 @@ def decorate(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> At
             child.numbers = numbers
             return resized(child, before)
     raise Refused("orbits do not add up")
-
-
-def supercell(atoms: Atoms, most: int, rng: np.random.Generator) -> Atoms:
-    """Of at most so many atoms, every size as likely; the most compact of a few random ones."""
-    times = int(rng.integers(1, max(1, most // len(atoms)), endpoint=True))
-    matrices = [_hermite(times, rng) for _ in range(SUPERCELLS)]
-    longest = [_lengths(matrix @ atoms.cell.array).max() for matrix in matrices]
-    made: Atoms = make_supercell(atoms, matrices[int(np.argmin(longest))])
-    return made
-
-
-def _lengths(cell: np.ndarray) -> np.ndarray:
-    """Lengths of the vectors of the reduced cell (Angstrom), [3]."""
-    reduced, _ = minkowski_reduce(cell)
-    return np.asarray(np.linalg.norm(reduced, axis=1))
-
-
-def _hermite(times: int, rng: np.random.Generator) -> np.ndarray:
-    """A random matrix of integers in Hermite's normal form with this determinant, each as likely, [3, 3]."""
-    divisors = [d for d in range(1, times + 1) if times % d == 0]
-    diagonals = [(a, b, times // (a * b)) for a in divisors for b in divisors if times % (a * b) == 0]
-    many = np.array([a * a * b for a, b, _ in diagonals], dtype=float)
-    first, second, third = diagonals[rng.choice(len(diagonals), p=many / many.sum())]
-    matrix = np.diag([first, second, third])
-    matrix[1, 0], matrix[2, 0], matrix[2, 1] = rng.integers(first), rng.integers(first), rng.integers(second)
-    return matrix
 
 
 def _orbits(atoms: Atoms, tolerance: float, rng: np.random.Generator) -> list[np.ndarray]:

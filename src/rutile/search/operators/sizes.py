@@ -8,7 +8,7 @@ from ase import Atoms
 from rutile.build.sizes import reference_volume
 
 
-def repeated(atoms: Atoms, most: int, rng: np.random.Generator) -> Atoms:
+def enlarged(atoms: Atoms, most: int, rng: np.random.Generator) -> Atoms:
     """A parent as it is, or a supercell of it of at most so many atoms, repeated along random cell vectors."""
     times = int(rng.integers(1, max(1, most // len(atoms)), endpoint=True))
     repeats = np.ones(3, dtype=int)

@@ -7,13 +7,13 @@ from ase import Atoms
 
 from rutile.build.recipe import Refused
 from rutile.search.operators.operator import Breed, Operator
-from rutile.search.operators.sizes import repeated, resized
+from rutile.search.operators.sizes import enlarged, resized
 
 
 def substitute(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atoms:
     """Random atoms of the parent, or of a supercell of it; the cell gets the volume that they need."""
     allowed = breed.mixture
-    child = repeated(parents[0], allowed.most, rng)
+    child = enlarged(parents[0], allowed.most, rng)
     before = child.numbers.copy()
     counts = allowed.counts(before)
     wanted = allowed.near(counts, 0, rng)

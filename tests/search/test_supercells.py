@@ -1,4 +1,4 @@
-"""Crystals that repeat a smaller cell."""
+"""Supercells, and new crystals that are some."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from rutile.build.recipe import Refused
 from rutile.search.crystals import Crystals
 from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.settings import CrystalSearch
-from rutile.search.translations import hermite, parts_of, repeated
+from rutile.search.supercells import compact_supercell, hermite, parts_of
 from rutile.structures.symmetry import describe_crystal
 
 
@@ -27,7 +27,7 @@ def test_matrices_have_the_determinant(size, seed):
 @given(st.integers(2, 8), st.integers(0, 10**6))
 def test_repeated_is_the_same_crystal(many, seed):
     one = bulk("ZnS", "wurtzite", a=3.8, c=6.2)
-    more = repeated(one, many, np.random.default_rng(seed))
+    more = compact_supercell(one, many, np.random.default_rng(seed))
     assert len(more) == many * len(one)
     assert apart(fingerprint(one, 2.4), fingerprint(more, 2.4)) < 1e-6
     assert describe_crystal(more).spacegroup == describe_crystal(one).spacegroup
