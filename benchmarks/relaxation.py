@@ -45,7 +45,7 @@ from rutile.simulate.relax import relax
 from rutile.simulate.settings import RelaxFire, RelaxLbfgs, RelaxOptimizer, RelaxSettings
 from rutile.structures.structures import Structures
 from rutile.structures.symmetry import describe_crystal
-from rutile.tasks.forces import calculator
+from rutile.tasks.forces import MECHANICS
 
 PROTOTYPES = ("rutile", "anatase", "brookite", "columbite", "fluorite", "pyrite", "cadmium_iodide")
 VOLUME = 10.4
@@ -118,7 +118,7 @@ def crystals(count: int, seed: int = 0) -> tuple[list[Atoms], list[str]]:
         path = Path(folder) / "random.extxyz"
         guards = Guards(closest=0.8, volume=(0.7, 1.4))
         step = RandomCrystalSettings(formulas=("TiO2",), atoms=(6, 24), count=n_random, guards=guards)
-        make_plan([step], seed, path, calculator, SilentReporter())
+        make_plan([step], seed, path, MECHANICS, SilentReporter())
         found = [rattled(a, 0.05, rng) for a in images(path)]  # as made they may be on saddles
     return out + found, kinds + ["random"] * len(found)
 

@@ -10,7 +10,6 @@ import pytest
 import spglib
 from ase import Atoms
 from ase.build import bulk as ase_bulk
-from ase.calculators.emt import EMT
 from ase.data import atomic_numbers, covalent_radii
 
 from rutile.build import boundary as gb
@@ -41,18 +40,15 @@ from rutile.build.surface import miller_indices
 from rutile.core.errors import MissingPackageError, SettingsError
 from rutile.core.seeds import stream
 from rutile.structures.fingerprint import pairs_within
+from rutile.tasks.forces import MECHANICS
 
 CU = CrystalSource(elements=("Cu",), prototypes=("fcc",))
 TIO2 = CrystalSource(elements=("Ti", "O"), prototypes=("rutile",), volume=10.4)
 
 
-def emt(_: object) -> EMT:
-    return EMT()
-
-
 def drawn(settings, count: int = 12, seed: int = 0) -> list[tuple[str, Atoms, dict]]:
     """Structures that pass the guards: parent, atoms, parameters."""
-    made = recipe(settings, seed, emt)
+    made = recipe(settings, seed, MECHANICS)
     out: list[tuple[str, Atoms, dict]] = []
     k = 0
     while len(out) < count and k < 60 * count:
@@ -187,7 +183,7 @@ def test_miller_indices_that_symmetry_tells_apart():
 def test_slabs_of_rutile_have_the_known_terminations():
     """The (110) surface of rutile: planes O, TiO... repeat as O - Ti2O2 - O; the bridging-oxygen slab is stoichiometric
     and symmetric."""
-    found = recipe(SlabSettings(crystals=TIO2, miller=((1, 1, 0),)), 0, emt)
+    found = recipe(SlabSettings(crystals=TIO2, miller=((1, 1, 0),)), 0, MECHANICS)
     slabs = [found.prepare(k).slab for k in range(len(found.parents))]
     assert any(s.stoichiometric and s.symmetric for s in slabs)
     assert len({tuple(sorted(Counter(s.atoms.numbers.tolist()).items())) for s in slabs}) > 1
@@ -196,9 +192,9 @@ def test_slabs_of_rutile_have_the_known_terminations():
         assert s.stoichiometric == (ratio == 2)
         z = s.atoms.positions[:, 2]
         assert 6 <= np.ptp(z) <= 15
-    only = recipe(SlabSettings(crystals=TIO2, miller=((1, 1, 0),), terminations="stoichiometric"), 0, emt)
+    only = recipe(SlabSettings(crystals=TIO2, miller=((1, 1, 0),), terminations="stoichiometric"), 0, MECHANICS)
     assert all(only.prepare(k).slab.stoichiometric for k in range(len(only.parents)))
-    only = recipe(SlabSettings(crystals=TIO2, miller=((1, 0, 0),), terminations="symmetric"), 0, emt)
+    only = recipe(SlabSettings(crystals=TIO2, miller=((1, 0, 0),), terminations="symmetric"), 0, MECHANICS)
     assert all(only.prepare(k).slab.symmetric for k in range(len(only.parents)))
 
 
@@ -219,7 +215,7 @@ def test_slabs_are_periodic_along_the_surface_with_vacuum():
 
 
 def test_clusters():
-    found = recipe(ClusterSettings(elements=("Cu",), atoms=(2, 60)), 0, emt)
+    found = recipe(ClusterSettings(elements=("Cu",), atoms=(2, 60)), 0, MECHANICS)
     by_name = {n: k for k, n in enumerate(found.parents)}
     sizes = {"icosahedron-2": 13, "icosahedron-3": 55, "octahedron-3-0": 19, "octahedron-4-1": 38}
     for name, size in sizes.items():
@@ -235,7 +231,7 @@ def test_clusters():
     assert min(sizes) >= 5
     assert max(sizes) <= 40
     with pytest.raises(SettingsError, match="no icosahedron has 14 to 20 atoms"):
-        recipe(ClusterSettings(elements=("Cu",), atoms=(14, 20), shapes=("icosahedron",)), 0, emt)
+        recipe(ClusterSettings(elements=("Cu",), atoms=(14, 20), shapes=("icosahedron",)), 0, MECHANICS)
 
 
 @pytest.mark.parametrize(("miller", "counts"), [((1, 1, 1), (1, 3, 2)), ((1, 0, 0), (1, 2, 1))])
@@ -243,7 +239,7 @@ def test_adsorption_sites(miller, counts):
     """Of a primitive (111) cell: one top, three bridges, two hollows (fcc, hcp); of (100): 1, 2, 1."""
     from rutile.build.sites import sites
 
-    found = recipe(SlabSettings(crystals=CU, miller=(miller,)), 0, emt)
+    found = recipe(SlabSettings(crystals=CU, miller=(miller,)), 0, MECHANICS)
     slab = found.prepare(0).slab.atoms
     cells_ = 1 if len(slab) == found.prepare(0).slab.planes else len(slab) / found.prepare(0).slab.planes
     rng = np.random.default_rng(0)
@@ -313,7 +309,7 @@ def test_the_upper_grain_of_a_tilt_boundary_is_the_mirror_of_the_lower():
 
 def test_grains_of_boundaries_are_crystals():
     settings = BoundarySettings(crystals=CU, sigma=7, rattle=(0, 0))
-    made = recipe(settings, 0, emt)
+    made = recipe(settings, 0, MECHANICS)
     kinds = Counter()
     for k in range(len(made.parents)):
         boundary = made.prepare(k)
@@ -336,7 +332,7 @@ def test_grains_of_boundaries_are_crystals():
     assert kinds["tilt"] >= 3
     assert kinds["twist"] >= 3
     with pytest.raises(SettingsError, match="rutile Ti-O is not cubic"):
-        recipe(BoundarySettings(crystals=TIO2), 0, emt)
+        recipe(BoundarySettings(crystals=TIO2), 0, MECHANICS)
 
 
 def test_alloys_have_their_composition_and_volume():
@@ -388,7 +384,7 @@ def test_special_quasi_random_structures_are_as_random_as_they_can_be():
 def test_sqs_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"icet: pip install 'rutile\[sqs\]'"):
-        recipe(AlloySettings(elements=("Cu", "Au"), arrangement="sqs"), 0, emt)
+        recipe(AlloySettings(elements=("Cu", "Au"), arrangement="sqs"), 0, MECHANICS)
 
 
 def test_packings_are_disordered_and_far_enough_apart():
@@ -401,7 +397,7 @@ def test_packings_are_disordered_and_far_enough_apart():
     mixed = [Counter(a.get_chemical_symbols()) for _, a, _ in drawn(DisorderSettings(elements=("Ti", "O", "H")), 6)]
     assert len({c["Ti"] / c.total() for c in mixed}) > 3
     with pytest.raises(SettingsError, match="TiO2 has 3 atoms, and no multiple of it"):
-        recipe(DisorderSettings(formulas=("TiO2",), atoms=(10, 11)), 0, emt)
+        recipe(DisorderSettings(formulas=("TiO2",), atoms=(10, 11)), 0, MECHANICS)
 
 
 def test_melts_follow_the_thermostat_and_are_reproducible():
@@ -490,4 +486,4 @@ def test_ends_of_a_dissociation_are_the_same_atoms_in_the_same_order(place, prot
 def test_only_molecules_of_two_atoms_fall_apart():
     for name in ("CO2", "CuO9"):
         with pytest.raises(SettingsError, match="two atoms"):
-            recipe(DissociationSettings(crystals=CU, molecule=name), 0, emt)
+            recipe(DissociationSettings(crystals=CU, molecule=name), 0, MECHANICS)

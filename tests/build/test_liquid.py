@@ -16,6 +16,7 @@ from rutile.build.recipe import Refused
 from rutile.build.settings import Guards, LiquidSettings
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import SilentReporter
+from rutile.tasks.forces import MECHANICS
 
 
 def owners(sizes):
@@ -63,7 +64,7 @@ def test_a_molecule_and_its_own_images_are_kept_apart():
 @pytest.mark.slow
 def test_too_dense_a_liquid_is_refused_and_counted():
     maker = Maker(
-        [LiquidSettings(names={"H2O": 8}, density=(3.7, 3.7), count=1, guards=Guards(attempts=3))], 0, lambda _: None
+        [LiquidSettings(names={"H2O": 8}, density=(3.7, 3.7), count=1, guards=Guards(attempts=3))], 0, MECHANICS
     )
     made = maker.one(0, 0, 0)
     assert made.atoms is None
@@ -74,7 +75,7 @@ def test_too_dense_a_liquid_is_refused_and_counted():
 def test_mixtures_of_smiles_have_their_mole_fractions_and_density():
     pytest.importorskip("rdkit", reason="pip install 'rutile[molecules]'")
     how = LiquidSettings(smiles={"CCO": 1, "O": 3}, molecules=(16, 16), density=(0.85, 0.9), conformers=2, count=2)
-    maker = Maker([how], 7, lambda _: None)
+    maker = Maker([how], 7, MECHANICS)
     first, second = (maker.one(0, 0, n).atoms for n in (0, 1))
     for atoms in (first, second):
         assert atoms.get_chemical_formula() == "C8H48O16"  # 4 ethanol, 12 water
@@ -88,7 +89,7 @@ def test_mixtures_of_smiles_have_their_mole_fractions_and_density():
             ethanol = atoms[owner == k]  # its bonds without images: whole
             assert ethanol.get_distance(0, 1) == pytest.approx(1.51, abs=0.03)
     assert not np.allclose(first.positions, second.positions)
-    again = Maker([how], 7, lambda _: None).one(0, 0, 1).atoms
+    again = Maker([how], 7, MECHANICS).one(0, 0, 1).atoms
     assert np.array_equal(again.positions, second.positions)
     assert measure(first).density == pytest.approx(first.info["parameters"]["density"], rel=1e-5)
 
@@ -115,12 +116,12 @@ def test_bad_liquids_are_one_line():
     with pytest.raises(ValueError, match=r"0\.5 is no number of molecules"):
         LiquidSettings(names={"H2O": 0.5})
     with pytest.raises(SettingsError, match="no CH4 among 8"):
-        recipe(LiquidSettings(names={"H2O": 100, "CH4": 1}, molecules=(8, 8)), 0, lambda _: None)
+        recipe(LiquidSettings(names={"H2O": 100, "CH4": 1}, molecules=(8, 8)), 0, MECHANICS)
     with pytest.raises(SettingsError, match="Q2O"):
-        recipe(LiquidSettings(names={"Q2O": 1}), 0, lambda _: None)
+        recipe(LiquidSettings(names={"Q2O": 1}), 0, MECHANICS)
 
 
 def test_a_density_that_no_box_can_have_is_refused_at_once():
     with pytest.raises(SettingsError, match=r"density: at 9 g/cm³ these molecules overlap .* solid .* at \d"):
-        recipe(LiquidSettings(names={"H2O": 16}, density=(9, 9)), 0, {})
-    recipe(LiquidSettings(names={"H2O": 16}, density=(1, 1)), 0, {})
+        recipe(LiquidSettings(names={"H2O": 16}, density=(9, 9)), 0, MECHANICS)
+    recipe(LiquidSettings(names={"H2O": 16}, density=(1, 1)), 0, MECHANICS)

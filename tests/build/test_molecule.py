@@ -14,10 +14,7 @@ from rutile.build.forces_settings import EmtForces
 from rutile.build.making import Maker
 from rutile.build.settings import MoleculeSettings, MoleculeSource, NormalModes
 from rutile.core.errors import MissingPackageError, SettingsError
-
-
-def emt(_: object) -> EMT:
-    return EMT()
+from rutile.tasks.forces import MECHANICS
 
 
 def distances(atoms: Atoms) -> np.ndarray:
@@ -51,7 +48,7 @@ def test_molecules_by_name_with_any_calculator():
     settings = MoleculeSettings(
         molecules=MoleculeSource(names=("H2O", "CO")), modes=NormalModes(forces=EmtForces()), count=20, stretched=0.3
     )
-    maker = Maker([settings], 3, emt)
+    maker = Maker([settings], 3, MECHANICS)
     made = [one for slots in maker.slots() for one in maker.fill(slots)]
     atoms = [m.atoms for m in made if m.atoms is not None]
     assert len(atoms) == 20
@@ -67,33 +64,34 @@ def test_molecules_by_name_with_any_calculator():
 
 def test_names_files_and_force_fields_that_do_not_fit(tmp_path):
     with pytest.raises(SettingsError, match="ASE knows no 'H2P'"):
-        recipe(MoleculeSettings(molecules=MoleculeSource(names=("H2P",)), modes=None), 0, emt)
+        recipe(MoleculeSettings(molecules=MoleculeSource(names=("H2P",)), modes=None), 0, MECHANICS)
     with pytest.raises(SettingsError, match=r"mmff: knows the bonds of SMILES only.*xtb"):
-        recipe(MoleculeSettings(molecules=MoleculeSource(names=("H2O",))), 0, emt)
+        recipe(MoleculeSettings(molecules=MoleculeSource(names=("H2O",))), 0, MECHANICS)
     (tmp_path / "x.extxyz").write_text('1\nLattice="5 0 0 0 5 0 0 0 5" pbc="T T T"\nH 0 0 0\n')
     source = MoleculeSource(files=[tmp_path / "x.extxyz"])
     with pytest.raises(SettingsError, match="frame 0 is periodic: no molecule"):
-        recipe(MoleculeSettings(molecules=source, modes=None), 0, emt)
+        recipe(MoleculeSettings(molecules=source, modes=None), 0, MECHANICS)
 
 
 def test_smiles_without_rdkit_say_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"rdkit: pip install 'rutile\[molecules\]'"):
-        recipe(MoleculeSettings(molecules=MoleculeSource(smiles=("CCO",))), 0, emt)
+        recipe(MoleculeSettings(molecules=MoleculeSource(smiles=("CCO",))), 0, MECHANICS)
 
 
 def test_smiles_become_relaxed_conformers_with_normal_modes():
     pytest.importorskip("rdkit", reason="pip install 'rutile[molecules]'")
     with pytest.raises(SettingsError, match="'C1CC' is no SMILES"):
-        recipe(MoleculeSettings(molecules=MoleculeSource(smiles=("C1CC",))), 0, emt)
+        recipe(MoleculeSettings(molecules=MoleculeSource(smiles=("C1CC",))), 0, MECHANICS)
     settings = MoleculeSettings(molecules=MoleculeSource(smiles=("CCO", "O"), conformers=2), count=24, torsions=0.5)
-    maker = Maker([settings], 0, emt)
+    maker = Maker([settings], 0, MECHANICS)
     made = [one for slots in maker.slots() for one in maker.fill(slots)]
     found = [m.atoms for m in made if m.atoms is not None]
     assert len(found) == 24
     assert {a.get_chemical_formula() for a in found} == {"C2H6O", "H2O"}
     assert len({a.info["parent"] for a in found}) == 4
-    again = [m.atoms for slots in Maker([settings], 0, emt).slots()[:1] for m in Maker([settings], 0, emt).fill(slots)]
+    other = Maker([settings], 0, MECHANICS)
+    again = [m.atoms for slots in other.slots()[:1] for m in other.fill(slots)]
     assert np.array_equal(again[3].positions, found[3].positions)
 
 

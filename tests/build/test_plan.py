@@ -14,18 +14,28 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk as ase_bulk
-from ase.calculators.emt import EMT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rutile.build.forces_settings import EmtForces
 from rutile.build.guards import Known, guard, measure
 from rutile.build.making import Maker
 from rutile.build.plan import images, make_plan
 from rutile.build.recipe import Draft, Refused
-from rutile.build.settings import BulkSettings, ClusterSettings, CrystalSource, DimerSettings, Guards, StepSettings
+from rutile.build.settings import (
+    BulkSettings,
+    ClusterSettings,
+    CrystalSource,
+    DimerSettings,
+    DisorderSettings,
+    Guards,
+    Melt,
+    StepSettings,
+)
 from rutile.build.sizes import radii
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import SilentReporter
+from rutile.tasks.forces import MECHANICS
 
 CU = CrystalSource(elements=("Cu",), prototypes=("fcc", "bcc"))
 STEPS: list[StepSettings] = [
@@ -35,12 +45,8 @@ STEPS: list[StepSettings] = [
 ]
 
 
-def emt(_: object) -> EMT:
-    return EMT()
-
-
 def make(out: Path, steps: list[StepSettings] = STEPS, seed: int = 0, workers: int = 1):
-    return make_plan(steps, seed, out, emt, SilentReporter(), workers)
+    return make_plan(steps, seed, out, MECHANICS, SilentReporter(), workers)
 
 
 def test_what_was_asked_is_made_and_told(tmp_path):
@@ -66,13 +72,16 @@ def test_same_seed_same_bytes_and_another_seed_others(tmp_path):
 
 @pytest.mark.slow
 def test_several_processes_make_the_same_structures(tmp_path):
-    make(tmp_path / "a.extxyz")
-    make(tmp_path / "b.extxyz", workers=2)
+    melt = Melt(forces=EmtForces(), time=4, quench_time=4, timestep=2, snapshots=2)
+    steps = [*STEPS, DisorderSettings(formulas=("Cu",), atoms=(4, 6), density=(0.7, 0.9), melt=melt, count=20)]
+    tallies = make(tmp_path / "a.extxyz", steps)
+    assert (tallies[-1].parents, tallies[-1].made) == (10, 20)  # two batches of melts
+    make(tmp_path / "b.extxyz", steps, workers=2)
     assert (tmp_path / "a.extxyz").read_bytes() == (tmp_path / "b.extxyz").read_bytes()
 
 
 def test_a_structure_does_not_depend_on_the_others():
-    maker = Maker(STEPS, 0, emt)
+    maker = Maker(STEPS, 0, MECHANICS)
     alone = maker.one(1, 0, 7)
     for slots in maker.slots():
         if (slots.step, slots.parent, slots.first) == (1, 0, 0):
@@ -83,7 +92,7 @@ RUN = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {folder!r})
-from test_plan import STEPS, emt, SilentReporter, make_plan
+from test_plan import STEPS, MECHANICS, SilentReporter, make_plan
 class Killer(SilentReporter):
     def track(self, items, label, total=None):
         for n, item in enumerate(items):
@@ -91,7 +100,7 @@ class Killer(SilentReporter):
                 import os, signal
                 os.kill(os.getpid(), signal.SIGKILL)
             yield item
-make_plan(STEPS, 0, Path({out!r}), emt, Killer())
+make_plan(STEPS, 0, Path({out!r}), MECHANICS, Killer())
 """
 
 
@@ -109,7 +118,7 @@ def test_killed_again_and_again_it_ends_with_the_same_file(tmp_path):
     with (hidden / "journal.jsonl").open("ab") as journal:
         journal.write(b'{"refused": {}, "measu')  # a line that was not finished
     reporter = SilentReporter()
-    tallies = make_plan(STEPS, 0, out, emt, reporter)
+    tallies = make_plan(STEPS, 0, out, MECHANICS, reporter)
     assert "going on after 34 of 68 structures" in reporter.messages
     assert out.read_bytes() == (tmp_path / "a.extxyz").read_bytes()
     assert sum(t.made for t in tallies) == 68
@@ -126,9 +135,9 @@ def test_another_plan_is_not_mixed_into_an_unfinished_one(tmp_path):
 
     out = tmp_path / "x.extxyz"
     with pytest.raises(KeyboardInterrupt):
-        make_plan(STEPS, 0, out, emt, Stop())
+        make_plan(STEPS, 0, out, MECHANICS, Stop())
     with pytest.raises(SettingsError, match="another plan was begun and not finished"):
-        make_plan(STEPS[:2], 0, out, emt, SilentReporter())
+        make_plan(STEPS[:2], 0, out, MECHANICS, SilentReporter())
     make(out)
     assert len(list(images(out))) == 68
 

@@ -16,9 +16,9 @@ from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.calculator import RutileCalculator
 from rutile.potentials.catalogue import make
+from rutile.potentials.lennard_jones import LennardJones
 from rutile.potentials.settings import BehlerSettings
 from rutile.structures.structures import Structures
-from rutile.testing.toys import LennardJones
 
 STIFF = LennardJones(sigma=2.4, epsilon=0.2, cutoff=5.0)
 
@@ -107,7 +107,7 @@ def test_optimisers_filters_and_constraints():
 
 
 def test_one_calculator_for_atoms_of_different_size():
-    calculator = RutileCalculator([LennardJones(sigma=2.4)])
+    calculator = RutileCalculator([LennardJones(sigma=2.4, epsilon=0.1, cutoff=6.0)])
     energies = {}
     for _ in range(2):
         for repeat in (1, 2):
@@ -120,7 +120,7 @@ def test_one_calculator_for_atoms_of_different_size():
 
 def test_results_survive_a_file(tmp_path):
     atoms = crystal(1)
-    atoms.calc = RutileCalculator([LennardJones(sigma=2.4)])
+    atoms.calc = RutileCalculator([LennardJones(sigma=2.4, epsilon=0.1, cutoff=6.0)])
     atoms.get_forces()
     atoms.write(tmp_path / "a.extxyz")
     back = read(tmp_path / "a.extxyz")

@@ -5,10 +5,10 @@ import torch
 
 from rutile.core.reporting import SilentReporter
 from rutile.potentials.evaluate import evaluate
+from rutile.potentials.lennard_jones import LennardJones
 from rutile.simulate.continuity import CUTOFF, GAPS, NEAREST, RANK, WEIGHTS, find_events, measure_jumps, rattled_block
 from rutile.structures.structures import concatenate
 from rutile.testing.strategies import random_structure
-from rutile.testing.toys import LennardJones
 
 
 class Stepped(torch.nn.Module):
@@ -20,7 +20,7 @@ class Stepped(torch.nn.Module):
     def __init__(self, step=0.25, slope=0.0):
         super().__init__()
         self.step, self.slope = step, slope
-        self.smooth_part = LennardJones(sigma=1.5, cutoff=self.cutoff)
+        self.smooth_part = LennardJones(sigma=1.5, epsilon=0.1, cutoff=self.cutoff)
 
     def forward(self, graph):
         r = graph.vectors.norm(dim=1)
@@ -40,7 +40,7 @@ def crystal(seed=0):
 
 
 def test_a_smooth_potential_does_not_jump():
-    found = jumps(LennardJones(sigma=1.5, cutoff=4.0), crystal())
+    found = jumps(LennardJones(sigma=1.5, epsilon=0.1, cutoff=4.0), crystal())
     assert {jump.event.kind for jump in found} == {CUTOFF, NEAREST, RANK}
     assert max(jump.energy for jump in found) < 1e-9
     assert max(jump.force for jump in found) < 1e-7
@@ -88,5 +88,5 @@ def test_a_block_has_all_elements_and_reaches_the_cutoff():
     distances = torch.pdist(block.positions)
     assert distances.max() > 6.0
     assert distances.min() > 1.4
-    both = evaluate(LennardJones(sigma=1.5), concatenate([block, block])).energy
+    both = evaluate(LennardJones(sigma=1.5, epsilon=0.1, cutoff=6.0), concatenate([block, block])).energy
     assert both[0] == both[1]

@@ -12,12 +12,12 @@ from scipy.spatial.transform import Rotation
 from rutile.core.reporting import SilentReporter
 from rutile.core.units import GPA
 from rutile.potentials.emt import Emt
+from rutile.potentials.lennard_jones import LennardJones
 from rutile.simulate.elastic import elastic_tensor, polycrystal, rotations, sound, stability
 from rutile.simulate.eos import equation_of_state
 from rutile.simulate.settings import ElasticSettings, EosSettings
 from rutile.simulate.start import settled
 from rutile.structures.structures import Structures
-from rutile.testing.toys import LennardJones
 
 REFERENCE = json.loads((Path(__file__).parent / "apps_emt_reference.json").read_text())["values"]
 QUIET = SilentReporter()

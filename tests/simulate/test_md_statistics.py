@@ -11,6 +11,7 @@ from scipy.stats import chi2, kstest
 from rutile.core.reporting import SilentReporter
 from rutile.core.units import GPA, KB
 from rutile.potentials.emt import Emt
+from rutile.potentials.lennard_jones import LennardJones
 from rutile.simulate.md.loop import Dynamics
 from rutile.simulate.md.means import mean_with_error
 from rutile.simulate.md.settings import (
@@ -25,7 +26,6 @@ from rutile.simulate.md.settings import (
 from rutile.simulate.md.state import kinetic_energy, kinetic_of, pressure_tensor
 from rutile.simulate.verlet import velocity_verlet
 from rutile.structures.structures import Structures
-from rutile.testing.toys import LennardJones
 
 pytestmark = [pytest.mark.physics]
 

@@ -10,9 +10,9 @@ from ase.md.verlet import VelocityVerlet
 from rutile.core.reporting import SilentReporter
 from rutile.core.units import KB
 from rutile.potentials.calculator import RutileCalculator
+from rutile.potentials.lennard_jones import LennardJones
 from rutile.simulate.verlet import masses_of, thermal_velocities, velocity_verlet
 from rutile.structures.structures import Structures, concatenate
-from rutile.testing.toys import LennardJones
 
 LJ = LennardJones(sigma=2.6, epsilon=0.15, cutoff=5.5)
 

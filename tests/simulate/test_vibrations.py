@@ -15,12 +15,12 @@ from rutile.core.reporting import SilentReporter
 from rutile.core.units import ACCELERATION
 from rutile.potentials.calculator import RutileCalculator
 from rutile.potentials.emt import Emt
+from rutile.potentials.lennard_jones import LennardJones
 from rutile.simulate.dipoles import charges_of, dipoles
 from rutile.simulate.settings import VibrationSettings
 from rutile.simulate.start import settled
 from rutile.simulate.vibrations import find_symmetry_number, free_energy, vibrations
 from rutile.structures.structures import Structures
-from rutile.testing.toys import LennardJones
 
 REFERENCE = json.loads((Path(__file__).parent / "apps_emt_reference.json").read_text())["values"]
 QUIET = SilentReporter()

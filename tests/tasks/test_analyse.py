@@ -11,6 +11,7 @@ from ase.io import write
 
 from rutile.core.errors import DataError, FileError, SettingsError
 from rutile.core.reporting import SilentReporter
+from rutile.simulate.md.h5md import TIMES, H5mdFile, frame_values
 from rutile.tasks.analyse import TASK, AnalyseSettings
 from rutile.tasks.md import TASK as MD
 
@@ -78,6 +79,20 @@ def test_a_folder_of_dynamics(tmp_path, kind):
     with (tmp_path / "out/vibrations.csv").open() as file:
         spectrum = [(float(r["wave_number"]), float(r["density"])) for r in csv.DictReader(file)]
     assert 80 < max(spectrum, key=lambda point: point[1])[0] < 300  # phonons of copper end near 250/cm
+
+
+def test_frames_that_are_not_evenly_spaced_are_refused_in_hdf5_too(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="trajectories in HDF5 need h5py: pip install 'rutile[hdf5]'")
+    atoms = bulk("Cu", cubic=True)
+    file = H5mdFile(tmp_path / "cu.h5", atoms.numbers, atoms.get_masses(), atoms.pbc, 4, ())
+    for k in range(4):
+        frame = frame_values(k, 2.0 * k, atoms.positions + 0.01 * k, atoms.cell.array, 0.0)
+        file.write(k, frame)
+    file.flush()
+    with h5py.File(tmp_path / "cu.h5", "r+") as trajectory:
+        trajectory[TIMES[1]][2] = 5.0
+    with pytest.raises(DataError, match="not evenly spaced in time: 2 fs at first, 3 fs after frame 1"):
+        run(trajectories=[tmp_path / "cu.h5"], out=tmp_path / "out")
 
 
 def test_molecules_move_but_have_no_radial_distribution(tmp_path):

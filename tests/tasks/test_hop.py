@@ -3,7 +3,9 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
@@ -83,6 +85,24 @@ def test_what_cannot_hop_is_said(tmp_path):
     molecule.pbc = False
     with pytest.raises(GeometryError, match="periodic"):
         TASK.run(settings(tmp_path, molecule), SilentReporter())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turned", [True, False])
+def test_sites_are_fractions_of_the_cell_of_the_file_left_handed_or_not(tmp_path, turned):
+    cell = 4.0 * np.eye(3) * (-1 if turned else 1)
+    crystal = Atoms("PdCu", scaled_positions=[(0, 0, 0), (0.25, 0.25, 0.25)], cell=cell, pbc=True)
+    given = settings(
+        tmp_path, crystal, species="H", mechanism="interstitial", relax=False, framework="held", images=1,
+        sites=[(0.6, 0.6, 0.6)], longest=4.5, supercell=(3, 3, 3), max_steps=0, check=False, directions=[(1, 0, 0)],
+    )  # fmt: skip
+    result = TASK.run(given, SilentReporter())
+    ends = read(tmp_path / "out/ends.extxyz", ":")
+    copper = [k for k, atom in enumerate(ends[0]) if atom.symbol == "Cu"]
+    nearest = ends[0].get_distances(-1, copper, mic=True).min()
+    assert nearest == pytest.approx(0.35 * 4.0 * 3**0.5, abs=1e-6)  # 0.15 of the diagonal from -(0.6, 0.6, 0.6)
+    way = (ends[len(ends) // 2].positions[-1] - ends[0].positions[-1]) @ np.linalg.inv(crystal.cell.array)
+    assert result.hops[0].way == pytest.approx(tuple(way), abs=1e-5)
 
 
 def test_hops_that_lead_nowhere_are_said(tmp_path):

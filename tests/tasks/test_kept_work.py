@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from ase.build import bulk, molecule
+from ase.build import add_adsorbate, bulk, fcc100, molecule
 from ase.io import write
 
 from rutile.cli.main import main
@@ -43,6 +43,10 @@ CASES = {
     "defects": ("metals", 3, ["length=5"]),
     "boundaries": ("metals", 5, ["axes=[[1,0,0]]", "planes=[[0,-2,1]]", "thickness=4", "shifts=2,2", "merge=0.6"]),
     "hull": ("metals", 1, ["references={Cu: 0, Al: 0}"]),
+    "conductivity": ("metals", 4, ["supercell=2,2,2", "mesh=3,3,3", "atoms_at_once=40"]),
+    "barrier": ("ends", 1, ["fixed_below=6.1", "images=1", "max_steps=20"]),
+    "hop": ("copper", 2, ["species=Cu", "supercell=2,2,2", "images=1", "max_steps=20"]),
+    "saddles": ("adatom", 2, ["fixed_below=6.1", "centres=[12]", "directions=[[1,0,0]]", "fmax=0.01"]),
 }
 """Task -> structures, pieces of work after which it is killed, settings."""
 
@@ -51,6 +55,15 @@ CASES = {
 def given(tmp_path):
     write(tmp_path / "metals.extxyz", [bulk("Cu", a=3.65), bulk("Al", a=4.1)])
     write(tmp_path / "molecules.extxyz", [molecule("H2O"), molecule("CO")])
+    write(tmp_path / "copper.extxyz", bulk("Cu", a=3.65, cubic=True))
+    slab = fcc100("Al", size=(2, 2, 3))
+    add_adsorbate(slab, "Au", 1.7, "hollow")
+    slab.info = {}
+    slab.center(axis=2, vacuum=4.0)
+    hopped = slab.copy()
+    hopped.positions[-1, 0] += slab.cell[0, 0] / 2
+    write(tmp_path / "adatom.extxyz", slab)
+    write(tmp_path / "ends.extxyz", [slab, hopped])
     return tmp_path
 
 

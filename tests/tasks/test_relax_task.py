@@ -47,6 +47,19 @@ def test_table_page_and_result(tmp_path, capsys):
     assert not list(tmp_path.glob(".out*"))
 
 
+def test_a_name_without_ending_is_a_folder_and_an_unknown_ending_an_error(tmp_path, capsys):
+    how = settings(tmp_path, [rattled(0)], cell="none", max_steps=1, out=tmp_path / "sub/out")
+    result = relax.run(how, SilentReporter())
+    names = sorted(path.name for path in how.out.iterdir())
+    assert names == ["relaxed.extxyz", "report.html", "result.json", "table.csv"]
+    assert (result.out, result.table) == (how.out / "relaxed.extxyz", how.out / "table.csv")
+    assert json.loads((how.out / "result.json").read_text())["units"]["table.csv"]["volume"] == "Å³/atom"
+    relax.run(how, SilentReporter())  # the folder is there: again a folder
+    assert sorted(path.name for path in how.out.iterdir()) == names
+    assert main(["relax", str(how.structures[0]), "model=emt", f"out={tmp_path}/out.foo"]) == 2
+    assert "out.foo: the name says no file format" in capsys.readouterr().err
+
+
 def stop_after(monkeypatch, count, error):
     """Let only so many structures be kept."""
     add = kept_relaxations.KeptRelaxations.add

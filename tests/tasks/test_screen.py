@@ -13,6 +13,7 @@ from rutile.build.catalogue import recipe
 from rutile.core.config import load
 from rutile.core.errors import DataError, SettingsError
 from rutile.core.reporting import SilentReporter
+from rutile.tasks.forces import MECHANICS
 from rutile.tasks.screen import TASK, ScreenSettings, _chunks, column_units
 from rutile.tasks.screen_chain import check_chain
 from rutile.tasks.screen_items import built, varied
@@ -275,7 +276,7 @@ def test_the_plan_for_cobalt_with_promoters_can_be():
     check_chain(settings.chain, shared, pairs=True)
     made = varied(settings)
     assert [facts["build.promoter"] for _, facts in made][:2] == [None, "V"]
-    drawn = recipe(made[1][0].builder, 0, lambda _: None)
+    drawn = recipe(made[1][0].builder, 0, MECHANICS)
     assert len(drawn.parents) == 1
 
 

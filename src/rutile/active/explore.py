@@ -26,7 +26,7 @@ from rutile.active.plan import (
     SystemSettings,
 )
 from rutile.build.plan import images, make_plan
-from rutile.build.recipe import Calculators
+from rutile.build.recipe import Mechanics
 from rutile.build.settings import DisorderSettings, RandomCrystalSettings, StepSettings
 from rutile.core.elements import formula, symbol
 from rutile.core.errors import DataError, ElementError, SettingsError
@@ -83,8 +83,8 @@ class Exploration:
     """Of this round."""
     executor: Executor
     """Does what is computed."""
-    calculators: Calculators
-    """Forces of builders."""
+    mechanics: Mechanics
+    """Forces and melts of builders."""
     workers: int
     """Processes of builders."""
     reporter: Reporter
@@ -174,7 +174,7 @@ class Exploration:
             out = self.folder / "explored" / f"begin-{system.label}.extxyz"
             if not out.exists():
                 number = integer(self.seed, "begin", system.label) % 2**31
-                make_plan(list(system.steps), number, out, self.calculators, self.reporter, self.workers)
+                make_plan(list(system.steps), number, out, self.mechanics, self.reporter, self.workers)
             seeds += images(out)
         return seeds
 
@@ -185,7 +185,7 @@ class Exploration:
         out = self.folder / "explored" / f"made-{piece.name}.extxyz"
         try:
             if not out.exists():
-                make_plan(list(piece.steps), piece.seed, out, self.calculators, self.reporter, self.workers)
+                make_plan(list(piece.steps), piece.seed, out, self.mechanics, self.reporter, self.workers)
         except SettingsError as error:
             return Found([], str(error).splitlines()[0])
         return Found(list(images(out)), SOUND)

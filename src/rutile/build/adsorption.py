@@ -11,7 +11,7 @@ from ase import Atoms
 from rutile.build import distort
 from rutile.build.crystals import bare
 from rutile.build.molecules_source import named_molecules
-from rutile.build.recipe import Calculators, Draft, Recipe, Refused, between, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, Refused, between, rounded
 from rutile.build.settings import AdsorptionSettings
 from rutile.build.sites import sites
 from rutile.build.slab import Surface, surfaces
@@ -24,13 +24,13 @@ class _Parent:
     molecule: Atoms
 
 
-def adsorption(settings: AdsorptionSettings, seed: int, calculators: Calculators) -> Recipe:
+def adsorption(settings: AdsorptionSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Molecules on top of atoms, on bridges and in hollows, turned at random, at several heights, some pulled off.
 
     Raises:
         RutileError: a crystal or a molecule cannot be had.
     """
-    del calculators
+    del mechanics
     found = surfaces(settings.crystals, settings.miller, settings.max_index, settings.thickness, "all")
     adsorbates = named_molecules(settings.molecules, seed)
     pairs = [(s, m) for s in found for m in adsorbates]

@@ -12,7 +12,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from rutile.build import distort
 from rutile.build.crystals import primitive, prototype
-from rutile.build.recipe import Calculators, Draft, Recipe, between, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, between, rounded
 from rutile.build.settings import AlloySettings
 from rutile.build.sizes import reference_volume
 from rutile.core.errors import MissingPackageError, SettingsError
@@ -24,14 +24,14 @@ SAME_SHELL = 0.02
 """Distances that differ by less belong to one shell (Angstrom)."""
 
 
-def alloys(settings: AlloySettings, seed: int, calculators: Calculators) -> Recipe:
+def alloys(settings: AlloySettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Elements at random on a lattice, or as a special quasi-random structure.
 
     Raises:
         MissingPackageError: icet is not installed and sqs is asked for.
         SettingsError: the composition names an element that is not among the elements.
     """
-    del seed, calculators
+    del seed, mechanics
     elements = list(dict.fromkeys(settings.elements))
     for name in settings.composition:
         if name not in elements:

@@ -24,7 +24,7 @@ from ase.build import make_supercell
 
 from rutile.build import distort
 from rutile.build.crystals import Parent, bare, parents
-from rutile.build.recipe import Calculators, Draft, Recipe, between, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, between, rounded
 from rutile.build.settings import BoundarySettings
 from rutile.core.errors import SettingsError
 from rutile.structures.fingerprint import pairs_within
@@ -55,14 +55,14 @@ class Boundary:
     """Shortest distance in the crystal (Angstrom)."""
 
 
-def boundaries(settings: BoundarySettings, seed: int, calculators: Calculators) -> Recipe:
+def boundaries(settings: BoundarySettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Two grains of a cubic crystal and two like boundaries in a periodic cell; others shifted against each other.
 
     Raises:
         RutileError: a crystal cannot be had.
         SettingsError: a crystal is not cubic, or there is no boundary up to that Sigma.
     """
-    del seed, calculators
+    del seed, mechanics
     found = [b for parent in parents(settings.crystals, conventional=True) for b in _of(parent, settings)]
     if not found:
         raise SettingsError(f"sigma = {settings.sigma}: no boundary about these axes; make it larger")

@@ -6,17 +6,17 @@ import numpy as np
 
 from rutile.build import distort
 from rutile.build.crystals import Parent, parents
-from rutile.build.recipe import Calculators, Draft, Recipe, between, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, between, rounded
 from rutile.build.settings import BulkSettings
 
 
-def bulk(settings: BulkSettings, seed: int, calculators: Calculators) -> Recipe:
+def bulk(settings: BulkSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Crystals with other volumes, strained, displaced, with defects and substituted elements; the first of each as is.
 
     Raises:
         RutileError: a crystal cannot be had.
     """
-    del seed, calculators
+    del seed, mechanics
     crystals = parents(settings.crystals, conventional=False)
 
     def draw(parent: Parent, number: int, rng: np.random.Generator) -> Draft:

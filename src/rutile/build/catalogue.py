@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib import import_module
 
-from rutile.build.recipe import Calculators, Recipe
+from rutile.build.recipe import Mechanics, Recipe
 from rutile.build.settings import StepSettings
 
 BUILDERS: dict[str, str] = {
@@ -22,17 +22,17 @@ BUILDERS: dict[str, str] = {
 }
 
 
-def recipe(settings: StepSettings, seed: int, calculators: Calculators) -> Recipe:
+def recipe(settings: StepSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """The recipe of a builder.
 
     Args:
         settings: of one of the builders; their `name` says of which.
         seed: of the parents that are drawn at random.
-        calculators: gives the ASE calculator that settings of forces name.
+        mechanics: gives forces and melts.
 
     Raises:
         RutileError: the settings cannot be met: a file, an element, a package.
     """
     module, function = BUILDERS[settings.builder].split(":")
-    builder: Callable[[StepSettings, int, Calculators], Recipe] = getattr(import_module(module), function)
-    return builder(settings, seed, calculators)
+    builder: Callable[[StepSettings, int, Mechanics], Recipe] = getattr(import_module(module), function)
+    return builder(settings, seed, mechanics)

@@ -13,7 +13,7 @@ from ase.data import atomic_numbers
 
 from rutile.build import distort
 from rutile.build.packing import push_apart
-from rutile.build.recipe import Calculators, Draft, Recipe, Refused, between, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, Refused, between, rounded
 from rutile.build.settings import ClusterSettings
 from rutile.build.sizes import bond_length, radii
 from rutile.core.errors import SettingsError
@@ -37,13 +37,13 @@ class Shape:
     make: Callable[[np.random.Generator], Atoms]
 
 
-def clusters(settings: ClusterSettings, seed: int, calculators: Calculators) -> Recipe:
+def clusters(settings: ClusterSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Icosahedra, decahedra, octahedra, Wulff shapes and random heaps of atoms; the first of each as it is.
 
     Raises:
         SettingsError: no shape has so many atoms.
     """
-    del seed, calculators
+    del seed, mechanics
     elements = list(dict.fromkeys(settings.elements))
     shapes = [s for name in elements for s in _shapes(name, settings)]
     if not shapes:

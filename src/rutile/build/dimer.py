@@ -8,18 +8,18 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 
-from rutile.build.recipe import Calculators, Draft, Recipe, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, rounded
 from rutile.build.settings import DimerSettings
 from rutile.core.errors import SettingsError
 
 
-def dimers(settings: DimerSettings, seed: int, calculators: Calculators) -> Recipe:
+def dimers(settings: DimerSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Every pair of elements on a grid of distances, evenly in the logarithm.
 
     Raises:
         SettingsError: the shortest distance of a pair is above the longest.
     """
-    del seed, calculators
+    del seed, mechanics
     pairs = list(combinations_with_replacement(dict.fromkeys(settings.elements), 2))
     grids = [distances(a, b, settings) for a, b in pairs]
 

@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.formula import Formula
-from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
 from rutile.build.alloy import whole
 from rutile.build.packing import push_apart
-from rutile.build.recipe import Calculators, Draft, Recipe, Refused, between, rounded
-from rutile.build.settings import DisorderSettings, Melt
+from rutile.build.recipe import Draft, Mechanics, Melting, Recipe, Refused, Snapshot, between, rounded
+from rutile.build.settings import DisorderSettings
 from rutile.build.sizes import reference_volume
 from rutile.core.elements import number as atomic_number
 from rutile.core.errors import SettingsError
-from rutile.core.seeds import stream
+from rutile.core.seeds import integer, stream
 
-BURST = 20.0
-"""A melt hotter than this times the temperature asked for has burst."""
 USUAL_RUNS = 20
 """Melts of each composition where no count is given."""
+TOGETHER = 8
+"""Melts that are made in one batch."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class _Packing:
     volume: float
 
 
-def disordered(settings: DisorderSettings, seed: int, calculators: Calculators) -> Recipe:
+def disordered(settings: DisorderSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Atoms at random places, pushed apart; melted and quenched at constant volume if forces are given.
 
     Raises:
@@ -52,19 +50,18 @@ def disordered(settings: DisorderSettings, seed: int, calculators: Calculators) 
             return Draft(packed.atoms, packed.parameters, packed.volume)
 
         return Recipe(names, lambda k: names[k], draw)
-    melt, calculator = settings.melt, calculators(settings.melt.forces)
+    melt = settings.melt
     runs = -(-settings.count // (melt.snapshots * len(names))) if settings.count else USUAL_RUNS
     parents = [(name, run) for run in range(runs) for name in names]
 
-    def prepare(k: int) -> list[Draft]:
-        rng = stream(seed, "melt", settings.label, *parents[k])
-        return melted(packing(parents[k][0], settings, rng), melt, calculator, rng)
+    melts = _Melts(settings, parents, seed, mechanics.melts(melt))
 
-    def take(frames: list[Draft], number: int, rng: np.random.Generator) -> Draft:
+    def take(snapshots: list[Draft], number: int, rng: np.random.Generator) -> Draft:
         del rng
-        return frames[number]
+        return snapshots[number]
 
-    return Recipe([f"{name} melt {run}" for name, run in parents], prepare, take, each=melt.snapshots)
+    titles = [f"{name} melt {run}" for name, run in parents]
+    return Recipe(titles, melts.prepare, take, each=melt.snapshots, together=TOGETHER)
 
 
 def check_size(text: str, span: Sequence[int]) -> None:
@@ -104,53 +101,55 @@ def packing(name: str, settings: DisorderSettings, rng: np.random.Generator) -> 
     return _Packing(push_apart(atoms, settings.packing), {"density": rounded(density)}, volume)
 
 
-def melted(start: _Packing, melt: Melt, calculator: Any, rng: np.random.Generator) -> list[Draft]:
-    """Structures along a melt and its quench, [snapshots].
+class _Melts:
+    """Melts of random packings, `TOGETHER` at a time; remembers the last batch.
 
-    Raises:
-        Refused: the run bursts, or its forces cannot be computed.
+    Args:
+        settings: of the packings.
+        parents: composition and number of each melt.
+        seed: of the plan.
+        melting: makes melts.
     """
-    atoms = start.atoms.copy()
-    atoms.calc = calculator
-    temperature = between(rng, melt.temperature)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
-    step = melt.timestep * units.fs
-    md = Langevin(
-        atoms, step, temperature_K=temperature, friction=1 / (melt.friction_time * units.fs), rng=rng, fixcm=False
-    )
-    hot, cold = (max(1, round(t / melt.timestep)) if t else 0 for t in (melt.time, melt.quench_time))
-    taken: list[Draft] = []
-    if cold:
-        _run(md, atoms, hot, temperature)
-    steps = cold or hot
-    done = 0
-    for n in range(1, melt.snapshots + 1):
-        until = steps * n // melt.snapshots
-        for _ in range(until - done):
-            done += 1
-            now = temperature + (melt.quench_temperature - temperature) * done / steps if cold else temperature
-            if cold:
-                md.set_temperature(temperature_K=now)
-            _run(md, atoms, 1, temperature)
-        made = Atoms(atoms.numbers, positions=atoms.get_positions(wrap=True), cell=atoms.cell, pbc=True)
-        facts = {
-            "melt": rounded(temperature),
-            "thermostat": rounded(now),
-            "time": rounded(melt.timestep * (done + hot * bool(cold))),
-        }
-        taken.append(Draft(made, start.parameters | facts, start.volume))
-    return taken
+
+    def __init__(
+        self, settings: DisorderSettings, parents: Sequence[tuple[str, int]], seed: int, melting: Melting
+    ) -> None:
+        assert settings.melt is not None
+        self.settings, self.melt, self.parents, self.seed = settings, settings.melt, parents, seed
+        self.melting = melting
+        self._batch, self._made = -1, dict[int, list[Draft] | Refused]()
+
+    def prepare(self, k: int) -> list[Draft]:
+        """Structures along one melt and its quench, [snapshots].
+
+        Raises:
+            Refused: there is no packing, or the melt burst.
+        """
+        if k // TOGETHER != self._batch:
+            self._batch, self._made = k // TOGETHER, self._together(k // TOGETHER)
+        made = self._made[k]
+        if isinstance(made, Refused):
+            raise made
+        return made
+
+    def _together(self, batch: int) -> dict[int, list[Draft] | Refused]:
+        """All melts of a batch."""
+        out: dict[int, list[Draft] | Refused] = {}
+        starts: dict[int, tuple[_Packing, float]] = {}
+        for k in range(batch * TOGETHER, min((batch + 1) * TOGETHER, len(self.parents))):
+            rng = stream(self.seed, "melt", self.settings.label, *self.parents[k])
+            try:
+                starts[k] = packing(self.parents[k][0], self.settings, rng), between(rng, self.melt.temperature)
+            except Refused as reason:
+                out[k] = reason
+        seed = integer(self.seed, "melts", self.settings.label, batch)
+        paths = self.melting([p.atoms for p, _ in starts.values()], [t for _, t in starts.values()], seed)
+        for (k, (start, kelvin)), path in zip(starts.items(), paths, strict=True):
+            out[k] = Refused("melt burst") if path is None else [_draft(start, kelvin, one) for one in path]
+        return out
 
 
-def _run(md: Langevin, atoms: Atoms, steps: int, temperature: float) -> None:
-    """Some steps.
-
-    Raises:
-        Refused: the run bursts, or its forces cannot be computed.
-    """
-    try:
-        md.run(steps)
-    except Exception as error:  # engines raise errors of their own
-        raise Refused(f"melt failed ({type(error).__name__})") from None
-    if not np.isfinite(atoms.positions).all() or atoms.get_temperature() > BURST * temperature:
-        raise Refused("melt burst")
+def _draft(start: _Packing, kelvin: float, one: Snapshot) -> Draft:
+    """A structure of a melt, with what was drawn for it."""
+    facts = {"melt": rounded(kelvin), "thermostat": rounded(one.thermostat), "time": rounded(one.time)}
+    return Draft(one.atoms, start.parameters | facts, start.volume)

@@ -12,7 +12,7 @@ from ase.collections import g2
 from ase.data import atomic_numbers, covalent_radii
 
 from rutile.build.crystals import bare
-from rutile.build.recipe import Calculators, Draft, Recipe, Refused
+from rutile.build.recipe import Draft, Mechanics, Recipe, Refused
 from rutile.build.settings import DissociationSettings
 from rutile.build.sites import sites, top_plane
 from rutile.build.slab import Surface, surfaces
@@ -38,14 +38,14 @@ class _Places:
     promoter: np.ndarray
 
 
-def dissociation(settings: DissociationSettings, seed: int, calculators: Calculators) -> Recipe:
+def dissociation(settings: DissociationSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """A molecule that stands in a hollow of a slab, and its two atoms in hollows beside each other.
 
     Raises:
         RutileError: a crystal cannot be had.
         SettingsError: the molecule is none of two atoms.
     """
-    del calculators
+    del mechanics
     if settings.molecule not in g2.names or len(molecule(settings.molecule)) != 2:
         raise SettingsError(f"molecule = {settings.molecule!r}: give one of two atoms that ASE knows: CO, N2, NO")
     found: list[Surface] = []

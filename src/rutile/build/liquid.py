@@ -15,7 +15,7 @@ from rutile.build.alloy import whole
 from rutile.build.guards import AMU_PER_A3
 from rutile.build.molecules_source import Named, named_molecules
 from rutile.build.packing import push_molecules_apart
-from rutile.build.recipe import Calculators, Draft, Recipe, Refused, between, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, Refused, between, rounded
 from rutile.build.settings import LiquidSettings, MoleculeSource
 from rutile.build.sizes import van_der_waals, volume_of_spheres
 from rutile.core.errors import SettingsError
@@ -35,14 +35,14 @@ class _Kind:
     conformers: list[Named]
 
 
-def liquids(settings: LiquidSettings, seed: int, calculators: Calculators) -> Recipe:
+def liquids(settings: LiquidSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Boxes of one mixture, each drawn anew.
 
     Raises:
         RutileError: a molecule cannot be had.
         SettingsError: a kind of molecules has less than one molecule in the smallest box, or no box can be so dense.
     """
-    del calculators
+    del mechanics
     kinds = _kinds(settings, seed)
     _require_room(kinds, _counts(kinds, settings.molecules[0] if settings.molecules else None), settings)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import groupby
 from multiprocessing import get_context
 from typing import Any
 
@@ -15,7 +16,7 @@ from ase import Atoms
 from rutile.build.catalogue import recipe
 from rutile.build.crystals import bare
 from rutile.build.guards import Measured, guard
-from rutile.build.recipe import Calculators, Draft, NoParentError, Recipe, Refused
+from rutile.build.recipe import Draft, Mechanics, NoParentError, Recipe, Refused
 from rutile.build.settings import StepSettings
 from rutile.core.errors import RutileError
 from rutile.core.seeds import stream
@@ -58,21 +59,21 @@ class Maker:
     Args:
         steps: settings of builders.
         seed: of the plan.
-        calculators: as of `build.recipe`.
+        mechanics: as of `build.recipe`.
 
     Raises:
         RutileError: the settings of a step cannot be met; names the step.
     """
 
-    def __init__(self, steps: Sequence[StepSettings], seed: int, calculators: Calculators) -> None:
+    def __init__(self, steps: Sequence[StepSettings], seed: int, mechanics: Mechanics) -> None:
         self.steps, self.seed = steps, seed
-        self.recipes = [self._recipe(k, calculators) for k in range(len(steps))]
+        self.recipes = [self._recipe(k, mechanics) for k in range(len(steps))]
         self._prepared: dict[tuple[int, int], Any] = {}
 
-    def _recipe(self, k: int, calculators: Calculators) -> Recipe:
+    def _recipe(self, k: int, mechanics: Mechanics) -> Recipe:
         step = self.steps[k]
         try:
-            made = recipe(step, self.seed, calculators)
+            made = recipe(step, self.seed, mechanics)
         except RutileError as error:
             raise type(error)(f"{step.title}: {error}") from None
         return made
@@ -83,6 +84,15 @@ class Maker:
         if made.each is not None:
             return min(count or 10**9, made.each * len(made.parents))
         return count or USUAL_COUNT
+
+    def bundles(self, slots: Sequence[Slots]) -> list[list[Slots]]:
+        """Places, one after another, of parents that are prepared in one go; of others each by itself."""
+
+        def of(place: Slots) -> tuple[int, ...]:
+            together = self.recipes[place.step].together
+            return place.step, place.parent // together, place.first if together == 1 else 0
+
+        return [list(group) for _, group in groupby(slots, of)]
 
     def slots(self) -> list[Slots]:
         """All places in order: parent by parent, each with its share."""
@@ -161,13 +171,13 @@ class Maker:
         return atoms
 
 
-def fill_all(maker: Maker, slots: Sequence[Slots], calculators: Calculators, workers: int) -> Iterator[Made]:
+def fill_all(maker: Maker, slots: Sequence[Slots], mechanics: Mechanics, workers: int) -> Iterator[Made]:
     """What becomes of all places, in order.
 
     Args:
         maker: of this process; used alone where one worker is enough.
         slots: the places.
-        calculators: for the makers of other processes; a function at the top of a module.
+        mechanics: for the makers of other processes.
         workers: processes.
 
     Raises:
@@ -178,14 +188,15 @@ def fill_all(maker: Maker, slots: Sequence[Slots], calculators: Calculators, wor
             for n in range(place.count):
                 yield maker.one(place.step, place.parent, place.first + n)
         return
+    bundles = maker.bundles(slots)
     pool = ProcessPoolExecutor(
-        min(workers, len(slots)),
+        min(workers, len(bundles)),
         mp_context=get_context("spawn"),
         initializer=_begin,
-        initargs=(tuple(maker.steps), maker.seed, calculators),
+        initargs=(tuple(maker.steps), maker.seed, mechanics),
     )
     try:
-        for part in pool.map(_fill, slots):
+        for part in pool.map(_fill, bundles):
             yield from part
     except BrokenProcessPool:
         raise RutileError(
@@ -199,9 +210,9 @@ _MAKERS: list[Maker] = []
 """The maker of this process, if it is one of several."""
 
 
-def _begin(steps: Sequence[StepSettings], seed: int, calculators: Calculators) -> None:
-    _MAKERS[:] = [Maker(steps, seed, calculators)]
+def _begin(steps: Sequence[StepSettings], seed: int, mechanics: Mechanics) -> None:
+    _MAKERS[:] = [Maker(steps, seed, mechanics)]
 
 
-def _fill(slots: Slots) -> list[Made]:
-    return _MAKERS[0].fill(slots)
+def _fill(bundle: Sequence[Slots]) -> list[Made]:
+    return [made for slots in bundle for made in _MAKERS[0].fill(slots)]

@@ -14,7 +14,7 @@ from rutile.build.bonds import Bond, bonds, stretched, turned
 from rutile.build.forces_settings import MmffForces
 from rutile.build.molecules_source import Molecule, Named, named_molecules
 from rutile.build.normal_modes import Modes, displacement, normal_modes, numerical_hessian
-from rutile.build.recipe import Calculators, Draft, Recipe, Refused, between, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, Refused, between, rounded
 from rutile.build.settings import MoleculeSettings
 from rutile.core.errors import SettingsError
 
@@ -29,7 +29,7 @@ class _Parent:
     bonds: list[Bond]
 
 
-def molecules(settings: MoleculeSettings, seed: int, calculators: Calculators) -> Recipe:
+def molecules(settings: MoleculeSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Molecules relaxed and displaced along their normal modes; the first of each as it is.
 
     Raises:
@@ -46,7 +46,7 @@ def molecules(settings: MoleculeSettings, seed: int, calculators: Calculators) -
                 "or model, or modes=null"
             )
     elif settings.modes is not None:
-        calculator = calculators(settings.modes.forces)
+        calculator = mechanics.calculator(settings.modes.forces)
 
     def draw(parent: _Parent, number: int, rng: np.random.Generator) -> Draft:
         if number == 0:

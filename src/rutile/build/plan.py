@@ -19,7 +19,7 @@ from ase import Atoms
 
 from rutile.build.guards import Known, Measured
 from rutile.build.making import Made, Maker, Slots, fill_all
-from rutile.build.recipe import Calculators
+from rutile.build.recipe import Mechanics
 from rutile.build.settings import StepSettings
 from rutile.core.errors import FileError, SettingsError
 from rutile.core.files import UNFINISHED, remove_folder
@@ -64,7 +64,7 @@ def make_plan(
     steps: Sequence[StepSettings],
     seed: int,
     out: Path,
-    calculators: Calculators,
+    mechanics: Mechanics,
     reporter: Reporter,
     workers: int = 1,
 ) -> list[Tally]:
@@ -74,7 +74,7 @@ def make_plan(
         steps: settings of builders; labels are different.
         seed: same seed and steps, same structures, whatever the number of workers.
         out: the file; its folder exists.
-        calculators: as of `build.recipe`; for several workers a function at the top of a module.
+        mechanics: as of `build.recipe`.
         reporter: sees the progress.
         workers: processes.
 
@@ -83,13 +83,13 @@ def make_plan(
         SettingsError: another plan was begun for this file.
         FileError: it cannot be written, or another process is making it.
     """
-    maker = Maker(steps, seed, calculators)
+    maker = Maker(steps, seed, mechanics)
     folder = out.with_name(f".{out.name}{UNFINISHED}")
     with ExitStack() as held:
         try:
             folder.mkdir(exist_ok=True)
             held.enter_context(alone_in(folder, reporter))
-            tallies = _work(maker, folder, calculators, reporter, workers)
+            tallies = _work(maker, folder, mechanics, reporter, workers)
             if not any(t.made for t in tallies):
                 raise SettingsError(f"every structure was refused: {reasons(tallies)}; change the settings or guards")
             (folder / STRUCTURES).replace(out)
@@ -117,7 +117,7 @@ def _begun(folder: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def _work(maker: Maker, folder: Path, calculators: Calculators, reporter: Reporter, workers: int) -> list[Tally]:
+def _work(maker: Maker, folder: Path, mechanics: Mechanics, reporter: Reporter, workers: int) -> list[Tally]:
     """Fill all places that are not filled yet."""
     slots = maker.slots()
     _check_same(maker, folder)
@@ -130,7 +130,7 @@ def _work(maker: Maker, folder: Path, calculators: Calculators, reporter: Report
     with (folder / STRUCTURES).open("r+b") as frames, (folder / JOURNAL).open("ab") as journal:
         frames.truncate(state.size)
         frames.seek(state.size)
-        made = fill_all(maker, left, calculators, workers)
+        made = fill_all(maker, left, mechanics, workers)
         for (slot, number), one in zip(places, reporter.track(made, "making", len(places)), strict=True):
             line = _settle(maker, state, slot, number, one, frames)
             journal.write(json.dumps(line).encode() + b"\n")

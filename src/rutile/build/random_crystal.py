@@ -18,7 +18,7 @@ from ase import Atoms
 from rutile.build.crystals import primitive
 from rutile.build.disorder import check_size, composition
 from rutile.build.packing import push_apart
-from rutile.build.recipe import Calculators, Draft, Recipe, Refused, between, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, Refused, between, rounded
 from rutile.build.settings import RandomCrystalSettings
 from rutile.build.sizes import reference_volume
 
@@ -48,13 +48,13 @@ class Group:
         return int((self.rotations == np.eye(3, dtype=int)).all(axis=(1, 2)).sum())
 
 
-def random_crystals(settings: RandomCrystalSettings, seed: int, calculators: Calculators) -> Recipe:
+def random_crystals(settings: RandomCrystalSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Atoms on random sites of random space groups, general and special ones.
 
     Raises:
         SettingsError: a formula has more atoms than allowed.
     """
-    del seed, calculators
+    del seed, mechanics
     for text in settings.formulas:
         check_size(text, settings.atoms)
 

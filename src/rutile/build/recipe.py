@@ -1,6 +1,6 @@
 """What a builder is: parents, and how structures are drawn from them.
 
-A builder is a function (settings, seed, calculators) -> Recipe. Making a recipe is quick and raises what is the user's
+A builder is a function (settings, seed, mechanics) -> Recipe. Making a recipe is quick and raises what is the user's
 fault; work that takes time is done in `prepare`, once for each parent. Structure number n of a parent depends on the
 settings, the seed and n alone, so that structures can be made in any order and in several processes.
 """
@@ -15,8 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-Calculators = Callable[[Any], Calculator]
-"""From settings of forces to an ASE calculator."""
+from rutile.build.settings import Melt
 
 
 class Refused(Exception):
@@ -25,6 +24,32 @@ class Refused(Exception):
 
 class NoParentError(Refused):
     """A parent cannot be prepared: nothing can be drawn from it."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A structure of a melt on its way."""
+
+    atoms: Atoms
+    """Without calculator."""
+    thermostat: float
+    """Temperature asked for when it was taken (K)."""
+    time: float
+    """Since the melt began (fs)."""
+
+
+Melting = Callable[[Sequence[Atoms], Sequence[float], int], list[list[Snapshot] | None]]
+"""(structures, temperature of each (K), seed) -> snapshots along the melt and quench of each; None: it burst."""
+
+
+@dataclass(frozen=True)
+class Mechanics:
+    """Forces and motion, which builders are given from above; functions at the top of a module, for other processes."""
+
+    calculator: Callable[[Any], Calculator]
+    """From settings of forces to an ASE calculator."""
+    melts: Callable[[Melt], Melting]
+    """From settings of melts to what makes them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +78,8 @@ class Recipe:
     """(prepared parent, number of the structure, random numbers) -> structure; may raise `Refused`."""
     each: int | None = None
     """Structures of each parent, where they can be counted; they are not drawn anew when refused."""
+    together: int = 1
+    """So many parents, one after another, are prepared in one go, and should be in one process."""
 
 
 def between(rng: np.random.Generator, span: Sequence[float]) -> float:

@@ -357,7 +357,7 @@ class Melt(Settings):
     """Duration of the cooling to quench_temperature; 0: the melt is kept as it is."""
     quench_temperature: Kelvin = Field(default=300.0, gt=0, le=HOTTEST)
     """Temperature at the end of the cooling."""
-    timestep: Femtosecond = Field(default=1.0, gt=0)
+    timestep: Femtosecond = Field(default=1.0, gt=0, le=100)
     """Time step."""
     friction_time: Femtosecond = Field(default=50.0, gt=0)
     """Time in which the thermostat takes and gives energy."""

@@ -12,7 +12,7 @@ from ase import Atoms
 from rutile.build import distort
 from rutile.build.crystals import parents
 from rutile.build.guards import Known, measure
-from rutile.build.recipe import Calculators, Draft, Recipe, between, rounded
+from rutile.build.recipe import Draft, Mechanics, Recipe, between, rounded
 from rutile.build.settings import CrystalSource, Miller, SlabSettings
 from rutile.build.sites import top_plane
 from rutile.build.surface import Slab, miller_indices, slabs, with_vacuum
@@ -62,13 +62,13 @@ def surfaces(
     return out
 
 
-def slabs_of(settings: SlabSettings, seed: int, calculators: Calculators) -> Recipe:
+def slabs_of(settings: SlabSettings, seed: int, mechanics: Mechanics) -> Recipe:
     """Slabs by Miller index with every termination; the first of each as cut, others repeated and disturbed.
 
     Raises:
         RutileError: a crystal cannot be had, or no slab is so thin.
     """
-    del seed, calculators
+    del seed, mechanics
     found = surfaces(settings.crystals, settings.miller, settings.max_index, settings.thickness, settings.terminations)
 
     def draw(surface: Surface, number: int, rng: np.random.Generator) -> Draft:

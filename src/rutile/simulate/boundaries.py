@@ -75,6 +75,11 @@ class BoundaryEnergy:
     """The relaxed cell of the best one."""
 
     @property
+    def failure(self) -> str:
+        """What went wrong with the relaxation of the best one, or ""."""
+        return self.starts[0].failure
+
+    @property
     def energy(self) -> float:
         """The lowest gamma found (eV/Angstrom^2)."""
         return self.starts[0].energy

@@ -11,20 +11,30 @@ from pydantic import Field
 
 from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.files import folder_for_results, write_atomically
-from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import Angstrom, ElectronVolt, EVPerAngstrom, WaveNumber
 from rutile.simulate.settings import NebSettings, RelaxSettings
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
 from rutile.tasks.kept_paths import KeptPaths
-from rutile.tasks.property import DONE, GivenProperty, PropertyResult, as_csv, begin, part, table_of, write_result
+from rutile.tasks.property import (
+    DONE,
+    GivenProperty,
+    PropertyResult,
+    as_csv,
+    begin,
+    kept_by_model,
+    part,
+    table_of,
+    write_result,
+)
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
     import torch
     from ase import Atoms
 
+    from rutile.simulate.keeper import Keeper
     from rutile.simulate.neb import Band
     from rutile.structures.structures import Structures
     from rutile.tasks.property import Work
@@ -106,8 +116,8 @@ def run(settings: BarrierSettings, reporter: Reporter) -> BarrierResult:
     work = begin(settings, reporter)
     if settings.order == "pairs":
         work = _halves(work)
-    with folder_for_results(settings.out), alone_in(settings.out, reporter):
-        rows, bands = follow(settings, work, _held(settings, work), reporter)
+    with folder_for_results(settings.out), kept_by_model(settings, reporter) as keeper:
+        rows, bands = follow(settings, work, _held(settings, work), keeper, reporter)
         result = BarrierResult(
             paths=rows,
             images=settings.out / "paths.extxyz",
@@ -117,7 +127,12 @@ def run(settings: BarrierSettings, reporter: Reporter) -> BarrierResult:
 
 
 def follow(
-    settings: FollowSettings, work: Work, fixed: Sequence[torch.Tensor], reporter: Reporter, strict: bool = True
+    settings: FollowSettings,
+    work: Work,
+    fixed: Sequence[torch.Tensor],
+    keeper: Keeper,
+    reporter: Reporter,
+    strict: bool = True,
 ) -> tuple[list[BarrierRow], list[Band | None]]:
     """Paths between the first half of some structures and the second, with their files; goes on where it was stopped.
 
@@ -125,6 +140,7 @@ def follow(
         settings: how, and where what is found is kept (images, saddles and profiles are written there).
         work: model and structures.
         fixed: atoms of each path that stay, [atoms] bool.
+        keeper: of what the model has done besides paths (`property.kept_by_model`).
         reporter: told how far it is.
         strict: an end that does not relax, or two that become one, are errors; otherwise outcomes of their paths.
 
@@ -139,7 +155,7 @@ def follow(
     kept = KeptPaths(settings, work, [mine.numpy() for mine in fixed])
     paths = kept.read()
     if paths is None:
-        found = _first(settings, work, fixed, reporter)
+        found = _first(settings, work, fixed, keeper, reporter)
         why = {k: one for k, one in enumerate(found) if isinstance(one, str)}
         if strict and why:
             raise GeometryError(next(iter(why.values())))
@@ -152,9 +168,9 @@ def follow(
     bands: list[Band | None] = [None] * len(fixed)
     for k, band in zip(some, done, strict=True):
         bands[k] = band
-    rows = _rows(settings, work, bands, fixed, kept.left_out, reporter)
-    _write_images(settings.out, rows, bands)
     kept.write([band.images for band in done], kept.left_out)
+    rows = _rows(settings, work, bands, fixed, kept.left_out, keeper, reporter)
+    _write_images(settings.out, rows, bands)
     return rows, bands
 
 
@@ -182,12 +198,13 @@ def _held(settings: BarrierSettings, work: Work) -> list[torch.Tensor]:
 
 
 def _first(
-    settings: FollowSettings, work: Work, fixed: Sequence[torch.Tensor], reporter: Reporter
+    settings: FollowSettings, work: Work, fixed: Sequence[torch.Tensor], keeper: Keeper, reporter: Reporter
 ) -> list[Structures | str]:
     """First guesses between relaxed ends; where there is none, why."""
     import torch
 
     from rutile.simulate.guess import first_guess, rattled, require_same_atoms
+    from rutile.simulate.keeper import keeping
     from rutile.simulate.relax import relax
 
     given, half = work.structures, len(work.frames) // 2
@@ -202,7 +219,8 @@ def _first(
     if settings.relax and not all(out):
         shared = {name: getattr(settings, name) for name in ("pressure", "closest")}
         how = RelaxSettings(fmax=settings.fmax / 3, cell="full" if settings.cell else "none", **shared)
-        found = relax(given, work.potential, how, reporter, torch.cat(held))
+        with keeping(keeper):
+            found = relax(given, work.potential, how, reporter, torch.cat(held))
         given = found.structures
         for k in (~found.converged).nonzero().flatten().tolist():
             why = found.failure[k] or "out of steps"
@@ -225,6 +243,7 @@ def _rows(
     bands: Sequence[Band | None],
     fixed: Sequence[torch.Tensor],
     left_out: dict[int, str],
+    keeper: Keeper,
     reporter: Reporter,
 ) -> list[BarrierRow]:
     """What is to be said about each path."""
@@ -245,7 +264,7 @@ def _rows(
                 "reaction_energy": band.reaction_energy,
                 "length": float(band.coordinate[-1]),
                 "top": band.top,
-            } | (_check(band, work, held, reporter) if settings.check and saddle else {})
+            } | (_check(band, work, held, keeper, reporter) if settings.check and saddle else {})
             if known.get("imaginary", 1) != 1:
                 outcome = f"{outcome}; the highest image has {known['imaginary']} imaginary modes: no saddle point"
         rows.append(BarrierRow(path=source, formula=name, outcome=outcome, fmax=band.fmax, steps=band.steps, **known))
@@ -275,12 +294,17 @@ def _spread(band: Band, work: Work) -> float | None:
     return float(np.std([float(e[1] - e[0]) for e in energies]))
 
 
-def _check(band: Band, work: Work, held: torch.Tensor, reporter: Reporter) -> dict[str, float | int | None]:
+def _check(
+    band: Band, work: Work, held: torch.Tensor, keeper: Keeper, reporter: Reporter
+) -> dict[str, float | int | None]:
     """Imaginary modes of the highest image, and its softest one."""
     from rutile.simulate.hessian import hessian, wave_numbers
+    from rutile.simulate.keeper import keeping
 
     top = band.images.split()[band.top]
-    waves, _ = wave_numbers(hessian(top, work.potential, reporter, held), top.numbers[~held])
+    with keeping(keeper):
+        second = hessian(top, work.potential, reporter, held)
+    waves, _ = wave_numbers(second, top.numbers[~held])
     return {"imaginary": int((waves < -IMAGINARY).sum()), "wave_number": float(waves[0])}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from rutile.tasks.property import (
     begin,
     computed,
     part,
+    rows_of_crystals,
     settled_crystals,
     table_of,
     write_result,
@@ -50,6 +51,8 @@ class BoundaryRow(Result):
 
     structure: str
     """File and 0-based frame number of the crystal."""
+    formula: str
+    """Composition of the crystal."""
     boundary: str
     """Crystal, Sigma, kind, plane and axis."""
     outcome: str
@@ -122,24 +125,22 @@ def _rows(
     how = part(settings, BoundaryEnergySettings)
     start, why = settled_crystals(work, potential, how, "the energy of a grain boundary", reporter)
     found = boundary_energies(start, potential, how, reporter)
-    names, rows = work.names(), []
-    for one in found:
-        best = one.starts[0]
-        row = BoundaryRow(
-            structure=names[one.crystal][0],
-            boundary=one.boundary.name,
-            outcome=why[one.crystal] or best.failure or DONE,
-            energy=best.energy * JOULE_PER_M2,
-            atoms=best.atoms,
-            shift=best.shift,
-            found=sum(not s.failure and (s.energy - best.energy) * JOULE_PER_M2 < 1e-3 for s in one.starts),
-            starts=len(one.starts),
-            area=one.area,
-        )
-        rows.append(row)
-        if row.outcome != DONE:
-            reporter.warn(f"{row.structure} {row.boundary}: {row.outcome}")
-    return rows, found
+    return rows_of_crystals(found, why, work, _row, lambda row: row.boundary, reporter), found
+
+
+def _row(one: BoundaryEnergy, about: dict[str, Any]) -> BoundaryRow:
+    """One line of the table."""
+    best = one.starts[0]
+    return BoundaryRow(
+        boundary=one.boundary.name,
+        energy=best.energy * JOULE_PER_M2,
+        atoms=best.atoms,
+        shift=best.shift,
+        found=sum(not s.failure and (s.energy - best.energy) * JOULE_PER_M2 < 1e-3 for s in one.starts),
+        starts=len(one.starts),
+        area=one.area,
+        **about,
+    )
 
 
 def _page(rows: Sequence[BoundaryRow], settings: BoundaryTaskSettings) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -15,12 +15,12 @@ from rutile.core.settings import Result
 from rutile.core.units import Angstrom, ElectronVolt
 from rutile.simulate.settings import DefectSettings
 from rutile.tasks.property import (
-    DONE,
     GivenProperty,
     PropertyResult,
     begin,
     computed,
     part,
+    rows_of_crystals,
     settled_crystals,
     table_of,
     write_result,
@@ -107,25 +107,27 @@ def _rows(
     how = part(settings, DefectSettings)
     start, why = settled_crystals(work, potential, how, "a defect energy", reporter)
     found = defects(start, potential, how, reporter)
-    names, rows = work.names(), []
-    for one in found:
-        source, name = names[one.crystal]
-        row = DefectRow(
-            structure=source,
-            formula=name,
-            defect=f"{one.kind} {symbol(one.number)}",
-            outcome=why[one.crystal] or one.failure or DONE,
-            formation=one.formation,
-            unrelaxed=one.unrelaxed,
-            site=one.site,
-            equal=one.equal,
-            room=one.room,
-            atoms=one.atoms,
-        )
-        rows.append(row)
-        if row.outcome != DONE:
-            reporter.warn(f"{source} ({name}) {row.defect}: {row.outcome}")
-    return rows, found
+    turned = work.turned()
+
+    def row(one: Defect, about: dict[str, Any]) -> DefectRow:
+        return _row(one, about, turned[one.crystal])
+
+    return rows_of_crystals(found, why, work, row, lambda row: row.defect, reporter), found
+
+
+def _row(one: Defect, about: dict[str, Any], turned: bool) -> DefectRow:
+    """One line of the table."""
+    x, y, z = ((1 - x) % 1 if turned else x for x in one.site)
+    return DefectRow(
+        defect=f"{one.kind} {symbol(one.number)}",
+        formation=one.formation,
+        unrelaxed=one.unrelaxed,
+        site=(x, y, z),
+        equal=one.equal,
+        room=one.room,
+        atoms=one.atoms,
+        **about,
+    )
 
 
 def _page(rows: Sequence[DefectRow], settings: DefectTaskSettings) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -15,13 +15,13 @@ from rutile.core.settings import Result
 from rutile.core.units import JOULE_PER_M2, Angstrom, JoulePerSquareMetre
 from rutile.simulate.settings import FaultSettings
 from rutile.tasks.property import (
-    DONE,
     GivenProperty,
     PropertyResult,
     as_csv,
     begin,
     computed,
     part,
+    rows_of_crystals,
     settled_crystals,
     table_of,
     write_result,
@@ -147,25 +147,21 @@ def _rows(
     how = part(settings, FaultSettings)
     start, why = settled_crystals(work, potential, how, "a stacking fault energy", reporter)
     found = faults(start, potential, how, reporter)
-    names, rows = work.names(), []
-    for one in found:
-        source, name = names[one.crystal]
-        row = FaultRow(
-            structure=source,
-            formula=name,
-            plane=f"({' '.join(map(str, one.plane))})",
-            direction=f"[{' '.join(map(str, one.direction))}]",
-            outcome=why[one.crystal] or one.failure or DONE,
-            stable=None if one.stable is None else one.stable * JOULE_PER_M2,
-            at=one.at,
-            unstable=one.unstable * JOULE_PER_M2,
-            period=one.period,
-            atoms=one.structures.n_atoms // one.structures.n_systems,
-        )
-        rows.append(row)
-        if row.outcome != DONE:
-            reporter.warn(f"{source} ({name}) {row.plane} {row.direction}: {row.outcome}")
-    return rows, found
+    return rows_of_crystals(found, why, work, _row, lambda row: f"{row.plane} {row.direction}", reporter), found
+
+
+def _row(one: Fault, about: dict[str, Any]) -> FaultRow:
+    """One line of the table."""
+    return FaultRow(
+        plane=f"({' '.join(map(str, one.plane))})",
+        direction=f"[{' '.join(map(str, one.direction))}]",
+        stable=None if one.stable is None else one.stable * JOULE_PER_M2,
+        at=one.at,
+        unstable=one.unstable * JOULE_PER_M2,
+        period=one.period,
+        atoms=one.structures.n_atoms // one.structures.n_systems,
+        **about,
+    )
 
 
 def _points(rows: Sequence[FaultRow], found: Sequence[Fault]) -> tuple[list[CurvePoint], list[SurfacePoint]]:

@@ -109,7 +109,7 @@ def make(settings: MakingSettings, steps: list[AnyBuilder], reporter: Reporter) 
         FileError: the file exists or cannot be written.
     """
     from rutile.build.plan import make_plan
-    from rutile.tasks.forces import calculator
+    from rutile.tasks.forces import MECHANICS
     from rutile.tasks.generated_page import page
 
     out = settings.out
@@ -125,7 +125,7 @@ def make(settings: MakingSettings, steps: list[AnyBuilder], reporter: Reporter) 
         ) from None
     began = time.monotonic()
     plain: list[StepSettings] = list(steps)
-    tallies = make_plan(plain, settings.seed, out, calculator, reporter, settings.workers)
+    tallies = make_plan(plain, settings.seed, out, MECHANICS, reporter, settings.workers)
     result = _result(settings, tallies, time.monotonic() - began)
     given = settings.model_dump(mode="json", exclude_unset=True)
     write_atomically(result.report, page(tallies, out, given).encode())

@@ -15,20 +15,20 @@ from rutile.core.describe import units_of
 from rutile.core.elements import number
 from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.files import folder_for_results, write_atomically
-from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import Angstrom, ElectronVolt, WaveNumber
 from rutile.simulate.settings import Repeat
 from rutile.tasks.apply import frame_of
 from rutile.tasks.barrier import PROFILES, BarrierRow, FollowSettings, curves, follow
-from rutile.tasks.property import DONE, PropertyResult, Work, as_csv, begin, table_of, write_result
+from rutile.tasks.property import DONE, PropertyResult, Work, as_csv, begin, kept_by_model, table_of, write_result
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
     import torch
 
     from rutile.simulate.hops import Hop, Net, Sites
+    from rutile.simulate.keeper import Keeper
     from rutile.simulate.neb import Band
     from rutile.structures.structures import Structures
 
@@ -147,6 +147,8 @@ class _Crystal:
     sites: Sites
     hops: list[Hop]
     net: Net
+    turned: bool
+    """Its vectors are minus those of the file, which were left-handed."""
 
 
 def run(settings: HopTaskSettings, reporter: Reporter) -> HopTaskResult:
@@ -164,8 +166,8 @@ def run(settings: HopTaskSettings, reporter: Reporter) -> HopTaskResult:
     if settings.sites and settings.mechanism == "vacancy":
         raise SettingsError("sites: they are those of interstitial atoms; say mechanism=interstitial")
     given = begin(settings, reporter)
-    with folder_for_results(settings.out), alone_in(settings.out, reporter):
-        crystals = _crystals(settings, given, reporter)
+    with folder_for_results(settings.out), kept_by_model(settings, reporter) as keeper:
+        crystals = _crystals(settings, given, keeper, reporter)
         ends, fixed = _ends(settings, crystals)
         starts, stops = [a for a, _ in ends], [b for _, b in ends]
         names = [f"{c.source} hop {n}" for c in crystals for n in range(1, len(c.hops) + 1)]
@@ -175,7 +177,7 @@ def run(settings: HopTaskSettings, reporter: Reporter) -> HopTaskResult:
         for atoms, name in zip(images, names * 2, strict=True):
             atoms.info["hop"] = name
         write_frames(settings.out / "ends.extxyz", images)
-        found, bands = follow(settings, work, fixed, reporter, strict=False)
+        found, bands = follow(settings, work, fixed, keeper, reporter, strict=False)
         hops, directions = _rows(settings, crystals, found, bands)
         result = HopTaskResult(
             directions=directions,
@@ -189,30 +191,32 @@ def run(settings: HopTaskSettings, reporter: Reporter) -> HopTaskResult:
     return result
 
 
-def _crystals(settings: HopTaskSettings, given: Work, reporter: Reporter) -> list[_Crystal]:
+def _crystals(settings: HopTaskSettings, given: Work, keeper: Keeper, reporter: Reporter) -> list[_Crystal]:
     """The crystals at their minima, with the hops that can be on a route."""
     from rutile.simulate.eos import require_crystals
+    from rutile.simulate.keeper import keeping
     from rutile.simulate.relax import relax
     from rutile.simulate.settings import RelaxSettings
 
     require_crystals(given.structures, "a hop through a crystal", given.sources())
     structures = given.structures
     if settings.relax and settings.framework == "relaxed":
-        done = relax(structures, given.potential, RelaxSettings(fmax=settings.fmax / 3, cell="full"), reporter)
+        with keeping(keeper):
+            done = relax(structures, given.potential, RelaxSettings(fmax=settings.fmax / 3, cell="full"), reporter)
         structures = done.structures
         for frame, ok, why in zip(given.frames, done.converged.tolist(), done.failure, strict=True):
             if not ok:
                 raise GeometryError(f"{frame.source} does not relax: {why or 'out of steps'}")
     out = []
-    for (source, name), one in zip(given.names(), structures.split(), strict=True):
+    for (source, name), turned, one in zip(given.names(), given.turned(), structures.split(), strict=True):
         try:
-            out.append(_crystal(settings, source, name, one))
+            out.append(_crystal(settings, source, name, one, turned))
         except GeometryError as error:
             raise GeometryError(f"{source} ({name}): {error}") from None
     return out
 
 
-def _crystal(settings: HopTaskSettings, source: str, name: str, one: Structures) -> _Crystal:
+def _crystal(settings: HopTaskSettings, source: str, name: str, one: Structures, turned: bool) -> _Crystal:
     """Sites, hops and net of one crystal."""
     from rutile.simulate.hops import Net, additional_sites, distinct_hops, length_along, reaching, vacancy_sites
 
@@ -222,7 +226,8 @@ def _crystal(settings: HopTaskSettings, source: str, name: str, one: Structures)
     if settings.mechanism == "vacancy":
         sites = vacancy_sites(one, z)
     else:
-        sites = additional_sites(one, z, settings.sites, settings.holes)
+        given = [[-x if turned else x for x in site] for site in settings.sites]
+        sites = additional_sites(one, z, given, settings.holes)
     longest = settings.longest or MARGIN * reaching(sites, directions, settings.detour)
     hops = distinct_hops(sites, longest)
     net, used = Net(sites, hops), set[int]()
@@ -233,7 +238,7 @@ def _crystal(settings: HopTaskSettings, source: str, name: str, one: Structures)
         raise GeometryError(
             f"no hop of up to {longest:.2f} Å leads along any of the directions: raise longest or detour"
         )
-    return _Crystal(source, name, sites, hops, Net(sites, hops))
+    return _Crystal(source, name, sites, hops, Net(sites, hops), turned)
 
 
 def _ends(
@@ -270,7 +275,7 @@ def _rows(
         first = len(hops)
         for n, hop in enumerate(crystal.hops):
             row, way = found[first + n], crystal.sites.way(hop.members[0]) @ np.linalg.inv(crystal.sites.cell)
-            x, y, z = (round(float(v), 6) for v in way)
+            x, y, z = (round(float(-v if crystal.turned else v), 6) for v in way)
             facts = {k: getattr(row, k) for k in ("outcome", "barrier", "barrier_std", "reverse_barrier", "imaginary",
                                                   "wave_number", "steps")}  # fmt: skip
             hops.append(

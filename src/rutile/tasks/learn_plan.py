@@ -10,6 +10,7 @@ import numpy as np
 from rutile.active.explore import read_structures
 from rutile.active.plan import FilesExplorer, GenerateExplorer, NebExplorer, SystemSettings
 from rutile.build.making import Maker
+from rutile.build.recipe import Mechanics
 from rutile.build.settings import StepSettings
 from rutile.core.errors import RutileError, SettingsError
 from rutile.data.reading import readings
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from rutile.tasks.learn import LearnSettings
 
+NO_MECHANICS = Mechanics(lambda forces: None, lambda melt: None)  # type: ignore[arg-type, return-value]
+"""Forces of builders that are looked at only."""
 RUNNING = frozenset({"device", "threads", "workers", "cache_memory", "cache_disk", "tensorboard", "wandb", "mlflow"})
 """Settings of the training that change no result: the newest hold at once."""
 
@@ -88,7 +91,7 @@ def _look_at_system(system: SystemSettings) -> None:
 def _try(what: str, steps: Sequence[StepSettings]) -> None:
     """See that builders can begin; forces are not asked for."""
     try:
-        Maker(steps, 0, lambda forces: None)  # type: ignore[arg-type, return-value]
+        Maker(steps, 0, NO_MECHANICS)
     except RutileError as error:
         raise type(error)(f"{what}: {error}") from None
 

@@ -33,7 +33,7 @@ from rutile.potentials.settings.stored import MODEL_FILE
 from rutile.structures.io import write_frames
 from rutile.tasks import calibrate, choose, label
 from rutile.tasks.committee_training import CommitteeData, compared, errors_on, given_frames, train_committee
-from rutile.tasks.forces import calculator
+from rutile.tasks.forces import MECHANICS
 from rutile.tasks.learn_plan import RUNNING
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Steps:
         work = Explore(self.model.resolve(), limits, settings.committee.device, self.mode)
         with open_executor(settings.executor, settings.workers, self.reporter) as executor:
             known = frozenset(common_elements(model.raw_members()))
-            exploration = Exploration(self.folder, number, executor, calculator, settings.workers, self.reporter, known)
+            exploration = Exploration(self.folder, number, executor, MECHANICS, settings.workers, self.reporter, known)
             notes = exploration.run(settings.systems, work)
         self.state.row["explored"] = sum(n.frames for n in notes)
         ended: dict[str, Counter[str]] = {}
@@ -226,7 +226,7 @@ class Steps:
         if first.steps:
             made, number = self.folder / "made.extxyz", integer(self.settings.seed, "initial") % 2**31
             if not made.exists():
-                make_plan(list(first.steps), number, made, calculator, self.reporter, self.settings.workers)
+                make_plan(list(first.steps), number, made, MECHANICS, self.reporter, self.settings.workers)
             todo.append(made)
         frames = given_frames(first.files, first.read, self.mode, bool(todo), self.reporter)
         if todo:

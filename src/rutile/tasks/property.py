@@ -6,10 +6,11 @@ import csv
 import dataclasses
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Row = TypeVar("Row", bound=Result)
 Part = TypeVar("Part", bound=Settings)
 Found = TypeVar("Found")
+Of = TypeVar("Of", bound="OfCrystal")
 DONE = "done"
 NOT_THE_POTENTIAL = ("structures", "format", "on_bad", "device")
 """Settings of `GivenStructures` that do not change what a potential says."""
@@ -77,6 +79,13 @@ class Work:
     def names(self) -> list[tuple[str, str]]:
         """Source and composition of each structure."""
         return [(frame.source, formula(frame.numbers.tolist())) for frame in self.frames]
+
+    def turned(self) -> list[bool]:
+        """Crystals whose vectors are minus those of the file, which were left-handed: so are fractions of the cell."""
+        pairs = zip(self.frames, self.readings, strict=True)
+        return [
+            reading.frame is not None and not np.array_equal(frame.cell, reading.frame.cell) for frame, reading in pairs
+        ]
 
     def sources(self) -> list[str]:
         """Source of each structure."""
@@ -135,15 +144,32 @@ def computed(
     """
     from rutile.simulate.keeper import keeping
 
-    kept, name = KeptWork(settings.out), _potential_of(settings)
-    with kept.opened(reporter):
-        with keeping(PartOf(kept, name)):
+    with kept_by_model(settings, reporter) as mine:
+        with keeping(mine):
             rows, found = of(work.potential, reporter)
         theirs = []
         for k, member in enumerate(work.members):
-            with keeping(PartOf(kept, f"{name} member {k}")):
+            with keeping(PartOf(mine.work, f"{mine.potential} member {k}")):
                 theirs.append(of(member, SilentReporter())[0])
     return with_spread(rows, theirs), found
+
+
+@contextmanager
+def kept_by_model(settings: GivenProperty, reporter: Reporter) -> Iterator[PartOf]:
+    """What the model of a task (the mean of a committee) has done in its folder, which no other process may use.
+
+    To be named with `simulate.keeper.keeping` around relaxations and evaluations by that potential alone.
+
+    Args:
+        settings: of the task; its folder must exist.
+        reporter: told how much was kept.
+
+    Raises:
+        FileError: the folder cannot be read or written, or another process is at work.
+    """
+    kept = KeptWork(settings.out)
+    with kept.opened(reporter):
+        yield PartOf(kept, _potential_of(settings))
 
 
 def _potential_of(settings: GivenProperty) -> str:
@@ -192,6 +218,46 @@ def settled_crystals(
 
     require_crystals(work.structures, what, work.sources())
     return settled(work.structures, potential, settings, reporter)
+
+
+class OfCrystal(Protocol):
+    """What a driver found about one of the crystals."""
+
+    @property
+    def crystal(self) -> int:
+        """Which of the given structures."""
+
+    @property
+    def failure(self) -> str:
+        """What went wrong, or ""."""
+
+
+def rows_of_crystals(
+    found: Sequence[Of],
+    why: Sequence[str],
+    work: Work,
+    row: Callable[[Of, dict[str, Any]], Row],
+    name: Callable[[Row], str],
+    reporter: Reporter,
+) -> list[Row]:
+    """A row for each result about a crystal; the user is warned of those that are not done.
+
+    Args:
+        found: the results.
+        why: for each crystal what went wrong with its relaxation, or "".
+        work: names the crystals.
+        row: makes a row of a result and the fields `structure`, `formula` and `outcome`.
+        name: of a row among those of its crystal, for warnings.
+        reporter: receives the warnings.
+    """
+    names, rows = work.names(), []
+    for one in found:
+        source, composition = names[one.crystal]
+        outcome = why[one.crystal] or one.failure or DONE
+        rows.append(row(one, {"structure": source, "formula": composition, "outcome": outcome}))
+        if outcome != DONE:
+            reporter.warn(f"{source} ({composition}) {name(rows[-1])}: {outcome}")
+    return rows
 
 
 def write_structures(path: Path, structures: Iterable[Structures], about: Iterable[Mapping[str, Any]]) -> None:

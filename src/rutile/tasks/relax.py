@@ -40,7 +40,8 @@ class RelaxTaskSettings(RelaxSettings, HeldAtoms, GivenStructures):
 
     out: Path = Path("relaxed.extxyz")
     """File for the relaxed structures, with energy (eV), forces (eV/Å) and stress (eV/Å³) where ASE looks for them.
-    Beside it, with other endings: a table (.csv), a page (.html) and the result (.json). The same command goes on
+    Beside it, with other endings: a table (.csv), a page (.html) and the result (.json). A name without an ending is a
+    folder, as with other tasks, for relaxed.extxyz, table.csv, report.html and result.json. The same command goes on
     where it was stopped."""
 
 
@@ -97,14 +98,15 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
     from rutile.tasks.kept_relaxations import KeptRelaxations, question, relax_kept
     from rutile.tasks.relax_page import page
 
-    format_for_writing(settings.out)
+    out, table, report, told = _places(settings.out)
+    format_for_writing(out)
     members, calibration = members_and_bars(settings, reporter)
     readings = list(readings_given(settings, common_elements(members), reporter))
     frames = [r.frame for r in readings if r.frame is not None]
     fixed = np.concatenate([held_atoms(settings, reading) for reading in readings])
     if settings.cell == "none":
         refuse_if_all_held(frames, fixed)
-    kept = KeptRelaxations(settings.out, frames, question(settings, frames, fixed, model_content(settings.model)))
+    kept = KeptRelaxations(out, frames, question(settings, frames, fixed, model_content(settings.model)))
     with kept.opened(reporter):
         potential = mean_potential(members)
         relax_kept(kept, potential, fixed, part(settings, RelaxSettings), reporter)
@@ -118,20 +120,29 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
             converged=sum(one.converged for one in done),
             failed=sum(bool(one.failure) for one in done),
             structures=rows,
-            out=settings.out,
-            table=settings.out.with_suffix(".csv"),
-            report=settings.out.with_suffix(".html"),
-            units={settings.out.with_suffix(".csv").name: units_of(RelaxedRow)},
+            out=out,
+            table=table,
+            report=report,
+            units={table.name: units_of(RelaxedRow)},
         )
-        write_frames(settings.out, images)
+        write_frames(out, images)
         write_atomically(result.table, as_csv(rows))
         given = settings.model_dump(mode="json", exclude_unset=True)
         write_atomically(result.report, page(rows, [len(a) for a in images], given).encode())
-        write_atomically(settings.out.with_suffix(".json"), (result.model_dump_json(indent=1) + "\n").encode())
+        write_atomically(told, (result.model_dump_json(indent=1) + "\n").encode())
     for row in rows:
         if row.outcome != CONVERGED:
             reporter.warn(f"{row.structure} ({row.formula}): {row.outcome}")
     return result
+
+
+def _places(out: Path) -> tuple[Path, Path, Path, Path]:
+    """Files for structures, table, page and result."""
+    from rutile.structures.io import by_name
+
+    if not out.is_dir() and (out.suffix or by_name(out)):
+        return out, out.with_suffix(".csv"), out.with_suffix(".html"), out.with_suffix(".json")
+    return out / "relaxed.extxyz", out / "table.csv", out / "report.html", out / "result.json"
 
 
 def _images(

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from rutile.core.errors import FileError, GeometryError
 from rutile.core.files import folder_for_results, write_atomically
-from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
 from rutile.core.units import ElectronVolt, EVPerAngstrom2, WaveNumber
@@ -25,6 +24,7 @@ from rutile.tasks.property import (
     GivenProperty,
     PropertyResult,
     begin,
+    kept_by_model,
     part,
     table_of,
     write_result,
@@ -106,14 +106,17 @@ def run(settings: SaddleTaskSettings, reporter: Reporter) -> SaddleTaskResult:
         GeometryError: a structure does not relax.
         SettingsError: atoms that are named are not there, or all are fixed.
     """
+    from rutile.simulate.keeper import keeping
     from rutile.simulate.saddle_search import distinct, joined
 
     work = begin(settings, reporter)
-    with folder_for_results(settings.out), alone_in(settings.out, reporter):
+    with folder_for_results(settings.out), kept_by_model(settings, reporter) as keeper:
         fixed = _held(settings, work)
-        minima, energies = _minima(settings, work, fixed, reporter)
+        with keeping(keeper):
+            minima, energies = _minima(settings, work, fixed, reporter)
         ends = _searched(settings, work, minima, fixed, reporter)
-        found = joined(distinct(ends, settings.same), fixed, work.potential, settings, reporter, IMAGINARY)
+        with keeping(keeper):
+            found = joined(distinct(ends, settings.same), fixed, work.potential, settings, reporter, IMAGINARY)
         rows, known = _rows(settings, work, minima, energies, found, reporter)
         reasons = Counter(end.failure for end in ends if end.failure)
         result = SaddleTaskResult(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -15,12 +15,12 @@ from rutile.core.settings import Result
 from rutile.core.units import JOULE_PER_M2, Angstrom2, JoulePerSquareMetre
 from rutile.simulate.settings import SurfaceSettings
 from rutile.tasks.property import (
-    DONE,
     GivenProperty,
     PropertyResult,
     begin,
     computed,
     part,
+    rows_of_crystals,
     settled_crystals,
     table_of,
     write_result,
@@ -116,25 +116,22 @@ def _rows(
     how = part(settings, SurfaceSettings)
     start, why = settled_crystals(work, potential, how, "a surface energy", reporter)
     crystals, found = surface_energies(start, potential, how, reporter)
-    names, rows = work.names(), []
-    for one in found:
-        source, name = names[one.crystal]
-        row = SurfaceRow(
-            structure=source,
-            formula=name,
-            miller=_text(one.slab.miller),
-            termination=one.slab.first,
-            outcome=why[one.crystal] or one.failure or DONE,
-            energy=one.energy * JOULE_PER_M2,
-            unrelaxed=one.cut * JOULE_PER_M2,
-            symmetric=one.slab.symmetric,
-            atoms=one.relaxed.n_atoms,
-            area=one.area,
-        )
-        rows.append(row)
-        if row.outcome != DONE:
-            reporter.warn(f"{source} ({name}) {row.miller} termination {row.termination}: {row.outcome}")
+    rows = rows_of_crystals(found, why, work, _row, lambda r: f"{r.miller} termination {r.termination}", reporter)
     return rows, (crystals, found)
+
+
+def _row(one: Surface, about: dict[str, Any]) -> SurfaceRow:
+    """One line of the table."""
+    return SurfaceRow(
+        miller=_text(one.slab.miller),
+        termination=one.slab.first,
+        energy=one.energy * JOULE_PER_M2,
+        unrelaxed=one.cut * JOULE_PER_M2,
+        symmetric=one.slab.symmetric,
+        atoms=one.relaxed.n_atoms,
+        area=one.area,
+        **about,
+    )
 
 
 def _text(miller: Sequence[int]) -> str:

@@ -77,11 +77,13 @@ def _of_md(folder: Path) -> list[Given]:
 
 
 def read_trajectory(given: Given, settings: GivenTrajectories) -> Trajectory:
-    """The frames of one trajectory, without equilibration."""
-    import numpy as np
+    """The frames of one trajectory, without equilibration.
 
+    Raises:
+        DataError: too few frames, other atoms in some, or times that are missing or not even.
+    """
     from rutile.simulate.md.h5md import read_h5md
-    from rutile.simulate.observe.trajectory import Trajectory, trajectory, unwrapped
+    from rutile.simulate.observe.trajectory import Trajectory, even_interval, trajectory, unwrapped
     from rutile.structures.io import iterate
 
     if given.path.suffix in (".h5", ".hdf5"):
@@ -91,7 +93,7 @@ def read_trajectory(given: Given, settings: GivenTrajectories) -> Trajectory:
         positions = unwrapped(told["position"], told["cell"], told["pbc"])
         found = Trajectory(
             told["numbers"], positions, told["cell"], told["pbc"],
-            settings.interval or float(np.diff(told["time"])[0]), told.get("velocity"),
+            settings.interval or even_interval(told["time"], given.name), told.get("velocity"),
         )  # fmt: skip
     else:
         found = trajectory(iterate(given.path), settings.interval, given.name)

@@ -59,23 +59,3 @@ class Toy(torch.nn.Module):
 def make_toy(seed: int = 0, elements: tuple[int, ...] = (8, 22)) -> Toy:
     """A toy with random weights."""
     return Toy(ToySettings(), elements, torch.Generator().manual_seed(seed))
-
-
-class LennardJones(torch.nn.Module):
-    """Lennard-Jones for one kind of atom, E_i = 2 epsilon sum_j ((s/r)^12 - (s/r)^6) w(r), w = (1 - r^2/rc^2)^3.
-
-    The switch w makes energy, force and curvature vanish at the cutoff.
-    """
-
-    elements: tuple[int, ...] = ()
-
-    def __init__(self, sigma: float = 2.5, epsilon: float = 0.1, cutoff: float = 6.0) -> None:
-        super().__init__()
-        self.sigma, self.epsilon, self.cutoff = sigma, epsilon, cutoff
-
-    def forward(self, graph: Graph) -> Tensor:
-        """Energy of each atom (eV), [N]."""
-        r2 = graph.vectors.square().sum(1)
-        s6 = (self.sigma**2 / r2) ** 3
-        pair = 2 * self.epsilon * (s6**2 - s6) * (1 - r2 / self.cutoff**2).clamp(min=0) ** 3
-        return torch.zeros(graph.n_atoms, dtype=r2.dtype, device=r2.device).index_add(0, graph.i, pair)

@@ -88,7 +88,20 @@ def _interval(frames: list[Atoms], name: str) -> float:
     times = [a.info.get("time") for a in frames]
     if any(not isinstance(t, int | float | np.number) for t in times):
         raise DataError(f"{name}: the frames do not say their time (info key time, in fs); give interval=... in fs")
-    steps = np.diff(np.array(times, dtype=float))
+    return even_interval(np.array(times, dtype=float), name)
+
+
+def even_interval(times: np.ndarray, name: str) -> float:
+    """Time between frames (fs) of frames at given times (fs), [F], two at least.
+
+    Args:
+        times: of the frames.
+        name: of the file, for errors.
+
+    Raises:
+        DataError: they are not evenly spaced.
+    """
+    steps = np.diff(times)
     if not (steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-6)):
         k = int(np.abs(steps - steps[0]).argmax())
         raise DataError(
