@@ -20,7 +20,7 @@ FILES = sorted(SRC.rglob("*.py"))
 TREES = {f: ast.parse(f.read_text(encoding="utf-8")) for f in FILES}
 LONGEST_FUNCTION = 60
 """Code lines of a function, without its docstring."""
-LONG_FUNCTIONS: set[str] = set()
+LONG_FUNCTIONS = {"jobs/migrations/versions/v0001_first_tables.py:upgrade"}  # a list of tables
 """Functions that may be longer, with a reason each."""
 LONGEST_FILE = 500
 

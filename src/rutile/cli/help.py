@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import rutile
+from rutile.cli.commands import all_commands
 from rutile.core.describe import Entry, entries
-from rutile.tasks.catalogue import all_tasks
 from rutile.tasks.task import Task
 
 
 def overview() -> str:
     """What `rutile` alone prints: every task with one line."""
-    tasks = all_tasks()
+    tasks = all_commands()
     wide = max(len(t.name) for t in tasks)
     lines = [f"  {t.name:{wide}}  {t.summary}" for t in tasks]
     return "\n".join(

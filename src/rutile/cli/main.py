@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import rutile
+from rutile.cli.commands import load_command
 from rutile.core import config
 from rutile.core.errors import RutileError, SettingsError
-from rutile.tasks.catalogue import joined, load_task
+from rutile.jobs.folder import VARIABLE
+from rutile.tasks.catalogue import joined
 from rutile.tasks.task import Task
 
 JOB_FILES = {".yaml", ".yml", ".json"}
@@ -94,31 +96,35 @@ def _dispatch(argv: list[str]) -> None:
     elif "-h" in argv or "--help" in argv:
         _help(argv[0], *[w for w in argv[1:] if w not in ("-h", "--help")][:1])
     else:
-        _run(load_task(argv[0]), argv[1:])
+        _run(load_command(argv[0]), argv[1:])
     return None
 
 
 def _help(name: str, chosen: str = "") -> None:
     from rutile.cli.help import task_help
 
-    sys.stdout.write(task_help(load_task(name), chosen) + "\n")
+    sys.stdout.write(task_help(load_command(name), chosen) + "\n")
 
 
 def _schema(names: list[str]) -> None:
     if len(names) != 1:
         raise SettingsError("usage: rutile schema TASK")
-    json.dump(load_task(names[0]).settings.model_json_schema(), sys.stdout, indent=1, ensure_ascii=False)
+    json.dump(load_command(names[0]).settings.model_json_schema(), sys.stdout, indent=1, ensure_ascii=False)
     sys.stdout.write("\n")
 
 
 def _run(task: Task, words: list[str]) -> None:
+    from rutile.cli.job import JobReporter
     from rutile.cli.terminal import RichReporter, show
 
     as_json = "--json" in words
     settings = read_settings(task, [w for w in words if w != "--json"])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started us with Ctrl-C ignored
-    with RichReporter() as reporter:
+    job = os.environ.pop(VARIABLE, "")  # not for what we start
+    with JobReporter(Path(job)) if job else RichReporter() as reporter:
         result = task.run(settings, reporter)
+        if isinstance(reporter, JobReporter):
+            reporter.keep(result)
     if as_json:
         sys.stdout.write(result.model_dump_json(indent=1) + "\n")
     else:

@@ -1,7 +1,7 @@
 """All tasks by name. Modules are imported when asked for; importing one imports no torch."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from rutile.core.errors import SettingsError
@@ -58,17 +58,21 @@ TASKS: dict[str, str] = {
 }
 
 
-def load_task(name: str) -> Task:
+def load_task(name: str, known: Mapping[str, str] = TASKS) -> Task:
     """The task of that name.
+
+    Args:
+        name: of the task.
+        known: names and places of those that there are.
 
     Raises:
         SettingsError: there is none; names the nearest.
     """
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"tasks are {', '.join(TASKS)}"
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"tasks are {', '.join(known)}"
         raise SettingsError(f"unknown task {name!r}; {hint}")
-    module, attribute = TASKS[name].split(":")
+    module, attribute = known[name].split(":")
     task = getattr(import_module(module), attribute)
     assert isinstance(task, Task)
     assert task.name == name

@@ -1,0 +1,138 @@
+"""The folder of a job: everything true about it is here, also when no server and no database is.
+
+job.json       what to do (written by the server)
+began          who does it: made once, so that a job is never done twice
+status.json    how far it is (written by its supervisor, whole each time)
+log.txt        what it prints
+perf.jsonl     processor, memory, input and output, sampled
+metrics.jsonl, progress.json   what the task reports
+cancel         a file: please end
+files/         the folder that the task works in: its settings, inputs and results
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+JOB, BEGAN, STATUS, LOG, PERF = "job.json", "began", "status.json", "log.txt", "perf.jsonl"
+METRICS, PROGRESS, STOP, FILES, SETTINGS, INPUTS = (
+    "metrics.jsonl", "progress.json", "cancel", "files", "settings.json", "inputs",
+)  # fmt: skip
+VARIABLE = "RUTILE_JOB"
+"""The variable by which the command line knows that it is a job, and where it reports to."""
+RESULT = "result.json"
+"""In the job's own folder: what the task returned."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a supervisor has to do."""
+
+    argv: list[str]
+    """Program and words; no shell reads them."""
+    environment: dict[str, str]
+    """All that the program sees."""
+    cores: int = 1
+    memory: float | None = None
+    """GB; more ends the job."""
+    wall_time: float | None = None
+    """Seconds; a job that takes longer is ended."""
+    grace: float = 20.0
+    """Seconds between asking to end and ending."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a job is."""
+
+    state: str
+    """RUNNING, or how it ended: DONE, FAIL, CANCEL."""
+    pid: int
+    """Of the supervisor."""
+    born: float
+    """When that process began: numbers of processes are used again."""
+    host: str
+    started: float
+    seen: float
+    """When this was written."""
+    ended: float | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    cpu_seconds: float = 0.0
+    peak_memory: float = 0.0
+    """GB."""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file: who reads it sees the old or the new one (no flush to the disk: it is written every second)."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a file holds; None where there is none, or none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def read_status(folder: Path) -> Status | None:
+    """How far a job is; None before its supervisor has begun."""
+    found = read_json(folder / STATUS)
+    try:
+        return Status(**found) if found else None
+    except TypeError:
+        return None
+
+
+def write_status(folder: Path, status: Status) -> None:
+    """Say how far a job is."""
+    write_json(folder / STATUS, asdict(status))
+
+
+def prepare(folder: Path, order: Order, settings: dict[str, Any]) -> None:
+    """Make the folder of a job before it is started; doing it again changes nothing.
+
+    Args:
+        folder: of the job.
+        order: for its supervisor.
+        settings: of the task.
+    """
+    (folder / FILES).mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_json(folder / FILES / SETTINGS, settings)
+    write_json(folder / JOB, asdict(order))
+
+
+def ask_to_stop(folder: Path) -> None:
+    """Ask the supervisor to end the job."""
+    (folder / STOP).touch()
+
+
+def last_lines(path: Path, most: int = 4000) -> list[str]:
+    """The last lines of a text file that have something in them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def why(folder: Path, exit_code: int) -> str:
+    """One line that says why a job failed: what the program said last about an error, or its exit code."""
+    lines = last_lines(folder / LOG)
+    told = [line for line in lines if "error:" in line.lower() or line.startswith(("Error", "Killed"))]
+    if told:
+        return told[-1][-400:]
+    if exit_code < 0:
+        return f"ended by signal {-exit_code}"
+    return f"exit code {exit_code}" + (f": {lines[-1][-300:]}" if lines else "")

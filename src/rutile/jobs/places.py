@@ -1,0 +1,157 @@
+"""Where jobs run: this machine, or Slurm. Each place starts supervisors and says which of them are still there."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rutile.core.errors import ExecutorError
+from rutile.core.executors.queue import SlurmQueue
+from rutile.jobs import folder as kept
+from rutile.jobs.folder import Status, read_json
+from rutile.jobs.home import Home
+from rutile.jobs.launch import source_folder, supervise, supervisor_words
+from rutile.jobs.settings import SlurmPlace
+from rutile.jobs.supervisor import born
+from rutile.jobs.tables import Job
+
+CLOCK = 2.0
+"""Two readings of when a process began differ by less (s)."""
+
+
+@dataclass(frozen=True)
+class There:
+    """What a place says about a job that has not ended."""
+
+    alive: bool
+    reason: str = ""
+    """Why it waits."""
+
+
+class Place(Protocol):
+    """A place where jobs run."""
+
+    def start(self, job: Job, folder: Path) -> str:
+        """Start the supervisor of a prepared folder; its number there.
+
+        Raises:
+            ExecutorError, OSError: it cannot be started.
+        """
+        ...
+
+    def look(self, jobs: Sequence[Job]) -> dict[int, There]:
+        """What is known of jobs that should be there; nothing about a job: not known now."""
+        ...
+
+    def end(self, job: Job) -> None:
+        """End a job by force."""
+        ...
+
+
+class Here:
+    """This machine."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+
+    def start(self, job: Job, folder: Path) -> str:
+        """Start the supervisor."""
+        del job
+        supervise(folder)
+        return ""
+
+    def look(self, jobs: Sequence[Job]) -> dict[int, There]:
+        """Whether the processes that took the jobs are there."""
+        return {job.id: There(self._alive(job)) for job in jobs}
+
+    def _alive(self, job: Job) -> bool:
+        began = read_json(self.home.job(job.id) / kept.BEGAN)
+        if not began:
+            return False
+        return same_process(int(began["pid"]), float(began["born"]), str(began["host"]))
+
+    def end(self, job: Job) -> None:
+        """The supervisor ends it when it sees the file."""
+
+
+def same_process(pid: int, begin: float, host: str) -> bool:
+    """Whether a process is still there, and not another one that has its number."""
+    found = born(pid) if host == socket.gethostname() else None
+    return found is not None and abs(found - begin) < CLOCK
+
+
+def supervised(status: Status) -> bool:
+    """Whether the supervisor that wrote a status is still there."""
+    return same_process(status.pid, status.born, status.host)
+
+
+class Slurm:
+    """A cluster, by sbatch, squeue and scancel."""
+
+    def __init__(self, home: Home, settings: SlurmPlace) -> None:
+        """A cluster that is reached from here.
+
+        Raises:
+            ExecutorError: there is no Slurm here.
+        """
+        self.settings = settings
+        self.queue = SlurmQueue("rutile-" + hashlib.sha256(str(home.folder).encode()).hexdigest()[:8])
+
+    def start(self, job: Job, folder: Path) -> str:
+        """Submit the script of a job."""
+        return self.queue.submit(self.script(job, folder))
+
+    def script(self, job: Job, folder: Path) -> str:
+        """What Slurm runs: the same supervisor as here."""
+        asked = self.settings
+        lines = [
+            f"--job-name={self.queue.name}", f"--comment=job {job.id}", f"--cpus-per-task={job.cores}", "--ntasks=1",
+            f"--output={folder / 'slurm.txt'}", "--open-mode=append", "--no-requeue", "--signal=B:TERM@60",
+            "--export=PATH,HOME",
+        ]  # fmt: skip
+        lines += [f"--partition={asked.partition}"] if asked.partition else []
+        lines += [f"--account={asked.account}"] if asked.account else []
+        lines += [f"--mem={int(1000 * job.memory)}M"] if asked.memory else []
+        lines += [f"--gres={asked.gres}:{job.gpus}"] if job.gpus else []
+        lines += [f"--time={max(1, round(job.wall_time / 60))}"] if job.wall_time else []
+        head = [f"#SBATCH {line}" for line in [*lines, *asked.directives]]
+        run = f"exec {shlex.join(supervisor_words(folder))}"
+        return "\n".join(
+            ["#!/bin/bash", *head, *asked.prologue, f"export PYTHONPATH={shlex.quote(source_folder())}", run, ""]
+        )
+
+    def look(self, jobs: Sequence[Job]) -> dict[int, There]:
+        """What squeue lists; a job that it does not list any more has ended or was lost."""
+        listed = self.queue.listing()
+        if listed is None:
+            return {}
+        out = {}
+        for job in jobs:
+            entry = listed.get(job.native_id)
+            waits = f"waits in Slurm: {entry.reason}" if entry is not None and entry.state == "PENDING" else ""
+            out[job.id] = There(entry is not None, waits)
+        return out
+
+    def end(self, job: Job) -> None:
+        """Cancel it in Slurm: one that waits there has no supervisor that could."""
+        if job.native_id:
+            self.queue.cancel([job.native_id])
+
+
+def open_places(home: Home, clusters: Sequence[SlurmPlace]) -> dict[str, Place]:
+    """All places by the names of their queues.
+
+    Raises:
+        ExecutorError: there is no Slurm here, or two queues have one name.
+    """
+    places: dict[str, Place] = {"local": Here(home)}
+    for one in clusters:
+        if one.name in places:
+            raise ExecutorError(f"clusters: two queues are called {one.name!r}")
+        places[one.name] = Slurm(home, one)
+    return places

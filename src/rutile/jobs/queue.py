@@ -1,0 +1,164 @@
+"""The table of jobs is the queue: jobs are added, claimed by one who compares and swaps, ended, done again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Session
+
+import rutile
+from rutile.core.errors import SettingsError
+from rutile.jobs import folder as kept
+from rutile.jobs.home import Home
+from rutile.jobs.references import Input
+from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, User
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks for, besides task and settings."""
+
+    name: str = ""
+    privacy: str = PRIVATE
+    queue: str = "local"
+    cores: int = 1
+    gpus: int = 0
+    memory: float = 4.0
+    wall_time: float | None = None
+    priority: int = 50
+    tags: Sequence[str] = field(default_factory=list)
+    parent_id: int | None = None
+    cloned_from: int | None = None
+
+
+def submit(
+    session: Session, owner: User, task: str, settings: dict[str, Any], key: str, inputs: list[Input], wish: Wish
+) -> Job:
+    """Put a job into the queue; its settings have been checked.
+
+    Args:
+        session: that writes.
+        owner: who submits.
+        task: name of the task.
+        settings: as given, with references.
+        key: of the question, as of `check.job_key`.
+        inputs: what the references mean.
+        wish: everything else.
+    """
+    held = over_quota(session, owner)
+    job = Job(
+        name=wish.name or task, task=task, settings=settings, key=key, owner_id=owner.id, owner=owner,
+        privacy=wish.privacy, tags=list(wish.tags), state=HELD if held else QUEUED, reason=held, queue=wish.queue,
+        cores=wish.cores, gpus=wish.gpus, memory=wish.memory, wall_time=wish.wall_time,
+        priority=min(wish.priority, owner.priority), created=time.time(), parent_id=wish.parent_id,
+        cloned_from=wish.cloned_from, version=rutile.__version__, inputs=[asdict(i) for i in inputs],
+    )  # fmt: skip
+    session.add(job)
+    session.flush()
+    return job
+
+
+def again(session: Session, job: Job, owner: User) -> Job:
+    """The same job once more, as another one."""
+    wish = Wish(
+        job.name, job.privacy, job.queue, job.cores, job.gpus, job.memory, job.wall_time, job.priority, job.tags,
+        job.parent_id, job.id,
+    )  # fmt: skip
+    inputs = [Input(**one) for one in job.inputs]
+    return submit(session, owner, job.task, job.settings, job.key, inputs, wish)
+
+
+def claim(session: Session, number: int, gpu_ids: Sequence[int] = ()) -> bool:
+    """Take a job that waits; False where another one took it, or it was cancelled."""
+    took = session.execute(
+        sql.update(Job)
+        .where(Job.id == number, Job.state.in_(WAITING), Job.cancelled.is_(False))
+        .values(state=STARTING, claimed=time.time(), gpu_ids=list(gpu_ids), reason="")
+    )
+    assert isinstance(took, CursorResult)
+    return took.rowcount == 1
+
+
+def cancel(session: Session, home: Home, job: Job) -> None:
+    """End a job: one that waits at once, one at work as soon as it has written what it must.
+
+    Raises:
+        SettingsError: it has ended.
+    """
+    if job.state in ENDED:
+        raise SettingsError(f"job {job.id} has ended: {job.state}")
+    job.cancelled = True
+    if job.state in WAITING:
+        job.state, job.ended, job.reason = CANCEL, time.time(), "cancelled before it began"
+    elif home.job(job.id).is_dir():
+        kept.ask_to_stop(home.job(job.id))
+
+
+def delete(session: Session, home: Home, job: Job) -> None:
+    """Remove a job that has ended, with its folder.
+
+    Raises:
+        SettingsError: it has not ended.
+    """
+    if job.state not in ENDED:
+        raise SettingsError(f"job {job.id} is {job.state}: cancel it first")
+    shutil.rmtree(home.job(job.id), ignore_errors=True)
+    session.delete(job)
+
+
+def tree_below(session: Session, number: int) -> list[Job]:
+    """All jobs that a job has as children, their children, and so on, oldest first."""
+    below = sql.select(Job.id).where(Job.parent_id == number).cte(recursive=True)
+    below = below.union_all(sql.select(Job.id).join(below, Job.parent_id == below.c.id))
+    return list(session.scalars(sql.select(Job).where(Job.id.in_(sql.select(below.c.id))).order_by(Job.id)))
+
+
+def at_work(session: Session) -> list[Job]:
+    """Jobs that are being started or run."""
+    return list(session.scalars(sql.select(Job).where(Job.state.in_(ACTIVE)).order_by(Job.id)))
+
+
+def next_waiting(session: Session, queue: str, most: int = 200) -> list[Job]:
+    """Jobs that could be started, in their order: priority, then age; those that are held are looked at again."""
+    order = (Job.priority.desc(), Job.id)
+    return list(
+        session.scalars(sql.select(Job).where(Job.state.in_(WAITING), Job.queue == queue).order_by(*order).limit(most))
+    )
+
+
+def used(session: Session, users: Iterable[int]) -> tuple[float, float, float]:
+    """Core hours, GPU hours and disk (GB) of some users."""
+    row = session.execute(
+        sql.select(
+            sql.func.coalesce(sql.func.sum(Job.core_seconds), 0.0),
+            sql.func.coalesce(sql.func.sum(Job.gpu_seconds), 0.0),
+            sql.func.coalesce(sql.func.sum(Job.bytes), 0),
+        ).where(Job.owner_id.in_(list(users)))
+    ).one()
+    return row[0] / 3600, row[1] / 3600, float(row[2]) / 1e9
+
+
+QUOTAS = (("core_hours", "core hours"), ("gpu_hours", "GPU hours"), ("disk_gb", "GB of disk"))
+
+
+def over_quota(session: Session, user: User) -> str:
+    """Why a user's jobs are held; "" where none of the limits is reached."""
+    group = user.group
+    checks = [(user, [user.id], "your")]
+    if group is not None and any(getattr(group, name) is not None for name, _ in QUOTAS):
+        mates = list(session.scalars(sql.select(User.id).where(User.group_id == group.id)))
+        checks.append((group, mates, f"group {group.name}'s"))  # type: ignore[arg-type]
+    for who, members, whose in checks:
+        limits = [getattr(who, name) for name, _ in QUOTAS]
+        if all(limit is None for limit in limits):
+            continue
+        for limit, amount, (_, unit) in zip(limits, used(session, members), QUOTAS, strict=True):
+            if limit is not None and amount >= limit:
+                return f"{whose} quota is used up: {amount:.2f} of {limit:g} {unit}"
+    return ""

@@ -1,0 +1,300 @@
+"""One thread that makes the table as the folders are, and starts what fits. It may be killed at any moment.
+
+What it does is the same however often it is done: a job is claimed by compare and swap, its folder is taken once by
+one supervisor, and how it ended is read from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from rutile.core.errors import ExecutorError
+from rutile.jobs import folder as kept
+from rutile.jobs import queue
+from rutile.jobs.database import Database
+from rutile.jobs.folder import Status, prepare, read_status
+from rutile.jobs.home import Home
+from rutile.jobs.launch import order_of
+from rutile.jobs.places import Here, Place, supervised
+from rutile.jobs.progress import progress
+from rutile.jobs.references import Input, bring, names_for, replaced
+from rutile.jobs.slots import Capacity, choose
+from rutile.jobs.tables import CANCEL, FAIL, HELD, QUEUED, RUNNING, STARTING, Job
+
+EVERY = 0.5
+"""Seconds between two rounds."""
+PATIENCE = 15.0
+"""A supervisor that has not begun so long (s) after it was started never will."""
+SLURM_EVERY = 5.0
+"""Seconds between two questions to squeue."""
+log = logging.getLogger("rutile.jobs")
+
+
+class Reconciler:
+    """Keeps the queue going."""
+
+    def __init__(
+        self,
+        database: Database,
+        home: Home,
+        places: Mapping[str, Place],
+        capacity: Capacity,
+        ended: Callable[[Session, Job], None] | None = None,
+    ) -> None:
+        """A reconciler that does nothing yet.
+
+        Args:
+            database: with the table of jobs.
+            home: with the folders.
+            places: where jobs run, by queue.
+            capacity: of this machine.
+            ended: is called for every job that has ended, within the transaction that says so.
+        """
+        self.database, self.home, self.places, self.capacity = database, home, places, capacity
+        self.ended = ended
+        self._wake, self._stop = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._asked: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Begin, in a thread of its own; waits while another process does it for this home."""
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._wake.set()
+
+    def wake_after(self, session: Session) -> None:
+        """There is something to do once this session has written it."""
+        event.listen(session, "after_commit", lambda _: self.wake(), once=True)
+
+    def stop(self) -> None:
+        """End the thread; jobs go on."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        with (self.home.folder / "reconciler.lock").open("w") as lock:
+            while not self._stop.is_set():
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    self._stop.wait(1.0)
+            while not self._stop.is_set():
+                self._wake.clear()
+                try:
+                    self.round()
+                except Exception:  # a full disk, a database that is away: the next round may do better
+                    log.exception("reconciler")
+                    self._stop.wait(2.0)
+                self._wake.wait(EVERY)
+
+    def round(self) -> None:
+        """Look at every job at work once, then start what fits."""
+        with self.database.reading() as session:
+            working = queue.at_work(session)
+        for name, place in self.places.items():
+            self._look(name, place, [job for job in working if job.queue == name])
+        for name, place in self.places.items():
+            self._start(name, place)
+
+    def _look(self, name: str, place: Place, jobs: list[Job]) -> None:
+        """Bring the rows of jobs at one place to what their folders say."""
+        silent = [job for job in jobs if self._told(job) is None]
+        now = time.time()
+        slow = not isinstance(place, Here)
+        if silent and not (slow and now - self._asked.get(name, 0.0) < SLURM_EVERY):
+            self._asked[name] = now
+            found = place.look(silent)
+            for job in silent:
+                if job.id in found:
+                    self._look_for(place, job, found[job.id].alive, found[job.id].reason)
+
+    def _told(self, job: Job) -> Status | None:
+        """What the folder says, written into the row; None where the place has to be asked."""
+        folder = self.home.job(job.id)
+        if job.cancelled and folder.is_dir() and not (folder / kept.STOP).exists():
+            kept.ask_to_stop(folder)
+        status = read_status(folder)
+        if status is None:
+            return None
+        if status.state == RUNNING and self.places[job.queue].__class__ is Here and not supervised(status):
+            status = read_status(folder) or status  # it may have ended between the two looks
+            if status.state == RUNNING:
+                self._lost(job, status)
+                return status
+        if status.state != RUNNING:
+            self._finish(job.id, status)
+        elif job.queue != "local":
+            self._note(job, status)
+            return None  # Slurm may have killed supervisor and job together
+        else:
+            self._note(job, status)
+        return status
+
+    def _note(self, job: Job, status: Status) -> None:
+        """It is at work: how far, and what it has used."""
+        part, doing = progress(self.home.job(job.id))
+        seconds = max(0.0, time.time() - status.started)
+        with self.database.writing() as session:
+            row = session.get(Job, job.id)
+            if row is None or row.state not in (STARTING, RUNNING):
+                return
+            row.state, row.started = RUNNING, status.started
+            row.progress, row.doing, row.reason = part, doing, ""
+            row.cpu_seconds, row.peak_memory = round(status.cpu_seconds, 1), round(status.peak_memory, 3)
+            row.core_seconds, row.gpu_seconds = round(seconds * row.cores), round(seconds * row.gpus)
+
+    def _finish(self, number: int, status: Status) -> None:
+        """It has ended: the row is made as the folder is, once."""
+        folder = self.home.job(number)
+        part, doing = progress(folder)
+        size = bytes_in(folder)
+        with self.database.writing() as session:
+            row = session.get(Job, number)
+            if row is None or row.state not in (STARTING, RUNNING):
+                return
+            row.state, row.exit_code, row.reason = status.state, status.exit_code, status.reason
+            row.started, row.ended = status.started, status.ended or time.time()
+            row.progress, row.doing = (1.0 if status.state == "DONE" else part), doing
+            row.cpu_seconds, row.peak_memory, row.bytes = status.cpu_seconds, status.peak_memory, size
+            seconds = row.ended - row.started
+            row.core_seconds, row.gpu_seconds = seconds * row.cores, seconds * row.gpus
+            if self.ended is not None:
+                self.ended(session, row)
+        self._wake.set()
+
+    def _lost(self, job: Job, status: Status) -> None:
+        """The supervisor is gone without a word: what it started is ended, too."""
+        child = status.extra.get("child")
+        if isinstance(child, int):
+            with contextlib.suppress(OSError):
+                os.killpg(child, signal.SIGKILL)
+        reason = "lost: the machine was restarted, or its supervisor was killed; rerun it"
+        self._close(job.id, FAIL, reason, status)
+
+    def _close(self, number: int, state: str, reason: str, status: Status | None) -> None:
+        now = time.time()
+        with self.database.writing() as session:
+            row = session.get(Job, number)
+            if row is None or row.state not in (STARTING, RUNNING):
+                return
+            row.state, row.reason, row.ended = state, reason, now
+            if status is not None:
+                row.started = status.started
+                row.core_seconds = max(0.0, status.seen - status.started) * row.cores
+                row.cpu_seconds, row.peak_memory = status.cpu_seconds, status.peak_memory
+            if self.ended is not None:
+                self.ended(session, row)
+
+    def _look_for(self, place: Place, job: Job, alive: bool, reason: str) -> None:
+        """A job whose folder does not say that it has ended."""
+        folder = self.home.job(job.id)
+        status = read_status(folder)
+        if status is not None and status.state != RUNNING:
+            self._finish(job.id, status)
+        elif alive:
+            if job.cancelled and status is None:
+                place.end(job)
+            if reason and reason != job.reason:
+                with self.database.writing() as session:
+                    row = session.get(Job, job.id)
+                    if row is not None and row.state == STARTING:
+                        row.reason = reason
+        elif status is not None:
+            self._lost(job, status)
+        elif (folder / kept.BEGAN).exists():
+            self._close(job.id, FAIL, "lost: its supervisor ended before the job began; rerun it", None)
+        elif job.cancelled:
+            self._close(job.id, CANCEL, "cancelled before it began", None)
+        elif time.time() - (job.claimed or 0.0) > PATIENCE:
+            self._launch(place, job)
+
+    def _start(self, name: str, place: Place) -> None:
+        """Start what fits."""
+        with self.database.reading() as session:
+            waiting = queue.next_waiting(session, name)
+            if not waiting:
+                return
+            working = [job for job in queue.at_work(session) if job.queue == name]
+            held = {
+                job.owner_id: queue.over_quota(session, job.owner) for job in {j.owner_id: j for j in waiting}.values()
+            }
+        free = [job for job in waiting if not held[job.owner_id]]
+        now = time.time()
+        if isinstance(place, Here):
+            choices, reasons = choose(free, working, self.capacity, now)
+            chosen = [(c.job, c.gpu_ids) for c in choices]
+        else:
+            chosen, reasons = [(job, []) for job in free], {}
+        self._say_why(waiting, reasons | {j.id: held[j.owner_id] for j in waiting if held[j.owner_id]}, held)
+        for job, gpu_ids in chosen:
+            with self.database.writing() as session:
+                mine = queue.claim(session, job.id, gpu_ids)
+            if mine:
+                job.gpu_ids = gpu_ids
+                self._launch(place, job)
+
+    def _say_why(self, waiting: list[Job], reasons: dict[int, str], held: dict[int, str]) -> None:
+        """Write down why jobs wait, where that has changed."""
+        changed = {
+            j.id: (reasons.get(j.id, ""), HELD if held[j.owner_id] else QUEUED)
+            for j in waiting
+            if reasons.get(j.id, "") != j.reason or (j.state == HELD) != bool(held[j.owner_id])
+        }
+        if not changed:
+            return
+        with self.database.writing() as session:
+            for number, (reason, state) in changed.items():
+                row = session.get(Job, number)
+                if row is not None and row.state in (QUEUED, HELD):
+                    row.reason, row.state = reason, state
+
+    def _launch(self, place: Place, job: Job) -> None:
+        """Prepare the folder and start the supervisor; doing it twice starts the job once."""
+        folder = self.home.job(job.id)
+        inputs = [Input(**one) for one in job.inputs]
+        names = names_for(inputs)
+        local = isinstance(place, Here)
+        order = order_of(job.task, folder, job.cores, job.memory, job.wall_time, job.gpu_ids if local else None)
+        try:
+            prepare(folder, order, replaced(job.settings, lambda text: names.get(text, text)))
+            bring(folder, inputs)
+            native = place.start(job, folder)
+        except (OSError, ExecutorError) as error:
+            text = (
+                f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+            )
+            self._close(job.id, FAIL, f"cannot be started: {text}", None)
+            return
+        if native:
+            with self.database.writing() as session:
+                row = session.get(Job, job.id)
+                if row is not None:
+                    row.native_id, row.claimed = native, time.time()
+
+
+def bytes_in(folder: Path) -> int:
+    """Size of all that a job wrote; what it only links to is not counted."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                info = os.lstat(os.path.join(place, name))  # noqa: PTH118 - a hundred thousand files
+                total += info.st_size
+    return total

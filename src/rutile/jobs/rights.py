@@ -1,0 +1,33 @@
+"""Who may see and change what."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import sqlalchemy as sql
+from sqlalchemy.orm import Session
+
+from rutile.jobs.tables import ADMIN, GROUP, PUBLIC, VIEWER, Dataset, Job, StoredModel, StoredStructure, User
+
+Thing = TypeVar("Thing", Job, Dataset, StoredModel, StoredStructure)
+
+
+def visible(kind: type[Thing], user: User) -> sql.ColumnElement[bool]:
+    """The condition under which a user sees things of a kind."""
+    if user.role == ADMIN:
+        return sql.true()
+    mine = kind.owner_id == user.id
+    if user.group_id is None:
+        return sql.or_(mine, kind.privacy == PUBLIC)
+    mates = sql.select(User.id).where(User.group_id == user.group_id)
+    return sql.or_(mine, kind.privacy == PUBLIC, sql.and_(kind.privacy == GROUP, kind.owner_id.in_(mates)))
+
+
+def may_change(thing: Any, user: User) -> bool:
+    """Whether a user may change a thing that is seen: its owner and administrators, who are no mere viewers."""
+    return user.role == ADMIN or (thing.owner_id == user.id and user.role != VIEWER)
+
+
+def found(session: Session, kind: type[Thing], number: int, user: User) -> Thing | None:
+    """A thing by its number; None where there is none that this user may see."""
+    return session.scalar(sql.select(kind).where(kind.id == number, visible(kind, user)))

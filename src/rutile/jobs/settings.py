@@ -1,0 +1,28 @@
+"""Settings of the queue."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from rutile.core.settings import Settings
+
+
+class SlurmPlace(Settings):
+    """A queue of the platform whose jobs go to Slurm; job folders must be on a disk that its nodes see."""
+
+    name: str = "slurm"
+    """Name of the queue, as users see it."""
+    partition: str = ""
+    """Partition (`#SBATCH -p`); by default that of the cluster."""
+    account: str = ""
+    """Account that pays (`#SBATCH -A`)."""
+    directives: list[str] = []
+    """More lines for the head of the job script, such as `--qos=short`."""
+    prologue: list[str] = []
+    """Lines of shell before the job, such as `module load cuda`."""
+    memory: bool = True
+    """Ask Slurm for memory (`#SBATCH --mem`); not where it is no resource of the cluster."""
+    gres: str = "gpu"
+    """Name of GPUs in `#SBATCH --gres`."""
+    cores: int = Field(default=1, ge=1)
+    """Cores that users are offered at most."""

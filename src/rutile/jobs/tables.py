@@ -1,0 +1,284 @@
+"""The tables. Times are seconds since 1970 (UTC); secrets are kept as SHA-256 of 256 random bits, never themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+QUEUED, HELD, STARTING, RUNNING, DONE, FAIL, CANCEL = "QUEUED", "HELD", "STARTING", "RUNNING", "DONE", "FAIL", "CANCEL"
+WAITING = (QUEUED, HELD)
+ACTIVE = (STARTING, RUNNING)
+ENDED = (DONE, FAIL, CANCEL)
+STATES = (*WAITING, *ACTIVE, *ENDED)
+"""Of a job. HELD: a quota or a person holds it back; STARTING: a supervisor is being started, or waits in Slurm."""
+PRIVATE, GROUP, PUBLIC = "private", "group", "public"
+"""Who may see a thing: its owner; the owner's group; everybody with an account."""
+ADMIN, USER, VIEWER = "admin", "user", "viewer"
+"""What an account may do: everything; work; look."""
+
+
+class Base(DeclarativeBase):
+    """Root of all tables."""
+
+    type_annotation_map = {dict[str, Any]: sql.JSON, list[Any]: sql.JSON, list[str]: sql.JSON, list[int]: sql.JSON}
+    metadata = sql.MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def _owner() -> Mapped[int]:
+    return mapped_column(sql.ForeignKey("users.id"), index=True)
+
+
+class Group(Base):
+    """A group of users: a laboratory, a course."""
+
+    __tablename__ = "groups"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    core_hours: Mapped[float | None]
+    gpu_hours: Mapped[float | None]
+    disk_gb: Mapped[float | None]
+
+
+class User(Base):
+    """An account. Quotas of None are those of the group; None there: no limit."""
+
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    full_name: Mapped[str] = mapped_column(default="")
+    role: Mapped[str] = mapped_column(default=USER)
+    password: Mapped[str | None]
+    """Argon2 hash; None: only by link."""
+    created: Mapped[float]
+    expires: Mapped[float | None]
+    disabled: Mapped[bool] = mapped_column(default=False)
+    group_id: Mapped[int | None] = mapped_column(sql.ForeignKey("groups.id"))
+    core_hours: Mapped[float | None]
+    gpu_hours: Mapped[float | None]
+    disk_gb: Mapped[float | None]
+    running_jobs: Mapped[int | None]
+    """Jobs at work at the same time."""
+    priority: Mapped[int] = mapped_column(default=50)
+    """Highest priority (1 to 100) that the jobs of this user can have."""
+    group: Mapped[Group | None] = relationship(lazy="joined")
+
+
+class SignIn(Base):
+    """A browser that has signed in."""
+
+    __tablename__ = "sign_ins"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    secret: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created: Mapped[float]
+    used: Mapped[float]
+    address: Mapped[str] = mapped_column(default="")
+    browser: Mapped[str] = mapped_column(default="")
+
+
+class ApiToken(Base):
+    """What a program shows instead of a cookie."""
+
+    __tablename__ = "api_tokens"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    secret: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    scopes: Mapped[list[str]]
+    created: Mapped[float]
+    expires: Mapped[float | None]
+    used: Mapped[float | None]
+
+
+class LoginLink(Base):
+    """Signs in once."""
+
+    __tablename__ = "login_links"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    secret: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    expires: Mapped[float]
+
+
+class AuditLine(Base):
+    """Who did what to which thing; only ever added to."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    time: Mapped[float] = mapped_column(index=True)
+    user: Mapped[str]
+    action: Mapped[str]
+    thing: Mapped[str] = mapped_column(default="")
+    address: Mapped[str] = mapped_column(default="")
+    before: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    after: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Announcement(Base):
+    """What everybody should see."""
+
+    __tablename__ = "announcements"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    level: Mapped[str] = mapped_column(default="info")
+    created: Mapped[float]
+    until: Mapped[float | None]
+
+
+class Job(Base):
+    """A task with its settings, and what became of it. Its folder is `jobs/<id>`, and that is what is true."""
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    task: Mapped[str] = mapped_column(index=True)
+    settings: Mapped[dict[str, Any]]
+    key: Mapped[str] = mapped_column(index=True)
+    """Same task, settings and inputs: same key."""
+    owner_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id"))
+    privacy: Mapped[str] = mapped_column(default=PRIVATE)
+    tags: Mapped[list[str]] = mapped_column(default=list)
+    state: Mapped[str] = mapped_column(default=QUEUED)
+    reason: Mapped[str] = mapped_column(default="")
+    queue: Mapped[str] = mapped_column(default="local")
+    cores: Mapped[int] = mapped_column(default=1)
+    gpus: Mapped[int] = mapped_column(default=0)
+    memory: Mapped[float] = mapped_column(default=4.0)
+    """GB."""
+    wall_time: Mapped[float | None]
+    priority: Mapped[int] = mapped_column(default=50)
+    created: Mapped[float] = mapped_column(index=True)
+    started: Mapped[float | None]
+    ended: Mapped[float | None]
+    exit_code: Mapped[int | None]
+    cancelled: Mapped[bool] = mapped_column(default=False)
+    """Somebody asked for its end."""
+    native_id: Mapped[str] = mapped_column(default="")
+    """Number in Slurm."""
+    claimed: Mapped[float | None]
+    gpu_ids: Mapped[list[int]] = mapped_column(default=list)
+    parent_id: Mapped[int | None] = mapped_column(sql.ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    cloned_from: Mapped[int | None]
+    progress: Mapped[float | None]
+    """0 to 1."""
+    doing: Mapped[str] = mapped_column(default="")
+    core_seconds: Mapped[float] = mapped_column(default=0.0)
+    """Cores times time: what is accounted."""
+    cpu_seconds: Mapped[float] = mapped_column(default=0.0)
+    """What the processes used of them."""
+    gpu_seconds: Mapped[float] = mapped_column(default=0.0)
+    peak_memory: Mapped[float] = mapped_column(default=0.0)
+    """GB."""
+    bytes: Mapped[int] = mapped_column(sql.BigInteger, default=0)
+    version: Mapped[str] = mapped_column(default="")
+    inputs: Mapped[list[Any]] = mapped_column(default=list)
+    """Where its input came from: {"setting", "reference", "name", "sha256"}."""
+    owner: Mapped[User] = relationship(lazy="joined")
+
+    __table_args__ = (
+        sql.Index("ix_jobs_owner_state", "owner_id", "state"),
+        sql.Index("ix_jobs_privacy_state", "privacy", "state"),
+        sql.Index("ix_jobs_queue", "state", "priority", "id"),
+    )
+
+
+class Upload(Base):
+    """A file that is on its way, or has come."""
+
+    __tablename__ = "uploads"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner_id: Mapped[int] = _owner()
+    name: Mapped[str]
+    size: Mapped[int] = mapped_column(sql.BigInteger)
+    received: Mapped[int] = mapped_column(sql.BigInteger, default=0)
+    created: Mapped[float]
+    sha256: Mapped[str] = mapped_column(default="")
+
+
+class Dataset(Base):
+    """Labelled structures under one name, in versions."""
+
+    __tablename__ = "datasets"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    owner_id: Mapped[int] = _owner()
+    privacy: Mapped[str] = mapped_column(default=PRIVATE)
+    description: Mapped[str] = mapped_column(default="")
+    licence: Mapped[str] = mapped_column(default="")
+    source: Mapped[str] = mapped_column(default="")
+    created: Mapped[float]
+    owner: Mapped[User] = relationship(lazy="joined")
+    versions: Mapped[list[DatasetVersion]] = relationship(
+        order_by="DatasetVersion.number", back_populates="dataset", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class DatasetVersion(Base):
+    """What a data set held at one time; the folder of its index is named by the hash of its content."""
+
+    __tablename__ = "dataset_versions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(sql.ForeignKey("datasets.id", ondelete="CASCADE"), index=True)
+    number: Mapped[int]
+    sha256: Mapped[str] = mapped_column(index=True)
+    file: Mapped[str]
+    format: Mapped[str]
+    state: Mapped[str] = mapped_column(default="reading")
+    """reading, ready, refused."""
+    reason: Mapped[str] = mapped_column(default="")
+    created: Mapped[float]
+    bytes: Mapped[int] = mapped_column(sql.BigInteger, default=0)
+    frames: Mapped[int] = mapped_column(default=0)
+    summary: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    job_id: Mapped[int | None]
+    dataset: Mapped[Dataset] = relationship(back_populates="versions")
+
+
+class StoredModel(Base):
+    """A potential in the registry; its file is named by the hash of its content."""
+
+    __tablename__ = "models"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    owner_id: Mapped[int] = _owner()
+    privacy: Mapped[str] = mapped_column(default=PRIVATE)
+    stage: Mapped[str] = mapped_column(default="draft")
+    """draft, validated, production."""
+    description: Mapped[str] = mapped_column(default="")
+    created: Mapped[float]
+    sha256: Mapped[str] = mapped_column(index=True)
+    bytes: Mapped[int] = mapped_column(sql.BigInteger, default=0)
+    elements: Mapped[list[str]] = mapped_column(default=list)
+    card: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What the file says about itself."""
+    metrics: Mapped[list[Any]] = mapped_column(default=list)
+    """Errors on named sets: {"set", "quantity", "unit", "mae", "rmse", "max", "job"}."""
+    job_id: Mapped[int | None]
+    parent_id: Mapped[int | None]
+    datasets: Mapped[list[Any]] = mapped_column(default=list)
+    owner: Mapped[User] = relationship(lazy="joined")
+
+
+class StoredStructure(Base):
+    """A structure, or several, that a user keeps."""
+
+    __tablename__ = "structures"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    owner_id: Mapped[int] = _owner()
+    privacy: Mapped[str] = mapped_column(default=PRIVATE)
+    created: Mapped[float]
+    formula: Mapped[str]
+    frames: Mapped[int] = mapped_column(default=1)
+    atoms: Mapped[int]
+    elements: Mapped[list[str]] = mapped_column(default=list)
+    owner: Mapped[User] = relationship(lazy="joined")

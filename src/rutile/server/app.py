@@ -1,0 +1,73 @@
+"""The application: guards, routes, errors in one form, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import rutile
+from rutile.core.errors import RutileError, SettingsError
+from rutile.jobs.check import problems_of
+from rutile.server.guard import Guard
+from rutile.server.page import page_routes
+from rutile.server.people import who_asks
+from rutile.server.platform import Platform
+from rutile.server.routes import account, compute, files, jobs, series, session, tasks
+from rutile.server.settings import LOOPBACK
+
+
+def create_app(platform: Platform) -> FastAPI:
+    """The application of an open platform; its queue goes while the application is up."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        platform.reconciler.start()
+        yield
+        platform.close()
+
+    app = FastAPI(
+        title="rutile", version=rutile.__version__, lifespan=lifespan, openapi_url=None,
+        docs_url=None, redoc_url=None, description="Machine-learning interatomic potentials: jobs, data and models.",
+    )  # fmt: skip
+    app.state.platform = platform
+    app.include_router(session.router, prefix="/api")
+    for room in (account, tasks, jobs, files, series, compute):
+        app.include_router(room.router, prefix="/api", dependencies=[Depends(who_asks)])
+
+    @app.get("/api/openapi.json", include_in_schema=False, dependencies=[Depends(who_asks)])
+    def describe() -> dict[str, Any]:
+        """The description of the API."""
+        return app.openapi()
+
+    page_routes(app)
+    app.add_middleware(Guard, proxy=platform.settings.proxy)
+    hosts = [*LOOPBACK, "[::1]", *platform.settings.names]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    app.add_exception_handler(RutileError, _users_error)
+    app.add_exception_handler(RequestValidationError, _wrong_request)
+    return app
+
+
+async def _users_error(request: Request, error: Exception) -> JSONResponse:
+    """An error of the user, as on the command line: lines, each with the setting that it is about."""
+    del request
+    problems = problems_of(SettingsError(str(error)))
+    return JSONResponse(
+        {"detail": str(error), "problems": [{"key": p.key, "message": p.message} for p in problems]}, 422
+    )
+
+
+async def _wrong_request(request: Request, error: Exception) -> JSONResponse:
+    """A request that does not have the form that the API description says."""
+    del request
+    assert isinstance(error, RequestValidationError)
+    problems = [{"key": ".".join(str(p) for p in e["loc"][1:]), "message": str(e["msg"])} for e in error.errors()]
+    detail = "; ".join(f"{p['key'] or 'request'}: {p['message']}" for p in problems)
+    return JSONResponse({"detail": detail, "problems": problems}, 422)

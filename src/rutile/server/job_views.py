@@ -1,0 +1,192 @@
+"""How jobs are shown: a row of the list, and everything about one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.orm import Session
+
+from rutile.core.settings import Result
+from rutile.jobs import check
+from rutile.jobs.folder import RESULT, read_json
+from rutile.jobs.references import Input
+from rutile.jobs.rights import may_change
+from rutile.jobs.tables import ENDED, RUNNING, WAITING, Job
+from rutile.server import forms
+from rutile.server.people import Who
+from rutile.server.platform import Platform
+
+FULLY_USED = 0.5
+"""Below this part of its cores a job is given a hint."""
+PLAIN = (
+    "id", "name", "task", "state", "reason", "privacy", "queue", "cores", "gpus", "memory", "priority", "tags",
+    "created", "started", "ended", "progress", "doing", "exit_code", "parent_id",
+)  # fmt: skip
+"""Columns of the table that a row shows as they are."""
+FULL = (
+    "settings", "wall_time", "cpu_seconds", "core_seconds", "gpu_seconds", "peak_memory", "bytes", "cloned_from", "key",
+    "version",
+)  # fmt: skip
+"""Columns that are shown of one job."""
+
+
+class JobRow(Result):
+    """A job in the list."""
+
+    id: int
+    """Its number."""
+    name: str
+    """Its name."""
+    task: str
+    """What it does."""
+    state: str
+    """QUEUED, HELD, STARTING, RUNNING, DONE, FAIL or CANCEL."""
+    reason: str
+    """Why it waits or failed, in one line."""
+    privacy: str
+    """private, group or public."""
+    owner: str
+    """Whose it is."""
+    mine: bool
+    """Whether the one who asks may change it."""
+    queue: str
+    """Where it runs: local, or a cluster."""
+    cores: int
+    """Cores it has."""
+    gpus: int
+    """GPUs it has."""
+    memory: float
+    """Memory it has (GB)."""
+    priority: int
+    """1 to 100; higher ones start first."""
+    tags: list[str]
+    """Words of its owner."""
+    created: float
+    """When it was submitted (s since 1970)."""
+    started: float | None
+    """When it began."""
+    ended: float | None
+    """When it ended."""
+    waited: float
+    """Seconds in the queue."""
+    ran: float | None
+    """Seconds at work."""
+    progress: float | None
+    """0 to 1; null: not known."""
+    doing: str
+    """What it is doing, in words."""
+    efficiency: float | None
+    """Part of its cores that it used, 0 to 1."""
+    exit_code: int | None
+    """Of the program: 0 done; 2 the input is at fault; 1 a bug of rutile; negative: the signal that ended it."""
+    parent_id: int | None
+    """The job that it belongs to."""
+    children: int
+    """Jobs that belong to it."""
+
+
+class JobView(JobRow):
+    """A job with everything about it."""
+
+    settings: dict[str, Any]
+    """As given, with references."""
+    command: str
+    """The same as a command line, with the names that files have after a download."""
+    yaml: str
+    """The same as a job file."""
+    python: str
+    """The same in Python."""
+    client: str
+    """The same through this server, in Python."""
+    inputs: list[dict[str, Any]]
+    """What it read: setting, reference, name, sha256."""
+    result: dict[str, Any] | None
+    """What the task returned, once it is done."""
+    hint: str
+    """What could be asked for better next time."""
+    wall_time: float | None
+    """Longest time that it may take (s)."""
+    cpu_seconds: float
+    """Processor time that it used."""
+    core_seconds: float
+    """Cores times time: what is accounted."""
+    gpu_seconds: float
+    """GPUs times time."""
+    peak_memory: float
+    """Largest memory at one time (GB)."""
+    bytes: int
+    """Size of its folder, once it has ended."""
+    cloned_from: int | None
+    """The job that it repeats."""
+    key: str
+    """Same question, same key."""
+    version: str
+    """Of rutile."""
+
+
+class JobPage(Result):
+    """A page of the list."""
+
+    items: list[JobRow]
+    """Jobs of this page."""
+    total: int
+    """Jobs that fit the filter."""
+    page: int
+    """This page; the first one is 1."""
+    size: int
+    """Jobs on a page."""
+    counts: dict[str, int]
+    """Jobs in each state that fit everything else of the filter."""
+
+
+def rows_of(session: Session, jobs: list[Job], who: Who) -> list[JobRow]:
+    """Jobs as rows of a list."""
+    ids = [job.id for job in jobs]
+    counted = sql.select(Job.parent_id, sql.func.count()).where(Job.parent_id.in_(ids)).group_by(Job.parent_id)
+    children = {row[0]: row[1] for row in session.execute(counted)} if ids else {}
+    return [JobRow(**_row(job, children.get(job.id, 0), who)) for job in jobs]
+
+
+def _row(job: Job, children: int, who: Who) -> dict[str, Any]:
+    now = time.time()
+    ran = None if job.started is None else (job.ended or now) - job.started
+    waited = ((job.started or job.ended) or now) - job.created
+    used = job.cpu_seconds / (ran * job.cores) if ran and ran > 1 and job.state not in WAITING else None
+    return {name: getattr(job, name) for name in PLAIN} | {
+        "owner": job.owner.name, "mine": may_change(job, who.user), "waited": max(0.0, waited), "ran": ran,
+        "efficiency": None if used is None else min(1.0, used), "children": children,
+    }  # fmt: skip
+
+
+def view_of(session: Session, platform: Platform, job: Job, who: Who) -> JobView:
+    """A job with everything about it."""
+    task = forms.known(job.task)
+    inputs = [Input(**one) for one in job.inputs]
+    plain = check.local_names(job.settings, inputs)
+    children = session.scalar(sql.select(sql.func.count()).where(Job.parent_id == job.id)) or 0
+    row = _row(job, children, who)
+    return JobView(
+        **row, **{name: getattr(job, name) for name in FULL},
+        command=check.as_command(task, plain) if task else "",
+        yaml=check.as_yaml(plain),
+        python=check.as_python(task, plain) if task else "",
+        client=check.as_client(task, job.settings, platform.address) if task else "",
+        inputs=[{k: v for k, v in one.items() if k != "source"} for one in job.inputs],
+        result=read_json(platform.home.job(job.id) / RESULT) if job.state in ENDED else None,
+        hint=hint(job, row["efficiency"], row["ran"]),
+    )  # fmt: skip
+
+
+def hint(job: Job, efficiency: float | None, ran: float | None) -> str:
+    """What could be asked for better next time, or ""."""
+    if efficiency is None or ran is None or ran < 10 or (job.state == RUNNING and ran < 60):
+        return ""
+    out = []
+    if job.cores > 1 and efficiency < FULLY_USED:
+        need = max(1, round(efficiency * job.cores + 0.49))
+        out.append(f"used {efficiency * job.cores:.1f} of {job.cores} cores: ask for {need}")
+    if job.memory > 2 and job.peak_memory < 0.25 * job.memory:
+        out.append(f"used {job.peak_memory:.1f} of {job.memory:g} GB: ask for {max(1, round(1.5 * job.peak_memory))}")
+    return "; ".join(out)

@@ -1,0 +1,174 @@
+"""Who asks: a browser with a cookie, or a program with a token; what they may do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import sqlalchemy as sql
+from fastapi import Depends, HTTPException, Request
+from sqlalchemy.orm import Session
+
+from rutile.jobs.tables import ADMIN, VIEWER, ApiToken, SignIn, User
+from rutile.server.platform import Platform, note
+from rutile.server.secrets import TOKEN, csrf_of, kept_of, same
+
+COOKIE = "rutile_session"
+CSRF = "X-CSRF-Token"
+IDLE, ABSOLUTE = 12 * 3600.0, 7 * 86400.0
+"""A browser is signed out after so long without a request, and after so long in any case (s)."""
+SAFE = ("GET", "HEAD", "OPTIONS")
+READ, SUBMIT, MANAGE = "read", "submit", "admin"
+SCOPES = (READ, SUBMIT, MANAGE)
+OWN = ("/api/session", "/api/account")
+"""Routes about oneself, open also to those who may only look."""
+NOTE_USE = 60.0
+"""When somebody was last seen is written down at most this often (s)."""
+
+
+def platform_of(request: Request) -> Platform:
+    """The platform that this request came to."""
+    found = request.app.state.platform
+    assert isinstance(found, Platform)
+    return found
+
+
+Here = Annotated[Platform, Depends(platform_of)]
+
+
+def _reading(platform: Here) -> Iterator[Session]:
+    with platform.database.reading() as session:
+        yield session
+
+
+def _writing(platform: Here) -> Iterator[Session]:
+    with platform.database.writing() as session:
+        yield session
+
+
+Reading = Annotated[Session, Depends(_reading, scope="function")]
+"""A session that reads."""
+Writing = Annotated[Session, Depends(_writing, scope="function")]
+"""A session that writes; what it wrote is kept before the answer is sent."""
+
+
+@dataclass(frozen=True)
+class Who:
+    """Somebody who has shown who they are."""
+
+    user: User
+    scopes: frozenset[str]
+    address: str
+    csrf: str = ""
+    """Of a browser."""
+    sign_in: int | None = None
+    """Row of the browser's sign-in."""
+
+    def did(self, session: Session, action: str, thing: str = "", **what: dict[str, object]) -> None:
+        """Write into the audit log what was done."""
+        note(session, self.user.name, action, thing, self.address, what.get("before"), what.get("after"))
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
+    return request.client.host if request.client else ""
+
+
+def who_asks(request: Request, platform: Here) -> Who:
+    """Who asks; every route but those of signing in depends on it.
+
+    Raises:
+        HTTPException: 401 nobody we know; 403 a change without the word of the page, or without the right.
+    """
+    header = request.headers.get("Authorization", "")
+    with platform.database.reading() as session:
+        who = _by_token(session, header, request) if header else _by_cookie(session, request)
+    if who is None:
+        raise HTTPException(401, "sign in, or show a token")
+    _allow(who.user)
+    if request.method not in SAFE:
+        if not header and not same(request.headers.get(CSRF, ""), who.csrf):
+            raise HTTPException(403, f"the header {CSRF} is missing or wrong: GET /api/session tells it")
+        if SUBMIT not in who.scopes and not request.url.path.startswith(OWN):
+            raise HTTPException(403, "this token may only read")
+    _note_use(platform, who, header)
+    return who
+
+
+def _by_token(session: Session, header: str, request: Request) -> Who | None:
+    kind, _, secret = header.partition(" ")
+    if kind.lower() != "bearer" or not secret.startswith(TOKEN):
+        return None
+    token = session.scalar(sql.select(ApiToken).where(ApiToken.secret == kept_of(secret)))
+    if token is None or (token.expires is not None and token.expires < time.time()):
+        return None
+    user = session.get(User, token.user_id)
+    return None if user is None else Who(user, frozenset(token.scopes) & rights(user), address_of(request))
+
+
+def _by_cookie(session: Session, request: Request) -> Who | None:
+    secret = request.cookies.get(COOKIE, "")
+    if not secret:
+        return None
+    found = session.scalar(sql.select(SignIn).where(SignIn.secret == kept_of(secret)))
+    now = time.time()
+    if found is None or now - found.used > IDLE or now - found.created > ABSOLUTE:
+        return None
+    user = session.get(User, found.user_id)
+    if user is None:
+        return None
+    return Who(user, rights(user), address_of(request), csrf_of(secret), found.id)
+
+
+def rights(user: User) -> frozenset[str]:
+    """What the role of a user allows."""
+    return frozenset({VIEWER: (READ,), ADMIN: SCOPES}.get(user.role, (READ, SUBMIT)))
+
+
+def _allow(user: User) -> None:
+    if user.disabled or (user.expires is not None and user.expires < time.time()):
+        raise HTTPException(401, "this account has ended or is closed")
+
+
+def _note_use(platform: Platform, who: Who, header: str) -> None:
+    """Write down that somebody was here, now and then."""
+    now = time.time()
+    if who.sign_in is not None:
+        change = sql.update(SignIn).where(SignIn.id == who.sign_in, SignIn.used < now - NOTE_USE).values(used=now)
+        key = f"sign-in {who.sign_in}"
+    else:
+        secret = kept_of(header.partition(" ")[2])
+        change = sql.update(ApiToken).where(ApiToken.secret == secret).values(used=now)
+        key = f"token {secret}"
+    seen: dict[str, float] = platform.__dict__.setdefault("seen", {})
+    if now - seen.get(key, 0.0) < NOTE_USE:
+        return
+    seen[key] = now
+    with platform.database.writing() as session:
+        session.execute(change)
+
+
+Somebody = Annotated[Who, Depends(who_asks)]
+"""Anybody with an account; a change needs the right to make changes."""
+
+
+def _in_a_browser(who: Somebody) -> Who:
+    if who.sign_in is None:
+        raise HTTPException(403, "a token cannot do this: sign in")
+    return who
+
+
+InBrowser = Annotated[Who, Depends(_in_a_browser)]
+"""Somebody who has signed in: tokens make no tokens and change no passwords."""
+
+
+def _administrator(who: Somebody) -> Who:
+    if who.user.role != ADMIN or MANAGE not in who.scopes:
+        raise HTTPException(403, "only administrators may do this")
+    return who
+
+
+Administrator = Annotated[Who, Depends(_administrator)]
+"""Somebody who may do everything."""

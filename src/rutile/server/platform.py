@@ -1,0 +1,107 @@
+"""What all routes share: database, folders, queue, settings."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.orm import Session
+
+from rutile.core.errors import FileError
+from rutile.jobs.database import Database, open_database
+from rutile.jobs.home import Home
+from rutile.jobs.places import Place, open_places
+from rutile.jobs.reconciler import Reconciler
+from rutile.jobs.slots import Capacity
+from rutile.jobs.tables import ADMIN, AuditLine, LoginLink, User
+from rutile.server.secrets import Patience, kept_of, new_secret
+from rutile.server.settings import ServeSettings
+
+LINK_LIVES = 900.0
+"""Seconds in which a login link must be used."""
+FIRST = "admin"
+"""Name of the account that the first start makes."""
+
+
+@dataclass
+class Platform:
+    """The parts of a running platform."""
+
+    settings: ServeSettings
+    home: Home
+    database: Database
+    places: dict[str, Place]
+    capacity: Capacity
+    reconciler: Reconciler
+    patience: Patience = field(default_factory=Patience)
+    address: str = ""
+    """Under which it is reached."""
+    began: float = field(default_factory=time.time)
+
+    @classmethod
+    def open(cls, settings: ServeSettings) -> Platform:
+        """Open folders and database; no job is started yet.
+
+        Raises:
+            FileError: folder or database cannot be opened.
+            ExecutorError: a cluster that is named is not there.
+        """
+        from rutile.server.harvest import harvest
+
+        home = Home.open(settings.home)
+        places = open_places(home, settings.clusters)
+        capacity = Capacity.of_this_machine(settings.cores, settings.memory)
+        database = open_database(settings.url, home.folder)
+        reconciler = Reconciler(database, home, places, capacity, lambda session, job: harvest(session, home, job))
+        return cls(settings, home, database, places, capacity, reconciler)
+
+    def close(self) -> None:
+        """Stop; jobs go on."""
+        self.reconciler.stop()
+        self.database.close()
+
+    def first_link(self) -> str:
+        """A login link for the first administrator, who is made where there is none.
+
+        Raises:
+            FileError: the server is open to others, and nobody has a password.
+        """
+        with self.database.writing() as session:
+            admin = session.scalar(
+                sql.select(User).where(User.role == ADMIN, User.disabled.is_(False)).order_by(User.id)
+            )
+            if admin is None:
+                admin = User(name=FIRST, role=ADMIN, created=time.time(), password=None)
+                session.add(admin)
+                session.flush()
+            with_password = session.scalar(sql.select(sql.func.count()).where(User.password.is_not(None)))
+            if not self.settings.local and not with_password:
+                raise FileError(
+                    f"host = {self.settings.host}: nobody has a password yet; run `rutile serve` here first, "
+                    "sign in by its link and set one"
+                )
+            secret = login_link(session, admin)
+        return f"{self.address}/login/{secret}"
+
+
+def login_link(session: Session, user: User) -> str:
+    """The secret of a link that signs a user in, once, soon."""
+    secret = new_secret()
+    session.execute(sql.delete(LoginLink).where(LoginLink.expires < time.time()))
+    session.add(LoginLink(secret=kept_of(secret), user_id=user.id, expires=time.time() + LINK_LIVES))
+    return secret
+
+
+def note(
+    session: Session, user: str, action: str, thing: str = "", address: str = "",
+    before: dict[str, Any] | None = None, after: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write a line into the audit log: who did what to which thing."""
+    session.add(
+        AuditLine(
+            time=time.time(), user=user, action=action, thing=thing, address=address, before=before or {},
+            after=after or {},
+        )
+    )  # fmt: skip

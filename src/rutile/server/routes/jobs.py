@@ -1,0 +1,332 @@
+"""Jobs: submit, list, look, change, cancel, do again, delete, one or many at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sql
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from rutile.core.errors import SettingsError
+from rutile.core.settings import Result, Settings
+from rutile.jobs import check, queue
+from rutile.jobs.folder import RESULT, read_json
+from rutile.jobs.queue import Wish
+from rutile.jobs.rights import may_change, visible
+from rutile.jobs.sources import inputs_of
+from rutile.jobs.tables import STATES, Job, User
+from rutile.server import forms, shapes
+from rutile.server.job_views import JobPage, JobRow, JobView, rows_of, view_of
+from rutile.server.people import Here, Reading, Somebody, Who, Writing
+from rutile.server.platform import Platform
+from rutile.server.shapes import Name, Number, Tags
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+Privacy = Literal["private", "group", "public"]
+SORTS = {
+    "id": Job.id, "name": Job.name, "task": Job.task, "state": Job.state, "created": Job.created,
+    "started": Job.started, "ended": Job.ended, "cores": Job.cores, "owner": Job.owner_id, "queue": Job.queue,
+    "progress": Job.progress, "core_seconds": Job.core_seconds,
+}  # fmt: skip
+"""Columns that a list can be sorted by."""
+
+
+class JobRequest(Settings):
+    """A job that is asked for."""
+
+    task: Annotated[str, Field(max_length=100)]
+    """What to do."""
+    settings: shapes.Settings = {}
+    """Of the task, as in its schema; files by reference."""
+    name: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f]*$")] = ""
+    """By default that of the task."""
+    privacy: Privacy = "private"
+    """Who may see it."""
+    queue: Annotated[str, Field(max_length=100)] = "local"
+    """Where to run."""
+    cores: int = Field(default=1, ge=1, le=100_000)
+    """Cores."""
+    gpus: int = Field(default=0, ge=0, le=1000)
+    """GPUs."""
+    memory: float = Field(default=4.0, gt=0, le=1e6)
+    """Memory (GB); a job that uses more is ended."""
+    wall_time: Annotated[float, Field(gt=0, le=1e8)] | None = None
+    """Longest time (s); null: any."""
+    priority: int = Field(default=50, ge=1, le=100)
+    """Higher ones start first; at most that of the account."""
+    tags: Tags = []
+    """Words to find it by."""
+    parent_id: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """The job that it belongs to."""
+
+
+class JobChange(Settings):
+    """What is to be changed; what is not given stays."""
+
+    name: Name | None = None
+    """Its name."""
+    privacy: Privacy | None = None
+    """Who may see it."""
+    tags: Tags | None = None
+    """Words to find it by."""
+    priority: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Of a job that waits."""
+
+
+class Action(Settings):
+    """The same for many jobs."""
+
+    action: Literal["cancel", "rerun", "delete"]
+    """What to do."""
+    ids: Annotated[list[Annotated[int, Field(ge=1, le=2**31 - 1)]], Field(min_length=1, max_length=1000)]
+    """With which jobs."""
+
+
+class ActionView(Result):
+    """What became of it."""
+
+    done: list[int]
+    """Jobs for which it was done; of rerun the new ones."""
+    problems: list[str]
+    """Why it was not, one line for each other job."""
+
+
+class Filter(Settings):
+    """Which jobs a list holds, and in which order."""
+
+    search: Annotated[str, Field(max_length=200)] = ""
+    """Part of the name, or the number."""
+    state: Annotated[list[str], Field(max_length=20)] = []
+    """Only these states."""
+    task: Annotated[str, Field(max_length=100)] = ""
+    """Only this task."""
+    owner: Annotated[str, Field(max_length=200)] = ""
+    """Only jobs of this account; me: one's own."""
+    tag: Annotated[str, Field(max_length=50)] = ""
+    """Only jobs with this tag."""
+    queue: Annotated[str, Field(max_length=100)] = ""
+    """Only this queue."""
+    parent: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Only jobs that belong to this one."""
+    since: Annotated[float, Field(ge=0, le=1e11)] | None = None
+    """Only jobs submitted later (s since 1970)."""
+    until: Annotated[float, Field(ge=0, le=1e11)] | None = None
+    """Only jobs submitted before."""
+    sort: Literal[
+        "id", "-id", "name", "-name", "task", "-task", "state", "-state", "created", "-created", "started", "-started",
+        "ended", "-ended", "cores", "-cores", "owner", "-owner", "queue", "-queue", "progress", "-progress",
+        "core_seconds", "-core_seconds",
+    ] = "-id"  # fmt: skip
+    """Column; with a minus downwards."""
+    page: int = Field(default=1, ge=1, le=1_000_000)
+    """Which page."""
+    size: int = Field(default=10, ge=1, le=500)
+    """Jobs on a page."""
+
+
+@router.post("", status_code=201)
+def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing) -> JobView:
+    """Submit a job."""
+    task = forms.known(wish.task)
+    if task is None:
+        raise HTTPException(404, f"no task {wish.task!r}")
+    if wish.queue not in platform.places:
+        raise SettingsError(f"queue = {wish.queue}: unknown; known are {', '.join(platform.places)}")
+    if wish.parent_id is not None:
+        shapes.changed(session, Job, wish.parent_id, who)
+    inputs = inputs_of(session, platform.home, who.user, wish.settings)
+    check.validated(task, wish.settings, inputs, platform.settings.commands)
+    owner = session.get_one(User, who.user.id)
+    asked = Wish(**wish.model_dump(exclude={"task", "settings"}))
+    key = check.job_key(task, wish.settings, inputs)
+    job = queue.submit(session, owner, task.name, wish.settings, key, inputs, asked)
+    who.did(session, "submitted", f"job {job.id}", after={"task": task.name, "name": job.name})
+    platform.reconciler.wake_after(session)
+    return view_of(session, platform, job, who)
+
+
+@router.get("")
+def list_jobs(filter: Annotated[Filter, Query()], who: Somebody, session: Reading) -> JobPage:
+    """Jobs that one may see, newest first unless sorted otherwise, with counts by state."""
+    conditions = _conditions(filter, who)
+    counts = {
+        state: number
+        for state, number in session.execute(
+            sql.select(Job.state, sql.func.count()).where(*conditions).group_by(Job.state)
+        )
+    }
+    wanted = [s for s in filter.state if s in STATES]
+    if filter.state:
+        conditions.append(Job.state.in_(wanted))
+    column = SORTS[filter.sort.lstrip("-")]
+    order = [column.desc(), Job.id.desc()] if filter.sort.startswith("-") else [column, Job.id]
+    query = sql.select(Job).where(*conditions).order_by(*order[: 1 if column is Job.id else 2])
+    jobs = list(session.scalars(query.limit(filter.size).offset((filter.page - 1) * filter.size)))
+    total = sum(counts.get(s, 0) for s in wanted) if filter.state else sum(counts.values())
+    return JobPage(
+        items=rows_of(session, jobs, who), total=total, page=filter.page, size=filter.size,
+        counts={state: counts.get(state, 0) for state in STATES},
+    )  # fmt: skip
+
+
+@router.get("/compare")
+def compare_jobs(
+    ids: Annotated[list[Annotated[int, Field(ge=1, le=2**31 - 1)]], Query(min_length=1, max_length=20)],
+    who: Somebody,
+    platform: Here,
+    session: Reading,
+) -> dict[str, list[Any]]:
+    """Settings and results that differ between jobs: dotted key -> value of each job, in the order given."""
+    trees = []
+    for number in ids:
+        job = shapes.seen(session, Job, number, who)
+        result = read_json(platform.home.job(job.id) / RESULT) or {}
+        trees.append(_flat({"settings": job.settings, "result": result, "task": job.task}))
+    keys = dict.fromkeys(key for tree in trees for key in tree)
+    rows = {key: [tree.get(key) for tree in trees] for key in keys}
+    return {key: values for key, values in rows.items() if any(v != values[0] for v in values)}
+
+
+@router.post("/actions")
+def act_on_jobs(wish: Action, who: Somebody, platform: Here, session: Writing) -> ActionView:
+    """Cancel, rerun or delete many jobs; those that cannot be are named, the others are done."""
+    done, problems = [], []
+    for number in dict.fromkeys(wish.ids):
+        try:
+            job = shapes.changed(session, Job, number, who)
+            done.append(_ACTIONS[wish.action](session, platform, job, who))
+        except HTTPException as error:
+            problems.append(f"job {number}: {error.detail}")
+        except SettingsError as error:
+            problems.append(str(error))
+    platform.reconciler.wake_after(session)
+    return ActionView(done=done, problems=problems)
+
+
+@router.get("/{number}")
+def see_job(number: Number, who: Somebody, platform: Here, session: Reading) -> JobView:
+    """Everything about a job."""
+    return view_of(session, platform, shapes.seen(session, Job, number, who), who)
+
+
+@router.patch("/{number}")
+def change_job(number: Number, wish: JobChange, who: Somebody, platform: Here, session: Writing) -> JobView:
+    """Change name, privacy, tags or priority."""
+    job = shapes.changed(session, Job, number, who)
+    given = wish.model_dump(exclude_none=True)
+    if "priority" in given:
+        given["priority"] = min(given["priority"], job.owner.priority)
+    before = {name: getattr(job, name) for name in given}
+    for name, value in given.items():
+        setattr(job, name, value)
+    who.did(session, "changed", f"job {number}", before=before, after=given)
+    return view_of(session, platform, job, who)
+
+
+@router.post("/{number}/cancel")
+def cancel_job(number: Number, who: Somebody, platform: Here, session: Writing) -> JobView:
+    """End a job: one that waits at once, one at work when it has written what it must."""
+    job = shapes.changed(session, Job, number, who)
+    _cancel(session, platform, job, who)
+    platform.reconciler.wake_after(session)
+    return view_of(session, platform, job, who)
+
+
+@router.post("/{number}/rerun", status_code=201)
+def rerun_job(number: Number, who: Somebody, platform: Here, session: Writing) -> JobView:
+    """The same job once more, as a new one."""
+    job = shapes.changed(session, Job, number, who)
+    fresh = _rerun(session, platform, job, who)
+    platform.reconciler.wake_after(session)
+    return view_of(session, platform, session.get_one(Job, fresh), who)
+
+
+@router.get("/{number}/clone")
+def clone_job(number: Number, who: Somebody, session: Reading) -> JobRequest:
+    """What to submit for a job like this one: to be edited first."""
+    job = shapes.seen(session, Job, number, who)
+    names = set(JobRequest.model_fields)
+    return JobRequest.model_validate({name: getattr(job, name) for name in names})
+
+
+@router.delete("/{number}", status_code=204)
+def delete_job(number: Number, who: Somebody, platform: Here, session: Writing) -> None:
+    """Remove a job that has ended, with everything that it wrote."""
+    _delete(session, platform, shapes.changed(session, Job, number, who), who)
+
+
+@router.get("/{number}/tree")
+def see_tree(number: Number, who: Somebody, session: Reading) -> list[JobRow]:
+    """The job and all that belong to it, and to those; `parent_id` tells whose child each is."""
+    job = shapes.seen(session, Job, number, who)
+    below = [j for j in queue.tree_below(session, number) if may_change(j, who.user) or j.owner_id == job.owner_id]
+    return rows_of(session, [job, *below], who)
+
+
+def _cancel(session: Session, platform: Platform, job: Job, who: Who) -> int:
+    queue.cancel(session, platform.home, job)
+    who.did(session, "cancelled", f"job {job.id}")
+    return job.id
+
+
+def _rerun(session: Session, platform: Platform, job: Job, who: Who) -> int:
+    if job.queue not in platform.places:
+        raise SettingsError(f"job {job.id}: its queue {job.queue} is not there any more")
+    inputs_of(session, platform.home, who.user, job.settings)  # they must still be there
+    fresh = queue.again(session, job, session.get_one(User, who.user.id))
+    who.did(session, "reran", f"job {job.id}", after={"job": fresh.id})
+    return fresh.id
+
+
+def _delete(session: Session, platform: Platform, job: Job, who: Who) -> int:
+    number, name = job.id, job.name
+    queue.delete(session, platform.home, job)
+    who.did(session, "deleted", f"job {number}", before={"name": name})
+    return number
+
+
+_ACTIONS: dict[str, Callable[[Session, Platform, Job, Who], int]] = {
+    "cancel": _cancel, "rerun": _rerun, "delete": _delete,
+}  # fmt: skip
+
+
+def _conditions(filter: Filter, who: Who) -> list[sql.ColumnElement[bool]]:
+    """The filter but for states."""
+    out = [visible(Job, who.user)]
+    if filter.search:
+        pattern = "%" + re.sub(r"([%_\\])", r"\\\1", filter.search) + "%"
+        by_name = Job.name.ilike(pattern, escape="\\")
+        digits = filter.search.isascii() and filter.search.isdigit() and len(filter.search) < 10
+        out.append(sql.or_(by_name, Job.id == int(filter.search)) if digits else by_name)
+    if filter.task:
+        out.append(Job.task == filter.task)
+    if filter.queue:
+        out.append(Job.queue == filter.queue)
+    if filter.owner == "me":
+        out.append(Job.owner_id == who.user.id)
+    elif filter.owner:
+        out.append(Job.owner_id.in_(sql.select(User.id).where(User.name == filter.owner)))
+    if filter.tag:
+        quoted = re.sub(r"([%_\\])", r"\\\1", filter.tag)
+        out.append(sql.cast(Job.tags, sql.String).like(f'%"{quoted}"%', escape="\\"))
+    if filter.parent is not None:
+        out.append(Job.parent_id == filter.parent)
+    if filter.since is not None:
+        out.append(Job.created >= filter.since)
+    if filter.until is not None:
+        out.append(Job.created < filter.until)
+    return out
+
+
+def _flat(tree: Any, key: str = "") -> dict[str, Any]:
+    """Dotted keys of a tree; lists are values."""
+    if not isinstance(tree, dict):
+        return {key: tree}
+    out: dict[str, Any] = {}
+    for name, inner in tree.items():
+        out |= _flat(inner, f"{key}.{name}" if key else str(name))
+    return out

@@ -1,0 +1,211 @@
+"""What can be done: every task, its form, and what can be said before a job is submitted."""
+
+from __future__ import annotations
+
+import inspect
+import statistics
+from typing import Any
+
+import sqlalchemy as sql
+from fastapi import APIRouter, HTTPException
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from rutile.core.errors import RutileError, SettingsError
+from rutile.core.settings import Result, Settings
+from rutile.jobs import check, queue
+from rutile.jobs.references import REFERENCE, Input, references_in
+from rutile.jobs.rights import found, visible
+from rutile.jobs.sources import inputs_of
+from rutile.jobs.tables import DONE, Dataset, Job, StoredModel, StoredStructure, User
+from rutile.server import forms, shapes
+from rutile.server.people import Here, Reading, Somebody
+from rutile.server.platform import Platform
+from rutile.tasks.catalogue import all_tasks
+from rutile.tasks.task import Task
+
+router = APIRouter(prefix="/tasks", tags=["tasks"])
+
+
+class TaskRow(Result):
+    """A task in the list."""
+
+    name: str
+    """Its name, as on the command line."""
+    summary: str
+    """What it does, in one line."""
+    group: str
+    """Tasks that stand together."""
+
+
+class TaskView(TaskRow):
+    """A task."""
+
+    text: str
+    """What it does, in full."""
+    positional: str | None
+    """The setting that a bare word on the command line fills."""
+    examples: list[str]
+    """Command lines."""
+    essential: list[str]
+    """Settings that most users give."""
+
+
+class CheckRequest(Settings):
+    """Settings that are to be looked at."""
+
+    settings: shapes.Settings = {}
+    """Of the task, as in its schema; files by reference: job:12/relaxed.extxyz, dataset:3, model:5, structure:7,
+    upload:abc."""
+    cores: int = Field(default=1, ge=1, le=100_000)
+    """Cores that the job would have."""
+
+
+class ProblemView(Result):
+    """Something that must be changed."""
+
+    key: str
+    """Dotted key of the setting; empty: of the whole."""
+    message: str
+    """What and how, in one line."""
+
+
+class Expected(Result):
+    """What jobs of this task took here before."""
+
+    jobs: int
+    """So many ended well."""
+    seconds: float
+    """Half of them took less."""
+    longest: float
+    """The longest of them (s)."""
+    memory: float
+    """Half of them used less (GB)."""
+
+
+class CheckView(Result):
+    """What can be said about a job before it is submitted."""
+
+    ok: bool
+    """It can be submitted."""
+    problems: list[ProblemView]
+    """What must be changed first."""
+    warnings: list[str]
+    """What should be looked at."""
+    settings: dict[str, Any] | None
+    """All settings, defaults included."""
+    command: str
+    """The same as a command line."""
+    yaml: str
+    """The same as a job file."""
+    python: str
+    """The same in Python."""
+    client: str
+    """The same through this server, in Python."""
+    same: int | None
+    """A finished job that answered the same question."""
+    expected: Expected | None
+    """From jobs that were done here."""
+
+
+@router.get("")
+def list_tasks() -> list[TaskRow]:
+    """Every task, in the order in which they are mostly needed."""
+    return [TaskRow(name=t.name, summary=t.summary, group=forms.group_of(t.name)) for t in all_tasks()]
+
+
+@router.get("/{name}")
+def see_task(name: str) -> TaskView:
+    """One task."""
+    task = _task(name)
+    return TaskView(
+        name=task.name, summary=task.summary, group=forms.group_of(name), text=inspect.cleandoc(task.run.__doc__ or ""),
+        positional=task.positional, examples=list(task.examples), essential=sorted(forms.essentials(task)),
+    )  # fmt: skip
+
+
+@router.get("/{name}/schema")
+def see_schema(name: str) -> dict[str, Any]:
+    """JSON schema of its settings, for a form."""
+    return forms.form_schema(_task(name).name)
+
+
+@router.post("/{name}/check")
+def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here, session: Reading) -> CheckView:
+    """Look at settings without submitting: problems, warnings, and how to do the same elsewhere."""
+    task = _task(name)
+    problems: list[check.Problem] = []
+    inputs: list[Input] = []
+    full = None
+    try:
+        inputs = inputs_of(session, platform.home, who.user, wish.settings)
+        full = check.validated(task, wish.settings, inputs, platform.settings.commands)
+    except SettingsError as error:
+        problems = check.problems_of(error)
+    except RutileError as error:
+        problems = [check.Problem("", str(error))]
+    plain = check.local_names(wish.settings, inputs)
+    return CheckView(
+        ok=not problems,
+        problems=[ProblemView(key=p.key, message=p.message) for p in problems],
+        warnings=warnings_of(session, platform, who.user, wish.settings),
+        settings=None if full is None else full.model_dump(mode="json"),
+        command=check.as_command(task, plain),
+        yaml=check.as_yaml(plain),
+        python=check.as_python(task, plain),
+        client=check.as_client(task, wish.settings, platform.address),
+        same=_same(session, who.user, check.job_key(task, wish.settings, inputs)),
+        expected=_expected(session, task),
+    )
+
+
+def warnings_of(session: Session, platform: Platform, user: User, given: dict[str, Any]) -> list[str]:
+    """What should be looked at: elements that a potential does not know, stress that is not there, quotas."""
+    models, parts = [], []
+    for key, reference in references_in(given):
+        match = REFERENCE.fullmatch(reference)
+        assert match is not None
+        kind, number = match[1], match[2]
+        if not number.isdigit():
+            continue
+        if kind == "model" and (model := found(session, StoredModel, int(number), user)):
+            models.append(model)
+        elif kind == "structure" and (one := found(session, StoredStructure, int(number), user)):
+            parts.append((key, one.name, set(one.elements)))
+        elif kind == "dataset" and (data := found(session, Dataset, int(number), user)) and data.versions:
+            parts.append((key, data.name, set(data.versions[-1].summary.get("elements", {}))))
+    out = []
+    for model in models:
+        for key, name, elements in parts:
+            strange = sorted(elements - set(model.elements)) if model.elements else []
+            if strange:
+                out.append(f"{key}: {name} holds {', '.join(strange)}, which the potential {model.name} does not know")
+    over = queue.over_quota(session, user)
+    return [*out, f"the job would be held: {over}"] if over else out
+
+
+def _task(name: str) -> Task:
+    task = forms.known(name)
+    if task is None:
+        raise HTTPException(404, f"no task {name[:100]!r}")
+    return task
+
+
+def _same(session: Session, user: User, key: str) -> int | None:
+    return session.scalar(
+        sql.select(Job.id).where(Job.key == key, Job.state == DONE, visible(Job, user)).order_by(Job.id.desc()).limit(1)
+    )
+
+
+def _expected(session: Session, task: Task) -> Expected | None:
+    rows = session.execute(
+        sql.select(Job.ended - Job.started, Job.peak_memory)
+        .where(Job.task == task.name, Job.state == DONE, Job.started.is_not(None))
+        .order_by(Job.id.desc())
+        .limit(50)
+    ).all()
+    if not rows:
+        return None
+    seconds = [r[0] for r in rows if r[0] is not None]
+    memory = statistics.median(float(r[1]) for r in rows)
+    return Expected(jobs=len(rows), seconds=statistics.median(seconds), longest=max(seconds), memory=memory)

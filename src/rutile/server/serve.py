@@ -1,0 +1,99 @@
+"""`rutile serve`: the platform on this machine, from one command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rutile.core.errors import FileError
+from rutile.core.reporting import Reporter
+from rutile.core.settings import Result
+from rutile.server.settings import ServeSettings
+from rutile.tasks.task import Task
+
+
+class ServeResult(Result):
+    """What is left when the server has ended; jobs go on."""
+
+    address: str
+    """Under which it was reached."""
+    working: int
+    """Jobs that go on; the next `rutile serve` knows of them."""
+
+
+def run(settings: ServeSettings, reporter: Reporter) -> ServeResult:
+    """Serve the platform: jobs, data and models in a browser and by a REST API; one command, nothing to install.
+
+    Prints a link that signs in once. Everything is kept in one folder (`home`); jobs go on when the server ends.
+    """
+    import uvicorn
+
+    from rutile.jobs.queue import at_work
+    from rutile.server.app import create_app
+    from rutile.server.platform import Platform
+
+    platform = Platform.open(settings)
+    socket = listening(settings)
+    port = socket.getsockname()[1]
+    scheme = "https" if settings.certificate else "http"
+    shown = settings.names[0] if settings.names else settings.host
+    platform.address = f"{scheme}://{shown}:{port}"
+    try:
+        link = platform.first_link()
+    except FileError:
+        platform.close()
+        raise
+    reporter.info(f"rutile is at {platform.address}, its files in {platform.home.folder}")
+    reporter.info(f"sign in once, within 15 minutes: {link}")
+    reporter.info("Ctrl-C ends the server; jobs go on")
+    if settings.browser:
+        import webbrowser
+
+        webbrowser.open(link)
+    options: dict[str, Any] = {"proxy_headers": settings.proxy, "server_header": False}
+    if settings.certificate is not None:
+        options |= {"ssl_certfile": str(settings.certificate), "ssl_keyfile": str(settings.key)}
+    config = uvicorn.Config(create_app(platform), log_level="warning", timeout_graceful_shutdown=3, **options)
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets=[socket])
+    except KeyboardInterrupt:
+        reporter.info("ended")
+    with platform.database.reading() as session:
+        working = len(at_work(session))
+    platform.database.close()
+    return ServeResult(address=platform.address, working=working)
+
+
+def listening(settings: ServeSettings) -> Any:
+    """A socket at the address and port.
+
+    Raises:
+        FileError: another program has the port, or there is no such address.
+    """
+    import socket
+
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    out = socket.socket(family, socket.SOCK_STREAM)
+    out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        out.bind((settings.host, settings.port))
+    except OSError as error:
+        out.close()
+        raise FileError(
+            f"cannot listen at {settings.host}:{settings.port}: {error.strerror}; choose another port=..., or 0 for any"
+        ) from None
+    out.listen(128)
+    return out
+
+
+TASK = Task(
+    "serve",
+    ServeSettings,
+    ServeResult,
+    run,
+    examples=(
+        "rutile serve",
+        "rutile serve port=9000 browser=true",
+        "rutile serve home=/data/rutile cores=8 memory=32",
+    ),
+)

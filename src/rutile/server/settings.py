@@ -1,0 +1,69 @@
+"""Settings of the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from rutile.core.settings import Settings
+from rutile.core.units import Gigabyte
+from rutile.jobs.settings import SlurmPlace
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class ServeSettings(Settings):
+    """Where the platform listens, keeps its files, and what jobs may take."""
+
+    home: Path = Path("~/.rutile")
+    """Folder of everything that the platform keeps."""
+    host: str = "127.0.0.1"
+    """Address to listen at. Others than this machine can reach 0.0.0.0; it needs accounts with passwords, and `proxy`
+    (TLS by a server in front) or `certificate` and `key`."""
+    port: int = Field(default=8765, ge=0, le=65535)
+    """Port; 0: any that is free."""
+    names: list[str] = []
+    """Names under which browsers reach this server, besides those of this machine, such as rutile.example.org."""
+    database: str = ""
+    """URL of the database, such as postgresql+psycopg://user@host/rutile; by default a file of SQLite in `home`."""
+    cores: int | None = Field(default=None, ge=1)
+    """Cores of this machine that jobs may use together; by default all."""
+    memory: Gigabyte | None = Field(default=None, gt=0)
+    """Memory of this machine that jobs may ask for together; by default all."""
+    clusters: list[SlurmPlace] = []
+    """Clusters that jobs can be sent to."""
+    commands: bool = False
+    """Whether jobs may name programs and lines of shell (`engine.command`, `executor.prologue`): only where everybody
+    with an account may run anything as this user."""
+    proxy: bool = False
+    """A server in front does TLS and says who asks (X-Forwarded-For, X-Forwarded-Proto)."""
+    certificate: Path | None = None
+    """Certificate for TLS (PEM)."""
+    key: Path | None = None
+    """Its key (PEM)."""
+    upload_limit: Gigabyte = Field(default=20.0, gt=0)
+    """Largest file that can be uploaded."""
+    browser: bool = False
+    """Open the page in a browser."""
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine reaches the server."""
+        return self.host in LOOPBACK
+
+    @property
+    def url(self) -> str:
+        """Of the database."""
+        return self.database or f"sqlite:///{(self.home.expanduser().absolute() / 'platform.db')}"
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> ServeSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both")
+        if not self.local and not self.proxy and self.certificate is None:
+            raise ValueError(
+                f"host = {self.host}: passwords would cross the network unencrypted; give certificate and key, or "
+                "proxy=true where a server in front does TLS"
+            )
+        return self

@@ -1,0 +1,45 @@
+"""Forms that many routes share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import HTTPException, Path
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from rutile.jobs.rights import Thing, found, may_change
+from rutile.server.people import Who
+
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+"""Number of a thing in an address."""
+Settings = Annotated[dict[str, Any], Field(max_length=500)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+Tags = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f]+$")]], Field(max_length=20)
+]
+T = TypeVar("T")
+
+
+def seen(session: Session, kind: type[Thing], number: int, who: Who) -> Thing:
+    """A thing that somebody may see.
+
+    Raises:
+        HTTPException: 404 where there is none, or it is not theirs to see: the two look the same.
+    """
+    thing = found(session, kind, number, who.user)
+    if thing is None:
+        raise HTTPException(404, f"no such {kind.__tablename__[:-1]}, or you may not see it")
+    return thing
+
+
+def changed(session: Session, kind: type[Thing], number: int, who: Who) -> Thing:
+    """A thing that somebody may change.
+
+    Raises:
+        HTTPException: 404 as above; 403 where it may only be looked at.
+    """
+    thing = seen(session, kind, number, who)
+    if not may_change(thing, who.user):
+        raise HTTPException(403, f"this {kind.__tablename__[:-1]} is {thing.owner.name}'s")
+    return thing
