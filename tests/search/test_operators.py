@@ -17,6 +17,7 @@ from rutile.search.individual import ATOM_ENERGY
 from rutile.search.operators.operator import Breed
 from rutile.search.operators.relocate import free_places, neighbours
 from rutile.search.operators.resurface import resurface
+from rutile.search.point_groups import operations_of, orbits, point_group
 from rutile.search.settings import ClusterSearch, CrystalSearch
 from rutile.structures.symmetry import describe_crystal
 from rutile.testing.searching import new_structure
@@ -129,3 +130,19 @@ def test_resurface_mends_a_surface_and_leaves_a_closed_one():
     mark = fingerprint(whole, breed.distance)
     assert apart(fingerprint(rough, breed.distance), mark) > 0.03
     assert apart(fingerprint(child, breed.distance), mark) < 0.01
+
+
+def test_resurface_keeps_a_symmetry_half_of_the_time():
+    """From a cluster of C5v, whose orbits have 1, 5 or 10 atoms, with more pairs of neighbours than before."""
+    group, distance = point_group("C5v"), 2.553
+    problem = Clusters("Cu31", ClusterSearch(distance=distance))
+    x = orbits(group, 31, np.random.default_rng(0)) * problem.radius
+    parent = problem.tidied(Atoms("Cu31", positions=x))
+    assert len(operations_of(parent.positions, parent.numbers, 0.1)) == 10
+    orders = []
+    for seed in range(12):
+        child = resurface([parent], problem.breed, np.random.default_rng(seed))
+        pairs = [neighbours(a.positions, 1.25 * distance).sum() for a in (parent, child)]
+        assert pairs[1] > pairs[0]
+        orders.append(len(operations_of(child.positions, child.numbers, 0.1)))
+    assert set(orders) >= {1, 10}
