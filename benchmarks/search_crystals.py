@@ -40,9 +40,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import iread
 
 from rutile.core.seeds import integer
+from rutile.search.breeding import NEW
 from rutile.search.crystals import Crystals
 from rutile.search.fingerprint import apart, fingerprint
-from rutile.search.genetic import NEW, Genetic
+from rutile.search.genetic import Genetic
 from rutile.search.individual import Candidate, Relaxed
 from rutile.search.relaxing import Relaxer
 from rutile.search.settings import CrystalSearch, GeneticSettings

@@ -40,7 +40,7 @@ from rutile.build.recipe import Refused
 from rutile.core.executors.catalogue import open_stations
 from rutile.core.executors.settings import LocalSettings
 from rutile.core.reporting import SilentReporter
-from rutile.search import adaptive, genetic
+from rutile.search import adaptive, breeding
 from rutile.search.adaptive import Adaptive
 from rutile.search.adaptive_driver import drive
 from rutile.search.adaptive_items import Answer, Errors, Group, Lesson, Question, Scored, Trained
@@ -227,7 +227,7 @@ def settings_for(split: Split, batch: int) -> tuple[AdaptiveSettings, GeneticSet
 
 def run(stations: Timed, split: Split, batch: int, folder: Path) -> Adaptive:
     """A search until the time is up."""
-    genetic.fingerprint = adaptive.fingerprint = mark  # the toy's own
+    breeding.fingerprint = adaptive.fingerprint = mark  # the toy's own
     search = Adaptive(Toy(), *settings_for(split, batch), SEED)
     log = AdaptiveLog(folder / "adaptive.jsonl", {"split": str(split)})
     with suppress(Over):
@@ -404,16 +404,18 @@ def measure(model: Path, rate: float) -> None:
         log = Log(Path(folder) / "search.jsonl", {})
         for _ in range(RELAXED):
             began = time.process_time()
-            group = [search.child() for _ in range(16)]
+            group = [search.order() for _ in range(16)]
             log.made(group)
-            child.append(time.process_time() - began)
-            for c in group:
+            order.append(time.process_time() - began)
+            for one in group:
                 began = time.process_time()
-                done = work([c])
+                made = search.breeder(one) if isinstance(one, Order) else one
+                child.append(round(time.process_time() - began, 4))
+                began = time.process_time()
+                ((_, done),) = work([made])
                 relax.append(round(time.process_time() - began, 3))
                 began = time.process_time()
-                log.done(done)
-                search.receive(done)
+                log.done(search, [(made, done)])
                 receive.append(time.process_time() - began)
     frames = read(Path(__file__).parent.parent / "src/rutile/starter/tio2.extxyz", ":")
     label = [a.info["seconds"] for a in frames if len(a) == 3 * UNITS and "seconds" in a.info]

@@ -143,31 +143,31 @@ def check(out: Path) -> dict[str, Any]:
     made: dict[int, int] = {}
     done: dict[int, int] = {}
     good: set[int] = set()
-    orphans = 0
+    orphans = children = 0
     for line in lines[1:]:
         if "made" in line:
             one = line["made"]
             made[one["number"]] = made.get(one["number"], 0) + 1
-            orphans += any(p not in good for p in one["parents"])
+            orphans += any(p not in good for _, parents, _ in one["ways"] for p in parents)
         else:
             one = line["done"]
             done[one["number"]] = done.get(one["number"], 0) + 1
+            children += bool(one["made"]["parents"])
             if not one["failure"]:
                 good.add(one["number"])
     return {
         "made": len(made), "evaluated": len(done), "failed": len(done) - len(good),
         "lost": len(set(range(max(made) + 1)) - done.keys()),
         "twice": sum(n > 1 for n in made.values()) + sum(n > 1 for n in done.values()),
-        "orphans": orphans, "children": sum(bool(x["made"]["parents"]) for x in lines[1:] if "made" in x),
-        "replay": replay(lines),
+        "orphans": orphans, "children": children, "replay": replay(lines),
     }  # fmt: skip
 
 
 def replay(lines: list[dict[str, Any]]) -> str:
-    """Whether each child follows from the state before it."""
+    """Whether each order follows from the state before it, and each child from its order."""
     from rutile.search.crystals import Crystals
     from rutile.search.genetic import Genetic
-    from rutile.search.individual import Relaxed, from_json, to_json
+    from rutile.search.log import begun_record, candidate_record, relaxed_of
     from rutile.search.settings import CrystalSearch, GeneticSettings
 
     known = {k: v for k, v in lines[0]["search"].items() if k in GeneticSettings.model_fields}
@@ -176,16 +176,17 @@ def replay(lines: list[dict[str, Any]]) -> str:
     same = 0
     for line in lines[1:]:
         if "made" in line:
-            child, one = search.child(), line["made"]
-            if (child.number, child.operator, list(child.parents), to_json(child.atoms)) != (
-                one["number"], one["operator"], one["parents"], one["atoms"],
-            ):  # fmt: skip
-                return f"child {one['number']} is another: {child.operator} {child.parents}"
-            same += 1
+            order = search.order()
+            if json.loads(json.dumps(begun_record(order))) != line["made"]:
+                return f"order {order.number} is another"
         else:
             one = line["done"]
-            energy = float("nan") if one["energy"] is None else one["energy"]
-            search.receive([(one["number"], Relaxed(from_json(one["atoms"]), energy, one["failure"], one["steps"]))])
+            child = search.breeder(search.waiting[one["number"]])  # type: ignore[arg-type]
+            if json.loads(json.dumps(candidate_record(child))) != one["made"]:
+                return f"child {child.number} is another: {child.operator} {child.parents}"
+            search.settle(child)
+            search.receive([(child.number, relaxed_of(one))])
+            same += 1
     return f"{same} children again, all the same"
 
 

@@ -174,9 +174,10 @@ def test_after_a_kill_it_comes_to_an_end(tmp_path):
         drive(search, workers, AdaptiveLog(path, {}), killed)
     given = {(k, n) for k, n, _ in workers.given}
     again = fresh()
-    AdaptiveLog(path, {}).replay(again)
+    log = AdaptiveLog(path, {})
+    log.replay(again)
     assert {(k, n) for k in again.open for n in again.open[k]} == given
-    drive(again, Workers(6), AdaptiveLog(path, {}))
+    drive(again, Workers(6), log)
     assert again.done
     with pytest.raises(SettingsError, match="seed"):
         AdaptiveLog(path, {"seed": 2})
@@ -204,9 +205,10 @@ def test_with_a_larger_budget_it_goes_on(tmp_path):
     assert search.ended == "8 labels"
     assert len(search.finals) == few.final
     more = fresh()
-    AdaptiveLog(tmp_path / "log", {}).replay(more)
+    log = AdaptiveLog(tmp_path / "log", {})
+    log.replay(more)
     assert not more.ended
-    drive(more, Workers(4), AdaptiveLog(tmp_path / "log", {}))
+    drive(more, Workers(4), log)
     assert len(more.asked) > 8
     assert set(search.finals) <= set(more.finals)  # what was paid for stays
 

@@ -106,8 +106,11 @@ def states(search):
 def test_a_search_goes_on_from_its_log(tmp_path):
     work, settings = relaxer(8), GeneticSettings(first=8, pool=PoolSettings(size=8, patience=20))
     whole = Genetic(problem(8), settings, 3)
-    for batch in whole.batches(4, 80):
-        whole.receive(work(batch))
+    for group in whole.orders(4, 80):
+        children = [whole.breeder(one) for one in group]
+        for child in children:
+            whole.settle(child)
+        whole.receive(work(children))
     assert whole.pools > 1
 
     path = tmp_path / "log.jsonl"
@@ -116,13 +119,13 @@ def test_a_search_goes_on_from_its_log(tmp_path):
         log = Log(path, {"seed": 3})
         log.replay(search)
         known = search.made
-        for batch in search.batches(4, stop):
-            log.made([c for c in batch if c.number >= known])
-            results = work(batch)
+        for group in search.orders(4, stop):
+            log.made([one for one in group if one.number >= known])
+            children = {one.number: search.breeder(one) for one in group}  # by a worker, with parents from the log
+            results = [(children[number], relaxed) for number, relaxed in work(children.values())]
             if stop == 44 and search.made == 44:
-                break  # killed after it was made, and while the next line was written
-            log.done(results)
-            search.receive(results)
+                break  # killed after it was ordered, and while the next line was written
+            log.done(search, results)
         with path.open("a") as file:
             file.write('{"done": {"number": 4')
     assert states(search) == states(whole)

@@ -12,11 +12,11 @@ from rutile.core.errors import RutileError, SettingsError
 from rutile.search.compositions import Compositions
 from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.genetic import Genetic
-from rutile.search.individual import Candidate, Found, Relaxed
-from rutile.search.log import Done
+from rutile.search.individual import Found, Relaxed
 from rutile.search.mixtures import Mixtures
 from rutile.search.operators.decorate import decorate
 from rutile.search.operators.sizes import enlarged, matched
+from rutile.search.past import Past
 from rutile.search.population import Population
 from rutile.search.ranking import AboveHull
 from rutile.search.results import distinct
@@ -264,17 +264,14 @@ def test_different_structures_are_sorted_by_the_hull():
     l12 = bulk("Cu", a=3.75, cubic=True)
     l12.numbers[0] = 79
     energies = [0.0, -1.0, 0.0005, -0.9, -0.35]
-    done = [
-        Done(Candidate(k, a, "new", ()), Relaxed(a, e, "", 0))
-        for k, (a, e) in enumerate(zip([*images, l12], energies, strict=True))
-    ]
-    order = AboveHull(CUAU.compositions)
-    for d in done:
-        order.take(d.relaxed.atoms, d.relaxed.energy)
-    kept = distinct(done, PoolSettings(), CUAU.distance, 0.05, 10, order)
+    past, order = Past([*images, l12].__getitem__), AboveHull(CUAU.compositions)
+    for k, (a, e) in enumerate(zip([*images, l12], energies, strict=True)):
+        past.add(k, "new", (), e, "", a.numbers, k)
+        order.take(a, e)
+    kept = distinct(past, past.atoms, PoolSettings(), CUAU.distance, 0.05, 10, order)
     assert [(d.found.number, d.hits) for d in kept] == [(0, 2), (1, 1), (4, 1)]
-    assert distinct(done, PoolSettings(), CUAU.distance, 0.2, 10, order)[-1].found.number == 3
-    few = distinct(done, PoolSettings(), CUAU.distance, 0.2, 1, order)
+    assert distinct(past, past.atoms, PoolSettings(), CUAU.distance, 0.2, 10, order)[-1].found.number == 3
+    few = distinct(past, past.atoms, PoolSettings(), CUAU.distance, 0.2, 1, order)
     assert [d.found.number for d in few] == [0, 1, 4]  # the hull is whole
 
 

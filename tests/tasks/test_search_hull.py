@@ -75,7 +75,9 @@ def test_killed_and_gone_on(tmp_path):
         assert table(out)
     subprocess.run([*command, f"out={out}"], check=True, capture_output=True, timeout=500)
     lines = [[json.loads(x) for x in (f / "search.jsonl").read_text().splitlines()] for f in (whole, out)]
-    made = [[(x["made"]["operator"], x["made"]["parents"]) for x in one if "made" in x] for one in lines]
+    ordered = [[x["made"] for x in one if "made" in x] for one in lines]
+    assert ordered[0] == ordered[1]
+    made = [[x["done"]["made"] for x in one if "done" in x] for one in lines]
     assert made[0] == made[1]
     assert (whole / "table.csv").read_text() == (out / "table.csv").read_text()
 

@@ -49,13 +49,17 @@ from rutile.search.adaptive_items import (
 )  # fmt: skip
 from rutile.search.adaptive_judge import correlation, different, forgot, good, why_end
 from rutile.search.adaptive_settings import AdaptiveSettings
+from rutile.search.breeding import NEW, Problem
 from rutile.search.fingerprint import Marks, apart_from, fingerprint
-from rutile.search.genetic import NEW, Genetic, Problem
+from rutile.search.genetic import Genetic
 from rutile.search.individual import Candidate, Found, Relaxed
+from rutile.search.past import Past
 from rutile.search.settings import GeneticSettings
 
 LOWEST = 3
 """A new version relaxes as many of the lowest labelled structures again as this part of the pool."""
+SPARE = 500
+"""Structures that are kept beside those that may be wanted again, at least."""
 Guard = Callable[[Atoms], str]
 """Why a relaxed structure cannot be used, or ""."""
 
@@ -88,7 +92,12 @@ class Adaptive:
         self.settings, self.given, self.guard, self.ended = settings, given, guard, ""
         self.search = Genetic(problem, genetic, seed)
         self.known: dict[int, tuple[Candidate, int | None, Scored | None]] = {}
-        """Every structure: how it was made, and the newest version that relaxed it with what came of that."""
+        """Structures that may be wanted again (at work, in a pool, labelled): how each was made, and the newest version
+        that relaxed it with what came of that."""
+        self.past = Past()
+        """All structures that were relaxed, without their atoms, as the newest version did it, whose number is their
+        place."""
+        self._most_known = SPARE
         self.waiting: deque[Candidate] = deque()
         """To be relaxed before new ones are made: those of older versions, and those that were labelled first."""
         self.sent: dict[int, int] = {}
@@ -356,6 +365,20 @@ class Adaptive:
         self.under_way -= len(by_number)
         for number, scored in outcome:
             self._take_relaxed(by_number[number], scored, group.version)
+        if len(self.known) > self._most_known:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Keep the structures that may be wanted again; the log has all."""
+        pools = self.search.population, self.search.before
+        wanted = {m.number for pool in pools for m in pool.members} | {a.question.structure for a in self.asked}
+        wanted |= {c.number for c in self.waiting} | self.search.waiting.keys()
+        groups = [group for group in self.open["search"].values() if isinstance(group, Group)]
+        wanted |= {c.number for group in groups for c in group.candidates}
+        self.known = {number: one for number, one in self.known.items() if number in wanted}
+        self.sent = {number: version for number, version in self.sent.items() if number in wanted}
+        self._near = {number: labels for number, labels in self._near.items() if number in wanted}
+        self._most_known = SPARE + 2 * len(self.known)
 
     def _take_relaxed(self, given: Candidate, scored: Scored, version: int) -> None:
         """One structure: into the pool of its version, or to be relaxed again on the newest one."""
@@ -375,6 +398,8 @@ class Adaptive:
                 self.search.drop(number)
             return
         self.known[number] = replace(candidate, atoms=relaxed.atoms), version, replace(scored, relaxed=relaxed)
+        made, numbers = (candidate.operator, candidate.parents), relaxed.atoms.numbers
+        self.past.add(number, *made, relaxed.energy, relaxed.failure, numbers, version)
         self._near.pop(number, None)
         if number in self.search.waiting:
             self.search.receive([(number, relaxed)])

@@ -41,14 +41,15 @@ class AdaptiveLog(Journal):
 
     def replay(self, search: Adaptive) -> int:
         """Bring a fresh search to where the log ends; gives how many events there were."""
-        for line in self.known:
+        events = 0
+        for _, line in self.events():
+            events += 1
             if "gave" in line:
                 event = line["gave"]
                 search.begin(event["kind"], event["number"], _item(event, search))
             else:
                 event = line["came"]
                 search.receive(event["kind"], event["number"], _outcome(event))
-        events, self.known = len(self.known), []
         search.resume()
         return events
 

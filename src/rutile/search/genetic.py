@@ -6,7 +6,8 @@
 
 There are no generations, and nobody waits. What child number n is made of follows from the seed, n, and the pool of
 that moment; the pool follows from the order in which results came. So a search goes on from its log as if it had never
-stopped: see `log`. Operators are drawn by weights that follow success (a child that enters the pool), as in
+stopped: see `log`. Children are made here (`batches`), or it is only said of what, and whoever relaxes them makes them
+(`orders`, `breeding`). Operators are drawn by weights that follow success (a child that enters the pool), as in
 Z.-L. Liu, Comput. Phys. Commun. 185, 1893 (2014), doi:10.1016/j.cpc.2014.03.017.
 """
 
@@ -14,59 +15,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
-from rutile.build.recipe import Refused
 from rutile.core.errors import SettingsError
 from rutile.core.seeds import stream
-from rutile.search.fingerprint import apart, fingerprint
-from rutile.search.individual import Candidate, Found, Relaxed
-from rutile.search.operators.operator import Breed, Operator
+from rutile.search.breeding import NEW, Breeder, Problem
+from rutile.search.individual import Candidate, Found, Order, Relaxed, Way
 from rutile.search.population import Population
-from rutile.search.ranking import Ranking
 from rutile.search.settings import GeneticSettings
 
-NEW = "new"
-"""Name of the operator that takes no parents."""
 SEED = "seed"
 """What structures are called that were given."""
-CHANGED = 0.01
-"""A child whose fingerprint is nearer than this to that of a parent is not worth a relaxation."""
-TRIES = 200
-"""Attempts at one child, after which the search gives up."""
-
-
-class Problem(Protocol):
-    """What is searched for."""
-
-    distance: float
-    """Usual distance of neighbours (Angstrom)."""
-    breed: Breed
-    """For the operators."""
-    operators: tuple[Operator, ...]
-    """That serve this kind of structure."""
-    elements: tuple[int, ...]
-    """Atomic numbers, ascending."""
-
-    def ranking(self) -> Ranking:
-        """What counts as low, from the beginning."""
-        ...
-
-    def create(self, rng: np.random.Generator) -> Atoms:
-        """A new structure, or `Refused`."""
-        ...
-
-    def tidied(self, atoms: Atoms) -> Atoms:
-        """A child as it is relaxed, or `Refused`."""
-        ...
-
-    def adopted(self, atoms: Atoms) -> Atoms:
-        """A structure that was given, as one of this problem, or `Refused`: it is none."""
-        ...
+WAYS = 4
+"""How children may be made that are drawn for each: if none succeeds, they are tried again, with other chances."""
+USES = 500
+"""Uses of operators on parents are counted of so many at least; those of parents that left are forgotten beyond."""
 
 
 @dataclass
@@ -109,12 +75,14 @@ class Genetic:
         self.record = {name: Record() for name in (*self.weights, *([SEED] if seeds else []))}
         self.uses: Counter[tuple[str, int]] = Counter()
         """How often an operator was used on a first parent, by its name and the parent's number."""
+        self._most_uses = USES
         self.ranking = problem.ranking()
         self.first = settings.first * self.ranking.places
         self.population = Population(settings.pool, self.ranking)
         self.best, self.best_at, self.pools, self.made, self.done = None, 0, 1, 0, 0
-        self.waiting: dict[int, Candidate] = {}
-        """Made, and not relaxed yet."""
+        self.waiting: dict[int, Order | Candidate] = {}
+        """Ordered or made, and not relaxed yet."""
+        self.breeder = Breeder(problem, seed)
         self._first = 0
         """Number of the first structure of this pool."""
         self.before = Population(settings.pool)
@@ -125,66 +93,94 @@ class Genetic:
 
         First come those that were made before the search stopped, and wait.
         """
-        left = list(self.waiting.values())
-        for k in range(0, len(left), size):
-            yield left[k : k + size]
+        for group in self._left(size):
+            children = [one if isinstance(one, Candidate) else self.breeder(one) for one in group]
+            for child in children:
+                self.settle(child)
+            yield children
         while self.made < most:
             yield [self.child() for _ in range(min(size, most - self.made))]
 
+    def orders(self, size: int, most: int) -> Iterator[list[Order | Candidate]]:
+        """The same, where others make the children, and `settle` hears of it; what was given comes as it is."""
+        yield from self._left(size)
+        while self.made < most:
+            yield [self.order() for _ in range(min(size, most - self.made))]
+
+    def _left(self, size: int) -> Iterator[list[Order | Candidate]]:
+        """What waits, in groups."""
+        left = list(self.waiting.values())
+        for k in range(0, len(left), size):
+            yield left[k : k + size]
+
+    def order(self) -> Order | Candidate:
+        """The next structure to be relaxed: a child that is to be made of the pool of now, or one that was given.
+
+        Raises:
+            SettingsError: all operators are turned off.
+        """
+        one = self._next()
+        self.begin(one)
+        return one
+
     def child(self) -> Candidate:
-        """The next structure to be relaxed.
+        """The next structure to be relaxed, made here.
 
         Raises:
             SettingsError: none can be made.
         """
+        one = self._next()
+        child = one if isinstance(one, Candidate) else self.breeder(one)
+        self.begin(child)
+        return child
+
+    def _next(self) -> Order | Candidate:
+        """Given ones first."""
         number = self.made
         if number < len(self.seeds):
-            child = Candidate(number, self.seeds[number], SEED, ())
-            self.begin(child)
-            return child
-        rng = stream(self.seed, "child", number)
-        refusals: list[str] = []
-        for _ in range(TRIES):
-            name = self._operator(rng)
-            try:
-                made, parents = self._make(name, rng)
-                atoms = self.problem.tidied(made)
-                mark = self._mark(atoms)
-                if any(apart(mark, p.fingerprint) < CHANGED for p in parents):
-                    raise Refused("like its parent")
-                child = Candidate(number, atoms, name, tuple(p.number for p in parents))
-            except Refused as reason:
-                refusals.append(f"{name}: {reason}")
-                continue
-            self.begin(child)
-            return child
-        raise SettingsError(f"no structure could be made in {TRIES} attempts; the last: {refusals[-1]}")
+            return Candidate(number, self.seeds[number], SEED, ())
+        return self._ordered(number, stream(self.seed, "ways", number))
 
-    def begin(self, child: Candidate) -> None:
-        """Take down that a structure was made; also for what a log says."""
-        self.waiting[child.number] = child
-        self.made = child.number + 1
-        self.record[child.operator].made += 1
-        self.breeders.children.update(child.parents)
-        if child.parents:
-            self.uses[child.operator, child.parents[0]] += 1
+    def _ordered(self, number: int, rng: np.random.Generator) -> Order:
+        """Some ways to make a child, as the pool is now."""
+        new = self._begins
+        shares = {} if new else self.shares()
+        drawn = [NEW] if new else list(rng.choice(list(shares), size=WAYS, p=list(shares.values())))
+        ways, parents = [], dict[int, Atoms]()
+        for name in map(str, drawn):
+            found = [] if name == NEW else self.breeders.parents(self.operators[name].parents, rng)
+            parents |= {p.number: p.atoms for p in found}
+            times = self.uses[name, found[0].number] if found else 0
+            ways.append(Way(name, tuple(p.number for p in found), times))
+        return Order(number, tuple(ways), parents)
 
-    def _make(self, name: str, rng: np.random.Generator) -> tuple[Atoms, list[Found]]:
-        if name == NEW:
-            return self.problem.create(rng), []
-        operator = self.operators[name]
-        parents = self.breeders.parents(operator.parents, rng)
-        breed = replace(self.problem.breed, times=self.uses[name, parents[0].number])
-        return operator.make([p.atoms for p in parents], breed, rng), parents
-
-    def _operator(self, rng: np.random.Generator) -> str:
-        """Drawn by weight and success; new ones while the pool begins."""
+    @property
+    def _begins(self) -> bool:
+        """Whether only new ones are made: the pool begins."""
         given = len(self.seeds) if self._first == 0 else 0
-        if self.made - self._first - given < self.first or len(self.breeders.members) < 2:
-            return NEW
-        share = self.shares()
-        names = list(share)
-        return names[rng.choice(len(names), p=list(share.values()))]
+        return self.made - self._first - given < self.first or len(self.breeders.members) < 2
+
+    def begin(self, one: Order | Candidate) -> None:
+        """Take down that a structure was made, or ordered (its first way counts); also for what a log says."""
+        self.waiting[one.number] = one
+        self.made = one.number + 1
+        likely = one.ways[0] if isinstance(one, Order) else one
+        self.record[likely.operator].made += 1
+        self.breeders.children.update(likely.parents)
+        if likely.parents:
+            self.uses[likely.operator, likely.parents[0]] += 1
+        if len(self.uses) > self._most_uses:
+            there = {m.number for pool in (self.population, self.before) for m in pool.members}
+            self.uses = Counter({use: many for use, many in self.uses.items() if use[1] in there})
+            self._most_uses = USES + 2 * len(self.uses)
+
+    def settle(self, child: Candidate) -> None:
+        """A structure that was ordered was made, by one of its ways."""
+        order = self.waiting[child.number]
+        if isinstance(order, Order):
+            self.record[order.ways[0].operator].made -= 1
+            self.record[child.operator].made += 1
+        self.waiting[child.number] = child
 
     def shares(self) -> dict[str, float]:
         """Part of the children that each operator makes now.
@@ -205,6 +201,7 @@ class Genetic:
 
     def _take(self, number: int, relaxed: Relaxed) -> Found | None:
         child = self.waiting.pop(number)
+        assert isinstance(child, Candidate), "it is said first what was made: see `settle`"
         self.done += 1
         entered = None
         if not relaxed.failure:
@@ -257,12 +254,8 @@ class Genetic:
         """A relaxed structure with its fingerprint."""
         return Found(
             candidate.number, relaxed.atoms, relaxed.energy, candidate.operator, candidate.parents,
-            self._mark(relaxed.atoms),
+            self.breeder.mark(relaxed.atoms) if relaxed.mark is None else relaxed.mark,
         )  # fmt: skip
-
-    def _mark(self, atoms: Atoms) -> np.ndarray:
-        """The fingerprint."""
-        return fingerprint(atoms, self.problem.distance, self.problem.elements)
 
     def _learn(self, operator: str, entered: bool) -> None:
         """Success as a running mean; of new ones that begin a pool it says nothing."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,30 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Way:
+    """How a child may be made."""
+
+    operator: str
+    """What makes it."""
+    parents: tuple[int, ...] = ()
+    """Numbers of the structures it is made from."""
+    times: int = 0
+    """How often the operator was used on the first of them before."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A child that somebody is to make: a worker, who knows no pool."""
+
+    number: int
+    """Its place in the order of all that are made."""
+    ways: tuple[Way, ...]
+    """Tried in turn until one succeeds."""
+    parents: Mapping[int, Atoms] = field(default_factory=dict, repr=False, compare=False)
+    """Structures that it may be made from, by number."""
+
+
+@dataclass(frozen=True)
 class Relaxed:
     """What became of a candidate."""
 
@@ -48,6 +74,8 @@ class Relaxed:
     """Why it cannot be used, or ""."""
     steps: int
     """Of the relaxation."""
+    mark: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """Its fingerprint, where the worker made that, too."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +94,13 @@ class Found:
     """Numbers of the structures it was made from."""
     fingerprint: np.ndarray
     """See `fingerprint`."""
+
+
+def lost(one: Order | Candidate, reason: str) -> tuple[Candidate, Relaxed]:
+    """In place of what workers would have made of it, who were lost again and again."""
+    likely = one.ways[0] if isinstance(one, Order) else one
+    atoms = Atoms() if isinstance(one, Order) else one.atoms
+    return Candidate(one.number, atoms, likely.operator, likely.parents), Relaxed(atoms, math.nan, reason, 0)
 
 
 def carried(given: Atoms, to: Atoms) -> Atoms:

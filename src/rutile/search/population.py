@@ -63,7 +63,8 @@ class Population:
             self.since_best = 0
         kept = [k < s.elite or (self.mixed and self.rank(m) <= ON_HULL) for k, m in enumerate(self.members)]
         young = [self.received - self._born[m.number] < s.age for m in self.members]
-        self.members = [m for m, a, b in zip(self.members, kept, young, strict=True) if a or b]
+        for k in reversed([k for k, stays in enumerate(zip(kept, young, strict=True)) if not any(stays)]):
+            self._leave(k)
         return entered
 
     def rank(self, one: Found) -> float:
@@ -100,8 +101,14 @@ class Population:
         return True
 
     def _replace(self, k: int, found: Found) -> None:
-        del self.members[k]
+        self._leave(k)
         self._insert(found)
+
+    def _leave(self, k: int) -> None:
+        """Nothing is kept of the one that goes."""
+        number = self.members.pop(k).number
+        self._born.pop(number, None)
+        del self.children[number]
 
     def _insert(self, found: Found) -> None:
         self._born[found.number] = self.received

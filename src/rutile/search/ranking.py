@@ -9,7 +9,6 @@ from collections.abc import Hashable
 from typing import Protocol
 
 import numpy as np
-from ase import Atoms
 
 from rutile.search.compositions import Compositions
 from rutile.simulate.hull import chemical_potentials
@@ -22,21 +21,30 @@ UNKNOWN = 10.0
 """Energy (eV/atom) above the highest known one, of end members that were not found yet."""
 
 
+class Made(Protocol):
+    """A structure, or what is known of one."""
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Atomic numbers, [N]."""
+        ...
+
+
 class Ranking(Protocol):
     """Puts structures in order."""
 
     places: int
     """Pools are so many times larger than their settings say."""
 
-    def take(self, atoms: Atoms, energy: float) -> bool:
+    def take(self, atoms: Made, energy: float) -> bool:
         """Learn of a structure with its energy (eV/atom); says whether it is better than all before."""
         ...
 
-    def of(self, atoms: Atoms, energy: float) -> float:
+    def of(self, atoms: Made, energy: float) -> float:
         """How high a structure is (eV/atom); the lowest come first."""
         ...
 
-    def kind(self, atoms: Atoms) -> Hashable:
+    def kind(self, atoms: Made) -> Hashable:
         """Structures of different kinds are never alike."""
         ...
 
@@ -57,19 +65,19 @@ class ByEnergy:
     def __init__(self) -> None:
         self.lowest = float("inf")
 
-    def take(self, atoms: Atoms, energy: float) -> bool:
+    def take(self, atoms: Made, energy: float) -> bool:
         """See `Ranking`."""
         del atoms
         lower = energy < self.lowest
         self.lowest = min(self.lowest, energy)
         return lower
 
-    def of(self, atoms: Atoms, energy: float) -> float:
+    def of(self, atoms: Made, energy: float) -> float:
         """The energy."""
         del atoms
         return energy
 
-    def kind(self, atoms: Atoms) -> Hashable:
+    def kind(self, atoms: Made) -> Hashable:
         """All are of one."""
         del atoms
         return None
@@ -111,7 +119,7 @@ class AboveHull:
         kinds = [self.compositions.kind(row) for row in self.compositions.units]
         return [n for n, k in zip(self.compositions.names, kinds, strict=True) if k not in self._lowest]
 
-    def take(self, atoms: Atoms, energy: float) -> bool:
+    def take(self, atoms: Made, energy: float) -> bool:
         """Says whether it lowers the hull by more than `LOWERED`."""
         kind = self.kind(atoms)
         below = self._height(kind) - energy
@@ -121,25 +129,25 @@ class AboveHull:
                 self._planes = None
         return bool(below > LOWERED)
 
-    def of(self, atoms: Atoms, energy: float) -> float:
+    def of(self, atoms: Made, energy: float) -> float:
         """Energy above the hull; 0: on it."""
         above = energy - self._height(self.kind(atoms))
         return above if above > NOTHING else 0.0
 
-    def formation(self, atoms: Atoms, energy: float) -> float:
+    def formation(self, atoms: Made, energy: float) -> float:
         """Energy of formation from the lowest end members (eV/atom)."""
         ends = np.array([self._energy_of_end(row) for row in self.compositions.units])
         return float(energy - self._parts_of(self.kind(atoms)) @ ends)
 
-    def kind(self, atoms: Atoms) -> tuple[int, ...]:
+    def kind(self, atoms: Made) -> tuple[int, ...]:
         """The composition, whatever the size of the cell."""
         return self.compositions.kind(self.compositions.counts(atoms.numbers))
 
-    def name(self, atoms: Atoms) -> str:
+    def name(self, atoms: Made) -> str:
         """The composition as a formula."""
         return self.compositions.name(self.compositions.counts(atoms.numbers))
 
-    def parts(self, atoms: Atoms) -> np.ndarray:
+    def parts(self, atoms: Made) -> np.ndarray:
         """Part of the atoms that belongs to each end member, [E]."""
         return self._parts_of(self.kind(atoms))
 

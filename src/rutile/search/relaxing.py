@@ -1,10 +1,10 @@
-"""The work that a search gives to workers: relax a group of candidates together on a potential."""
+"""The work that a search gives to workers: make children, and relax a group of them together on a potential."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,8 @@ from rutile.potentials.combine import mean_potential, spread
 from rutile.potentials.evaluate import evaluate_members
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
-from rutile.search.individual import ATOM_ENERGY, FIXED, PART, PLACED, Candidate, Relaxed, carried
+from rutile.search.breeding import Breeder
+from rutile.search.individual import ATOM_ENERGY, FIXED, PART, PLACED, Candidate, Order, Relaxed, carried
 from rutile.simulate.forces import evaluate_many
 from rutile.simulate.ledger import RelaxResult
 from rutile.simulate.relax import relax
@@ -90,6 +91,23 @@ class Relaxer:
         batch = Structures.from_ase(images).to(dtype=dtype, device=device)
         energy = spread(evaluate_members(members, batch)).energy.tolist()
         return [e / len(atoms) for e, atoms in zip(energy, images, strict=True)]
+
+
+@dataclass(frozen=True)
+class Raiser:
+    """Makes the children that were ordered, relaxes them and takes their fingerprints; picklable."""
+
+    breeder: Breeder
+    relaxer: Relaxer
+
+    def __call__(self, group: Sequence[Order | Candidate]) -> list[tuple[Candidate, Relaxed]]:
+        """Each child, and what became of it."""
+        children = {one.number: one if isinstance(one, Candidate) else self.breeder(one) for one in group}
+        out = []
+        for number, one in self.relaxer(list(children.values())):
+            mark = None if one.failure else self.breeder.mark(one.atoms)
+            out.append((children[number], replace(one, mark=mark)))
+        return out
 
 
 def searched(atoms: Atoms) -> int:

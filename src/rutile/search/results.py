@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +12,15 @@ from ase import Atoms
 from rutile.core.errors import GeometryError
 from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.individual import PART, Found
-from rutile.search.log import Done
+from rutile.search.past import Done, Past
 from rutile.search.point_groups import point_group_of
 from rutile.search.population import ON_HULL
 from rutile.search.ranking import ByEnergy, Ranking
 from rutile.search.settings import PoolSettings
 from rutile.structures.symmetry import SYMPREC, describe_crystal
+
+MOST_MARKS = 3000
+"""Fingerprints that are kept between two tables."""
 
 
 @dataclass(frozen=True)
@@ -40,45 +44,68 @@ class Distinct:
 
 
 def distinct(
-    done: Sequence[Done], settings: PoolSettings, distance: float, window: float, most: int,
-    ranking: Ranking | None = None, marks: dict[tuple[int, int], np.ndarray] | None = None,
+    done: Iterable[Done], atoms: Callable[[int], Atoms], settings: PoolSettings, distance: float, window: float,
+    most: int, ranking: Ranking | None = None, marks: Marks | None = None,
 ) -> list[Distinct]:  # fmt: skip
     """Different structures, lowest first.
 
     Args:
         done: all that was relaxed.
+        atoms: gives a structure by its number.
         settings: when two structures are the same.
         distance: usual distance of neighbours (Angstrom).
         window: how far above the lowest one they may be (eV/atom).
         most: how many; of variable composition all on the hull in any case.
         ranking: what is low; default: what has a low energy.
-        marks: fingerprints that are known, by number and how many elements they know; new ones are added.
+        marks: fingerprints that are known; new ones are added.
     """
-    order, known_marks = ranking or ByEnergy(), {} if marks is None else marks
-    ranked = sorted(
-        ((order.of(d.relaxed.atoms, d.relaxed.energy), d.candidate.number, d) for d in done if not d.relaxed.failure),
-        key=lambda r: r[:2],
-    )
-    elements = sorted({int(z) for _, _, d in ranked for z in d.relaxed.atoms.numbers})
+    order, known_marks = ranking or ByEnergy(), Marks() if marks is None else marks
+    ranked = sorted((order.of(d, d.energy), d.number, d) for d in done if not d.failure)
+    elements = sorted({int(z) for _, _, d in ranked for z in np.unique(d.numbers)})
     kept: list[Found] = []
     copies: list[list[int]] = []
+    highest = -np.inf
     for rank, number, one in ranked:
-        if rank > ranked[0][0] + window:
+        whole = len(kept) >= most and not (order.places > 1 and rank <= ON_HULL)
+        if rank > ranked[0][0] + window or (whole and rank > highest + settings.same_energy):
             break
-        at = number, len(elements)
-        if at not in known_marks:
-            known_marks[at] = fingerprint(one.relaxed.atoms, distance, elements)
-        mark, c, kind = known_marks[at], one.candidate, order.kind(one.relaxed.atoms)
+        image: Atoms | None = None
+        if (mark := known_marks.get(number, len(elements))) is None:
+            image = atoms(number)
+            mark = known_marks.add(number, len(elements), fingerprint(image, distance, elements))
+        kind = order.kind(one)
         for known, numbers in zip(reversed(kept), reversed(copies), strict=True):
-            near = one.relaxed.energy - known.energy < settings.same_energy
+            near = one.energy - known.energy < settings.same_energy
             if near and order.kind(known.atoms) == kind and apart(known.fingerprint, mark) < settings.same:
-                numbers.append(c.number)
+                numbers.append(number)
                 break
         else:
-            if len(kept) < most or (order.places > 1 and rank <= ON_HULL):
-                kept.append(Found(c.number, one.relaxed.atoms, one.relaxed.energy, c.operator, c.parents, mark))
-                copies.append([c.number])
+            if not whole:
+                kept.append(Found(number, image or atoms(number), one.energy, one.operator, one.parents, mark))
+                copies.append([number])
+                highest = rank
     return [Distinct(found, tuple(numbers)) for found, numbers in zip(kept, copies, strict=True)]
+
+
+class Marks:
+    """Fingerprints of structures that were read, by number: those that were asked for last."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+
+    def get(self, number: int, elements: int) -> np.ndarray | None:
+        """The fingerprint that knows so many elements; None: it is not here."""
+        mark = self._known.get((number, elements))
+        if mark is not None:
+            self._known.move_to_end((number, elements))
+        return mark
+
+    def add(self, number: int, elements: int, mark: np.ndarray) -> np.ndarray:
+        """One more; gives it."""
+        self._known[number, elements] = mark
+        if len(self._known) > MOST_MARKS:
+            self._known.popitem(last=False)
+        return mark
 
 
 def symmetry_of(atoms: Atoms, symprec: float = SYMPREC) -> str:
@@ -98,14 +125,14 @@ def symmetry_of(atoms: Atoms, symprec: float = SYMPREC) -> str:
         return ""
 
 
-def lineage(number: int, done: Mapping[int, Done]) -> list[Done]:
+def lineage(number: int, past: Past) -> list[Done]:
     """A structure and all it descends from, the youngest first, each once."""
     out: dict[int, Done] = {}
     waiting = [number]
     while waiting:
         k = waiting.pop()
-        if k in out or k not in done:
+        if k in out or k not in past:
             continue
-        out[k] = done[k]
-        waiting += done[k].candidate.parents
+        out[k] = past[k]
+        waiting += out[k].parents
     return [out[k] for k in sorted(out, reverse=True)]

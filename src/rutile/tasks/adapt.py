@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rutile.core.executors.stations import Stations
     from rutile.search.adaptive import Adaptive
     from rutile.search.adaptive_log import AdaptiveLog
-    from rutile.search.genetic import Problem
+    from rutile.search.breeding import Problem
 
 INITIAL, VERSIONS = "initial.extxyz", "versions.csv"
 MOVE = 0.4
@@ -336,7 +336,7 @@ def finish(settings: AdaptSettings, adaptive: Adaptive, log: AdaptiveLog, report
     rows, versions = [row for row, _ in found], version_rows(adaptive)
     result = AdaptResult(
         ended=adaptive.ended, labels=adaptive.cost, label_failures=adaptive.answered - len(labelled(adaptive)),
-        relaxations=adaptive.relaxed, relaxation_failures=adaptive.failed, made=len(adaptive.known),
+        relaxations=adaptive.relaxed, relaxation_failures=adaptive.failed, made=adaptive.search.made,
         structures=rows, versions=versions, best=settings.out / "best.extxyz",
         labelled=settings.out / "labelled.extxyz", model=settings.out / MODEL_FILE,
     )  # fmt: skip

@@ -11,8 +11,10 @@ import numpy as np
 
 from rutile.search.adaptive import Adaptive
 from rutile.search.adaptive_judge import good
+from rutile.search.results import lineage
 from rutile.tasks.property import table_of
 from rutile.tasks.property_figures import Line, panel
+from rutile.tasks.search_page import MOST_ANCESTORS
 from rutile.tasks.search_start import named
 from rutile.train.report import Block, Card, Facts, Figures, Section, Table, Text, Value, render
 
@@ -161,17 +163,12 @@ def _busy(log: Path) -> Block:
 
 def _ancestry(adaptive: Adaptive, number: int) -> list[Block]:
     """The structures that the lowest one descends from."""
-    rows: list[list[Value]] = []
-    waiting, seen = [number], set()
-    while waiting and len(rows) < 40:
-        k = waiting.pop(0)
-        if k in seen or k not in adaptive.known:
-            continue
-        seen.add(k)
-        candidate, version, scored = adaptive.known[k]
-        energy = scored.relaxed.energy if scored is not None and not scored.relaxed.failure else None
-        rows.append([k, candidate.operator, " ".join(map(str, candidate.parents)), version, energy])
-        waiting += sorted(candidate.parents, reverse=True)
+    family = lineage(number, adaptive.past)[:MOST_ANCESTORS]
+    rows: list[list[Value]] = [
+        [d.number, d.operator, " ".join(map(str, d.parents)), d.place, None if d.failure else d.energy] for d in family
+    ]
+    if not family:  # one of the first labels, before there was a version
+        rows = [[number, adaptive.known[number][0].operator, "", None, None]]
     head = ["structure", "operator", "parents", "relaxed on version", "energy by it (eV/atom)"]
     return [
         Table(head, rows, ""),

@@ -40,13 +40,16 @@ from rutile.tasks.search_start import (
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ase import Atoms
 
-    from rutile.search.genetic import Genetic, Problem
-    from rutile.search.log import Done, Log
+    from rutile.search.breeding import Problem
+    from rutile.search.genetic import Genetic
+    from rutile.search.log import Log
+    from rutile.search.past import Past
     from rutile.search.relaxing import Relaxer
+    from rutile.search.results import Distinct
 
 BETTER = 10.0
 """The structures of the table are relaxed to limits so many times smaller."""
@@ -174,11 +177,11 @@ def run(settings: SearchSettings, reporter: Reporter) -> SearchTaskResult:
         files = told_of_files(seeds, problem)
         log = Log(settings.out / LOG, _identity(settings) | files, _identity(settings, unusual=True) | files)
         keep_settings(settings.out, settings)
-        done = log.replay(search)
-        if done:
-            reporter.info(f"{len(done)} relaxations are known from {log.path}")
-        _search(settings, search, log, done, reporter)
-        return _finish(settings, search, done, reporter)
+        log.replay(search)
+        if log.past:
+            reporter.info(f"{len(log.past)} relaxations are known from {log.path}")
+        _search(settings, search, log, reporter)
+        return _finish(settings, search, log.past, reporter)
 
 
 def problem_of(formula: str, kind: Kind) -> Problem:
@@ -246,22 +249,22 @@ def _relaxer(settings: SearchSettings, better: float = 1.0) -> Relaxer:
     return Relaxer(settings.model, settings.precision, settings.device, settings.mode, how)
 
 
-def _search(settings: SearchSettings, search: Genetic, log: Log, done: list[Done], reporter: Reporter) -> None:
-    """The loop; what comes of it is in the log and in `done`."""
+def _search(settings: SearchSettings, search: Genetic, log: Log, reporter: Reporter) -> None:
+    """The loop; what comes of it is in the log."""
     import itertools
 
     from rutile.core.executors.catalogue import open_executor
     from rutile.core.executors.executor import Lost
-    from rutile.search.individual import Candidate, Relaxed
-    from rutile.search.log import Done
+    from rutile.search.individual import Candidate, Order, lost
+    from rutile.search.relaxing import Raiser
     from rutile.tasks.search_table import Live, told_of
 
-    groups: dict[int, list[Candidate]] = {}
+    groups: dict[int, list[Order | Candidate]] = {}
     number = itertools.count()
     logged, live = search.made, Live(settings, search)
 
-    def children() -> Iterator[list[Candidate]]:
-        for group in search.batches(settings.batch, settings.relaxations):
+    def children() -> Iterator[list[Order | Candidate]]:
+        for group in search.orders(settings.batch, settings.relaxations):
             log.made([c for c in group if c.number >= logged])
             groups[next(number)] = group
             yield group
@@ -270,21 +273,19 @@ def _search(settings: SearchSettings, search: Genetic, log: Log, done: list[Done
 
     if _enough(settings, search):
         return
-    work = _work(settings, search)
+    work = Raiser(search.breeder, _work(settings, search))
     with open_executor(settings.executor, settings.workers, reporter) as executor:
         results = executor.each(work, children())
         total = -(-(settings.relaxations - search.done) // settings.batch)
         for index, found in reporter.track(results, "Searching", total):
-            known = {c.number: c for c in groups.pop(index)}
+            group = groups.pop(index)
             if isinstance(found, Lost):
-                found = [(k, Relaxed(c.atoms, float("nan"), found.reason, 0)) for k, c in known.items()]
-            log.done(found)
-            done += [Done(known[number], one) for number, one in found]
+                found = [lost(one, found.reason) for one in group]
             before = search.best
-            search.receive(found)
+            log.done(search, found)
             if search.best is not None and search.best is not before:
                 reporter.info(f"{search.done} relaxed: {told_of(search.best, search.ranking)}")
-            live.show(done)
+            live.show(log.past)
 
 
 def _enough(settings: SearchSettings, search: Genetic) -> bool:
@@ -296,35 +297,27 @@ def _enough(settings: SearchSettings, search: Genetic) -> bool:
     return reached or idle
 
 
-def _finish(settings: SearchSettings, search: Genetic, done: list[Done], reporter: Reporter) -> SearchTaskResult:
+def _finish(settings: SearchSettings, search: Genetic, past: Past, reporter: Reporter) -> SearchTaskResult:
     """The lowest structures, relaxed well, and the files.
 
     Raises:
         DataError: no structure could be used, or none of an end member.
     """
-    from rutile.search.individual import Candidate, Relaxed
-    from rutile.search.log import Done
     from rutile.search.results import distinct
     from rutile.structures.io import write_frames
     from rutile.tasks.search_page import page
     from rutile.tasks.search_table import ranking_of, table
 
     if search.best is None:
-        reason = done[-1].relaxed.failure if done else "nothing was relaxed"
-        raise DataError(f"none of {len(done)} structures could be used; the last: {reason}")
-    order = ranking_of(search, done)
+        *_, reason = ["nothing was relaxed", *(d.failure for d in past)]
+        raise DataError(f"none of {len(past)} structures could be used; the last: {reason}")
+    order = ranking_of(search, past)
     pool, at = settings.pool, search.problem.distance
-    rough = distinct(done, pool, at, settings.window, settings.keep, order)
-    work = _work(settings, search, BETTER)
-    fine = []
-    for d in reporter.track(rough, "Relaxing the best", len(rough)):
-        ((_, better),) = work([Candidate(d.found.number, d.found.atoms, d.found.operator, d.found.parents)])
-        if better.failure and search.ranking.places > 1:  # the hull may need it
-            better = Relaxed(d.found.atoms, d.found.energy, "", better.steps)
-        fine.append(Done(Candidate(d.found.number, d.found.atoms, d.found.operator, d.found.parents), better))
+    rough = distinct(past, past.atoms, pool, at, settings.window, settings.keep, order)
+    fine = _better(settings, search, rough, reporter)
     order = ranking_of(search, fine)
-    final = distinct(fine, pool, at, settings.window, settings.keep, order)
-    result = table(settings, search, done, final, rough, order)
+    final = distinct(fine, fine.atoms, pool, at, settings.window, settings.keep, order)
+    result = table(settings, search, past, final, rough, order)
     images = []
     for row, d in zip(result.structures, final, strict=True):
         image = roles_told(d.found.atoms)
@@ -332,7 +325,25 @@ def _finish(settings: SearchSettings, search: Genetic, done: list[Done], reporte
         images.append(image)
     write_frames(result.best, images)
     write_each(settings.out, images)
-    return write_result(settings.out, result, result.structures, page(settings, result, done, order, images))
+    return write_result(settings.out, result, result.structures, page(settings, result, past, order, images))
+
+
+def _better(settings: SearchSettings, search: Genetic, rough: Sequence[Distinct], reporter: Reporter) -> Past:
+    """Structures relaxed to smaller limits."""
+    from rutile.search.individual import Candidate, Relaxed
+    from rutile.search.past import Past
+
+    work = _work(settings, search, BETTER)
+    atoms: dict[int, Atoms] = {}
+    fine = Past(atoms.__getitem__)
+    for d in reporter.track(rough, "Relaxing the best", len(rough)):
+        f = d.found
+        ((_, one),) = work([Candidate(f.number, f.atoms, f.operator, f.parents)])
+        if one.failure and search.ranking.places > 1:  # the hull may need it
+            one = Relaxed(f.atoms, f.energy, "", one.steps)
+        atoms[f.number] = one.atoms
+        fine.add(f.number, f.operator, f.parents, one.energy, one.failure, one.atoms.numbers, f.number)
+    return fine
 
 
 TASK = Task(

@@ -21,7 +21,7 @@ from rutile.train.drawing import INK, STYLE, look, square, svg
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from rutile.search.log import Done
+    from rutile.search.past import Done
 
 MOST_RELATIVES = 60
 """Structures of a family tree at most: the youngest."""
@@ -40,24 +40,24 @@ def family_tree(family: Sequence[Done], over: str = "the lowest") -> str:
         family: the youngest first, as of `results.lineage`; at least one.
         over: what their energies are above.
     """
-    shown = {d.candidate.number: d for d in family[:MOST_RELATIVES]}
+    shown = {d.number: d for d in family[:MOST_RELATIVES]}
     depth = _generations(shown)
-    energy = {k: d.relaxed.energy for k, d in shown.items()}
+    energy = {k: d.energy for k, d in shown.items()}
     lowest = min((e for e in energy.values() if np.isfinite(e)), default=0.0)
-    names = list(dict.fromkeys(d.candidate.operator for d in shown.values()))
+    names = list(dict.fromkeys(d.operator for d in shown.values()))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.4, 3.8), layout="constrained")
         axes = figure.add_subplot()
         axes.set(title="Family tree", xlabel="generation", ylabel=f"energy above {over} (eV/atom)")
         for k, d in shown.items():
-            for parent in d.candidate.parents:
+            for parent in d.parents:
                 if parent in shown:
-                    colour = look(names.index(d.candidate.operator))
+                    colour = look(names.index(d.operator))
                     axes.plot(
                         [depth[parent], depth[k]], [energy[parent] - lowest, energy[k] - lowest], linewidth=1, **colour
                     )
         for n, name in enumerate(names):
-            mine = [k for k in shown if shown[k].candidate.operator == name]
+            mine = [k for k in shown if shown[k].operator == name]
             x, y = [depth[k] for k in mine], [energy[k] - lowest for k in mine]
             axes.plot(x, y, "o", markersize=5, color=look(n)["color"], label=name)
         for k in shown:
@@ -71,21 +71,26 @@ def _generations(shown: Mapping[int, Done]) -> dict[int, int]:
     """How far each is from the farthest of its ancestors that is shown."""
     out: dict[int, int] = {}
     for k in sorted(shown):  # parents are older, and have smaller numbers
-        out[k] = 1 + max((out[p] for p in shown[k].candidate.parents if p in out), default=-1)
+        out[k] = 1 + max((out[p] for p in shown[k].parents if p in out), default=-1)
     return out
 
 
-def energies_by_operator(done: Sequence[Done]) -> str:
-    """The lowest energy so far of what each operator made, over the structures relaxed."""
-    good = [(k, d) for k, d in enumerate(done, 1) if not d.relaxed.failure]
-    zero = min(d.relaxed.energy for _, d in good)
-    top = float(np.quantile([d.relaxed.energy for _, d in good], 0.5)) - zero
+def energies_by_operator(operators: Sequence[str], energy: np.ndarray) -> str:
+    """The lowest energy so far of what each operator made, over the structures relaxed.
+
+    Args:
+        operators: what made each structure.
+        energy: of each (eV/atom); NaN: failed.
+    """
+    made, good = np.array(operators), np.isfinite(energy)
+    above = energy - energy[good].min()
+    top = float(np.quantile(above[good], 0.5))
     lines = []
-    for n, name in enumerate(sorted({d.candidate.operator for _, d in good})):
-        x, y = np.array([(k, d.relaxed.energy - zero) for k, d in good if d.candidate.operator == name]).T
-        lowest = np.minimum.accumulate(y)
+    for n, name in enumerate(sorted(set(made[good]))):
+        mine = np.flatnonzero(good & (made == name))
+        lowest = np.minimum.accumulate(above[mine])
         near = lowest <= max(top, lowest[-1])
-        ends, steps = np.append(x[near], len(done)), np.append(lowest[near], lowest[-1])
+        ends, steps = np.append(mine[near] + 1, len(made)), np.append(lowest[near], lowest[-1])
         lines.append(Line(name, np.repeat(ends, 2)[1:], np.repeat(steps, 2)[:-1], colour=n))
     return panel("Lowest by operator", "structures relaxed", "energy above the lowest (eV/atom)", lines)
 

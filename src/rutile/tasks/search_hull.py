@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,7 @@ from rutile.tasks.property import table_of
 from rutile.train.report import Block, Figures, Section
 
 if TYPE_CHECKING:
-    from rutile.search.log import Done
+    from rutile.search.past import Past
     from rutile.tasks.search import SearchTaskResult
 
 LEAST_SHOWN, SHOWN = 0.03, 3.0
@@ -21,12 +20,12 @@ LEAST_SHOWN, SHOWN = 0.03, 3.0
 COLUMNS = ["formula", "symmetry", "formation", "energy", "hits", "first", "atoms", "volume", "number"]
 
 
-def hull_section(result: SearchTaskResult, done: Sequence[Done], order: AboveHull, window: float) -> Section:
+def hull_section(result: SearchTaskResult, past: Past, order: AboveHull, window: float) -> Section:
     """Figure and table of the hull.
 
     Args:
         result: what was found.
-        done: all that was relaxed.
+        past: all that was relaxed.
         order: the hull of the structures of the result.
         window: structures up to so far above the hull are drawn at most (eV/atom).
     """
@@ -35,18 +34,17 @@ def hull_section(result: SearchTaskResult, done: Sequence[Done], order: AboveHul
     deepest = -min((row.formation or 0.0 for row in stable), default=0.0)
     shown = min(window, max(LEAST_SHOWN, SHOWN * deepest))
     parts, formation, above = [], [], []
-    for d in done:
-        if d.relaxed.failure:
+    for d in past:
+        if d.failure:
             continue
-        atoms, energy = d.relaxed.atoms, d.relaxed.energy
-        height = order.of(atoms, energy)
-        if d.candidate.number in corners:
-            height, energy = 0.0, next(row.energy for row in stable if row.number == d.candidate.number)
+        energy, height = d.energy, order.of(d, d.energy)
+        if d.number in corners:
+            height, energy = 0.0, next(row.energy for row in stable if row.number == d.number)
         elif height > shown:
             continue
-        parts.append(order.parts(atoms))
-        formation.append(order.formation(atoms, energy))
-        above.append(height if d.candidate.number in corners else max(height, 2 * STABLE))
+        parts.append(order.parts(d))
+        formation.append(order.formation(d, energy))
+        above.append(height if d.number in corners else max(height, 2 * STABLE))
     names = order.compositions.names
     figure = hull_figure("Convex hull", names, np.array(parts), np.array(formation), np.array(above))
     caption = f"{len(parts)} relaxed structures, up to {shown:.2g} eV/atom above the hull"

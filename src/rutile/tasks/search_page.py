@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,19 +21,21 @@ from rutile.train.report import Block, Card, Facts, Figures, Links, Section, Tab
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from rutile.search.log import Done
+    from rutile.search.past import Past
     from rutile.tasks.search import SearchSettings, SearchTaskResult
 
 SHOWN = 0.9
 """Part of the energies that the figure reaches up to."""
 PICTURES = 6
 """Structures that the page shows."""
+MOST_POINTS = 4000
+"""Of the figure of energies; of more structures every so many-th is drawn."""
 MOST_ANCESTORS = 40
 """Rows of the ancestry on the page."""
 
 
 def page(
-    settings: SearchSettings, result: SearchTaskResult, done: Sequence[Done], order: Ranking,
+    settings: SearchSettings, result: SearchTaskResult, past: Past, order: Ranking,
     images: Sequence[Atoms] = (),
 ) -> str:  # fmt: skip
     """The whole page.
@@ -42,7 +43,7 @@ def page(
     Args:
         settings: of the task.
         result: what it found.
-        done: all that was relaxed, in order.
+        past: all that was relaxed.
         order: what is low among the structures of the result.
         images: the structures of the result, in the same order.
     """
@@ -51,22 +52,22 @@ def page(
         Card("lowest", f"{best.energy:.4f}", f"eV/atom, {best.symmetry or 'no symmetry'}"),
         Card("found", str(best.hits), f"times, first as number {best.first}"),
     ]
-    first, high, over = [], done, "the lowest"
+    first, high, over = [], past.energies, "the lowest"
     if isinstance(order, AboveHull):
-        high, over = [_above(d, order) for d in done], "the hull"
+        high, over = np.array([np.nan if d.failure else order.of(d, d.energy) for d in past]), "the hull"
         best = min(result.structures, key=lambda row: row.formation or 0.0)
         text = f"eV/atom, {best.formula} {best.symmetry}".rstrip()
         cards = [Card("stable", str(result.stable)), Card("lowest formation", f"{best.formation:.4f}", text)]
-        first = [hull_section(result, done, order, settings.window)]
+        first = [hull_section(result, past, order, settings.window)]
     cards += [Card("relaxed", str(result.relaxed), f"{result.failed} failed"), Card("pools", str(result.pools))]
     if result.relaxed < settings.relaxations:
         cards[-2] = Card("relaxed", str(result.relaxed), f"of {settings.relaxations}, {result.failed} failed")
     sections = [
         *first,
-        Section("Energies", _energies(high, over)),
+        Section("Energies", _energies(past, high, over)),
         Section("Different structures, lowest first", [*_gallery(images), *table_of(result.structures, _COLUMNS)]),
-        Section("Operators", _operators(done, high, order)),
-        Section("Ancestry of the lowest", _ancestry(best.number, high, over)),
+        Section("Operators", _operators(past, high, order)),
+        Section("Ancestry of the lowest", _ancestry(best.number, past, order)),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     return render(f"Search for {named(settings.formula, settings.structure)}", str(settings.model), cards, sections)
@@ -89,55 +90,60 @@ def _gallery(images: Sequence[Atoms]) -> list[Block]:
     return [Figures(pictures), Links(links)] if pictures else []
 
 
-def _above(d: Done, order: AboveHull) -> Done:
-    """A structure with its energy above the hull in the place of its energy."""
-    r = d.relaxed
-    return d if r.failure else replace(d, relaxed=replace(r, energy=order.of(r.atoms, r.energy)))
-
-
-def _energies(done: Sequence[Done], over: str) -> list[Block]:
+def _energies(past: Past, energy: np.ndarray, over: str) -> list[Block]:
     """Each relaxed structure, and the lowest so far; of variable composition above the hull."""
-    energy = np.array([np.nan if d.relaxed.failure else d.relaxed.energy for d in done])
-    lowest = np.fromiter(accumulate(np.nan_to_num(energy, nan=np.inf), min), float, len(energy))
+    lowest = np.minimum.accumulate(np.nan_to_num(energy, nan=np.inf))
     zero = float(np.nanmin(energy))
     top = float(np.nanquantile(energy, SHOWN)) - zero
     count = np.arange(1, len(energy) + 1)
-    shown = energy - zero <= top
+    shown = np.flatnonzero(energy - zero <= top)
+    shown = shown[:: 1 + len(shown) // MOST_POINTS]
     lines = [
         Line("relaxed", count[shown], (energy - zero)[shown], points=True, colour=1),
-        Line("lowest so far", count[lowest - zero <= top], (lowest - zero)[lowest - zero <= top], colour=0),
+        Line("lowest so far", *_steps(count, lowest - zero, top), colour=0),
     ]
     label = f"energy above {over} (eV/atom)"
     if over == "the hull":
         return [Figures([(panel("Search", "structures relaxed", label, lines[:1]), "")])]
-    return [Figures([(panel("Search", "structures relaxed", label, lines), ""), (energies_by_operator(done), "")])]
+    by_operator = energies_by_operator([d.operator for d in past], energy)
+    return [Figures([(panel("Search", "structures relaxed", label, lines), ""), (by_operator, "")])]
 
 
-def _operators(done: Sequence[Done], high: Sequence[Done], order: Ranking) -> list[Block]:
+def _steps(count: np.ndarray, lowest: np.ndarray, top: float) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest so far up to `top`, where it changes."""
+    changes = np.flatnonzero(np.diff(lowest, prepend=np.inf, append=-np.inf)[:-1] < 0)
+    at = np.unique([*changes, *(changes[1:] - 1), len(lowest) - 1])
+    at = at[lowest[at] <= top]
+    return count[at], lowest[at]
+
+
+def _operators(past: Past, high: np.ndarray, order: Ranking) -> list[Block]:
     """What each operator made, and how low; `high`: with energies that can be compared."""
     rows: list[list[Value]] = []
-    good = [d for d in done if not d.relaxed.failure]
     order_then = order.again()
-    better = Counter(d.candidate.operator for d in good if order_then.take(d.relaxed.atoms, d.relaxed.energy))
-    for name in sorted({d.candidate.operator for d in done}):
-        mine = [d.relaxed.energy for d in high if d.candidate.operator == name and not d.relaxed.failure]
-        made = sum(d.candidate.operator == name for d in done)
-        rows.append([name, made, made - len(mine), better[name], min(mine, default=None)])
+    better = Counter(d.operator for d in past if not d.failure and order_then.take(d, d.energy))
+    by = np.array([d.operator for d in past])
+    for name in sorted(set(by)):
+        mine = high[by == name]
+        good = mine[np.isfinite(mine)]
+        low = float(good.min()) if len(good) else None
+        rows.append([str(name), len(mine), len(mine) - len(good), better[name], low])
     mixed = isinstance(order, AboveHull)
     heads = ["hull lowered", "lowest above it (eV/atom)"] if mixed else ["lowest so far", "lowest (eV/atom)"]
     told = "how often it lowered the hull" if mixed else "how often it made a new lowest"
     return [Table(["operator", "made", "failed", *heads], rows, told)]
 
 
-def _ancestry(number: int, done: Sequence[Done], over: str) -> list[Block]:
+def _ancestry(number: int, past: Past, order: Ranking) -> list[Block]:
     """The structures that the best one descends from."""
-    known = lineage(number, {d.candidate.number: d for d in done})
+    mixed = isinstance(order, AboveHull)
+    known = [d if d.failure else replace(d, energy=order.of(d, d.energy)) for d in lineage(number, past)]
     rows: list[list[Value]] = [
-        [d.candidate.number, d.candidate.operator, " ".join(map(str, d.candidate.parents)), d.relaxed.energy]
-        for d in known[:MOST_ANCESTORS]
+        [d.number, d.operator, " ".join(map(str, d.parents)), d.energy] for d in known[:MOST_ANCESTORS]
     ]
+    over = "the hull" if mixed else "the lowest"
     out: list[Block] = [Figures([(family_tree(known, over), "")])] if len(known) > 1 else []
-    head = "above the hull (eV/atom)" if over == "the hull" else "energy (eV/atom)"
+    head = "above the hull (eV/atom)" if mixed else "energy (eV/atom)"
     out.append(Table(["number", "operator", "parents", head], rows, "the youngest first"))
     if len(known) > MOST_ANCESTORS:
         out.append(Text(f"{len(known) - MOST_ANCESTORS} older ones are in search.jsonl."))

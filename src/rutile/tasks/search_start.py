@@ -14,7 +14,7 @@ from rutile.core.files import write_atomically
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from rutile.search.genetic import Problem
+    from rutile.search.breeding import Problem
     from rutile.search.relaxing import Relaxer
     from rutile.search.settings import Kind
     from rutile.tasks.search import SearchSettings

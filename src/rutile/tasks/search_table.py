@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from rutile.core.errors import DataError
 from rutile.core.files import write_atomically
 from rutile.search.individual import FIXED
 from rutile.search.ranking import AboveHull, Ranking
-from rutile.search.results import distinct, symmetry_of
+from rutile.search.results import Marks, distinct, symmetry_of
 from rutile.tasks.hull_figures import STABLE
 from rutile.tasks.property import as_csv
 from rutile.tasks.search import SearchRow, SearchTaskResult
@@ -21,7 +19,7 @@ from rutile.tasks.search_page import page
 if TYPE_CHECKING:
     from rutile.search.genetic import Genetic
     from rutile.search.individual import Found
-    from rutile.search.log import Done
+    from rutile.search.past import Done, Past
     from rutile.search.results import Distinct
     from rutile.tasks.search import SearchSettings
 
@@ -29,7 +27,7 @@ SHARE = 0.05
 """Part of the time that may go into tables while a search runs."""
 
 
-def ranking_of(search: Genetic, done: Sequence[Done]) -> Ranking:
+def ranking_of(search: Genetic, done: Iterable[Done]) -> Ranking:
     """The order of some structures among themselves, whatever the search knows besides.
 
     Raises:
@@ -37,8 +35,8 @@ def ranking_of(search: Genetic, done: Sequence[Done]) -> Ranking:
     """
     order = search.problem.ranking()
     for d in done:
-        if not d.relaxed.failure:
-            order.take(d.relaxed.atoms, d.relaxed.energy)
+        if not d.failure:
+            order.take(d, d.energy)
     if isinstance(order, AboveHull) and order.missing:
         raise DataError(
             f"no crystal of {' and none of '.join(order.missing)} was found, so there is no hull: give more relaxations"
@@ -56,7 +54,7 @@ def told_of(best: Found, order: Ranking) -> str:
 
 
 def table(
-    settings: SearchSettings, search: Genetic, done: Sequence[Done], final: Sequence[Distinct],
+    settings: SearchSettings, search: Genetic, past: Past, final: Sequence[Distinct],
     rough: Sequence[Distinct], order: Ranking,
 ) -> SearchTaskResult:  # fmt: skip
     """The result with its rows.
@@ -64,7 +62,7 @@ def table(
     Args:
         settings: of the task.
         search: as it stands.
-        done: all that was relaxed.
+        past: all that was relaxed.
         final: different structures, lowest first.
         rough: those that they were relaxed better from; structures that became one share their hits.
         order: of the final ones.
@@ -87,7 +85,7 @@ def table(
             )
         )  # fmt: skip
     return SearchTaskResult(
-        relaxed=len(done), failed=sum(bool(d.relaxed.failure) for d in done), pools=search.pools,
+        relaxed=len(past), failed=past.failed, pools=search.pools,
         reached=None if settings.target is None or search.best is None else search.best.energy <= settings.target,
         stable=sum(row.above < STABLE for row in rows) if isinstance(order, AboveHull) else None,
         structures=rows, best=settings.out / "best.extxyz",
@@ -105,9 +103,9 @@ class Live:
     def __init__(self, settings: SearchSettings, search: Genetic) -> None:
         self.settings, self.search = settings, search
         self._next = time.monotonic() + settings.every
-        self._marks: dict[tuple[int, int], np.ndarray] = {}
+        self._marks = Marks()
 
-    def show(self, done: Sequence[Done]) -> None:
+    def show(self, past: Past) -> None:
         """Write both if it is time to; not before every end member was found.
 
         Raises:
@@ -119,10 +117,10 @@ class Live:
         s, ranking = self.settings, self.search.ranking
         if isinstance(ranking, AboveHull) and ranking.missing:
             return
-        pool, at = s.pool, self.search.problem.distance
-        found = distinct(done, pool, at, s.window, s.keep, ranking, self._marks)
-        result = table(s, self.search, done, found, found, ranking)
+        at = self.search.problem.distance
+        found = distinct(past, past.atoms, s.pool, at, s.window, s.keep, ranking, self._marks)
+        result = table(s, self.search, past, found, found, ranking)
         write_atomically(s.out / "table.csv", as_csv(result.structures))
-        write_atomically(s.out / "report.html", page(s, result, done, ranking).encode())
+        write_atomically(s.out / "report.html", page(s, result, past, ranking).encode())
         took = time.monotonic() - now
         self._next = time.monotonic() + max(s.every, took / SHARE)

@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 
 from rutile.build.recipe import Refused
-from rutile.search.genetic import Problem
+from rutile.search.breeding import Problem
 
 TRIES = 1000
 """Attempts at one structure."""
