@@ -23,11 +23,24 @@ class Home:
         """
         home = cls(folder.expanduser().absolute())
         try:
-            for place in (home.folder, home.jobs, home.datasets, home.models, home.structures, home.uploads):
+            for place in (
+                home.folder,
+                home.jobs,
+                home.datasets,
+                home.models,
+                home.structures,
+                home.uploads,
+                home.cache,
+            ):
                 place.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise FileError(f"cannot make {error.filename}: {error.strerror}; choose another home=...") from None
         return home
+
+    @property
+    def rooms(self) -> tuple[Path, ...]:
+        """Its folders."""
+        return self.jobs, self.datasets, self.models, self.structures, self.uploads, self.cache
 
     @property
     def jobs(self) -> Path:
@@ -53,6 +66,11 @@ class Home:
     def uploads(self) -> Path:
         """A file for each upload."""
         return self.folder / "uploads"
+
+    @property
+    def cache(self) -> Path:
+        """What can be made again."""
+        return self.folder / "cache"
 
     def job(self, number: int) -> Path:
         """The folder of a job."""

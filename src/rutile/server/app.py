@@ -18,7 +18,7 @@ from rutile.server.guard import Guard
 from rutile.server.page import page_routes
 from rutile.server.people import who_asks
 from rutile.server.platform import Platform
-from rutile.server.routes import account, compute, files, jobs, series, session, tasks
+from rutile.server.routes import account, compute, datasets, files, jobs, series, session, structures, tasks, uploads
 from rutile.server.settings import LOOPBACK
 
 
@@ -28,7 +28,7 @@ def create_app(platform: Platform) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
-        platform.reconciler.start()
+        platform.begin()
         yield
         platform.close()
 
@@ -38,7 +38,7 @@ def create_app(platform: Platform) -> FastAPI:
     )  # fmt: skip
     app.state.platform = platform
     app.include_router(session.router, prefix="/api")
-    for room in (account, tasks, jobs, files, series, compute):
+    for room in (account, tasks, jobs, files, series, compute, uploads, structures, datasets):
         app.include_router(room.router, prefix="/api", dependencies=[Depends(who_asks)])
 
     @app.get("/api/openapi.json", include_in_schema=False, dependencies=[Depends(who_asks)])

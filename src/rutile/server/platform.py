@@ -16,6 +16,7 @@ from rutile.jobs.places import Place, open_places
 from rutile.jobs.reconciler import Reconciler
 from rutile.jobs.slots import Capacity
 from rutile.jobs.tables import ADMIN, AuditLine, LoginLink, User
+from rutile.server.librarian import Librarian
 from rutile.server.secrets import Patience, kept_of, new_secret
 from rutile.server.settings import ServeSettings
 
@@ -35,6 +36,7 @@ class Platform:
     places: dict[str, Place]
     capacity: Capacity
     reconciler: Reconciler
+    librarian: Librarian
     patience: Patience = field(default_factory=Patience)
     address: str = ""
     """Under which it is reached."""
@@ -55,11 +57,17 @@ class Platform:
         capacity = Capacity.of_this_machine(settings.cores, settings.memory)
         database = open_database(settings.url, home.folder)
         reconciler = Reconciler(database, home, places, capacity, lambda session, job: harvest(session, home, job))
-        return cls(settings, home, database, places, capacity, reconciler)
+        return cls(settings, home, database, places, capacity, reconciler, Librarian(database, home))
+
+    def begin(self) -> None:
+        """Let the queue go, and go on with what was being read."""
+        self.reconciler.start()
+        self.librarian.begin()
 
     def close(self) -> None:
         """Stop; jobs go on."""
         self.reconciler.stop()
+        self.librarian.stop()
         self.database.close()
 
     def first_link(self) -> str:

@@ -13,6 +13,8 @@ from rutile.server.people import Who
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 """Number of a thing in an address."""
+FrameNumber = Annotated[int, Path(ge=0, le=2**31 - 1)]
+"""Number of a structure in a file; the first one is 0."""
 Settings = Annotated[dict[str, Any], Field(max_length=500)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 Tags = Annotated[

@@ -19,10 +19,11 @@ from rutile.jobs.folder import FILES
 from rutile.jobs.sources import file_name
 from rutile.jobs.tables import Job
 from rutile.server import safe_files, shapes
+from rutile.server.frames import FrameView, Track, frame_view, shelf_of, track
 from rutile.server.people import Here, Reading, Somebody, Who
 from rutile.server.platform import Platform
 from rutile.server.safe_files import Entry
-from rutile.server.shapes import Number
+from rutile.server.shapes import FrameNumber, Number
 
 router = APIRouter(prefix="/jobs/{number}", tags=["files"])
 FileId = Annotated[str, InPath(min_length=20, max_length=20, pattern="^[0-9a-f]+$")]
@@ -97,6 +98,22 @@ def preview_file(number: Number, file: FileId, who: Somebody, platform: Here, se
     return Preview(path=entry.path, kind=kind_of(entry), text=text, whole=entry.size <= PREVIEW, size=entry.size)
 
 
+@router.get("/files/{file}/frames/{frame}")
+def see_frame(
+    number: Number, file: FileId, frame: FrameNumber, who: Somebody, platform: Here, session: Reading
+) -> FrameView:
+    """One structure of a file of structures, with energy and forces where the file has them."""
+    root = _root(session, platform, number, who)
+    return frame_view(shelf_of(platform.home, _safe_path(root, _entry(root, file))), frame)
+
+
+@router.get("/files/{file}/track")
+def see_track(number: Number, file: FileId, who: Somebody, platform: Here, session: Reading) -> Track:
+    """Energy and largest force of every structure of a file: for a curve below the picture."""
+    root = _root(session, platform, number, who)
+    return track(shelf_of(platform.home, _safe_path(root, _entry(root, file))))
+
+
 @router.get("/files/{file}/download", response_class=Response)
 def download_file(number: Number, file: FileId, who: Somebody, platform: Here, session: Reading) -> Response:
     """A file as it is, to be kept; a browser shows only pictures, and runs nothing."""
@@ -166,6 +183,12 @@ def pieces(stream: BinaryIO) -> Iterator[bytes]:
     with stream:
         while piece := stream.read(PIECE):
             yield piece
+
+
+def _safe_path(root: Path, entry: Entry) -> Path:
+    """The path of an entry, no part of which is a link."""
+    _opened(root, entry).close()
+    return root / entry.path
 
 
 def _root(session: Session, platform: Platform, number: int, who: Who) -> Path:

@@ -1,0 +1,198 @@
+"""Reading files of strangers: in a child process with limits of time, memory and size, never in the server.
+
+`python -m rutile.jobs.reading KIND FILE FOLDER`: KIND `view` takes what the file says and needs no PyTorch; `data`
+finds and checks labels as training does. The last line of its output says what came of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rutile.core.errors import FileError, RutileError
+from rutile.jobs.launch import source_folder
+from rutile.jobs.shelf import Picture, write_shelf
+
+VIEW, DATA = "view", "data"
+FORMATS = ("extxyz", "cif", "poscar", "xsf", "n2p2", "traj")
+"""Formats that strangers' files may have; databases are not among them."""
+MOST_ATOMS = 2_000_000
+"""Atoms of one structure."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may take."""
+
+    seconds: int
+    """Processor time."""
+    gigabytes: float
+    """Address space."""
+    file_gigabytes: float
+    """Largest file that it writes."""
+    frames: int | None = None
+    """More are left out."""
+
+
+FOR_VIEW = Limits(20, 6.0, 4.0, 100_000)
+FOR_DATA = Limits(7200, 24.0, 200.0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a child made of a file."""
+
+    frames: int
+    warnings: list[str]
+
+
+def read_limited(kind: str, file: Path, folder: Path, limits: Limits) -> Found:
+    """Read a file into a new shelf, in a child process.
+
+    Args:
+        kind: VIEW or DATA.
+        file: to be read; its name says the format.
+        folder: of the shelf; appears only when complete.
+        limits: of the child.
+
+    Raises:
+        FileError: it cannot be understood, or takes too much; one line.
+    """
+    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": source_folder(), "OMP_NUM_THREADS": "1",
+                   "HOME": os.environ.get("HOME", "/")}  # fmt: skip
+    words = [sys.executable, "-m", "rutile.jobs.reading", kind, str(file), str(folder), json.dumps(limits.__dict__)]
+    try:
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, check=False, cwd=folder.parent, umask=0o077,
+            stdin=subprocess.DEVNULL, timeout=10 * limits.seconds + 60,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise FileError(f"{file.name}: reading it takes too long") from None
+    said: dict[str, Any] = {}
+    with suppress(ValueError, IndexError):
+        said = json.loads(done.stdout.splitlines()[-1])
+    if "frames" in said:
+        return Found(**said)
+    if "problem" in said:
+        raise FileError(str(said["problem"]).replace(f"{file.parent}/", ""))
+    if done.returncode < 0:
+        raise FileError(f"{file.name}: reading it takes too much time or memory; it may be damaged")
+    last = done.stderr.strip().splitlines()[-1:] or ["no reason is known"]
+    raise FileError(f"{file.name}: cannot be read: {last[0][:300]}")
+
+
+def view_pictures(file: Path) -> Iterator[Picture]:
+    """Structures of a file with what their calculator slot holds.
+
+    Raises:
+        FileError, DataError: as of `structures.io`.
+    """
+    from rutile.structures import io
+
+    for atoms in io.iterate(file, _format(file)):
+        _check_size(file, len(atoms))
+        results = dict(atoms.calc.results) if atoms.calc is not None else {}
+        energy, forces, stress = (results.get(k) for k in ("energy", "forces", "stress"))
+        if energy is None:
+            energy = next((atoms.info[k] for k in ("REF_energy", "energy") if k in atoms.info), None)
+        if forces is None:
+            forces = next((atoms.arrays[k] for k in ("REF_forces", "forces") if k in atoms.arrays), None)
+        yield Picture(
+            atoms.numbers, atoms.positions, np.asarray(atoms.cell), atoms.pbc, _number(energy),
+            None if forces is None or np.shape(forces) != (len(atoms), 3) else np.asarray(forces, float),
+            _tensor(stress),
+        )  # fmt: skip
+
+
+def data_pictures(file: Path, warnings: list[str]) -> Iterator[Picture]:
+    """Labelled structures as training takes them; those that cannot be used are left out and told of.
+
+    Raises:
+        FileError, DataError: nothing can be used.
+    """
+    from rutile.core.reporting import SilentReporter
+    from rutile.data.reading import read_frames
+    from rutile.data.settings import ReadSettings
+
+    reporter = SilentReporter()
+    settings = ReadSettings(on_bad="skip", format=_format(file))  # type: ignore[arg-type]
+    for frame in read_frames([file], settings, reporter):
+        _check_size(file, len(frame.numbers))
+        yield Picture(frame.numbers, frame.positions, frame.cell, frame.pbc, frame.energy, frame.forces, frame.stress)
+    warnings += [w.replace(f"{file.parent}/", "") for w in reporter.warnings[-50:]]
+
+
+def _format(file: Path) -> str:
+    from rutile.structures import io
+
+    found = io.detect(file)
+    if found not in FORMATS:
+        raise FileError(f"{file.name}: files of this kind are not read here; known are {', '.join(FORMATS)}")
+    return found
+
+
+def _check_size(file: Path, atoms: int) -> None:
+    if atoms > MOST_ATOMS:
+        raise FileError(f"{file.name}: a structure of {atoms} atoms; at most {MOST_ATOMS}")
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _tensor(stress: Any) -> np.ndarray | None:
+    """Stress in any of its forms as [3, 3]."""
+    if stress is None:
+        return None
+    flat = np.asarray(stress, float).reshape(-1)
+    if flat.size == 9:
+        return flat.reshape(3, 3)
+    if flat.size != 6:
+        return None
+    xx, yy, zz, yz, xz, xy = flat
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+def main(argv: list[str]) -> int:
+    """The child."""
+    kind, file, folder = argv[0], Path(argv[1]), Path(argv[2])
+    limits = Limits(**json.loads(argv[3]))
+    for what, amount in (
+        (resource.RLIMIT_CPU, limits.seconds),
+        (resource.RLIMIT_AS, int(limits.gigabytes * 1e9)),
+        (resource.RLIMIT_FSIZE, int(limits.file_gigabytes * 1e9)),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (amount, amount))
+    warnings: list[str] = []
+    pictures = view_pictures(file) if kind == VIEW else data_pictures(file, warnings)
+    said: dict[str, Any]
+    try:
+        first = next(pictures, None)
+        if first is None:
+            raise FileError(f"{file.name}: no structures")
+        said = {"frames": write_shelf(itertools.chain([first], pictures), folder, limits.frames), "warnings": warnings}
+    except MemoryError:
+        said = {"problem": f"{file.name}: reading it takes too much memory"}
+    except RutileError as error:
+        said = {"problem": " ".join(str(error).split())[:1000]}
+    sys.stdout.write(json.dumps(said) + "\n")
+    return 0 if "frames" in said else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""Data sets: read once, asked often."""
+
+import numpy as np
+import pytest
+from platform_site import ok
+from test_files_of_users import copper, sent
+
+from rutile.jobs.shelf import Picture, Shelf, write_shelf
+from rutile.jobs.tables import DatasetVersion
+from rutile.server.platform import Platform
+from rutile.server.settings import ServeSettings
+
+
+def added(site, page, tmp_path, frames=6, **wish):
+    data, images = copper(tmp_path, frames)
+    upload = sent(page, "copper.extxyz", data, 100_000)
+    made = ok(page.post("/api/datasets", json={"name": "copper", "file": f"upload:{upload['id']}"} | wish), 201)
+    site.platform.librarian.wait()
+    return ok(page.get(f"/api/datasets/{made['id']}")), images
+
+
+@pytest.mark.slow
+def test_a_data_set_is_read_and_everything_can_be_asked(site, ben, eve, tmp_path):
+    data, images = added(site, ben, tmp_path, licence="CC0")
+    version = data["versions"][0]
+    assert (version["state"], version["frames"]) == ("ready", 6)
+    assert version["elements"] == {"Cu": 6}
+    assert version["labels"] == {"energy": 6, "forces": 6, "stress": 6}
+    url = f"/api/datasets/{data['id']}"
+    for k in (0, 5):
+        frame = ok(ben.get(f"{url}/frames/{k}"))
+        np.testing.assert_allclose(frame["positions"], images[k].positions, atol=1e-7)
+        assert frame["energy"] == pytest.approx(images[k].get_potential_energy())
+    forces = [np.linalg.norm(a.get_forces(), axis=1).max() for a in images]
+    drawn = ok(ben.get(f"{url}/histogram", params={"of": "fmax", "bins": 4}))
+    assert drawn["counts"] == np.histogram(forces, 4)[0].tolist()
+    bound = sorted(forces)[3]
+    some = {"column": "fmax", "low": bound - 1e-6}  # the file has eight decimals
+    points = ok(ben.get(f"{url}/points", params={"x": "atoms", "y": "fmax"} | some))
+    assert points["selected"] == 3
+    assert min(points["y"]) == pytest.approx(bound, abs=1e-6)
+    table = ok(ben.get(f"{url}/table", params={"sort": "fmax", "down": True, "size": 2}))
+    assert table["frames"] == np.argsort(-np.array(forces))[:2].tolist()
+    assert ok(ben.get(f"{url}/table", params={"elements": "Ti"}))["selected"] == 0
+    part = ok(ben.post(f"{url}/selection", json={"name": "strong"} | some), 201)
+    site.platform.librarian.wait()
+    assert ok(ben.get(f"/api/datasets/{part['id']}"))["versions"][0]["frames"] == 3
+    assert part["source"] == f"3 structures of dataset:{data['id']}@1"
+    assert eve.get(f"{url}/table").status_code == 404
+    assert ok(ben.patch(url, json={"privacy": "public"}))["privacy"] == "public"
+    assert ok(eve.get(f"{url}/table"))["selected"] == 6
+    assert eve.patch(url, json={"privacy": "private"}).status_code == 403
+
+
+@pytest.mark.slow
+def test_same_content_is_kept_once_and_versions_stay(site, ben, tmp_path):
+    first, _ = added(site, ben, tmp_path)
+    second, _ = added(site, ben, tmp_path)
+    assert first["versions"][0]["sha256"] == second["versions"][0]["sha256"]
+    folder = site.platform.home.dataset(first["versions"][0]["sha256"])
+    (tmp_path / "more").mkdir()
+    data, _ = copper(tmp_path / "more", 8)
+    upload = sent(ben, "more.extxyz", data, 100_000)
+    ok(ben.post(f"/api/datasets/{first['id']}/versions", json={"file": f"upload:{upload['id']}"}), 201)
+    site.platform.librarian.wait()
+    both = ok(ben.get(f"/api/datasets/{first['id']}"))["versions"]
+    assert [(v["number"], v["frames"]) for v in both] == [(1, 6), (2, 8)]
+    assert ben.delete(f"/api/datasets/{first['id']}").status_code == 204
+    assert folder.exists()
+    assert ben.delete(f"/api/datasets/{second['id']}").status_code == 204
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_a_job_reads_the_version_that_it_names(site, ben, tmp_path):
+    data, images = added(site, ben, tmp_path)
+    settings = {"files": [f"dataset:{data['id']}@1"]}
+    job = ok(ben.post("/api/jobs", json={"task": "inspect", "settings": settings}), 201)
+    assert job["inputs"][0]["sha256"] == data["versions"][0]["sha256"]
+    done = site.wait(ben, job["id"])
+    assert done["state"] == "DONE", done["reason"]
+    text = ben.get(f"/api/jobs/{job['id']}/log").json()["text"]
+    assert str(len(images)) in text
+    wrong = ben.post("/api/jobs", json={"task": "inspect", "settings": {"files": [f"dataset:{data['id']}@2"]}})
+    assert wrong.status_code == 422
+
+
+@pytest.mark.slow
+def test_what_is_no_data_set_is_refused_with_a_reason(site, ben):
+    upload = sent(ben, "bomb.extxyz", b"99999999999\nbomb\n")
+    made = ok(ben.post("/api/datasets", json={"name": "x", "file": f"upload:{upload['id']}"}), 201)
+    site.platform.librarian.wait()
+    version = ok(ben.get(f"/api/datasets/{made['id']}"))["versions"][0]
+    assert version["state"] == "refused"
+    assert version["reason"]
+    assert ben.get(f"/api/datasets/{made['id']}/table").status_code == 409
+
+
+@pytest.mark.slow
+def test_reading_goes_on_after_a_restart(site, ben, tmp_path):
+    added(site, ben, tmp_path)
+    with site.platform.database.writing() as session:
+        session.get_one(DatasetVersion, 1).state = "reading"
+    site.platform.close()
+    platform = Platform.open(ServeSettings(home=tmp_path / "home"))
+    platform.librarian.begin()
+    platform.librarian.wait()
+    with platform.database.reading() as session:
+        assert session.get_one(DatasetVersion, 1).state == "ready"
+    platform.close()
+
+
+@pytest.mark.slow
+def test_a_shelf_of_many_frames_opens_without_reading_them(tmp_path):
+    one = Picture(np.array([29]), np.zeros((1, 3)), np.eye(3), np.array([True] * 3), energy=-1.0)
+    write_shelf((one for _ in range(20_000)), tmp_path / "shelf")
+    shelf = Shelf(tmp_path / "shelf")
+    assert len(shelf) == 20_000
+    assert shelf.frame(19_999).energy == -1.0
