@@ -7,7 +7,9 @@ From random structures with this number of atoms in the cell, of which nothing i
 known by exhaustive check: the polymorphs of the starter set tio2 (rutile, anatase, brookite, columbite, pyrite,
 fluorite; the structure types of BO2), relaxed with the same potential; a structure counts as one of them if fingerprint
 and energy are the same. A run ends when the lowest of them and `known` others were found, or after `most` relaxations.
-Ways beside `rutile`, the search with its defaults in groups of 8:
+Relaxations are counted
+one by one in the order in which they were begun, also where a group of them runs together. Ways beside `rutile`, the
+search with its defaults in groups of 8:
 
     random  the same new structures (random space groups), nothing bred
     pyxtal  PyXtal's random crystals, nothing bred; left out unless SEARCH_PEERS names a Python that has PyXtal
@@ -45,10 +47,11 @@ from rutile.search.crystals import Crystals
 from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.genetic import Genetic
 from rutile.search.individual import Candidate, Relaxed
-from rutile.search.relaxing import Relaxer
+from rutile.search.relaxing import Raiser, Relaxer
 from rutile.search.settings import CrystalSearch, GeneticSettings
 from rutile.simulate.settings import RelaxSettings
 from rutile.starter import dft_polymorphs
+from rutile.tasks.search import SearchSettings
 
 GROUP = 8
 SAME, SAME_ENERGY = 0.1, 0.004
@@ -88,8 +91,15 @@ class Hunt:
     def relax(self, images: list[Atoms]) -> list[Relaxed]:
         """Relax, count and compare."""
         out = [r for _, r in self.work([Candidate(k, a, "", ()) for k, a in enumerate(images)])]
-        self.count += len(images)
-        for r in out:
+        self.take(out)
+        return out
+
+    def take(self, relaxed: list[Relaxed]) -> None:
+        """Count and compare."""
+        for r in relaxed:
+            if self.over:
+                return
+            self.count += 1
             if r.failure:
                 continue
             self.lowest = min(self.lowest, r.energy)
@@ -97,7 +107,6 @@ class Hunt:
             for name, (energy, known) in self.answers.items():
                 if abs(r.energy - energy) < SAME_ENERGY and apart(mark, known) < SAME:
                     self.found.setdefault(name, self.count)
-        return out
 
     @property
     def reached(self) -> bool:
@@ -110,25 +119,29 @@ class Hunt:
         return self.reached or self.count >= self.most
 
 
-def genetic(hunt: Hunt, units: int, seed: int, operators: dict[str, float]) -> None:
+def genetic(hunt: Hunt, seed: int, operators: dict[str, float], screen: int) -> None:
     """Our search."""
     search = Genetic(hunt.problem, GeneticSettings(operators=operators), seed)
-    for group in search.batches(GROUP, hunt.most):
-        ends = hunt.relax([c.atoms for c in group])
-        search.receive([(c.number, r) for c, r in zip(group, ends, strict=True)])
+    work = Raiser(search.breeder, hunt.work, screen)
+    for group in search.orders(GROUP, hunt.most):
+        done = work(group)
+        for child, one in done:
+            search.settle(child)
+            search.receive([(child.number, one)])
+        hunt.take([one for _, one in done])
         if hunt.over:
             return
 
 
 def rutile(hunt: Hunt, units: int, seed: int) -> None:
     """See above."""
-    genetic(hunt, units, seed, {})
+    genetic(hunt, seed, {}, SearchSettings.model_fields["screen"].default)
 
 
 def random(hunt: Hunt, units: int, seed: int) -> None:
     """See above."""
     off = {op.name: 0.0 for op in hunt.problem.operators}
-    genetic(hunt, units, seed, off | {NEW: 1.0})
+    genetic(hunt, seed, off | {NEW: 1.0}, 1)
 
 
 def pyxtal(hunt: Hunt, units: int, seed: int) -> None:

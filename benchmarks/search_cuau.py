@@ -34,15 +34,17 @@ from rutile.search.genetic import Genetic
 from rutile.search.individual import Candidate
 from rutile.search.mixtures import Mixtures
 from rutile.search.ranking import AboveHull
-from rutile.search.relaxing import Relaxer
+from rutile.search.relaxing import Raiser, Relaxer
 from rutile.search.settings import CrystalSearch, GeneticSettings
 from rutile.simulate.hull import convex_hull
 from rutile.simulate.settings import RelaxSettings
 from rutile.structures.symmetry import describe_crystal
+from rutile.tasks.search import SearchSettings
 
 MOST_ATOMS = 8
 GROUP = 8
 EXACT, NEAR = 1e-4, 5e-4
+SCREEN = SearchSettings.model_fields["screen"].default
 RELAXER = Relaxer(
     Path("emt"), "float64", "cpu", None,
     RelaxSettings(fmax=0.01, smax=0.05, max_steps=500, max_move=0.4, cell="full"),
@@ -115,10 +117,11 @@ def searched(way: str, seed: int, most: int, known: dict[str, Any]) -> dict[str,
     wanted |= {text: (ORDERS[text][0], energy + EXACT) for text, energy in known["orders"].items()}
     order, lowest, at = search.ranking, dict[str, float](), dict[str, int]()
     assert isinstance(order, AboveHull)
-    for group in search.batches(GROUP, most):
-        relaxed = RELAXER(group)
-        search.receive(relaxed)
-        for _, one in relaxed:
+    work = Raiser(search.breeder, RELAXER, 1 if way == "random" else SCREEN)
+    for group in search.orders(GROUP, most):
+        for child, one in work(group):
+            search.settle(child)
+            search.receive([(child.number, one)])
             if not one.failure:
                 name = order.name(one.atoms)
                 lowest[name] = min(one.energy, lowest.get(name, np.inf))

@@ -25,6 +25,8 @@ CHANGED = 0.01
 """A child whose fingerprint is nearer than this to that of a parent is not worth a relaxation."""
 TRIES = 200
 """Attempts at one child, after which the search gives up."""
+ATTEMPTS = 5
+"""Attempts at each further variant of a child."""
 
 
 class Problem(Protocol):
@@ -69,15 +71,40 @@ class Breeder:
         Raises:
             SettingsError: none can be made.
         """
+        return self.variants(order, 1)[0]
+
+    def variants(self, order: Order, many: int) -> list[Candidate]:
+        """So many children of an order, or fewer, made in the same way and with the same composition.
+
+        Raises:
+            SettingsError: none can be made.
+        """
         rng = stream(self.seed, "child", order.number)
         reason = ""
         for attempt in range(TRIES):
             way = order.ways[attempt % len(order.ways)]
             try:
-                return Candidate(order.number, self._made(way, order, rng), way.operator, way.parents)
+                made = [self._made(way, order, rng)]
             except Refused as refused:
                 reason = f"{way.operator}: {refused}"
+                continue
+            made += self._like(made[0], way, order, rng, many - 1)
+            return [Candidate(order.number, atoms, way.operator, way.parents) for atoms in made]
         raise SettingsError(f"no structure could be made in {TRIES} attempts; the last: {reason}")
+
+    def _like(self, first: Atoms, way: Way, order: Order, rng: np.random.Generator, many: int) -> list[Atoms]:
+        """More of the composition of the first."""
+        out: list[Atoms] = []
+        for _ in range(ATTEMPTS * many):
+            if len(out) == many:
+                break
+            try:
+                made = self._made(way, order, rng)
+            except Refused:
+                continue
+            if np.array_equal(_parts(made), _parts(first)):
+                out.append(made)
+        return out
 
     def _made(self, way: Way, order: Order, rng: np.random.Generator) -> Atoms:
         """One attempt at it."""
@@ -94,3 +121,8 @@ class Breeder:
     def mark(self, atoms: Atoms) -> np.ndarray:
         """The fingerprint."""
         return fingerprint(atoms, self.problem.distance, self.problem.elements)
+
+
+def _parts(atoms: Atoms) -> np.ndarray:
+    """Part of the atoms that each element has, [119]."""
+    return np.asarray(np.bincount(atoms.numbers, minlength=119) / len(atoms))

@@ -54,25 +54,41 @@ class Relaxer:
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[tuple[int, Relaxed]]:
         """Number of each candidate, and what became of it."""
-        changed = self.model.stat().st_mtime_ns if self.model.exists() else 0
-        potential = mean_potential(_members(self.model, changed, self.precision, self.device, self.mode))
+        potential = mean_potential(self._opened())
         batch = Structures.from_ase([c.atoms for c in candidates])
         fixed = np.concatenate([c.atoms.arrays.get(FIXED, np.zeros(len(c.atoms), dtype=bool)) for c in candidates])
         held = torch.from_numpy(fixed) if fixed.any() else None
         done = relax(batch, potential, self.settings, SilentReporter(), held)
         out = []
         each = self._atom_energies(done, potential)
-        pressure = self.settings.pressure * GPA if self.settings.cell != "none" else 0.0
         for k, (c, atoms) in enumerate(zip(candidates, done.structures.to_ase(), strict=True)):
             carried(c.atoms, atoms)
             if FIXED in atoms.arrays:  # to the last bit: -0.0 + 0.0 is 0.0
                 atoms.positions[atoms.arrays[FIXED]] = c.atoms.positions[atoms.arrays[FIXED]]
             if each:
                 atoms.set_array(ATOM_ENERGY, each[k])
-            whole = float(done.energy[k]) + pressure * (atoms.cell.volume if pressure else 0.0) - self.reference
+            whole = float(done.energy[k]) + self._work(atoms) - self.reference
             failure = done.failure[k] or (self.check(atoms) if self.check else "")
             out.append((c.number, Relaxed(atoms, whole / searched(atoms), failure, int(done.steps[k]))))
         return out
+
+    def energies(self, images: Sequence[Atoms]) -> np.ndarray:
+        """Energy, or enthalpy under pressure, of structures as they are (eV/atom), [n]; infinite where it is none."""
+        batch = Structures.from_ase(images)
+        found = evaluate_many(batch, mean_potential(self._opened()), ATOMS_AT_ONCE, SilentReporter()).energy.numpy()
+        whole = (found + [self._work(a) for a in images]) / [len(a) for a in images]
+        return np.asarray(np.where(np.isfinite(whole), whole, np.inf))
+
+    def _opened(self) -> tuple[Potential, ...]:
+        """The model, or the members of its committee."""
+        changed = self.model.stat().st_mtime_ns if self.model.exists() else 0
+        return _members(self.model, changed, self.precision, self.device, self.mode)
+
+    def _work(self, atoms: Atoms) -> float:
+        """Pressure times volume (eV), where the cell relaxes under pressure."""
+        if self.settings.cell == "none" or not self.settings.pressure:
+            return 0.0
+        return float(self.settings.pressure * GPA * atoms.cell.volume)
 
     def _atom_energies(self, done: RelaxResult, potential: Potential) -> list[np.ndarray]:
         """Of each structure, where they are asked for."""
@@ -83,8 +99,7 @@ class Relaxer:
 
     def spread(self, images: Sequence[Atoms]) -> list[float]:
         """Standard deviation of the energy over the committee, of each structure (eV/atom); 0: one potential."""
-        changed = self.model.stat().st_mtime_ns if self.model.exists() else 0
-        members = _members(self.model, changed, self.precision, self.device, self.mode)
+        members = self._opened()
         if len(members) < 2 or not images:
             return [0.0] * len(images)
         dtype, device = placement(members[0])
@@ -98,16 +113,29 @@ class Raiser:
     """Makes the children that were ordered, relaxes them and takes their fingerprints; picklable."""
 
     breeder: Breeder
+    """Makes them."""
     relaxer: Relaxer
+    """Relaxes them."""
+    screen: int = 1
+    """Variants of each child that are made; the one with the lowest energy as it is made is relaxed."""
 
     def __call__(self, group: Sequence[Order | Candidate]) -> list[tuple[Candidate, Relaxed]]:
         """Each child, and what became of it."""
-        children = {one.number: one if isinstance(one, Candidate) else self.breeder(one) for one in group}
+        children = {c.number: c for c in self._children(group)}
         out = []
         for number, one in self.relaxer(list(children.values())):
             mark = None if one.failure else self.breeder.mark(one.atoms)
             out.append((children[number], replace(one, mark=mark)))
         return out
+
+    def _children(self, group: Sequence[Order | Candidate]) -> list[Candidate]:
+        """One for each order; what is made already as it is."""
+        made = [[one] if isinstance(one, Candidate) else self.breeder.variants(one, self.screen) for one in group]
+        if all(len(variants) == 1 for variants in made):
+            return [variants[0] for variants in made]
+        energies = self.relaxer.energies([v.atoms for variants in made for v in variants])
+        parts = np.split(energies, np.cumsum([len(variants) for variants in made])[:-1])
+        return [variants[int(np.argmin(part))] for variants, part in zip(made, parts, strict=True)]
 
 
 def searched(atoms: Atoms) -> int:
