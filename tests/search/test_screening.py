@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from rutile.search.genetic import Genetic
 from rutile.search.individual import Candidate, Order, Way
@@ -73,6 +74,12 @@ def energy_of(child: Candidate) -> float:
     atoms = child.atoms.copy()
     atoms.calc = EMT(fixed_cutoff=True)
     return float((atoms.get_potential_energy() + 2.0 * GPa * atoms.cell.volume) / len(atoms))
+
+
+def test_an_order_that_cannot_be_filled_becomes_a_new_structure(search):
+    order = Order(200, (Way("permutation", (0,)),), {0: bulk("Cu")})
+    child = search.breeder(order)
+    assert (child.operator, child.parents) == ("new", ())
 
 
 def test_what_is_made_already_is_relaxed_as_it_is(search):

@@ -25,6 +25,8 @@ CHANGED = 0.01
 """A child whose fingerprint is nearer than this to that of a parent is not worth a relaxation."""
 TRIES = 200
 """Attempts at one child, after which the search gives up."""
+WAYWARD = 100
+"""Of these the ones by the ways of its order; after them it is a new one, for no other may be possible."""
 ATTEMPTS = 5
 """Attempts at each further variant of a child."""
 
@@ -82,7 +84,7 @@ class Breeder:
         rng = stream(self.seed, "child", order.number)
         reason = ""
         for attempt in range(TRIES):
-            way = order.ways[attempt % len(order.ways)]
+            way = order.ways[attempt % len(order.ways)] if attempt < WAYWARD else Way(NEW)
             try:
                 made = [self._made(way, order, rng)]
             except Refused as refused:
