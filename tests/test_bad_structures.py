@@ -26,6 +26,10 @@ TASKS = {
     "boundaries": ["shifts=2,2", "thickness=4"],
     "hull": ["references={Cu: 0}"],
     "vibrations": [],
+    "adsorb": ["adsorbates=O"],
+    "hop": ["species=Cu", "supercell=2,2,2", "images=1", "max_steps=2", "check=false"],
+    "saddles": ["tries=1", "max_steps=2"],
+    "faults": ["thickness=5", "inner=none"],
     "screen": ["chain=[{task: eos, points: 5}]"],
 }
 
@@ -82,7 +86,9 @@ def test_a_supercell_of_one_atom(tmp_path, capsys):
     assert "a supercell of one atom does not vibrate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("task", ["eos", "phonons", "surfaces", "hull", "vibrations", "screen"])
+@pytest.mark.parametrize(
+    "task", ["eos", "phonons", "surfaces", "hull", "vibrations", "screen", "hop", "saddles", "faults"]
+)
 def test_a_full_disk(task, tmp_path, capsys, monkeypatch):
     ase.io.write(tmp_path / "x.extxyz", bulk("Cu"))
 

@@ -29,7 +29,7 @@ from rutile.structures.structures import Structures
 
 pytestmark = [pytest.mark.physics]
 
-LJ = LennardJones(sigma=2.6, epsilon=0.6, cutoff=5.0)
+LJ = LennardJones(sigma=2.55, epsilon=0.31, cutoff=4.9)
 """A crystal with a bulk modulus of 170 GPa that melts far above the temperatures here."""
 RUNS, TIMESTEP = 32, 3.0
 BURN = 800

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -167,6 +168,20 @@ def test_a_full_disk_leaves_what_was_written(copper, tmp_path):
     assert len(frames) > 5
     result = md(copper, out, time=0.4, every=1)
     assert [a.info["step"] for a in ase.io.read(result.trajectories[1], ":")] == list(range(201))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said_before_the_first_step_of_hdf5(copper, tmp_path):
+    pytest.importorskip("h5py", reason="trajectories in HDF5 need h5py: pip install 'rutile[hdf5]'")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(FileError) as raised:
+            md(copper, tmp_path / "md", time=0.4, every=1, trajectory="hdf5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert re.fullmatch(r"cannot write \S+\.h5: File too large; make room, .* to go on", str(raised.value))
+    assert md(copper, tmp_path / "md", time=0.4, every=1, trajectory="hdf5").runs[0].outcome == "done"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ doi:10.1016/j.cpc.2014.01.018. Needs h5py. Letters of shapes: N atoms, F frames.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,6 @@ def read_h5md(path: Path) -> dict[str, np.ndarray]:
 
 
 def _failed(path: Path, error: OSError) -> FileError:
-    return FileError(
-        f"cannot write {path}: {error.strerror or error}; make room, and run the same command again to go on"
-    )
+    told = re.search("error message = '([^']+)'", str(error))  # h5py says the rest in several lines
+    why = told[1].capitalize() if told else error.strerror or str(error).splitlines()[0]
+    return FileError(f"cannot write {path}: {why}; make room, and run the same command again to go on")
