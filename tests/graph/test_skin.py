@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rutile.core.errors import GeometryError
 from rutile.graph import near, skin
-from rutile.graph.graph import build_graph
+from rutile.graph.graph import Edges, build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.graph.skin import SkinList
 from rutile.structures.structures import Structures, concatenate
@@ -195,3 +195,33 @@ def test_images_far_away():
     assert table == sorted(table)
     assert len(table) == len(find_edges(one, 4.0).i)
     assert_same(SkinList(4.0, 0.3).edges(far), edges)
+
+
+def test_images_are_numbered_also_where_few_of_many_are_there():
+    shift = torch.tensor([[0, 0, 0], [2000, 0, -1], [0, 0, 0], [2000, 0, -1], [1, 0, 0]])
+    edges = Edges(torch.tensor([0, 0, 1, 2, 2]), torch.tensor([1, 1, 0, 2, 2]), shift, 3.0)
+    system = torch.tensor([0, 0, 1])
+    for which in (slice(None), slice(0, 1), slice(0, 0)):  # a large box of shifts, a small one, none
+        some = Edges(edges.i[which], edges.j[which], shift[which], 3.0)
+        wide = near.compact(some, system)
+        assert wide is not None
+        expected = torch.cat([system[some.i, None], some.shift], 1)
+        assert torch.equal(wide.images[wide.image.long()], expected)
+        assert len(wide.images) == len(expected.unique(dim=0))
+
+
+def test_a_graph_in_memory_that_is_used_again_is_that_of_a_fresh_search():
+    generator = torch.Generator().manual_seed(0)
+    atoms = torch.arange(6)
+    cell = 5.0 * torch.eye(3, dtype=torch.float64)[None]
+    one = Structures(atoms + 1, torch.rand(6, 3, generator=generator).double() * 5, cell,
+                     torch.ones(1, 3, dtype=torch.bool), atoms * 0)  # fmt: skip
+    again, fresh = SkinList(3.0, 0.5, reuse=True), SkinList(3.0, 0.5)
+    for _ in range(4):
+        for dtype in (torch.float32, torch.float64):
+            (a, near_a), (b, near_b) = again.graph(one, dtype=dtype), fresh.graph(one, dtype=dtype)
+            assert torch.equal(a.vectors, b.vectors)
+            assert torch.equal(a.j, b.j)
+            assert torch.equal(near_a, near_b)
+        one = one.replace(positions=one.positions + 0.3 * torch.rand(one.n_atoms, 3, generator=generator))
+        one = concatenate([one, one])

@@ -32,39 +32,63 @@ static int key_of(int64_t j, const int32_t *shift, uint64_t *key) {
     return fits;
 }
 
-/* Sort edges by centre, neighbour and shift, in O(E): two counting sorts, and images of the same neighbour by insertion.
+/* Sort n numbers by Shell's method with Ciura's gaps: quick for the neighbours of an atom. */
+static void sort_keys(int64_t n, uint64_t *keys) {
+    static const int64_t gaps[] = {1750, 701, 301, 132, 57, 23, 10, 4, 1};
+    for (int g = 0; g < 9; g++)
+        for (int64_t k = gaps[g]; k < n; k++) {
+            uint64_t key = keys[k];
+            int64_t to = k;
+            for (; to >= gaps[g] && keys[to - gaps[g]] > key; to -= gaps[g]) keys[to] = keys[to - gaps[g]];
+            keys[to] = key;
+        }
+}
+
+/* Sort edges by centre, neighbour and shift: a counting sort by centre, then those of each centre.
 
    pairs [E, 2], shifts [E, 3] -> i [E], j [E], shift [E, 3]; 1: no memory, or numbers too large: nothing is done. */
 int order_edges(int64_t n, int64_t n_edges, const int64_t *pairs, const int32_t *shifts, int64_t *i, int64_t *j,
                 int64_t *shift) {
     if (n >= (int64_t)1 << 31) return 1;
-    int64_t *by_j = calloc((size_t)n + 1, sizeof *by_j), *by_i = calloc((size_t)n + 1, sizeof *by_i);
-    int64_t *order = malloc(sizeof *order * (size_t)(n_edges + 1));
+    int64_t *first = calloc((size_t)n + 2, sizeof *first);
     uint64_t *keys = malloc(sizeof *keys * (size_t)(n_edges + 1));
-    int bad = !by_j || !by_i || !order || !keys;
-    for (int64_t e = 0; e < n_edges && !bad; e++) by_i[pairs[2 * e] + 1]++, by_j[pairs[2 * e + 1] + 1]++;
+    int bad = !first || !keys;
+    for (int64_t e = 0; e < n_edges && !bad; e++) first[pairs[2 * e] + 2]++;
     if (!bad) {
-        sum_up(n, by_j), sum_up(n, by_i);
-        for (int64_t e = 0; e < n_edges; e++) order[by_j[pairs[2 * e + 1]]++] = e;
-        for (int64_t k = 0; k < n_edges; k++) {
-            int64_t e = order[k], at = by_i[pairs[2 * e]]++;
-            bad |= !key_of(pairs[2 * e + 1], shifts + 3 * e, keys + at);
-            i[at] = pairs[2 * e];
+        sum_up(n + 1, first);
+        for (int64_t e = 0; e < n_edges; e++)
+            bad |= !key_of(pairs[2 * e + 1], shifts + 3 * e, keys + first[pairs[2 * e] + 1]++);
+    }
+    for (int64_t c = 0; c < n && !bad; c++) {
+        sort_keys(first[c + 1] - first[c], keys + first[c]);
+        for (int64_t k = first[c]; k < first[c + 1]; k++) {
+            i[k] = c, j[k] = (int64_t)(keys[k] >> 3 * SHIFT_BITS);
+            for (int x = 0; x < 3; x++)
+                shift[3 * k + x] = (int64_t)(keys[k] >> (2 - x) * SHIFT_BITS & SHIFT_MASK) - SHIFT_ZERO;
         }
     }
-    for (int64_t k = 0; k < n_edges && !bad; k++) {
-        uint64_t key = keys[k];
-        int64_t to = k;
-        for (; to && i[to - 1] == i[k] && keys[to - 1] > key; to--) keys[to] = keys[to - 1];
-        keys[to] = key;
-    }
-    for (int64_t k = 0; k < n_edges && !bad; k++) {
-        for (int c = 0; c < 3; c++)
-            shift[3 * k + c] = (int64_t)(keys[k] >> (2 - c) * SHIFT_BITS & SHIFT_MASK) - SHIFT_ZERO;
-        j[k] = (int64_t)(keys[k] >> 3 * SHIFT_BITS);
-    }
-    free(by_j), free(by_i), free(order), free(keys);
+    free(first), free(keys);
     return bad;
+}
+
+/* Number the images (system and cell shift) that hold neighbours, as they are met.
+
+   i [E], system [N], shift [E, 3], low [3] and size [3] of the box of shifts; ranks [S * box], all -1
+   -> image [E], images [M, 4]; returns M. */
+int64_t number_images(int64_t n_edges, const int64_t *i, const int64_t *system, const int64_t *shift, const int64_t *low,
+                      const int64_t *size, int32_t *ranks, int32_t *image, int64_t *images) {
+    int64_t found = 0;
+    for (int64_t e = 0; e < n_edges; e++) {
+        const int64_t s = system[i[e]], *m = shift + 3 * e;
+        int32_t *rank = ranks + ((s * size[0] + m[0] - low[0]) * size[1] + m[1] - low[1]) * size[2] + m[2] - low[2];
+        if (*rank < 0) {
+            images[4 * found] = s;
+            memcpy(images + 4 * found + 1, m, 3 * sizeof *m);
+            *rank = (int32_t)found++;
+        }
+        image[e] = *rank;
+    }
+    return found;
 }
 
 /* How far the atoms of each system moved, x - x0 [N, 3], once the mean is taken off: the longest (or NaN) -> [S]. */
@@ -103,19 +127,19 @@ void farthest(int64_t n, int64_t n_systems, const int64_t *system, const double 
 #else
 
 /* The near edges of centres a .. b, written from `at` on; returns how many. */
-static int64_t NAME(near_of)(int64_t a, int64_t b, int64_t at, const int64_t *first, const int64_t *system,
-                             const int32_t *wide_j, const int16_t *wide_shift, const double *x, const double *cells,
+static int64_t NAME(near_of)(int64_t a, int64_t b, int64_t at, const int64_t *first,
+                             const int32_t *wide_j, const int32_t *wide_image, const double *x, const double *offsets,
                              double cutoff2, int64_t *which, int64_t *i, int64_t *j, REAL *vectors,
                              double *nearest) {
     const int64_t began = at;
     for (int64_t c = a; c < b; c++) {
-        const double *cell = cells + 9 * system[c], *o = x + 3 * c;
+        const double *o = x + 3 * c;
         double least = INFINITY;
         for (int64_t e = first[c]; e < first[c + 1]; e++) {
             const double *p = x + 3 * (int64_t)wide_j[e];
-            const int16_t *s = wide_shift + 3 * e;
+            const double *s = offsets + 3 * (int64_t)wide_image[e];
             double d[3];
-            for (int k = 0; k < 3; k++) d[k] = p[k] - o[k] + (s[0] * cell[k] + s[1] * cell[3 + k] + s[2] * cell[6 + k]);
+            for (int k = 0; k < 3; k++) d[k] = p[k] - o[k] + s[k];
             double d2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
             if (which) which[at] = e;
             i[at] = c, j[at] = wide_j[e];
@@ -131,22 +155,30 @@ static int64_t NAME(near_of)(int64_t a, int64_t b, int64_t at, const int64_t *fi
 
 /* Which edges of a list are shorter than the cutoff, with their vectors, in the order of the list.
 
-   first [N + 1], wide_j [E], wide_shift [E, 3]: the list; positions x [N, 3], cells [S, 3, 3].
+   first [N + 1], wide_j [E], wide_image [E]: the list; images [M, 4]: system and cell shift; positions x [N, 3], cells
+   [S, 3, 3]; offsets [M, 3]: room for what is added to positions.
    -> which [E] (or NULL), i [E], j [E], vectors [E, 3], of which as many are good as is returned; closest [S]: shortest
    distance in each system, or infinity. Each thread has a part of the centres and writes where these begin. */
 int64_t NAME(near_edges)(int64_t n, int64_t n_systems, int threads, const int64_t *first, const int64_t *system,
-                         const int32_t *wide_j, const int16_t *wide_shift, const double *x, const double *cells,
-                         double cutoff2, int64_t *which, int64_t *i, int64_t *j, REAL *vectors, double *nearest,
-                         double *closest) {
+                         const int32_t *wide_j, const int32_t *wide_image, int64_t n_images, const int64_t *images,
+                         const double *x, const double *cells, double *offsets, double cutoff2, int64_t *which,
+                         int64_t *i, int64_t *j, REAL *vectors, double *nearest, double *closest) {
     enum { MOST = 256 };
     int64_t begin[MOST + 1], found[MOST];
+    for (int64_t m = 0; m < n_images; m++) {
+        const int64_t *image = images + 4 * m;
+        const double *cell = cells + 9 * image[0];
+        for (int k = 0; k < 3; k++)
+            offsets[3 * m + k] =
+                (double)image[1] * cell[k] + (double)image[2] * cell[3 + k] + (double)image[3] * cell[6 + k];
+    }
     threads = threads < 1 ? 1 : threads > MOST ? MOST : threads;
     for (int t = 0; t <= threads; t++) begin[t] = n * t / threads;
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
 #endif
     for (int t = 0; t < threads; t++)
-        found[t] = NAME(near_of)(begin[t], begin[t + 1], first[begin[t]], first, system, wide_j, wide_shift, x, cells,
+        found[t] = NAME(near_of)(begin[t], begin[t + 1], first[begin[t]], first, wide_j, wide_image, x, offsets,
                                  cutoff2, which, i, j, vectors, nearest);
     int64_t at = found[0];
     for (int t = 1; t < threads; t++) {

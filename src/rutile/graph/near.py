@@ -52,18 +52,46 @@ class Wide:
     """Where the edges of each atom begin, and their end, [N + 1] int64."""
     j: Tensor
     """Neighbours, [E] int32."""
-    shift: Tensor
-    """Cell shifts, [E, 3] int16."""
+    image: Tensor
+    """Which of the images each neighbour lies in, [E] int32."""
+    images: Tensor
+    """System and cell shift of each image that holds a neighbour, [M, 4] int64."""
 
 
-def compact(edges: Edges, n_atoms: int) -> Wide | None:
-    """A list for `near_edges`; None: not on the CPU, shifts beyond 2^15 cells, or no kernel."""
-    unfit = edges.i.device.type != "cpu" or n_atoms >= 2**31 or library() is None
-    if unfit or (len(edges.shift) and int(edges.shift.abs().max()) >= 2**15):
+def compact(edges: Edges, system: Tensor) -> Wide | None:
+    """A list for `near_edges`; None: not on the CPU, or no kernel.
+
+    Args:
+        edges: the list.
+        system: of each atom, [N] int64.
+    """
+    n_atoms = len(system)
+    if edges.i.device.type != "cpu" or n_atoms >= 2**31 or library() is None:
         return None
     first = torch.zeros(n_atoms + 1, dtype=torch.long)
     torch.cumsum(torch.bincount(edges.i, minlength=n_atoms), 0, out=first[1:])
-    return Wide(first, edges.j.int(), edges.shift.to(torch.int16).contiguous())
+    return Wide(first, edges.j.int(), *_images(edges, system))
+
+
+def _images(edges: Edges, system: Tensor) -> tuple[Tensor, Tensor]:
+    """Number of the image of each edge, [E] int32, and system and shift of each image, [M, 4] int64."""
+    count, n_systems = len(edges.i), int(system[-1]) + 1 if len(system) else 0
+    if not count:
+        return torch.zeros(0, dtype=torch.int32), torch.zeros(0, 4, dtype=torch.long)
+    low, high = edges.shift.aminmax(dim=0)
+    sizes = high - low + 1
+    most = n_systems * int(sizes.prod())
+    if most > count + 1000:  # few of them are there
+        which = torch.cat([system[edges.i, None], edges.shift], 1)
+        images, image = which.unique(dim=0, return_inverse=True)
+        return image.int(), images
+    number = _function("number_images", "npppppppp", "n")
+    assert number is not None, "a list was made without a kernel"
+    ranks, image = torch.full((most,), -1, dtype=torch.int32), torch.empty(count, dtype=torch.int32)
+    images = torch.empty(most, 4, dtype=torch.long)
+    arrays = [x.contiguous() for x in (edges.i, system, edges.shift, low, sizes, ranks, image, images)]
+    found = number(count, *(x.data_ptr() for x in arrays))
+    return image, images[:found].clone()
 
 
 @dataclass(frozen=True)
@@ -82,8 +110,29 @@ class Near:
     """Shortest distance in each structure (Angstrom, infinite where no two atoms are near), [S] float64."""
 
 
+class Scratch:
+    """Memory that is written again and again: had anew, large arrays cost more than what is written into them."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Tensor] = {}
+
+    def empty(self, name: str, size: int, dtype: torch.dtype) -> Tensor:
+        """An array of a name, [size], whose last content is lost."""
+        held = self._held.get(name)
+        if held is None or held.dtype != dtype or len(held) < size:
+            more = 0 if held is None else size // 8
+            held = self._held[name] = torch.empty(size + more, dtype=dtype)
+        return held[:size]
+
+
 def near_edges(
-    known: Wide, structures: Structures, cutoff: float, dtype: torch.dtype = torch.float64, *, which: bool = False
+    known: Wide,
+    structures: Structures,
+    cutoff: float,
+    dtype: torch.dtype = torch.float64,
+    *,
+    which: bool = False,
+    scratch: Scratch | None = None,
 ) -> Near:
     """Edges of a list that are shorter than the cutoff (Angstrom), in its order; computed in float64.
 
@@ -93,19 +142,25 @@ def near_edges(
         cutoff: strictly smaller distances are near.
         dtype: of the vectors, float32 or float64.
         which: say which edges of the list they are.
+        scratch: holds the result, which is lost at the next call; default: memory of its own.
     """
+    empty = (scratch or Scratch()).empty
     n, most = structures.n_atoms, len(known.j)
-    kernel = _function("near_edges_f64" if dtype == torch.float64 else "near_edges_f32", "nnippppppdpppppp", "n")
+    kernel = _function("near_edges_f64" if dtype == torch.float64 else "near_edges_f32", "nnippppnppppdpppppp", "n")
     assert kernel is not None, "a list was made without a kernel"
     x, cells = structures.positions.double().contiguous(), structures.cell.double().contiguous()
     system = structures.system.contiguous()
-    said, i, j = (torch.empty(size, dtype=torch.long) for size in (most if which else 0, most, most))
-    vectors, nearest = torch.empty(most, 3, dtype=dtype), torch.empty(n, dtype=torch.float64)
+    i, j = empty("i", most, torch.long), empty("j", most, torch.long)
+    said = empty("which", most if which else 0, torch.long)
+    vectors, nearest = empty("vectors", 3 * most, dtype).view(-1, 3), empty("nearest", n, torch.float64)
     closest = torch.empty(structures.n_systems, dtype=torch.float64)
-    read = (t.data_ptr() for t in (known.first, system, known.j, known.shift, x, cells))
+    offsets = empty("offsets", 3 * len(known.images), torch.float64)
+    arrays = (known.first, system, known.j, known.image)
+    more = (known.images, x, cells, offsets)
     threads = torch.get_num_threads() if most > FEW_EDGES else 1
     written = (said.data_ptr() if which else None, *(t.data_ptr() for t in (i, j, vectors, nearest, closest)))
-    found = kernel(n, structures.n_systems, threads, *read, cutoff**2, *written)
+    pointers = [t.data_ptr() for t in arrays], [t.data_ptr() for t in more]
+    found = kernel(n, structures.n_systems, threads, *pointers[0], len(known.images), *pointers[1], cutoff**2, *written)
     return Near(i[:found], j[:found], vectors[:found], said[:found], closest)
 
 

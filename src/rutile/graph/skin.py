@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rutile.graph.graph import Edges, Graph, build_graph, graph_of, join_edges, squared_lengths
-from rutile.graph.near import Near, Wide, compact, farthest, near_edges
+from rutile.graph.near import Near, Scratch, Wide, compact, farthest, near_edges
 from rutile.graph.neighbors import check_geometry, find_edges
 from rutile.structures.structures import Structures, concatenate
 
@@ -27,6 +27,7 @@ class SkinList:
     Args:
         cutoff: radius of the edges that come out (Angstrom).
         skin: extra radius of the search (Angstrom); larger: rarer searches, more to filter.
+        reuse: a graph is lost when the next one is asked for, whose edges lie in the same memory.
 
     Raises:
         ValueError: the skin is negative.
@@ -39,7 +40,7 @@ class SkinList:
     searches: int
     """Structures searched so far."""
 
-    def __init__(self, cutoff: float, skin: float) -> None:
+    def __init__(self, cutoff: float, skin: float, *, reuse: bool = False) -> None:
         if skin < 0:
             raise ValueError(f"skin {skin} Å is negative")
         self.cutoff, self.skin, self.searches = cutoff, skin, 0
@@ -47,6 +48,7 @@ class SkinList:
         self._parts: list[Edges] = []
         self._wide = find_edges(concatenate([]), cutoff)
         self._compact: Wide | None = None
+        self._scratch = Scratch() if reuse else None
 
     def keep(self, which: Tensor) -> None:
         """Forget structures that leave the batch, so that the others need not be searched again.
@@ -95,7 +97,7 @@ class SkinList:
     def _near(self, now: Structures, dtype: torch.dtype, *, which: bool = False) -> Near:
         """The wide edges that are within the cutoff, by the kernel where there is one."""
         if self._compact is not None:
-            return near_edges(self._compact, now, self.cutoff, dtype, which=which)
+            return near_edges(self._compact, now, self.cutoff, dtype, which=which, scratch=self._scratch)
         vectors = build_graph(now.to(dtype=torch.float64), self._wide).vectors
         squared = squared_lengths(vectors)
         near = torch.nonzero(squared < self.cutoff**2).squeeze(1)
@@ -112,10 +114,11 @@ class SkinList:
             self._search(now, list(range(now.n_systems)))
         else:
             front = now if old.n_systems == now.n_systems else _first(now, old.n_systems)
-            far = ~(self._reach(old, front) <= self.cutoff + self.skin)
-            stale = torch.nonzero(far).flatten().tolist() + list(range(old.n_systems, now.n_systems))
-            if stale:
-                self._search(now, stale)
+            holds = self._reach(old, front) <= self.cutoff + self.skin
+            if front is not now or not bool(holds.all()):
+                stale = torch.nonzero(~holds).flatten().tolist() + list(range(old.n_systems, now.n_systems))
+                if stale:
+                    self._search(now, stale)
         return now
 
     def _search(self, now: Structures, which: list[int]) -> None:
@@ -145,7 +148,7 @@ class SkinList:
         assert self._at is not None, "nothing was searched"
         none = find_edges(concatenate([]), self.cutoff)
         self._wide = join_edges(self._parts, self._at.counts.tolist()) if self._parts else none
-        self._compact = compact(self._wide, self._at.n_atoms)
+        self._compact = compact(self._wide, self._at.system)
 
     def _reach(self, then: Structures, now: Structures) -> Tensor:
         """(cutoff + 2 max|u|) / s of each structure (Angstrom), [S]; NaN where coordinates are not finite."""

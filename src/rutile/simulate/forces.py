@@ -54,7 +54,7 @@ class ForceField:
 
     def __init__(self, potential: Potential | Sequence[Potential], skin: float = SKIN) -> None:
         self.members: list[Potential] = list(potential) if isinstance(potential, Sequence) else [potential]
-        self.neighbors = SkinList(self.members[0].cutoff, skin)
+        self.neighbors = SkinList(self.members[0].cutoff, skin, reuse=True)
         self.dtype, self.device = placement(self.members[0])
         self.pieces, self.too_large = 1, []
 

@@ -5,7 +5,6 @@ Letters of shapes: N atoms, S systems (runs). Masses in amu, velocities in Angst
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,8 +70,10 @@ class State:
         return self.structures.n_systems
 
     def replace(self, **changes: object) -> State:
-        """A copy with some values replaced."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        """A copy with some values replaced; several times in each step, hence without `dataclasses.replace`."""
+        new = object.__new__(State)
+        new.__dict__.update(self.__dict__, **changes)
+        return new
 
     def keep(self, which: Tensor) -> State:
         """Only some of the runs, [S] bool."""

@@ -245,6 +245,6 @@ def rescaled(state: State, time: float, targets: Targets) -> State:
         new = along * along + width * others
         scales.append(math.copysign(math.sqrt(new / kinetic), along))
         heats.append(new - kinetic)
-    scale, heat = state.energy.new_tensor(scales), state.energy.new_tensor(heats)
-    velocities = state.velocities * scale[state.structures.system, None]
+    scale, heat = state.energy.new_tensor([scales, heats])
+    velocities = state.velocities * (scale if len(scales) == 1 else scale[state.structures.system, None])
     return state.replace(velocities=velocities, heat=state.heat + heat)
