@@ -15,6 +15,7 @@ from rutile.simulate.melting import (
     growth_rate,
     interface_repeats,
     next_temperatures,
+    points_of_members,
     stretched,
     upper_half,
     verdict,
@@ -176,3 +177,17 @@ def test_vectors_of_each_run_are_its_own():
     batch = concatenate([Structures.from_ase(one.repeat(3)), Structures.from_ase(larger.repeat(3))])
     assert float(crystal_order(batch, torch.stack([vectors, 1.1 * vectors])).min()) == 1.0
     assert float(crystal_order(batch, torch.stack([vectors, 0.7 * vectors]))[108:].mean()) < 0.5
+
+
+def test_members_that_are_scaled_melt_in_proportion():
+    """At no pressure the melting point of a potential that is multiplied by a number is multiplied by it."""
+    rng, scales = np.random.default_rng(0), np.array([0.9, 1.0, 1.1])
+    parts = [np.linspace(0.4, 0.1, 20), np.linspace(0.5, 0.9, 30)]
+    mean = [offset - 0.01 * f + 1e-4 * rng.normal(size=len(f)) for offset, f in zip((-0.05, -0.06), parts, strict=True)]
+    energies = [scales[:, None] * e for e in mean]
+    volumes = [40 - 4 * f for f in parts]
+    assert points_of_members(80.0, parts, energies, volumes, 0.0) == pytest.approx(80 * scales)
+    squeezed = points_of_members(80.0, parts, energies, volumes, 1e-3)  # heat of fusion 0.01 + 0.004 eV/atom
+    assert squeezed == pytest.approx(80 * (1 + (scales - 1) * 0.01 / 0.014), rel=0.01)
+    assert points_of_members(80.0, [f * 0 for f in parts], energies, volumes, 0.0) is None
+    assert points_of_members(80.0, parts, [-e for e in energies], volumes, 0.0) is None

@@ -1,5 +1,6 @@
 """`rutile melt`: rounds of runs, kept in folders, to a bracket."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -7,13 +8,18 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import write
 
 from rutile.core.errors import DataError, GeometryError, SettingsError
 from rutile.core.reporting import SilentReporter
+from rutile.potentials.evaluate import evaluate
+from rutile.potentials.lennard_jones import LennardJones
+from rutile.structures.structures import Structures
 from rutile.tasks.melt import TASK, MeltTaskSettings
+from rutile.tasks.melt_round import Grown, _seen
 
 ARGON = {"model": "lennard_jones", "expansion": 0.15, "compressibility": 0.5, "timestep": 5.0}
 SHORT = {"lowest": 40.0, "highest": 130.0, "runs": 2, "rounds": 1, "atoms": 108, "crystal_time": 1.0, "melt_time": 4.0,
@@ -40,6 +46,22 @@ def test_cold_crystal_grows_hot_liquid_grows(tmp_path):
     assert "svg" in result.report.read_text()
     again = TASK.run(argon(tmp_path, time=12.0), SilentReporter())
     assert again == result
+
+
+def test_members_of_a_committee_look_at_some_frames_of_a_run(tmp_path):
+    images = [bulk("Ar", cubic=True, a=5.2 + 0.01 * k) for k in range(50)]
+    write(tmp_path / "run.extxyz", images)
+    part = np.linspace(0.5, 0.2, 50)
+    grown = Grown(80.0, 4, np.arange(50.0), part, "melted", "")
+    members = [LennardJones(epsilon=e) for e in (0.0100, 0.0106)]
+    seen = _seen(grown, tmp_path / "run.extxyz", members)
+    assert seen.energies.shape == (2, 20)
+    assert (seen.part[0], seen.part[-1]) == (0.5, 0.2)
+    np.testing.assert_allclose(seen.energies[1], 1.06 * seen.energies[0], rtol=1e-9)
+    assert seen.volume[-1] == pytest.approx(5.69**3 / 4)
+    alone = evaluate(members[0], Structures.from_ase([images[-1]])).energy.item() / 4
+    assert seen.energies[0, -1] == pytest.approx(alone)
+    assert _seen(dataclasses.replace(grown, part=part[:1]), tmp_path / "run.extxyz", members) is None
 
 
 @pytest.mark.slow

@@ -188,6 +188,42 @@ def next_temperatures(found: Bracket, tried: Sequence[float], settings: MeltSett
     return [found.low + (found.high - found.low) * (k + 1) / (n + 1) for k in range(n)]
 
 
+def points_of_members(
+    point: float,
+    parts: Sequence[np.ndarray],
+    energies: Sequence[np.ndarray],
+    volumes: Sequence[np.ndarray],
+    pressure: float,
+) -> np.ndarray | None:
+    """Melting points that the members of a committee would have, from runs that their mean has moved (K), [M].
+
+    To first order a member whose energy differs by d from that of the mean melts at
+
+        T' = T [1 + (<d>_liquid - <d>_crystal) / (H_liquid - H_crystal)]
+
+    The differences between liquid and crystal are slopes over the crystalline part, within each run. Source: D. Alfe,
+    M. J. Gillan and G. D. Price, J. Chem. Phys. 116, 6170 (2002), doi:10.1063/1.1460865 (arXiv:cond-mat/0111510).
+
+    Args:
+        point: melting point of the mean (K).
+        parts: crystalline part of some frames of each run, [F].
+        energies: of the members there (eV/atom), [M, F].
+        volumes: there (Angstrom^3/atom), [F].
+        pressure: (eV/Angstrom^3).
+
+    Returns:
+        None: the runs do not tell crystal from liquid.
+    """
+    x = np.concatenate([p - p.mean() for p in parts])
+    e = np.concatenate([one - one.mean(1, keepdims=True) for one in energies], axis=1)
+    v = np.concatenate([one - one.mean() for one in volumes])
+    heat = -float(x @ (e.mean(0) + pressure * v))  # of fusion, times the sum of squares of x, as the shift
+    if not (x @ x > 0 and heat > 0):
+        return None
+    shift = -(e - e.mean(0)) @ x
+    return np.asarray(point * (1 + shift / heat))
+
+
 def zero_of_rates(temperatures: np.ndarray, rates: np.ndarray, found: Bracket) -> float | None:
     """Temperature at which nothing would grow: of the line through the rates nearest to the bracket (K).
 

@@ -16,7 +16,7 @@ from rutile.core.files import folder_for_results, remove_unfinished, write_atomi
 from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
-from rutile.core.units import Kelvin, PerPicosecond, Picosecond, Second
+from rutile.core.units import GPA, Kelvin, PerPicosecond, Picosecond, Second
 from rutile.simulate.settings import MeltSettings
 from rutile.tasks.apply import add_structures, model_content
 from rutile.tasks.property import GivenProperty, PropertyResult, Work, as_csv, begin, part, table_of, write_result
@@ -79,6 +79,8 @@ class MeltRow(Result):
     """Middle of the bracket; None: it was not found between the temperatures tried."""
     error: Kelvin | None
     """Half the width of the bracket."""
+    melting_point_std: Kelvin | None
+    """Standard deviation of a committee: of the melting points of its members, to first order from the same runs."""
     low: Kelvin | None
     """Highest temperature at which crystal grew."""
     high: Kelvin | None
@@ -136,7 +138,7 @@ def run(settings: MeltTaskSettings, reporter: Reporter) -> MeltResult:
         found = [_search(work, k, settings, reporter) for k in range(len(work.frames))]
         rows, runs = [], []
         for (source, name), one in zip(work.names(), found, strict=True):
-            rows.append(_row(source, name, one))
+            rows.append(_row(source, name, one, settings.pressure))
             runs += [_run_row(source, name, n, g) for n, g in zip(one.rounds, one.grown, strict=True)]
         result = MeltResult(
             structures=rows,
@@ -180,7 +182,7 @@ def _identity(settings: MeltTaskSettings, work: Work, k: int) -> dict[str, objec
     return said | {"precision": settings.precision, "mode": settings.mode, "work": digest.hexdigest()[:16]}
 
 
-def _row(source: str, name: str, one: Search) -> MeltRow:
+def _row(source: str, name: str, one: Search, pressure: float) -> MeltRow:
     """What all rounds of one crystal say."""
     from rutile.simulate.melting import zero_of_rates
 
@@ -198,8 +200,21 @@ def _row(source: str, name: str, one: Search) -> MeltRow:
         note = f"undecided at {', '.join(f'{x:.0f} K' for x in found.undecided)}: a longer time says more"
     return MeltRow(
         structure=source, formula=name, atoms=one.grown[0].atoms if one.grown else 0, melting_point=found.point,
-        error=found.error, low=found.low, high=found.high, rate_zero=zero_of_rates(t, rates, found), note=note,
+        error=found.error, melting_point_std=_spread(one, found.point, pressure),
+        low=found.low, high=found.high, rate_zero=zero_of_rates(t, rates, found), note=note,
     )  # fmt: skip
+
+
+def _spread(one: Search, point: float | None, pressure: float) -> float | None:
+    """Standard deviation of the melting points of the members of a committee (K)."""
+    from rutile.simulate.melting import points_of_members
+
+    seen = [g.seen for g in one.grown if g.seen is not None]
+    if point is None or not seen:
+        return None
+    parts, energies, volumes = zip(*((s.part, s.energies, s.volume) for s in seen), strict=True)
+    points = points_of_members(point, parts, energies, volumes, pressure * GPA)
+    return None if points is None else float(points.std())
 
 
 def _run_row(source: str, name: str, n: int, g: Grown) -> MeltRunRow:
@@ -232,7 +247,18 @@ def _page(result: MeltResult, found: Sequence[Search], settings: MeltTaskSetting
     from rutile.tasks.property_figures import MOST_CURVES
     from rutile.train.report import Card, Facts, Figures, Section, render
 
-    names = ["structure", "formula", "atoms", "melting_point", "error", "low", "high", "rate_zero", "note"]
+    names = [
+        "structure",
+        "formula",
+        "atoms",
+        "melting_point",
+        "error",
+        "melting_point_std",
+        "low",
+        "high",
+        "rate_zero",
+        "note",
+    ]
     sections = [Section("Melting points", table_of(result.structures, names))]
     for row, one in list(zip(result.structures, found, strict=True))[:MOST_CURVES]:
         mine = [r for r in result.runs if r.structure == row.structure]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from rutile.core.errors import DataError
-from rutile.core.reporting import Reporter
+from rutile.core.reporting import Reporter, SilentReporter
 from rutile.potentials.potential import Potential
+from rutile.simulate.forces import evaluate_many
 from rutile.simulate.md.loop import Dynamics, Rule
 from rutile.simulate.md.record import CHECKPOINT, Record, Recording
 from rutile.simulate.md.settings import CellRescaleSettings, LangevinSettings, MdSettings
@@ -42,6 +44,22 @@ CORE = (0.6, 0.9)
 CONTRAST = 0.3
 """The order of the crystal is above that of the liquid by this, at least."""
 DECIDED = ("froze", "melted")
+FRAMES = 20
+"""Of each run, at which members of a committee are compared."""
+ATOMS_AT_ONCE = 2000
+"""Frames are evaluated together up to so many atoms."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Some frames of a run as the members of a committee see them."""
+
+    part: np.ndarray
+    """Crystalline part, [F]."""
+    energies: np.ndarray
+    """Of the members (eV/atom), [M, F]."""
+    volume: np.ndarray
+    """(Angstrom^3/atom), [F]."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,8 @@ class Grown:
     """What became of it."""
     note: str
     """What else ended it."""
+    seen: Seen | None = None
+    """By the members of a committee."""
 
     @property
     def rate(self) -> float | None:
@@ -158,10 +178,13 @@ def one_round(
     rule = _Rule(how, members, both, steady, vectors, above, below)
     _, ends, paths = stage("coexistence", how.time, True).run(both, steady, reporter, "Side by side", rule=rule)
     whys = {number: why for number, _, why in ends}
-    return [
+    grown = [
         _grown(float(kelvin[k]), path, vectors[k], above[k], below[k], whys.get(k, ""), how)
         for k, path in enumerate(paths)
     ]
+    if len(members) == 1:
+        return grown
+    return [dataclasses.replace(one, seen=_seen(one, path, members)) for one, path in zip(grown, paths, strict=True)]
 
 
 def _dynamics(how: MeltSettings, time: float, pressed: bool, number: int) -> MdSettings:
@@ -248,6 +271,17 @@ def _check(above: np.ndarray, below: np.ndarray, hot: float) -> None:
             f"{above[k]:.2f}: if the latter is above 0.6, melt longer or hotter (melt_time, hot), else begin colder "
             "(highest)"
         )
+
+
+def _seen(one: Grown, path: Path, members: Sequence[Potential]) -> Seen | None:
+    """What the members say of some frames of a run; None: there are too few."""
+    if len(one.part) < 2:
+        return None
+    which = np.unique(np.linspace(0, len(one.part) - 1, FRAMES).round().astype(int))
+    frames = list(iterate(path))
+    batch = Structures.from_ase([frames[k] for k in which])
+    every = [evaluate_many(batch, m, ATOMS_AT_ONCE, SilentReporter()).energy / batch.counts for m in members]
+    return Seen(one.part[which], torch.stack(every).numpy(), (batch.volume / batch.counts).numpy())
 
 
 def _grown(
