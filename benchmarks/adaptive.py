@@ -123,7 +123,7 @@ def adaptive(settings: AdaptSettings, known: dict[str, float]) -> dict[str, Any]
 
     try:
         with adapt._stations(settings, version, SilentReporter()) as stations:
-            drive(search, stations, AdaptiveLog(settings.out / adapt.LOG, adapt._identity(settings, mode)), told)
+            drive(search, stations, AdaptiveLog(settings.out / adapt.ADAPT_LOG, adapt._identity(settings, mode)), told)
     finally:
         close_all()
     energies = [a.answer.energy for a in search.finals.values() if a.answer and not a.answer.failure]

@@ -140,7 +140,7 @@ def as_table(rows: list[dict[str, Any]], carry: float) -> str:
         "|---|---:|---:|---:|---:|",
     ]  # fmt: skip
     lines += [
-        f"| {r['breeds']} | {r['workers']} | {r['busy']:.0%} | {min(1, r['driver']):.0%} | {1e3 * r['each']:.2f} |"
+        f"| {r['breeds']} | {r['workers']} | {min(1, r['busy']):.0%} | {r['driver']:.0%} | {1e3 * r['each']:.2f} |"
         for r in rows
     ]
     for who, breeds in (("driver", "breeds"), ("workers", "breed")):

@@ -250,6 +250,25 @@ def test_a_version_that_forgets_is_kept_out_and_one_is_trained_anew(tmp_path):
     assert all(q.question.version != 2 for q in search.asked)
 
 
+def test_a_training_that_fails_is_told_and_the_search_goes_on_with_the_old_version(tmp_path):
+    path, starts = tmp_path / "log", []
+
+    def teach(lesson):
+        starts.append(lesson.start)
+        return Trained("", 0, failure="the loss is NaN") if lesson.version == 2 else trained(lesson, None)
+
+    work = {"search": lambda g: relaxed(g, Counter()), "label": lambda q: labelled(q, Counter()), "train": teach}
+    search = fresh()
+    drive(search, Serial(work, {"label": 4}), AdaptiveLog(path, {}), lambda *event: one_version(search))
+    assert search.versions[2].rejected == "its training failed: the loss is NaN"
+    assert starts[:4] == [None, 0, 1, None]  # anew, and the labels that it should have learned with it
+    assert set(search.versions[3].new) >= set(search.versions[2].new)
+    assert search.done
+    again = fresh()
+    AdaptiveLog(path, {}).replay(again)
+    assert again.versions[2].trained.failure == "the loss is NaN"
+
+
 def test_labels_that_fail_or_are_absurd_are_not_learned(tmp_path):
     def ask(question):
         if question.label % 3 == 0:

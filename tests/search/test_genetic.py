@@ -1,10 +1,13 @@
 """The pool keeps its rules, and searches find what is known; a search that goes on from its log is the same search."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.cluster import Icosahedron
 
+from rutile.build.recipe import Refused
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import SilentReporter
 from rutile.potentials.lennard_jones import LennardJones
@@ -145,6 +148,24 @@ def test_operators_adapt_and_can_be_turned_off():
     assert search.shares()["twist"] > 2 * search.shares()["heredity"] > 0.02
     with pytest.raises(SettingsError, match="rattel"):
         Genetic(problem(13), GeneticSettings(operators={"rattel": 1}), 0)
+
+
+def test_an_operator_that_never_succeeds_ends_no_search():
+    """However often it is drawn first: others are drawn with it."""
+    search = Genetic(problem(7), GeneticSettings(first=4, operators={"symmetrise": 1000}, least=0.01), 0)
+    search.breeder.problem.operators = tuple(
+        replace(op, make=refuse) if op.name == "symmetrise" else op for op in search.problem.operators
+    )
+    for group in search.batches(4, 24):
+        search.receive([(c.number, Relaxed(c.atoms, float(c.number % 5), "", 0)) for c in group])
+    assert search.shares()["symmetrise"] > 0.5
+    made = {name: record.made for name, record in search.record.items()}
+    assert made["symmetrise"] == 0
+    assert sum(made.values()) == 24
+
+
+def refuse(parents, breed, rng):
+    raise Refused("never")
 
 
 def test_a_formula_that_cannot_be_read():

@@ -15,15 +15,20 @@ from ase.build import bulk, molecule
 from ase.io import read
 
 from rutile.core.config import load
-from rutile.core.errors import LabelError, ModeError, RutileError, SettingsError
+from rutile.core.errors import LabelError, ModeError, RutileError, SettingsError, TrainingError
+from rutile.core.executors.executor import Lost
 from rutile.core.reporting import SilentReporter
-from rutile.search.adaptive_items import Answer, Asked, Lesson, Question
+from rutile.label.labeler import Failure
+from rutile.label.selfcheck import Verdict
+from rutile.label.work import close_all
+from rutile.search.adaptive_items import Answer, Asked, Lesson, Question, Trained
+from rutile.search.adaptive_work import Asker, Ending
 from rutile.search.fingerprint import fingerprint
 from rutile.search.individual import Candidate
 from rutile.search.molecules import joined
 from rutile.tasks.adapt import AdaptSettings, _adaptive, _identity, _initial, run
 from rutile.tasks.adapt_results import rows_of
-from rutile.tasks.adapt_train import Teacher
+from rutile.tasks.adapt_train import Teacher, stop_file
 
 PLANS = Path(__file__).parents[2] / "plans"
 PLAN = {
@@ -179,11 +184,64 @@ def test_a_lesson_whose_new_labels_are_all_for_validation_is_trained_on_the_old_
 
 
 def test_it_says_when_the_labeler_labels_nothing(tmp_path):
-    with pytest.raises(LabelError, match="first labels"):
-        run(
-            plan(formula="CuU", structure={"name": "crystal", "units": [1]}, begin=2, out=tmp_path / "out"),
-            SilentReporter(),
-        )
+    with pytest.raises(LabelError, match="emt does not know U"):
+        run(plan(formula="CuU", begin=2, self_check=False, out=tmp_path / "out"), SilentReporter())
+    assert b'"gave"' not in (tmp_path / "out" / "adapt.jsonl").read_bytes()
+
+
+def test_an_engine_whose_forces_are_no_derivatives_labels_nothing(tmp_path, monkeypatch):
+    verdict = Verdict(Failure("self-check", "forces differ from finite differences"), False, 0.3, None, "they differ")
+    monkeypatch.setattr("rutile.label.campaign.judge_check", lambda *words: verdict)
+    with pytest.raises(LabelError, match=r"finite differences \(self_check=false"):
+        run(plan(out=tmp_path / "out"), SilentReporter())
+    assert b'"gave"' not in (tmp_path / "out" / "adapt.jsonl").read_bytes()
+
+
+def lesson_of(model, version=1):
+    return Lesson(version, 0 if model else None, model, (0,), (), (bulk("Cu"),))
+
+
+def test_a_training_that_diverges_keeps_the_old_version(tmp_path, monkeypatch):
+    def diverge(*words, **more):
+        raise TrainingError("step 3:\nNaN")
+
+    monkeypatch.setattr("rutile.tasks.adapt_train.train_committee", diverge)
+    teacher = Teacher(tmp_path, plan().committee, plan().retrain, None, 0, 0.0)
+    assert teacher(lesson_of("version-000/model")) == Trained("", 0, failure="step 3: NaN")
+    with pytest.raises(TrainingError):  # there is no version to go on with
+        teacher(lesson_of(""))
+
+
+def test_a_training_ends_when_nobody_wants_it_any_more(tmp_path, monkeypatch):
+    seen = []
+
+    def long(committee, how, data, seed, start, out, reporter, report):
+        for epoch in reporter.track(range(100), "epochs"):
+            seen.append(epoch)
+            if epoch == 2:
+                stop_file(tmp_path, 1).touch()
+
+    monkeypatch.setattr("rutile.tasks.adapt_train.train_committee", long)
+    teacher = Teacher(tmp_path, plan().committee, plan().retrain, None, 0, 0.0)
+    for _ in range(2):  # the second time it begins anew: the search goes on
+        seen.clear()
+        assert isinstance(teacher(lesson_of("version-000/model")), Lost)
+        assert seen == [0, 1, 2]
+
+
+def test_labels_that_are_known_cost_nothing(tmp_path):
+    settings = plan()
+    asker = Asker(settings.engine, "1", tmp_path, 0.0, Ending(4, 0.01, cell=True))
+    copper = bulk("Cu", a=3.7)
+    question = Question(0, 0, copper, "best", 0, 0.0)
+    final = Question(0, 0, copper, "final", 0, 0.0)
+    try:
+        assert [asker(question).cost for _ in range(2)] == [1, 0]
+        costs = [asker(final).cost for _ in range(2)]
+    finally:
+        close_all()
+    assert 0 < costs[0] <= 3  # its first step is known
+    assert costs[1] == 0
 
 
 @pytest.mark.parametrize("name", ["tio2_adaptive.yaml", "silicon_adaptive_gpaw.yaml"])

@@ -82,6 +82,21 @@ class Campaign:
             labeler.close()
             close_all()
 
+    def check(self, structures: Sequence[Atoms], labeler: Labeler, version: str) -> tuple[Verdict, int]:
+        """The self-check, and how many calculations it took.
+
+        Args:
+            structures: it is made on a small one of them, or on a usual one where none is small.
+            labeler: the engine.
+            version: of it.
+        """
+        cell = check_cell(structures, self.settings, labeler)
+        outcomes, computed, _ = self._outcomes(variations(cell), self.settings, version, "Self-check")
+        verdict = judge_check(cell, outcomes)
+        sound = verdict.failure is None and (verdict.stress or verdict.stress_error is None)
+        (self.reporter.info if sound else self.reporter.warn)(verdict.note)
+        return verdict, computed
+
     def _run(
         self, structures: Sequence[Atoms], labeler: Labeler, version: str, self_check: bool, isolated_atoms: bool
     ) -> Labelled:
@@ -89,11 +104,7 @@ class Campaign:
         mode, made_by = mode_of(self.settings, version), settings_hash(self.settings, version)
         computed, verdict = 0, None
         if self_check:
-            cell = check_cell(structures, self.settings, labeler)
-            outcomes, computed, _ = self._outcomes(variations(cell), self.settings, version, "Self-check")
-            verdict = judge_check(cell, outcomes)
-            sound = verdict.failure is None and (verdict.stress or verdict.stress_error is None)
-            (self.reporter.info if sound else self.reporter.warn)(verdict.note)
+            verdict, computed = self.check(structures, labeler, version)
             if verdict.failure is not None:
                 return Labelled([verdict.failure] * len(structures), verdict=verdict, calc_mode=mode, computed=computed)
         atoms = references(structures, self.settings) if isolated_atoms else []

@@ -29,6 +29,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import cast
 
+import numpy as np
 from ase import Atoms
 
 from rutile.core.executors.executor import Lost
@@ -125,6 +126,8 @@ class Adaptive:
         self.relaxed, self.under_way, self.failed, self.answered, self.cost = 0, 0, 0, 0, 0
         self._near: dict[int, tuple[tuple[int, ...], int]] = {}
         """Of members of the pool: labels of structures like them, and how many labels were looked at."""
+        self._wanted: Question | None = None
+        """What `wants` found, until something happens."""
         self._anew = False
         self._ranked_by: int | None = None
         """Version of the pool before this one."""
@@ -142,7 +145,7 @@ class Adaptive:
             number = self.again[kind].popleft()
             return number, self.open[kind][number]
         choose: Mapping[Kind, Callable[[], Item | None]] = {
-            "label": self._question, "train": self._lesson, "search": self._group,
+            "label": lambda: self._wanted or self._question(), "train": self._lesson, "search": self._group,
         }  # fmt: skip
         item = choose[kind]()
         if item is None:
@@ -161,7 +164,8 @@ class Adaptive:
             return self._lesson() is not None
         if self.version is None and not self.ended:
             return not self.versions and len(self.asked) < self._first_labels
-        return self._question() is not None
+        self._wanted = self._question()
+        return self._wanted is not None
 
     @property
     def _first_labels(self) -> int:
@@ -191,6 +195,7 @@ class Adaptive:
 
     def _worth(self, *, disputed: bool) -> Found | None:
         """The member of the pool that is labelled next: the lowest, or of the low ones the most disputed."""
+        self._compare()
         members = self.search.population.members
         if disputed:
             low = members[: math.ceil(self.settings.ask.low * len(members))]
@@ -199,14 +204,29 @@ class Adaptive:
 
     def _new(self, found: Found) -> bool:
         """Whether a structure is worth a label: it is like none that has one, or should be lower than those."""
-        ask = self.settings.ask
-        near, seen = self._near.get(found.number, ((), 0))
-        if seen < len(self.marks):
-            distances = apart_from(self.marks[seen:], found.fingerprint)
-            near += tuple(k for k, d in enumerate(distances, seen) if d < ask.apart)
-            self._near[found.number] = near, len(self.marks)
+        ask, (near, _) = self.settings.ask, self._near[found.number]
         lower = all(found.energy < self.asked[k].energy - ask.gain for k in near)  # NaN: not done, or failed
         return lower and self._spread(found.number) <= ask.max_spread
+
+    def _compare(self) -> None:
+        """Members of the pool with the labels that they were not compared with."""
+        pool, many, apart = self.search.population, len(self.marks), self.settings.ask.apart
+        stale: dict[int, list[int]] = {}
+        for k, m in enumerate(pool.members):
+            if (seen := self._near.get(m.number, ((), 0))[1]) < many:
+                stale.setdefault(seen, []).append(k)
+        for seen, members in stale.items():
+            found = {k: self._near.get(pool.members[k].number, ((), 0))[0] for k in members}
+            if many - seen <= len(members):
+                rows = pool.marks[members]
+                for label in range(seen, many):
+                    for j in np.flatnonzero(apart_from(rows, self.marks[label]) < apart):
+                        found[members[j]] += (label,)
+            else:
+                for k in members:
+                    away = apart_from(self.marks[seen:], pool.marks[k])
+                    found[k] += tuple(seen + int(j) for j in np.flatnonzero(away < apart))
+            self._near |= {pool.members[k].number: (near, many) for k, near in found.items()}
 
     def _spread(self, structure: int) -> float:
         scored = self.known[structure][2]
@@ -281,6 +301,7 @@ class Adaptive:
 
     def begin(self, kind: Kind, number: int, item: Item) -> None:
         """Take down that work was given away; also for what a log says."""
+        self._wanted = None
         if number in self.open[kind]:
             return  # given once more
         self.count[kind] = number + 1
@@ -319,6 +340,7 @@ class Adaptive:
 
     def receive(self, kind: Kind, number: int, outcome: Outcome | Lost) -> None:
         """Take what a worker brought; in any order."""
+        self._wanted = None
         item = self.open[kind][number]
         if isinstance(outcome, Lost):
             self.lost[kind, number] += 1
@@ -343,7 +365,7 @@ class Adaptive:
         kept = [v for v in self.versions[-9 - self.settings.stop.versions :] if not v.rejected]
         self.ended = ""
         if len(self.versions) > 1 and not any(v.trained.model for v in self.versions[-2:]):
-            self.ended = "two trainings in a row failed"
+            self.ended = f"two trainings in a row failed; the last: {self.versions[-1].rejected}"
             return
         asks = any(isinstance(q, Question) and q.why != "final" for q in self.open["label"].values())
         idle = not asks and not self.open["train"] and self._exhausted() and self._lesson() is None
@@ -429,7 +451,7 @@ class Adaptive:
             self.lowest = min(self.lowest, answer.energy)
 
     def _take_version(self, lesson: Lesson, trained: Trained) -> None:
-        why = "its training failed" if not trained.model else ""
+        why = "" if trained.model else f"its training failed{': ' * bool(trained.failure)}{trained.failure}"
         if trained.model and lesson.start is not None:
             why = forgot(trained, self.settings.teach)
         rank = correlation(self.asked, dict(trained.energies), self.settings.stop.window)
@@ -471,4 +493,4 @@ def _without(item: Item, reason: str) -> Outcome:
         return [(c.number, Scored(Relaxed(c.atoms, math.nan, reason, 0), 0.0)) for c in item.candidates]
     if isinstance(item, Question):
         return Answer(None, math.nan, math.nan, reason)
-    return Trained("", 0)
+    return Trained("", 0, failure=reason)

@@ -67,7 +67,7 @@ class Answer:
     failure: str
     """Why it cannot be used, or ""."""
     cost: int = 1
-    """Calculations of the labeler."""
+    """Calculations of the labeler; 0: the label was known."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class Trained:
     """On new structures, by the version before: it had not seen them."""
     new_after: Errors = Errors()
     """The same by this one."""
+    failure: str = ""
+    """Why there is none."""
     energies: tuple[tuple[int, float], ...] = ()
     """Of all labelled structures: number of the label, energy by this version (eV/atom)."""
 

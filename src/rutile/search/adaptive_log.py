@@ -103,7 +103,8 @@ def _of_outcome(outcome: Outcome | Lost) -> dict[str, Any]:
     if isinstance(outcome, Trained):
         errors = {k: [_plain(x) for x in asdict(getattr(outcome, k)).values()] for k in _ERRORS}
         energies = [(n, _plain(e)) for n, e in outcome.energies]
-        return {"model": outcome.model, "frames": outcome.frames, "energies": energies} | errors
+        known = {"model": outcome.model, "frames": outcome.frames, "failure": outcome.failure}
+        return known | {"energies": energies} | errors
     return {"done": [relaxed_record(n, s.relaxed) | {"spread": _plain(s.spread)} for n, s in outcome]}
 
 
@@ -119,7 +120,7 @@ def _outcome(event: Mapping[str, Any]) -> Outcome | Lost:
     if event["kind"] == "train":
         errors = {k: Errors(*map(_number, event[k])) for k in _ERRORS}
         energies = tuple((n, _number(e)) for n, e in event["energies"])
-        return Trained(event["model"], event["frames"], energies=energies, **errors)
+        return Trained(event["model"], event["frames"], failure=event.get("failure", ""), energies=energies, **errors)
     return [(d["number"], Scored(relaxed_of(d), _number(d["spread"]))) for d in event["done"]]
 
 

@@ -75,22 +75,21 @@ class Asker:
         """The label of a structure; of a final one that of the minimum by the labeler."""
         if question.why == "final":
             return self._relaxed(question.atoms)
-        label = self.label(question.atoms)
-        return self._answer(question.atoms, label, 1)
+        return self._answer(question.atoms, *self.label(question.atoms))
 
-    def label(self, atoms: Atoms) -> Outcome:
-        """A label that is known, or a new one."""
+    def label(self, atoms: Atoms) -> tuple[Outcome, int]:
+        """A label that is known, or a new one; and how many calculations that took: 0 or 1."""
         cache, key = LabelCache(self.cache), key_of(atoms, settings_hash(self.engine, self.version))
         how = short_hash(self.engine.model_dump(mode="json"))
         known = cache.get(key) or cache.failure(key, how)
         if known is not None:
-            return known
+            return known, 0
         outcome = Work(self.engine)(atoms)
         if isinstance(outcome, Label):
             cache.put(key, outcome)
         elif outcome.kind not in NOT_KEPT:
             cache.put_failure(key, how, outcome)
-        return outcome
+        return outcome, 1
 
     def _answer(self, atoms: Atoms, outcome: Outcome, cost: int) -> Answer:
         if not isinstance(outcome, Label):
@@ -111,10 +110,10 @@ class Asker:
         optimizer = BFGS(moved, logfile=None)  # type: ignore[arg-type]
         try:
             optimizer.run(fmax=self.ending.fmax, steps=max(0, self.ending.steps - 1))
-            last: Outcome = self.label(atoms)
+            last, cost = self.label(atoms)
         except _NoLabelError as error:
-            last = error.outcome
-        return self._answer(atoms, last, calculator.labels)
+            last, cost = error.outcome, 0
+        return self._answer(atoms, last, calculator.labels + cost)
 
 
 class _NoLabelError(Exception):
@@ -130,15 +129,15 @@ class _ByLabels(Calculator):
 
     implemented_properties = ["energy", "forces", "stress"]
 
-    def __init__(self, label: Callable[[Atoms], Outcome]) -> None:
+    def __init__(self, label: Callable[[Atoms], tuple[Outcome, int]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ask, self.labels = label, 0
 
     def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
         """As ASE calls it."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        outcome = self.ask(Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
-        self.labels += 1
+        outcome, cost = self.ask(Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc))
+        self.labels += cost
         if not isinstance(outcome, Label):
             raise _NoLabelError(outcome)
         self.results = {"energy": outcome.energy, "free_energy": outcome.energy, "forces": outcome.forces}

@@ -30,7 +30,7 @@ from rutile.search.settings import GeneticSettings
 SEED = "seed"
 """What structures are called that were given."""
 WAYS = 4
-"""How children may be made that are drawn for each: if none succeeds, they are tried again, with other chances."""
+"""Different operators that are drawn for each child: if none succeeds, they are tried again, with other chances."""
 USES = 500
 """Uses of operators on parents are counted of so many at least; those of parents that left are forgotten beyond."""
 
@@ -143,16 +143,20 @@ class Genetic:
 
     def _ordered(self, number: int, rng: np.random.Generator) -> Order:
         """Some ways to make a child, as the pool is now."""
-        new = self._begins
-        shares = {} if new else self.shares()
-        drawn = [NEW] if new else list(rng.choice(list(shares), size=WAYS, p=list(shares.values())))
-        ways, parents = [], dict[int, Atoms]()
-        for name in map(str, drawn):
-            found = [] if name == NEW else self.breeders.parents(self.operators[name].parents, rng)
+        ways, parents, pool = [], dict[int, Atoms](), self.breeders
+        weights = None if self._begins else pool.weights()
+        for name in [NEW] if self._begins else self._drawn(rng):
+            found = [] if name == NEW else pool.parents(self.operators[name].parents, rng, weights)
             parents |= {p.number: p.atoms for p in found}
             times = self.uses[name, found[0].number] if found else 0
             ways.append(Way(name, tuple(p.number for p in found), times))
         return Order(number, tuple(ways), parents)
+
+    def _drawn(self, rng: np.random.Generator) -> list[str]:
+        """Different operators, by weight and success."""
+        shares = {name: share for name, share in self.shares().items() if share > 0}
+        many = min(WAYS, len(shares))
+        return [str(name) for name in rng.choice(list(shares), size=many, replace=False, p=list(shares.values()))]
 
     @property
     def _begins(self) -> bool:

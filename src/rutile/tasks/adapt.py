@@ -76,6 +76,8 @@ class AdaptSettings(AdaptiveSettings, GeneticSettings):
     """Who labels."""
     train: StationSettings = StationSettings()
     """Who trains: one at a time."""
+    self_check: bool = True
+    """See first that the engine's forces are derivatives of its energy, as `rutile label` does."""
     cache: Path | None = None
     """Folder in which every label is kept as it is done; several searches may share it. Default: `labels` in `out`."""
     keep: int = Field(default=20, ge=1)
@@ -200,6 +202,7 @@ def run(settings: AdaptSettings, reporter: Reporter) -> AdaptResult:
     from rutile.label.work import close_all
     from rutile.search.adaptive_driver import drive
     from rutile.search.adaptive_log import AdaptiveLog
+    from rutile.tasks.adapt_check import check_engine
     from rutile.tasks.adapt_results import Told
 
     with folder_for_results(settings.out), alone_in(settings.out, reporter):
@@ -210,6 +213,7 @@ def run(settings: AdaptSettings, reporter: Reporter) -> AdaptResult:
         log = AdaptiveLog(settings.out / ADAPT_LOG, _identity(settings, mode), _identity(settings, mode, unusual=True))
         if events := log.replay(adaptive):
             reporter.info(f"going on: {adaptive.answered} labels and {adaptive.relaxed} relaxations are in {log.path}")
+        check_engine(settings, adaptive, version, reporter)
         told = Told(settings, adaptive, reporter, known=events)
         try:
             with _stations(settings, version, reporter) as stations:
@@ -285,6 +289,11 @@ def _identity(settings: AdaptSettings, mode: str, *, unusual: bool = False) -> d
     return {n: known[n] for n in names if n in known} | {"engine": engine, "committee": committee, "initial": content}
 
 
+def labels_in(settings: AdaptSettings) -> Path:
+    """Folder in which every label is kept."""
+    return (settings.cache or settings.out / "labels").resolve()
+
+
 def _pressure(settings: AdaptSettings) -> float:
     """eV/Angstrom^3."""
     return settings.structure.pressure * GPA if isinstance(settings.structure, CrystalSearch) else 0.0
@@ -304,7 +313,7 @@ def _stations(settings: AdaptSettings, version: str, reporter: Reporter) -> Abst
         fmax=settings.fmax, smax=settings.smax, max_steps=settings.max_steps, max_move=MOVE,
         cell="full" if crystal else "none", pressure=pressure / GPA,
     )  # fmt: skip
-    cache = (settings.cache or settings.out / "labels").resolve()
+    cache = labels_in(settings)
     folder, ending = settings.out.resolve(), Ending(settings.final_steps, settings.final_fmax, crystal)
     work: dict[str, Any] = {
         "search": Scorer(folder, settings.precision, settings.device, how),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from rutile.search.individual import carried
 from rutile.search.names import prototype_of
 from rutile.search.results import symmetry_of
 from rutile.tasks.adapt import AdaptRow, VersionRow
+from rutile.tasks.adapt_train import stop_file
 from rutile.tasks.search_start import ADAPT_LOG
 
 if TYPE_CHECKING:
@@ -133,7 +135,11 @@ class Told:
     def __call__(self, kind: Kind, item: Item, outcome: Outcome | Lost) -> None:
         """An event."""
         search = self.adaptive
+        if search.ended:
+            self._stop_training()
         if isinstance(outcome, Lost):
+            if search.ended and isinstance(item, Lesson):
+                return
             self.reporter.warn(f"a worker was lost ({kind}): {outcome.reason}")
         elif isinstance(item, Lesson):
             self._version()
@@ -142,6 +148,13 @@ class Told:
             found = prototype_of(item.atoms, ROUGH)
             group = symmetry_of(item.atoms, ROUGH)
             self.reporter.info(f"label {search.answered}: {search.lowest:.4f} eV/atom {group} {found}".rstrip())
+
+    def _stop_training(self) -> None:
+        """Nobody waits for what is trained when the search has ended."""
+        for item in self.adaptive.open["train"].values():
+            if isinstance(item, Lesson):
+                with suppress(OSError):  # its folder is not there yet: the training goes on
+                    stop_file(self.settings.out, item.version).touch()
 
     def _version(self) -> None:
         """A version came."""

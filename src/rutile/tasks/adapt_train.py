@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ase import Atoms
 
 from rutile.active.plan import CommitteeSettings, NewTraining, WarmRetraining
 from rutile.build.plan import images
+from rutile.core.errors import FileError, RutileError, SettingsError
+from rutile.core.executors.executor import Lost
 from rutile.core.reporting import PartReporter, SilentReporter
 from rutile.core.seeds import integer
 from rutile.search.adaptive_items import Errors, Lesson, Trained
@@ -17,6 +20,7 @@ from rutile.structures.io import write_frames
 from rutile.tasks.committee_training import CommitteeData, compared, errors_on, train_committee
 
 LOG_FILE = "log.txt"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,29 @@ class Teacher:
     pressure: float
     """eV/Angstrom^3; energies are enthalpies under it."""
 
-    def __call__(self, lesson: Lesson) -> Trained:
-        """The version of a lesson."""
+    def __call__(self, lesson: Lesson) -> Trained | Lost:
+        """The version of a lesson; where it cannot be trained, and there is an older one, why there is none.
+
+        Raises:
+            RutileError: the first one cannot be trained, settings are wrong, or files cannot be written.
+        """
+        try:
+            return self._trained(lesson)
+        except SearchEndedError:
+            return Lost("the search ended while it was trained")
+        except (SettingsError, FileError):
+            raise
+        except RutileError as error:
+            if not lesson.model:
+                raise
+            return Trained("", 0, failure=" ".join(str(error).split()))
+
+    def _trained(self, lesson: Lesson) -> Trained:
         place = self.folder / version_name(lesson.version)
         place.mkdir(exist_ok=True)
+        stop_file(self.folder, lesson.version).unlink(missing_ok=True)
         new, old, valid = self._files(lesson, place)
-        reporter = PartReporter(SilentReporter(), place / LOG_FILE)
+        reporter = PartReporter(_Stopped(stop_file(self.folder, lesson.version)), place / LOG_FILE)
         reporter.part = place.name
         seed = integer(self.seed, "version", lesson.version) % 2**31
         start = None if lesson.start is None else self.folder / lesson.model
@@ -107,6 +128,30 @@ class Teacher:
                 volume = atoms.cell.volume if self.pressure else 0.0
                 out.append((energy + self.pressure * volume) / len(atoms))
         return tuple((n, e) for (n, _), e in zip(lesson.all, out, strict=True))
+
+
+class SearchEndedError(Exception):
+    """Nobody wants the version any more."""
+
+
+class _Stopped(SilentReporter):
+    """Ends a training when there is a file that says so."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        """Looks before each item."""
+        for item in super().track(items, label, total):
+            if self.file.exists():
+                raise SearchEndedError
+            yield item
+
+
+def stop_file(folder: Path, version: int) -> Path:
+    """The file that ends the training of a version, whoever trains it; a training that begins removes it."""
+    return folder / version_name(version) / "stop"
 
 
 def version_name(number: int) -> str:
