@@ -7,7 +7,7 @@ TORCH := torch==2.13.0
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format bench docs clean
+.PHONY: help setup demo test test-slow check format bench docs web clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench: setup ## every benchmark (hours of training in all); results in benchmark
 
 docs: setup ## write docs/reference from the settings models
 	$(BIN)/python scripts/make_reference.py
+
+web: ## build the page of the platform (needs Node 20 or newer; only who changes web/ does)
+	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
 
 clean: ## remove .venv and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,106 @@
+"""A real browser in front of a real server; without Debian's Chromium these tests are skipped."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+AXE = files("axe_playwright_python") / "axe.min.js"
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args():
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium fonts-dejavu-core")
+    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+    return {"executable_path": str(CHROMIUM), "args": arguments}
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory):
+    """A server of its own: its address and its login link."""
+    home = tmp_path_factory.mktemp("platform")
+    command = [sys.executable, "-u", "-m", "rutile", "serve", f"home={home / 'home'}", "port=0", "cores=2", "memory=16"]
+    said = home / "said"
+    with said.open("w") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        yield link_of(said, server)
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def link_of(said, server):
+    """The login link, once the server has printed it."""
+    for _ in range(600):
+        if match := re.search(r"(http://\S+)/login/\S+", said.read_text()):
+            return match[1], match[0]
+        assert server.poll() is None, said.read_text()
+        time.sleep(0.1)
+    raise AssertionError(said.read_text())
+
+
+@pytest.fixture(scope="session")
+def site(platform, browser):
+    """A page that has signed in; every test goes on with it."""
+    address, link = platform
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page = Site(context.new_page(), address)
+    page.tab.goto(link)
+    page.tab.get_by_role("heading", name="What would you like to do?").wait_for()
+    yield page
+    context.close()
+
+
+class Site:
+    """A tab of the browser, with what it complained about."""
+
+    def __init__(self, tab, address):
+        self.tab, self.address = tab, address
+        self.complaints = []
+        tab.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        tab.set_default_timeout(30_000)
+
+    def open(self, path):
+        """Go to a page by its address."""
+        self.tab.goto(f"{self.address}/#{path}")
+
+    def get(self, path):
+        """What the API answers."""
+        answer = self.tab.request.get(f"{self.address}/api/{path}")
+        assert answer.ok, answer.text()
+        return answer.json()
+
+    def barriers(self):
+        """What keeps people out who cannot see or use a mouse: serious findings of axe."""
+        self.tab.evaluate(AXE.read_text(encoding="utf-8"))
+        found = self.tab.evaluate("async () => (await axe.run()).violations")
+        serious = [f for f in found if f["impact"] in ("serious", "critical")]
+        return [f"{f['id']}: {[n['html'][:120] for n in f['nodes'][:3]]}" for f in serious]
+
+    def job(self, state="DONE", seconds=90):
+        """Wait until the job on the page has ended, and see how."""
+        self.tab.locator("h1 span", has_text=re.compile("^(DONE|FAIL|CANCEL)$")).wait_for(timeout=1000 * seconds)
+        shown = self.tab.locator("h1").inner_text()
+        assert state in shown, self.tab.locator("main").inner_text()
+        return int(shown.split()[0])
+
+
+@pytest.fixture(autouse=True)
+def quiet(request):
+    """No test may leave an error in the console."""
+    if "site" not in request.fixturenames:
+        yield
+        return
+    site = request.getfixturevalue("site")
+    site.complaints.clear()
+    yield
+    assert site.complaints == []

@@ -1,0 +1,140 @@
+"""The page in a browser: signing in, every page, every form, and the story from data to relaxed crystals by mouse."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.web
+PAGES = ["/", "/new", "/new/search", "/jobs", "/compute", "/account"]
+TABS = ["overview", "log", "files", "performance", "inputs", "provenance"]
+
+
+def test_home_offers_three_starts(site):
+    site.open("/")
+    for start in ("First steps", "Forms", "Programs"):
+        assert site.tab.get_by_role("heading", name=start).is_visible()
+    site.tab.get_by_role("link", name="Start: Take labelled silicon").wait_for()
+    assert site.tab.get_by_text("Do step 1 first").first.is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_can_be_read_by_everybody(site, scheme):
+    site.tab.emulate_media(color_scheme=scheme)
+    for path in PAGES:
+        site.open(path)
+        site.tab.locator("main h1").wait_for()
+        site.tab.get_by_text("One moment").first.wait_for(state="detached")
+        assert site.barriers() == [], path
+    site.tab.emulate_media(color_scheme="light")
+
+
+def test_the_keyboard_reaches_the_content_and_walks_through_tabs(site):
+    site.open("/new/relax")
+    site.tab.get_by_role("tab", name="Command line").focus()
+    site.tab.keyboard.press("ArrowRight")
+    assert site.tab.get_by_role("tab", name="Job file").get_attribute("aria-selected") == "true"
+    site.open("/jobs")
+    site.tab.reload()
+    site.tab.locator("main h1").wait_for()
+    site.tab.keyboard.press("Tab")
+    assert site.tab.locator(":focus").inner_text().strip() == "To the content"
+
+
+def shown_defaults(site, schema):
+    """(key, what the form shows, default) of every setting of the first level that one input holds."""
+    fields = site.tab.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll('[id^="f-"]')]
+            .filter((e) => !e.id.slice(2).includes('.') && ['INPUT', 'SELECT'].includes(e.tagName))
+            .map((e) => [e.id.slice(2), e.type === 'checkbox' ? e.checked
+                : e.tagName === 'SELECT' ? e.selectedOptions[0].textContent : e.value]))"""
+    )
+    for key, node in schema["properties"].items():
+        default = node.get("default")
+        if key in fields and isinstance(default, bool | int | float | str):
+            yield key, fields[key], default
+
+
+def test_every_task_has_a_form_that_shows_its_defaults(site):
+    compared = 0
+    for task in site.get("tasks"):
+        name = task["name"].replace(" ", "%20")
+        site.open(f"/new/{name}")
+        site.tab.get_by_role("heading", name=task["name"], exact=True, level=1).wait_for()
+        site.tab.get_by_role("button", name="Submit").wait_for()
+        schema = site.get(f"tasks/{name}/schema")
+        fields = site.tab.locator("[data-key]").evaluate_all("all => all.map((e) => e.dataset.key)")
+        assert {k for k, node in schema["properties"].items() if "const" not in node} <= set(fields), task["name"]
+        for key, shown, default in shown_defaults(site, schema):
+            same = shown == default if isinstance(default, bool | str) else float(shown) == default
+            assert same, f"{task['name']}: {key} shows {shown!r}, its default is {default!r}"
+            compared += 1
+    assert compared > 300
+
+
+def test_kinds_of_settings_are_entered_and_become_a_command(site):
+    site.open("/new/search")
+    tab = site.tab
+    tab.get_by_label("Formula").fill("Cu13")
+    tab.get_by_role("button", name="Choose Model").click()
+    tab.get_by_role("tab", name="Potentials that need no file").click()
+    tab.get_by_role("button", name="emt").click()
+    tab.get_by_label("Structure: kind").select_option("cluster")
+    tab.get_by_text("Advanced", exact=True).click()
+    tab.get_by_label("Operators: Name").fill("rattle")
+    tab.get_by_role("button", name="Add: Operators").click()
+    tab.get_by_label("Operators rattle", exact=True).fill("2.5")
+    command = tab.get_by_role("region", name="Command line")
+    command.get_by_text("operators.rattle=2.5").wait_for()
+    for word in ("formula=Cu13", "model=emt", "structure.name=cluster"):
+        assert word in command.inner_text()
+    assert tab.get_by_text("Ready to submit.").is_visible()
+    tab.get_by_label("First", exact=True).fill("many")
+    problem = tab.locator("[data-key=first] .bad")
+    problem.wait_for()
+    assert "many" in problem.inner_text()
+    tab.get_by_role("button", name="First: Back to the default").click()
+    tab.get_by_text("Ready to submit.").wait_for()
+
+
+def step(site, title):
+    """Do a guided example of the home page, and go on when its job is done."""
+    site.open("/")
+    site.tab.get_by_role("link", name=f"Start: {title}").click()
+    site.tab.get_by_text("Ready to submit.").wait_for()
+    site.tab.get_by_role("button", name="Submit").click()
+    return site.job()
+
+
+@pytest.mark.timeout(300)
+def test_the_story_from_data_to_relaxed_crystals_by_mouse(site):
+    tab = site.tab
+    step(site, "Take labelled silicon")
+    step(site, "Train a potential")
+    tab.get_by_role("img", name=re.compile("^Energy rmse: train, valid")).first.wait_for()
+    step(site, "See how good it is")
+    tab.get_by_role("link", name=re.compile("^Report")).first.click()
+    assert tab.frame_locator("iframe").locator("body").inner_text()
+    step(site, "Build crystals")
+    number = step(site, "Relax them")
+    assert site.get(f"jobs/{number}")["result"]["converged"] >= 1
+    for name in TABS:
+        site.open(f"/jobs/{number}?tab={name}")
+        tab.get_by_role("tabpanel", name=re.compile(name, re.IGNORECASE)).wait_for()
+        tab.get_by_text("One moment").first.wait_for(state="detached")
+        assert site.barriers() == [], name
+
+
+def test_lists_are_filtered_by_what_the_address_says(site):
+    site.open("/jobs")
+    tab = site.tab
+    tab.get_by_role("button", name=re.compile("^DONE")).click()
+    tab.get_by_label("Name", exact=True).fill("tr")
+    tab.wait_for_url(re.compile("state=DONE.*search=tr"))
+    tab.get_by_role("link", name="train", exact=True).wait_for()
+    assert tab.locator("tbody tr").count() == 1
+    tab.reload()
+    tab.get_by_role("link", name="train", exact=True).wait_for()
+    tab.get_by_role("link", name=re.compile("^Clone and edit")).click()
+    tab.wait_for_url(re.compile(r"/new/train\?clone="))
+    tab.get_by_text(re.compile("answered exactly this question")).wait_for()
+    assert tab.get_by_label("Epochs", exact=True).input_value() == "30"

@@ -1,0 +1,55 @@
+/** The REST API of the server; the page uses nothing else. */
+
+export interface Problem {
+  key: string
+  message: string
+}
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly problems: Problem[] = [],
+  ) {
+    super(message)
+  }
+}
+
+let csrf = ''
+let signedOut = () => {}
+
+/** The word that changes must carry, and what to do when the server no longer knows this browser. */
+export function trust(word: string, whenSignedOut: () => void) {
+  csrf = word
+  signedOut = whenSignedOut
+}
+
+async function send(method: string, path: string, body?: unknown, type = 'application/json'): Promise<Response> {
+  const headers: Record<string, string> = {}
+  if (method !== 'GET') headers['X-CSRF-Token'] = csrf
+  if (body !== undefined) headers['Content-Type'] = type
+  const payload = body === undefined || body instanceof Blob ? body : JSON.stringify(body)
+  const answer = await fetch(`api/${path}`, { method, headers, body: payload as BodyInit | undefined }).catch(() => {
+    throw new ApiError(0, 'the server does not answer')
+  })
+  if (answer.ok) return answer
+  if (answer.status === 401 && path !== 'session') signedOut()
+  const told = await answer.json().catch(() => ({}))
+  throw new ApiError(answer.status, told.detail ?? answer.statusText, told.problems ?? [])
+}
+
+async function ask<T>(method: string, path: string, body?: unknown, type?: string): Promise<T> {
+  const answer = await send(method, path, body, type)
+  return answer.status === 204 ? (undefined as T) : answer.json()
+}
+
+export const api = {
+  get: <T>(path: string) => ask<T>('GET', path),
+  post: <T>(path: string, body?: unknown) => ask<T>('POST', path, body),
+  put: <T>(path: string, body: unknown, type?: string) => ask<T>('PUT', path, body, type),
+  patch: <T>(path: string, body: unknown) => ask<T>('PATCH', path, body),
+  delete: (path: string) => ask<void>('DELETE', path),
+}
+
+/** A name as a piece of an address. */
+export const piece = encodeURIComponent

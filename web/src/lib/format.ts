@@ -1,0 +1,52 @@
+/** Numbers, times and sizes as people read them. */
+
+export function duration(seconds: number | null | undefined): string {
+  if (seconds === null || seconds === undefined) return '–'
+  const s = Math.max(0, Math.round(seconds))
+  if (s < 60) return `${s} s`
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`
+}
+
+/** A moment: the time today, the date before. */
+export function moment(seconds: number | null | undefined): string {
+  if (!seconds) return '–'
+  const date = new Date(seconds * 1000)
+  const time = date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' })
+  return date.toDateString() === new Date().toDateString() ? time : `${day(seconds)} ${time}`
+}
+
+export function day(seconds: number | null | undefined): string {
+  if (!seconds) return '–'
+  const date = new Date(seconds * 1000)
+  return [date.getFullYear(), date.getMonth() + 1, date.getDate()].map((n) => String(n).padStart(2, '0')).join('-')
+}
+
+export function bytes(size: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB']
+  let k = 0
+  while (size >= 999.5 && k < units.length - 1) {
+    size /= 1000
+    k++
+  }
+  return `${k === 0 || size >= 99.5 ? Math.round(size) : size.toPrecision(2)} ${units[k]}`
+}
+
+export function percent(part: number | null | undefined): string {
+  return part === null || part === undefined ? '–' : `${Math.round(100 * part)} %`
+}
+
+/** A number with at most so many digits that matter. */
+export function number(value: number, digits = 5): string {
+  if (!Number.isFinite(value)) return String(value)
+  if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value)
+  const size = Math.abs(value)
+  return size >= 1e6 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(digits)))
+}
+
+/** A setting's key as words: batch_size is "Batch size". */
+export function words(key: string): string {
+  const text = key.replaceAll('_', ' ').replaceAll('-', ' ')
+  return text.charAt(0).toUpperCase() + text.slice(1)
+}

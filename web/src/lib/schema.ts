@@ -1,0 +1,125 @@
+/** JSON schemas of settings (draft 2020-12, as pydantic writes them), as a form needs them. */
+import type { Tree } from './types'
+
+export interface Node {
+  $ref?: string
+  type?: string
+  title?: string
+  description?: string
+  default?: Tree
+  const?: Tree
+  enum?: Tree[]
+  anyOf?: Node[]
+  oneOf?: Node[]
+  discriminator?: { propertyName: string; mapping: Record<string, string> }
+  properties?: Record<string, Node>
+  required?: string[]
+  additionalProperties?: boolean | Node
+  items?: Node
+  prefixItems?: Node[]
+  format?: string
+  unit?: string
+  minimum?: number
+  maximum?: number
+  exclusiveMinimum?: number
+  exclusiveMaximum?: number
+  'x-essential'?: boolean
+  'x-role'?: Role
+  $defs?: Defs
+}
+
+export type Defs = Record<string, Node>
+export type Role = 'output' | 'model' | 'folder' | 'structures'
+export type Kind =
+  | 'const' | 'choice' | 'boolean' | 'number' | 'text' | 'path' | 'tagged' | 'variants' | 'group' | 'tuple' | 'dict'
+  | 'words' | 'choices' | 'paths' | 'list' | 'json'
+
+/** A node without references and without null, and whether null was allowed. */
+export function opened(node: Node, defs: Defs): { node: Node; nullable: boolean } {
+  const whole = resolved(node, defs)
+  const kinds = whole.anyOf
+  if (!kinds?.some((one) => one.type === 'null')) return { node: whole, nullable: false }
+  const { anyOf: _, ...about } = whole
+  const others = kinds.filter((one) => one.type !== 'null').map((one) => resolved(one, defs))
+  const same = others.length > 1 && others.every((one) => one.type === 'string')
+  const inner = others.length === 1 ? others[0]! : same ? (others.find((one) => one.format) ?? others[0]!) : { anyOf: others }
+  return { node: { ...inner, ...about, 'x-role': about['x-role'] ?? inner['x-role'] }, nullable: true }
+}
+
+function resolved(node: Node, defs: Defs): Node {
+  if (!node.$ref) return node
+  const { $ref, ...about } = node
+  return { ...resolved(defs[$ref.split('/').pop()!] ?? {}, defs), ...about }
+}
+
+/** Which input a node needs. */
+export function kindOf(node: Node, defs: Defs): Kind {
+  if ('const' in node) return 'const'
+  if (node.enum) return 'choice'
+  if (node.oneOf && node.discriminator) return 'tagged'
+  if (node.anyOf) return 'variants'
+  if (node.type === 'boolean') return 'boolean'
+  if (node.type === 'number' || node.type === 'integer') return 'number'
+  if (node.type === 'string') return node.format === 'path' ? 'path' : 'text'
+  if (node.type === 'array') return kindOfList(node, defs)
+  if (node.type === 'object' && node.properties) return 'group'
+  if (node.type === 'object' && typeof node.additionalProperties === 'object') return 'dict'
+  return 'json'
+}
+
+function kindOfList(node: Node, defs: Defs): Kind {
+  if (node.prefixItems) return 'tuple'
+  if (!node.items) return 'json'
+  const item = opened(node.items, defs).node
+  if (item.enum) return 'choices'
+  const kind = kindOf(item, defs)
+  if (kind === 'path') return 'paths'
+  return kind === 'number' || kind === 'text' ? 'words' : 'list'
+}
+
+/** The kinds of a tagged union: name -> its settings. */
+export function tags(node: Node, defs: Defs): Record<string, Node> {
+  const mapping = node.discriminator?.mapping ?? {}
+  return Object.fromEntries(Object.entries(mapping).map(([tag, ref]) => [tag, resolved({ $ref: ref }, defs)]))
+}
+
+/** Whether a value could stand for a node: tells variants apart. */
+export function fits(value: Tree, node: Node): boolean {
+  if (node.enum) return node.enum.includes(value)
+  if (Array.isArray(value)) return node.type === 'array'
+  if (typeof value === 'number') return node.type === 'number' || node.type === 'integer'
+  if (typeof value === 'string') return node.type === 'string'
+  return value !== null && typeof value === 'object' && (node.type === 'object' || 'oneOf' in node)
+}
+
+export function range(node: Node): string {
+  const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = node
+  const low = minimum !== undefined ? `≥ ${minimum}` : exclusiveMinimum !== undefined ? `> ${exclusiveMinimum}` : ''
+  const high = maximum !== undefined ? `≤ ${maximum}` : exclusiveMaximum !== undefined ? `< ${exclusiveMaximum}` : ''
+  return [low, high].filter(Boolean).join(', ')
+}
+
+export function same(a: Tree, b: Tree): boolean {
+  if (a === b) return true
+  if (a === null || b === null || typeof a !== 'object' || typeof b !== 'object') return false
+  const keys = Object.keys(a)
+  return keys.length === Object.keys(b).length && keys.every((key) => key in b && same(a[key], b[key]))
+}
+
+/**
+ * Settings of a group with one of them changed; undefined when nothing is left that differs from the default.
+ *
+ * What the default of the whole group says otherwise than its settings do by themselves is written out, because the
+ * server fills the gaps of a group that is given with the defaults of its settings.
+ */
+export function changed(node: Node, given: Tree, fallback: Tree, key: string, value: Tree, keep: Tree = {}): Tree {
+  const inherited: Tree = {}
+  for (const [name, inner] of Object.entries(node.properties ?? {})) {
+    if (fallback && name in fallback && !same(fallback[name], inner.default)) inherited[name] = fallback[name]
+  }
+  const next: Tree = { ...inherited, ...keep, ...given }
+  delete next[key]
+  if (value !== undefined) next[key] = value
+  else if (key in inherited) next[key] = inherited[key]
+  return fallback && same(next, { ...inherited, ...keep }) ? undefined : next
+}

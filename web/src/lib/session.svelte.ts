@@ -1,0 +1,39 @@
+import { ApiError, api, trust } from './api'
+import type { SessionView, User } from './types'
+
+/** Who is signed in. */
+class Session {
+  user = $state.raw<User | null>(null)
+  version = $state('')
+  /** Whether the server has been asked. */
+  known = $state(false)
+  error = $state('')
+
+  async begin() {
+    try {
+      this.accept(await api.get<SessionView>('session'))
+    } catch (reason) {
+      if (!(reason instanceof ApiError) || reason.status !== 401) this.error = String((reason as Error).message)
+      this.forget()
+    }
+  }
+
+  accept(view: SessionView) {
+    trust(view.csrf, () => this.forget())
+    this.user = view.user
+    this.version = view.version
+    this.known = true
+    this.error = ''
+  }
+
+  forget() {
+    this.user = null
+    this.known = true
+  }
+
+  may(scope: string): boolean {
+    return this.user?.scopes.includes(scope) ?? false
+  }
+}
+
+export const session = new Session()

@@ -1,0 +1,179 @@
+/** What the server answers; docs/platform.md and /api/openapi.json say what each means. */
+
+export interface User {
+  id: number
+  name: string
+  full_name: string
+  role: 'admin' | 'user' | 'viewer'
+  group: string | null
+  scopes: string[]
+  has_password: boolean
+}
+
+export interface SessionView {
+  user: User
+  csrf: string
+  local: boolean
+  version: string
+}
+
+export type State = 'QUEUED' | 'HELD' | 'STARTING' | 'RUNNING' | 'DONE' | 'FAIL' | 'CANCEL'
+export const STATES: State[] = ['QUEUED', 'HELD', 'STARTING', 'RUNNING', 'DONE', 'FAIL', 'CANCEL']
+export const ENDED: State[] = ['DONE', 'FAIL', 'CANCEL']
+
+export interface JobRow {
+  id: number
+  name: string
+  task: string
+  state: State
+  reason: string
+  privacy: string
+  owner: string
+  mine: boolean
+  queue: string
+  cores: number
+  gpus: number
+  memory: number
+  priority: number
+  tags: string[]
+  created: number
+  started: number | null
+  ended: number | null
+  waited: number
+  ran: number | null
+  progress: number | null
+  doing: string
+  efficiency: number | null
+  exit_code: number | null
+  parent_id: number | null
+  children: number
+}
+
+export interface JobView extends JobRow {
+  settings: Tree
+  command: string
+  yaml: string
+  python: string
+  client: string
+  inputs: { setting: string; reference: string; name: string; sha256: string }[]
+  result: Tree | null
+  hint: string
+  wall_time: number | null
+  cpu_seconds: number
+  core_seconds: number
+  gpu_seconds: number
+  peak_memory: number
+  bytes: number
+  cloned_from: number | null
+  key: string
+  version: string
+}
+
+export interface JobPage {
+  items: JobRow[]
+  total: number
+  page: number
+  size: number
+  counts: Partial<Record<State, number>>
+}
+
+export interface JobFile {
+  id: string
+  path: string
+  folder: boolean
+  size: number
+  changed: number
+  kind: 'folder' | 'structures' | 'table' | 'text' | 'picture' | 'page' | 'model' | 'data'
+  reference: string
+}
+
+export interface Preview {
+  path: string
+  kind: JobFile['kind']
+  text: string
+  whole: boolean
+  size: number
+}
+
+export interface LogPiece {
+  text: string
+  offset: number
+  next: number
+  size: number
+}
+
+export interface Series {
+  rows: number
+  index: number[]
+  columns: Record<string, (number | null)[]>
+}
+
+export interface TaskRow {
+  name: string
+  summary: string
+  group: string
+}
+
+export interface TaskView extends TaskRow {
+  text: string
+  positional: string | null
+  examples: string[]
+  essential: string[]
+}
+
+export interface Check {
+  ok: boolean
+  problems: { key: string; message: string }[]
+  warnings: string[]
+  settings: Tree | null
+  command: string
+  yaml: string
+  python: string
+  client: string
+  same: number | null
+  expected: { jobs: number; seconds: number; longest: number; memory: number } | null
+}
+
+export interface Queue {
+  name: string
+  kind: string
+  cores: number
+  memory: number
+  gpus: number
+  cores_used: number
+  memory_used: number
+  gpus_used: number
+  working: number
+  waiting: number
+  wait: number | null
+}
+
+export interface Compute {
+  queues: Queue[]
+  users: { owner: string; jobs: number; cores: number; gpus: number }[]
+  load: number
+  cpu_percent: number
+  memory_percent: number
+  disk_free: number
+}
+
+export interface Use {
+  core_hours: number
+  gpu_hours: number
+  disk_gb: number
+  core_hours_limit: number | null
+  gpu_hours_limit: number | null
+  disk_gb_limit: number | null
+}
+
+export interface Token {
+  id: number
+  name: string
+  scopes: string[]
+  created: number
+  expires: number | null
+  used: number | null
+}
+
+/** Settings and results: whatever JSON holds. */
+export type Tree = any

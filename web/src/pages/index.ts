@@ -1,0 +1,36 @@
+/** Every page: its address, its title, and where its code is (loaded when it is first looked at). */
+import type { Component } from 'svelte'
+import { text } from '../text'
+
+type Page = { default: Component<{ args: string[] }> | Component }
+
+interface Found {
+  title: string
+  args: string[]
+  load: () => Promise<Page>
+}
+
+const PAGES: Record<string, { title: string; one?: string; load: () => Promise<Page>; loadOne?: () => Promise<Page> }> = {
+  '': { title: text.nav.home, load: () => import('./Home.svelte') },
+  new: {
+    title: text.nav.make, load: () => import('./Tasks.svelte'), loadOne: () => import('./NewJob.svelte'),
+  },
+  jobs: {
+    title: text.nav.jobs, one: text.job.title, load: () => import('./Jobs.svelte'), loadOne: () => import('./Job.svelte'),
+  },
+  compare: { title: text.jobs.compareTitle, load: () => import('./Compare.svelte') },
+  compute: { title: text.nav.compute, load: () => import('./Compute.svelte') },
+  account: { title: text.nav.account, load: () => import('./Account.svelte') },
+}
+
+export function pageOf(parts: string[]): Found | null {
+  const [name = '', ...args] = parts
+  const page = PAGES[name]
+  const load = args.length ? page?.loadOne : page?.load
+  if (!page || !load || args.length > 1) return null
+  const title = args.length ? `${page.one ?? page.title} ${args[0]}` : page.title
+  return { title, args, load }
+}
+
+/** What the top bar leads to. */
+export const NAV = ['', 'jobs', 'new', 'compute'].map((name) => ({ path: `/${name}`, title: PAGES[name]!.title }))
