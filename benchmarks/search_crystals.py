@@ -1,6 +1,6 @@
 """TiO2 crystals from nothing: relaxations until the ground state of a potential and two further known phases are found.
 
-    python benchmarks/search_crystals.py [atoms=12,24,48] [seeds=10] [most=2000] [ways=rutile,random,pyxtal,ase_ga]
+    python benchmarks/search_crystals.py [atoms=12,24,48] [seeds=10] [most=2000] [ways=rutile,random,symmetric,...]
                                          [model=rigid_ion] [known=2]
 
 From random structures with this number of atoms in the cell, of which nothing is known but the formula. The answer is
@@ -11,10 +11,11 @@ Relaxations are counted
 one by one in the order in which they were begun, also where a group of them runs together. Ways beside `rutile`, the
 search with its defaults in groups of 8:
 
-    random  the same new structures (random space groups), nothing bred
-    pyxtal  PyXtal's random crystals, nothing bred; left out unless SEARCH_PEERS names a Python that has PyXtal
-    ase_ga  ase-ga as its tutorial for crystals has it (cut and splice, soft modes, strain), with permutations of
-            elements besides; left out unless ase-ga is installed
+    random     the same new structures, nothing bred
+    symmetric  new structures with random space groups only, which repeat nothing, nothing bred
+    pyxtal     PyXtal's random crystals, nothing bred; left out unless SEARCH_PEERS names a Python that has PyXtal
+    ase_ga     ase-ga as its tutorial for crystals has it (cut and splice, soft modes, strain), with permutations of
+               elements besides; left out unless ase-ga is installed
 
 All relax with the same task to the same limits. Runs that are in the results already are not repeated. Writes
 results/search_crystals.{json,md} after every run.
@@ -144,6 +145,12 @@ def random(hunt: Hunt, units: int, seed: int) -> None:
     genetic(hunt, seed, off | {NEW: 1.0}, 1)
 
 
+def symmetric(hunt: Hunt, units: int, seed: int) -> None:
+    """See above."""
+    hunt.problem = Crystals("TiO2", CrystalSearch(units=(units,), symmetric=1.0, repeated=0.0))
+    random(hunt, units, seed)
+
+
 def pyxtal(hunt: Hunt, units: int, seed: int) -> None:
     """See above."""
     for group in _by_pyxtal(units, seed, hunt.most):
@@ -240,6 +247,7 @@ def _volumes(pool: Any, *operators: Any) -> None:
 WAYS: dict[str, Callable[[Hunt, int, int], None]] = {
     "rutile": rutile,
     "random": random,
+    "symmetric": symmetric,
     "pyxtal": pyxtal,
     "ase_ga": ase_ga,
 }

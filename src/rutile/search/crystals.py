@@ -68,7 +68,7 @@ class Crystals:
         return ByEnergy()
 
     def create(self, rng: np.random.Generator) -> Atoms:
-        """A crystal with a random space group, with atoms on general and special sites.
+        """A crystal with or without a random space group, with atoms on general and special sites.
 
         Raises:
             Refused: the sites do not add up.
@@ -76,7 +76,7 @@ class Crystals:
         whole = int(rng.choice(self.settings.units))
         parts = parts_of(whole, rng) if rng.random() < self.settings.repeated else 1
         numbers = np.repeat(list(self.unit), [n * whole // parts for n in self.unit.values()])
-        made = new_crystal(numbers, self.volume, rng)
+        made = new_crystal(numbers, self.volume, self.settings.symmetric, rng)
         if len(made) != len(numbers):
             raise Refused("number of atoms")
         return compact_supercell(made, parts, rng) if parts > 1 else made
@@ -117,18 +117,19 @@ def as_given(atoms: Atoms) -> tuple[Atoms, Atoms]:
     return given, primitive(given)
 
 
-def new_crystal(numbers: np.ndarray, volume: float, rng: np.random.Generator) -> Atoms:
-    """A crystal with a random space group.
+def new_crystal(numbers: np.ndarray, volume: float, symmetric: float, rng: np.random.Generator) -> Atoms:
+    """A random crystal.
 
     Args:
         numbers: of the atoms in a primitive cell, [N].
         volume: usual one of an atom (Angstrom^3).
+        symmetric: how often it gets a random space group (dimensionless).
         rng: random numbers.
 
     Raises:
         Refused: the sites do not add up.
     """
-    group = space_group(int(rng.integers(1, GROUPS, endpoint=True)))
+    group = space_group(int(rng.integers(1, GROUPS, endpoint=True)) if rng.random() < symmetric else 1)
     numbers = np.repeat(numbers, group.centrings)
     cell = random_cell(group, rng)
     density = rng.uniform(*DENSITY)

@@ -51,7 +51,7 @@ class Mixtures:
             Refused: the sites do not add up.
         """
         numbers = np.repeat(self.elements, self.compositions.draw(rng, ENDS))
-        made = new_crystal(numbers, reference_volume(numbers), rng)
+        made = new_crystal(numbers, reference_volume(numbers), self.settings.symmetric, rng)
         if not self.compositions.allows(made.numbers):
             raise Refused("number of atoms")
         return made

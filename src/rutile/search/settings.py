@@ -47,6 +47,9 @@ class CrystalSearch(OfMolecules):
     repeated: float = Field(default=0.5, ge=0, le=1)
     """Part of the new crystals that repeat a smaller cell, where the number of formula units can be divided
     (dimensionless). Not of molecules, nor of variable composition, whose new crystals have small cells anyway."""
+    symmetric: float = Field(default=0.5, ge=0, le=1)
+    """Part of the new crystals that get a random space group; the others have none (dimensionless). Those of molecules
+    always do."""
     atoms: tuple[Count, Count] = (2, 8)
     """Of variable composition: fewest and most atoms in the cell."""
     compositions: tuple[str, ...] = ()
@@ -186,6 +189,8 @@ def check_composition(formula: str, structure: Kind) -> None:
         raise SettingsError(f"structure.units is for one composition; give structure.atoms=[2, 8] for {formula}")
     if "repeated" in given and (BETWEEN in formula or structure.molecules):
         raise SettingsError("structure.repeated is for atoms of one composition, such as TiO2: leave it out here")
+    if structure.molecules and structure.symmetric != fields["symmetric"].default:
+        raise SettingsError("structure.symmetric is for atoms; new crystals of molecules always get a space group")
     if BETWEEN not in formula and (wrong := sorted(given - {"units", "repeated"})):
         raise SettingsError(
             f"structure.{wrong[0]} is for variable composition, such as Cu-Au; for one give structure.units=[2]"
