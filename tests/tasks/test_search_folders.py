@@ -1,9 +1,11 @@
 """Folders of searches: gone on with by `search resume`, exported by `search export`, read by the next one as seeds."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.io import read
 
@@ -17,7 +19,7 @@ from rutile.tasks import search, search_export, search_resume
 from rutile.tasks.search import SearchSettings
 from rutile.tasks.search_export import ExportSettings
 from rutile.tasks.search_resume import ResumeSettings
-from rutile.tasks.search_start import write_each
+from rutile.tasks.search_start import composition_of, write_each
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +105,38 @@ def test_what_cannot_be(folder, tmp_path, capsys):
     (tmp_path / "settings.json").write_text('{"formula": "Cu", "nothing": 1}')
     with pytest.raises(RutileError, match="nothing"):
         search_resume.run(ResumeSettings(folder=tmp_path), SilentReporter())
-    with pytest.raises(RutileError, match="not finished"):
+    (tmp_path / "result.json").write_text('{"structures": [{"energy": 1}]}')
+    with pytest.raises(RutileError, match="is not the result of a search: give"):
         search_export.run(ExportSettings(folder=tmp_path), SilentReporter())
+
+
+@pytest.mark.slow
+def test_export_of_a_search_that_runs_or_was_stopped(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "on")
+    (tmp_path / "on" / "result.json").unlink()
+    log = tmp_path / "on" / "search.jsonl"
+    with log.open("a") as file:
+        file.write('{"made": {"number": 99')  # it is at work
+    before = log.read_bytes()
+    reporter = SilentReporter()
+    found = search_export.run(ExportSettings(folder=tmp_path / "on", most=3), reporter)
+    assert log.read_bytes() == before
+    assert any("not finished" in w for w in reporter.warnings)
+    known = json.loads((folder / "result.json").read_text())["structures"]
+    assert found.structures[0].symmetry == known[0]["symmetry"]
+    assert found.structures[0].energy == pytest.approx(known[0]["energy"], abs=2e-3)
+    log.write_bytes(before[: before.index(b'{"done"')])
+    with pytest.raises(RutileError, match="none of 0 relaxed"):
+        search_export.run(ExportSettings(folder=tmp_path / "on"), SilentReporter())
+
+
+def test_compositions_are_written_as_the_search_writes_them():
+    rutile, gold, cluster = (Atoms("O4Ti2", pbc=True), Atoms("AuCu3", pbc=True), Atoms("Cu4"))
+    assert composition_of(rutile, "TiO2") == "TiO2"
+    assert composition_of(gold, "Cu-Au") == "Cu3Au"
+    assert composition_of(Atoms("Cu2", pbc=True), "Cu-Au") == "Cu"
+    assert composition_of(cluster, "Cu4") == "Cu4"
+    assert composition_of(Atoms("CH4"), "") == "CH4"
 
 
 def test_help_of_two_words(capsys):

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from ase.io import read
+from ase.build import fcc111
+from ase.io import read, write
 
 from rutile.core.errors import RutileError, SettingsError
 from rutile.core.reporting import SilentReporter
-from rutile.search.settings import ClusterSearch, CrystalSearch
-from rutile.tasks.search import SearchSettings, run
+from rutile.search.settings import ClusterSearch, CrystalSearch, SurfaceSearch
+from rutile.tasks.search import SearchSettings, problem_of, run
 
 CLUSTER = {"formula": "Cu7", "model": "emt", "structure": ClusterSearch(), "relaxations": 40, "first": 10, "batch": 8}
 
@@ -110,6 +111,32 @@ def test_killed_and_gone_on(tmp_path):
 def test_wrong_settings(tmp_path: Path, changes, text):
     with pytest.raises(RutileError, match=text):
         run(SearchSettings(**CLUSTER | changes, out=tmp_path / "out"), SilentReporter())
+
+
+@pytest.mark.parametrize(
+    ("structure", "formula", "text"),
+    [
+        (ClusterSearch(molecules={"H2O": 2}, symmetric=0.2), "", "structure.symmetric is for atoms"),
+        (CrystalSearch(molecules={"CO2": 1}, closest=0.5), "", "structure.closest is for atoms"),
+    ],
+)
+def test_settings_that_do_nothing_for_molecules(structure, formula, text):
+    with pytest.raises(SettingsError, match=text):
+        problem_of(formula, structure)
+
+
+def test_ranges_ascend():
+    with pytest.raises(ValueError, match="is no range"):
+        CrystalSearch(atoms=(5, 3))
+
+
+def test_more_atoms_than_fit_on_a_slab_are_refused_at_once(tmp_path):
+    slab = fcc111("Cu", (3, 3, 3), vacuum=8.0, periodic=True)
+    slab.info.clear()
+    write(tmp_path / "slab.extxyz", slab)
+    with pytest.raises(SettingsError, match=r"Cu80 has 80 atoms; .* is room for \d+"):
+        problem_of("Cu80", SurfaceSearch(slab=tmp_path / "slab.extxyz"))
+    problem_of("Cu12", SurfaceSearch(slab=tmp_path / "slab.extxyz"))
 
 
 def test_an_element_that_the_model_does_not_know(tmp_path):

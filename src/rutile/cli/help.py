@@ -76,7 +76,9 @@ def settings_lines(fields: list[Entry], depth: int, width: int, elsewhere: Mappi
     pad = "  " * depth
     lines: list[str] = []
     for entry in fields:
-        lines.append(pad + headline(entry))
+        lines += textwrap.wrap(
+            headline(entry), width, initial_indent=pad, subsequent_indent=pad + "    ", break_on_hyphens=False
+        )
         lines += textwrap.wrap(
             " ".join(entry.meaning.split()), width, initial_indent=pad + "    ", subsequent_indent=pad + "    "
         )
@@ -87,7 +89,9 @@ def settings_lines(fields: list[Entry], depth: int, width: int, elsewhere: Mappi
         for tag, nested in entry.groups.items():
             if tag:
                 summary = (nested.__doc__ or "").strip().split("\n")[0]
-                lines.append(f"{pad}  {entry.key}={tag}: {summary}")
+                lines += textwrap.wrap(
+                    f"{entry.key}={tag}: {summary}", width, initial_indent=pad + "  ", subsequent_indent=pad + "      "
+                )
             inner = [e for e in entry.inside(nested) if not tag or e.default != tag]
             lines += settings_lines(inner, depth + (2 if tag else 1), width, elsewhere)
     return lines

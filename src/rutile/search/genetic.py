@@ -13,6 +13,7 @@ Z.-L. Liu, Comput. Phys. Commun. 185, 1893 (2014), doi:10.1016/j.cpc.2014.03.017
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,12 @@ class Genetic:
         usual = {NEW: 1.0} | {name: op.weight for name, op in self.operators.items()}
         self.weights = {name: settings.operators.get(name, weight) for name, weight in usual.items()}
         if unknown := sorted(set(settings.operators) - set(self.weights)):
-            raise SettingsError(f"operators: {unknown[0]}; for this problem there are {', '.join(self.weights)}")
+            near = difflib.get_close_matches(unknown[0], self.weights, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            there = ", ".join(self.weights)
+            raise SettingsError(
+                f"operators={{{unknown[0]}: ...}}: no such operator; {hint}For this search there are {there}"
+            )
         self.success = {name: 0.5 for name in self.weights}
         self.record = {name: Record() for name in (*self.weights, *([SEED] if seeds else []))}
         self.uses: Counter[tuple[str, int]] = Counter()

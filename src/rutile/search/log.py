@@ -114,6 +114,25 @@ class Log(Journal):
         search.receive([(c.number, r)])
 
 
+def past_of(path: Path) -> Past:
+    """What was relaxed, of a log that is only read: its search may be at work.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+    past = Past(lambda place: from_json(record_at(path, place)["done"]["atoms"]))
+    begun: dict[int, Order | Candidate] = {}
+    for place, record, _ in records(path):
+        if "made" in record:
+            one = begun_of(record["made"])
+            begun[one.number] = one
+        elif "done" in record:
+            number, r = record["done"]["number"], relaxed_of(record["done"])
+            c = made_of(record["done"], begun.pop(number))
+            past.add(number, c.operator, c.parents, r.energy, r.failure, r.atoms.numbers, place)
+    return past
+
+
 def _changed(known: Mapping[str, Any], now: Mapping[str, Any], unusual: Mapping[str, Any]) -> list[str]:
     """Names of what is not as it was; of what is not known from then, that is no default."""
     out = set(known) - set(now)

@@ -63,10 +63,12 @@ class CrystalSearch(OfMolecules):
     """Window of the volume of new crystals, in units of what the elements usually take (dimensionless)."""
 
     @model_validator(mode="after")
-    def _volumes_ascend(self) -> CrystalSearch:
+    def _ranges_ascend(self) -> CrystalSearch:
         low, high = self.volume
         if not 0 < low <= high:
             raise ValueError(f"volume=[{low}, {high}] is no range: give the smaller number first, above 0")
+        if self.atoms[0] > self.atoms[1]:
+            raise ValueError(f"atoms=[{self.atoms[0]}, {self.atoms[1]}] is no range: give the smaller number first")
         return self
 
 
@@ -178,6 +180,10 @@ def check_composition(formula: str, structure: Kind) -> None:
     Raises:
         SettingsError: a setting is for the other kind, or the composition varies where it cannot.
     """
+    without = {"symmetric", "closest"} & structure.model_fields_set
+    if isinstance(structure, OfMolecules) and structure.molecules and without:
+        name = min(without)
+        raise SettingsError(f"structure.{name} is for atoms, and does nothing where molecules are given: leave it out")
     if not isinstance(structure, CrystalSearch):
         if BETWEEN in formula:
             raise SettingsError(f"formula={formula}: variable composition is for crystals (structure=crystal) only")

@@ -15,6 +15,7 @@ from rutile.build.random_crystal import placed as on_sites
 from rutile.build.recipe import Refused
 from rutile.build.sizes import radii, reference_volume
 from rutile.core.elements import formula as symbols
+from rutile.core.errors import SettingsError
 from rutile.search.individual import ABOVE, FIXED, PART, PLACED, carried
 from rutile.search.operators import permutation, rattle, resettle, shift, slab_heredity, slab_symmetrise, slab_turn
 from rutile.search.operators.on_slab import of_placed
@@ -42,7 +43,7 @@ class Surfaces:
         settings: what is asked of them.
 
     Raises:
-        SettingsError: the formula cannot be read.
+        SettingsError: the formula cannot be read, or its atoms do not fit on the slab.
         FileError: a slab cannot be read.
         DataError: a file holds no slab, or slabs do not fit.
     """
@@ -61,6 +62,8 @@ class Surfaces:
             area = float(np.linalg.norm(np.cross(lower.cell[0], lower.cell[1])))
             self.height += volume * len(self.numbers) / area + self.distance
             above = self.height + 2 * self.distance + float(np.ptp(self.upper.positions[:, 2]))
+        else:
+            self._require_room(volume, lower)
         self.slab = with_room(lower, above)
         known = [lower, *([] if self.upper is None else [self.upper])]
         self.elements = tuple(sorted({*self.atoms, *(int(z) for slab in known for z in slab.numbers)}))
@@ -73,6 +76,20 @@ class Surfaces:
         self.operators: tuple[Operator, ...] = (
             *(m.OPERATOR for m in ours), of_placed(rattle.OPERATOR), *many, *two,
         )  # fmt: skip
+
+    def _require_room(self, volume: float, slab: Atoms) -> None:
+        """See that the atoms fit, closely packed.
+
+        Raises:
+            SettingsError: they do not.
+        """
+        area = float(np.linalg.norm(np.cross(slab.cell[0], slab.cell[1])))
+        most = int(area * (self.height + self.distance) / volume)
+        if len(self.numbers) > most:
+            raise SettingsError(
+                f"{symbols(self.numbers.tolist())} has {len(self.numbers)} atoms; up to structure.height="
+                f"{self.height:g} Å above this slab is room for {most}: give fewer, a larger slab, or a larger height"
+            )
 
     def slabs(self) -> list[Atoms]:
         """What structures are built on, each alone."""

@@ -24,11 +24,9 @@ if TYPE_CHECKING:
 
 SHOWN = 1.0
 """Figures reach so far above the lowest label (eV/atom)."""
-COLUMNS = ("structure", "name", "symmetry", "energy", "above", "potential", "relaxed", "atoms", "volume", "why",
-           "version", "operator", "parents")  # fmt: skip
-VERSION_COLUMNS = ("version", "start", "learned", "frames", "new_energy_before", "new_energy", "old_energy_before",
-                   "old_energy", "new_force_before", "new_force", "old_force_before", "old_force", "correlation",
-                   "lowest", "relaxed", "asked", "rejected")  # fmt: skip
+COLUMNS = ("structure", "name", "symmetry", "energy", "above", "potential", "relaxed", "atoms", "volume", "why")
+VERSION_COLUMNS = ("version", "learned", "frames", "new_energy_before", "new_energy", "old_energy", "correlation",
+                   "lowest", "rejected")  # fmt: skip
 COLOURS = {"search": 0, "label": 1, "train": 2}
 
 

@@ -37,8 +37,9 @@ class Line:
 
 
 def panel(
-    title: str, x_label: str, y_label: str, lines: Sequence[Line], *, log: bool = False, names: Sequence[str] = ()
-) -> str:
+    title: str, x_label: str, y_label: str, lines: Sequence[Line], *, log: bool = False, names: Sequence[str] = (),
+    beside: bool = False,
+) -> str:  # fmt: skip
     """Lines and points over one pair of axes.
 
     Args:
@@ -48,6 +49,7 @@ def panel(
         lines: what to draw.
         log: logarithmic y.
         names: of x = 0, 1, 2, ..., where x is no quantity.
+        beside: whether the legend stands beside the axes: of many lines it would lie over some.
     """
     with mpl.rc_context(STYLE):
         figure, axes = square(title)
@@ -63,7 +65,7 @@ def panel(
             else:
                 axes.plot(line.x, line.y, label=line.label or None, **kind)
         if axes.get_legend_handles_labels()[1]:
-            axes.legend()
+            axes.legend(**{"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if beside else {})
         return svg(figure)
 
 

@@ -35,6 +35,7 @@ from rutile.tasks.search_start import (
     roles_told,
     seeds_of,
     told_of_files,
+    told_of_row,
     write_each,
 )
 from rutile.tasks.task import Task
@@ -130,7 +131,8 @@ class SearchRow(Result):
     first: int
     """Number of the first copy."""
     symmetry: str
-    """Of crystals, and of slabs with what lies on them, the space group; of clusters the point group."""
+    """Of crystals, and of slabs with what lies on them, the space group; of clusters the point group ("order 16": one
+    of 16 operations that has no name here)."""
     atoms: int
     """In the cell."""
     volume: Angstrom3PerAtom | None = None
@@ -323,10 +325,10 @@ def _finish(settings: SearchSettings, search: Genetic, past: Past, reporter: Rep
     images = []
     for row, d in zip(result.structures, final, strict=True):
         image = roles_told(d.found.atoms)
-        image.info = {k: v for k, v in row.model_dump().items() if v is not None and k != "atoms"}
+        image.info = told_of_row(row)
         images.append(image)
     write_frames(result.best, images)
-    write_each(settings.out, images)
+    write_each(settings.out, images, settings.formula)
     return write_result(settings.out, result, result.structures, page(settings, result, past, order, images))
 
 

@@ -92,7 +92,8 @@ def energies_by_operator(operators: Sequence[str], energy: np.ndarray) -> str:
         near = lowest <= max(top, lowest[-1])
         ends, steps = np.append(mine[near] + 1, len(made)), np.append(lowest[near], lowest[-1])
         lines.append(Line(name, np.repeat(ends, 2)[1:], np.repeat(steps, 2)[:-1], colour=n))
-    return panel("Lowest by operator", "structures relaxed", "energy above the lowest (eV/atom)", lines)
+    label = "energy above the lowest (eV/atom)"
+    return panel("Lowest by operator", "structures relaxed", label, lines, beside=True)
 
 
 def portrait(atoms: Atoms) -> str:

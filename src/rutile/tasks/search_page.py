@@ -62,10 +62,11 @@ def page(
     cards += [Card("relaxed", str(result.relaxed), f"{result.failed} failed"), Card("pools", str(result.pools))]
     if result.relaxed < settings.relaxations:
         cards[-2] = Card("relaxed", str(result.relaxed), f"of {settings.relaxations}, {result.failed} failed")
+    pictures = _gallery(images, settings.formula)
     sections = [
         *first,
         Section("Energies", _energies(past, high, over)),
-        Section("Different structures, lowest first", [*_gallery(images), *table_of(result.structures, _COLUMNS)]),
+        Section("Different structures, lowest first", [*pictures, *table_of(result.structures, _COLUMNS)]),
         Section("Operators", _operators(past, high, order)),
         Section("Ancestry of the lowest", _ancestry(best.number, past, order)),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
@@ -79,14 +80,14 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
-def _gallery(images: Sequence[Atoms]) -> list[Block]:
+def _gallery(images: Sequence[Atoms], formula: str) -> list[Block]:
     """Pictures of the lowest structures, and their files."""
     shown = images[:PICTURES]
     pictures = [
         (portrait(a), f"{k}: {a.info.get('symmetry') or 'no symmetry'}, +{a.info.get('above', 0.0):.4f} eV/atom")
         for k, a in enumerate(shown, 1)
     ]
-    links = [(f"{k}: {name}", f"{FILES}/{name}") for k, name in enumerate(names_of(images), 1)]
+    links = [(f"{k}: {name}", f"{FILES}/{name}") for k, name in enumerate(names_of(images, formula), 1)]
     return [Figures(pictures), Links(links)] if pictures else []
 
 

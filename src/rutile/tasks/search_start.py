@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rutile.core.elements import symbol
 from rutile.core.errors import DataError, FileError, SettingsError
 from rutile.core.files import write_atomically
+from rutile.core.settings import Result
+from rutile.search.settings import atoms_of, end_members
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -150,17 +154,38 @@ def roles_told(atoms: Atoms) -> Atoms:
     return out
 
 
-def names_of(images: Sequence[Atoms]) -> list[str]:
+def told_of_row(row: Result) -> dict[str, Any]:
+    """What a row of the table says about a structure, for its file."""
+    return {k: v for k, v in row.model_dump().items() if v is not None and k != "atoms"}
+
+
+def composition_of(atoms: Atoms, formula: str) -> str:
+    """Composition in the order of the formula that is searched for, of crystals without common divisor, such as TiO2.
+
+    Where other elements are there (a slab), by Hill.
+    """
+    written: dict[int, int] = {}
+    for part in end_members(formula) if formula else ():
+        written |= atoms_of(part)
+    numbers = atoms.numbers.tolist()
+    if set(numbers) - set(written):
+        return str(atoms.get_chemical_formula())
+    counts = {z: numbers.count(z) for z in written if z in numbers}
+    each = math.gcd(*counts.values()) if atoms.pbc.all() else 1
+    return "".join(symbol(z) + (str(n // each) if n > each else "") for z, n in counts.items())
+
+
+def names_of(images: Sequence[Atoms], formula: str = "") -> list[str]:
     """Names of files for structures: their place, composition and symmetry; CIF of crystals, else extended XYZ."""
     out = []
     for k, atoms in enumerate(images, 1):
         symmetry = str(atoms.info.get("symmetry") or "P1").translate(str.maketrans("", "", "/_ "))
         ending = "cif" if atoms.pbc.all() and "move_mask" not in atoms.arrays else "extxyz"
-        out.append(f"{k:03d}_{atoms.get_chemical_formula()}_{symmetry}.{ending}")
+        out.append(f"{k:03d}_{composition_of(atoms, formula)}_{symmetry}.{ending}")
     return out
 
 
-def write_each(folder: Path, images: Sequence[Atoms]) -> None:
+def write_each(folder: Path, images: Sequence[Atoms], formula: str = "") -> None:
     """A file for each structure, in a folder of their own; those of an earlier time go, other files stay.
 
     Raises:
@@ -170,7 +195,7 @@ def write_each(folder: Path, images: Sequence[Atoms]) -> None:
 
     for path in (folder / FILES).glob(OURS):
         path.unlink(missing_ok=True)
-    for name, atoms in zip(names_of(images), images, strict=True):
+    for name, atoms in zip(names_of(images, formula), images, strict=True):
         write_frames(folder / FILES / name, atoms)
 
 
