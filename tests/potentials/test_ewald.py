@@ -123,3 +123,20 @@ def test_batches_and_supercells():
 def test_a_slab_is_refused():
     with pytest.raises(GeometryError, match="one or two directions"):
         evaluate(Charges(), random_structure(1, [8, 22], pbc=(True, True, False)))
+
+
+def test_crystals_of_all_shapes_are_summed_together_as_alone():
+    rng = np.random.default_rng(0)
+    cells = [np.diag(x) for x in ([4.0, 4.0, 4.0], [3.0, 14.0, 5.0], [11.0, 12.0, 13.0], [4.0, 5.0, 6.0])]
+    cells[3][1, 0], cells[3][2, 1] = 1.5, -2.0
+    sizes, batch = (4, 10, 60, 8), []
+    for cell, n in zip(cells, sizes, strict=True):
+        numbers = [22 if k % 3 == 0 else 8 for k in range(n)]
+        batch.append(crystal(cell, rng.random((n, 3)) @ cell, numbers))
+    together = concatenate([*batch[:2], cluster([22, 8], [[0, 0, 0], [0, 0, 1.7]]), *batch[2:]])
+    every = evaluate(Charges(), together)
+    for one, k in zip([*batch[:2], *batch[2:]], (0, 1, 3, 4), strict=True):
+        alone = evaluate(Charges(), one)
+        assert float(every.energy[k]) == pytest.approx(float(alone.energy[0]), rel=1e-10)
+        torch.testing.assert_close(every.forces[together.system == k], alone.forces, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(every.stress[k], alone.stress[0], rtol=1e-9, atol=1e-9)
