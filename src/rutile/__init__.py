@@ -10,10 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rutile.core.client import Client
     from rutile.potentials.model import Model
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["Client", "__version__", "load"]
+
+
+def __getattr__(name: str) -> type[Client]:
+    if name != "Client":
+        raise AttributeError(f"module 'rutile' has no attribute {name!r}")
+    from rutile.core.client import Client
+
+    return Client
 
 
 def load(path: str | Path) -> Model:

@@ -16,7 +16,8 @@ def progress(folder: Path) -> tuple[float | None, str]:
     levels = (read_json(folder / kept.PROGRESS) or {}).get("levels", [])
     words = "; ".join(_level(level) for level in levels)
     if row and isinstance(row.get("epoch"), int) and row.get("epochs"):
-        return min(1.0, row["epoch"] / row["epochs"]), f"epoch {row['epoch']} of {row['epochs']}"
+        done = row["epoch"] + 1  # the first one is 0
+        return min(1.0, done / row["epochs"]), f"epoch {done} of {row['epochs']}"
     if not levels:
         return None, ""
     part, share = 0.0, 1.0

@@ -186,7 +186,8 @@ class Job(Base):
 
     __table_args__ = (
         sql.Index("ix_jobs_owner_state", "owner_id", "state"),
-        sql.Index("ix_jobs_privacy_state", "privacy", "state"),
+        sql.Index("ix_jobs_seen", "state", "privacy", "owner_id"),
+        sql.Index("ix_jobs_name", "name", "id"),
         sql.Index("ix_jobs_queue", "state", "priority", "id"),
     )
 

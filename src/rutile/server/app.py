@@ -18,7 +18,22 @@ from rutile.server.guard import Guard
 from rutile.server.page import page_routes
 from rutile.server.people import who_asks
 from rutile.server.platform import Platform
-from rutile.server.routes import account, compute, datasets, files, jobs, series, session, structures, tasks, uploads
+from rutile.server.routes import (
+    account,
+    admin,
+    compute,
+    datasets,
+    files,
+    jobs,
+    metrics,
+    models,
+    searches,
+    series,
+    structures,
+    tasks,
+    uploads,
+)
+from rutile.server.routes import session as signing_in
 from rutile.server.settings import LOOPBACK
 
 
@@ -37,9 +52,11 @@ def create_app(platform: Platform) -> FastAPI:
         docs_url=None, redoc_url=None, description="Machine-learning interatomic potentials: jobs, data and models.",
     )  # fmt: skip
     app.state.platform = platform
-    app.include_router(session.router, prefix="/api")
-    for room in (account, tasks, jobs, files, series, compute, uploads, structures, datasets):
-        app.include_router(room.router, prefix="/api", dependencies=[Depends(who_asks)])
+    app.include_router(signing_in.router, prefix="/api")
+    app.include_router(metrics.router)
+    rooms = (account, tasks, jobs, files, series, compute, uploads, structures, datasets, models, searches, admin)
+    for router in (*(room.router for room in rooms), admin.news):
+        app.include_router(router, prefix="/api", dependencies=[Depends(who_asks)])
 
     @app.get("/api/openapi.json", include_in_schema=False, dependencies=[Depends(who_asks)])
     def describe() -> dict[str, Any]:

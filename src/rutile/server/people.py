@@ -142,10 +142,9 @@ def _note_use(platform: Platform, who: Who, header: str) -> None:
         secret = kept_of(header.partition(" ")[2])
         change = sql.update(ApiToken).where(ApiToken.secret == secret).values(used=now)
         key = f"token {secret}"
-    seen: dict[str, float] = platform.__dict__.setdefault("seen", {})
-    if now - seen.get(key, 0.0) < NOTE_USE:
+    if now - platform.seen.get(key, 0.0) < NOTE_USE:
         return
-    seen[key] = now
+    platform.seen[key] = now
     with platform.database.writing() as session:
         session.execute(change)
 

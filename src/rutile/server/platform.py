@@ -40,6 +40,10 @@ class Platform:
     patience: Patience = field(default_factory=Patience)
     address: str = ""
     """Under which it is reached."""
+    counts: dict[Any, tuple[float, dict[str, int]]] = field(default_factory=dict)
+    """Jobs by state for a filter, with the time until which they are good."""
+    seen: dict[str, float] = field(default_factory=dict)
+    """When use of a sign-in or token was last written down."""
     began: float = field(default_factory=time.time)
 
     @classmethod

@@ -27,10 +27,15 @@ def run(settings: ServeSettings, reporter: Reporter) -> ServeResult:
     """
     import uvicorn
 
+    from rutile.jobs.home import Home
     from rutile.jobs.queue import at_work
     from rutile.server.app import create_app
+    from rutile.server.backup import restore
     from rutile.server.platform import Platform
 
+    if settings.restore is not None:
+        aside = restore(Home.open(settings.home), settings.restore)
+        reporter.info(f"{settings.restore} is in place; what was there is {aside}")
     platform = Platform.open(settings)
     socket = listening(settings)
     port = socket.getsockname()[1]

@@ -44,6 +44,8 @@ class ServeSettings(Settings):
     """Its key (PEM)."""
     upload_limit: Gigabyte = Field(default=20.0, gt=0)
     """Largest file that can be uploaded."""
+    restore: Path | None = None
+    """Put this backup of the database (SQLite) back first; what was there stays beside it."""
     browser: bool = False
     """Open the page in a browser."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sql
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import Field
+from sqlalchemy import orm
 from sqlalchemy.orm import Session
 
 from rutile.core.errors import SettingsError
@@ -20,7 +22,7 @@ from rutile.jobs.rights import may_change, visible
 from rutile.jobs.sources import inputs_of
 from rutile.jobs.tables import STATES, Job, User
 from rutile.server import forms, shapes
-from rutile.server.job_views import JobPage, JobRow, JobView, rows_of, view_of
+from rutile.server.job_views import PLAIN, JobPage, JobRow, JobView, rows_of, view_of
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
 from rutile.server.shapes import Name, Number, Tags
@@ -28,11 +30,17 @@ from rutile.server.shapes import Name, Number, Tags
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 Privacy = Literal["private", "group", "public"]
 SORTS = {
-    "id": Job.id, "name": Job.name, "task": Job.task, "state": Job.state, "created": Job.created,
+    "id": Job.id, "name": Job.name, "task": Job.task, "state": Job.state, "created": Job.id,
     "started": Job.started, "ended": Job.ended, "cores": Job.cores, "owner": Job.owner_id, "queue": Job.queue,
     "progress": Job.progress, "core_seconds": Job.core_seconds,
 }  # fmt: skip
 """Columns that a list can be sorted by."""
+
+
+NOT_COUNTED = {"state", "sort", "page", "size"}
+"""What of a filter does not change the counts."""
+CHEAP, MOST_COUNTS = 0.005, 1000
+"""Counts that take less (s) are not kept; so many are."""
 
 
 class JobRequest(Settings):
@@ -150,21 +158,17 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
 
 
 @router.get("")
-def list_jobs(filter: Annotated[Filter, Query()], who: Somebody, session: Reading) -> JobPage:
+def list_jobs(filter: Annotated[Filter, Query()], who: Somebody, platform: Here, session: Reading) -> JobPage:
     """Jobs that one may see, newest first unless sorted otherwise, with counts by state."""
     conditions = _conditions(filter, who)
-    counts = {
-        state: number
-        for state, number in session.execute(
-            sql.select(Job.state, sql.func.count()).where(*conditions).group_by(Job.state)
-        )
-    }
+    counts = _counts(session, platform, filter, conditions, who)
     wanted = [s for s in filter.state if s in STATES]
     if filter.state:
         conditions.append(Job.state.in_(wanted))
     column = SORTS[filter.sort.lstrip("-")]
     order = [column.desc(), Job.id.desc()] if filter.sort.startswith("-") else [column, Job.id]
-    query = sql.select(Job).where(*conditions).order_by(*order[: 1 if column is Job.id else 2])
+    shown = orm.load_only(*(getattr(Job, name) for name in (*PLAIN, "owner_id", "cpu_seconds")))
+    query = sql.select(Job).options(shown).where(*conditions).order_by(*order[: 1 if column is Job.id else 2])
     jobs = list(session.scalars(query.limit(filter.size).offset((filter.page - 1) * filter.size)))
     total = sum(counts.get(s, 0) for s in wanted) if filter.state else sum(counts.values())
     return JobPage(
@@ -292,6 +296,25 @@ def _delete(session: Session, platform: Platform, job: Job, who: Who) -> int:
 _ACTIONS: dict[str, Callable[[Session, Platform, Job, Who], int]] = {
     "cancel": _cancel, "rerun": _rerun, "delete": _delete,
 }  # fmt: skip
+
+
+def _counts(
+    session: Session, platform: Platform, filter: Filter, conditions: list[sql.ColumnElement[bool]], who: Who
+) -> dict[str, int]:
+    """Jobs by state; counted again after a second, or after 20 times as long as counting takes, if that is more."""
+    key = (who.user.id, who.user.role, who.user.group_id, filter.model_dump_json(exclude=NOT_COUNTED))
+    now = time.monotonic()
+    known = platform.counts.get(key)
+    if known is not None and now < known[0]:
+        return known[1]
+    query = sql.select(Job.state, sql.func.count()).where(*conditions).group_by(Job.state)
+    counts = {row[0]: row[1] for row in session.execute(query)}
+    if len(platform.counts) > MOST_COUNTS:
+        platform.counts.clear()
+    cost = time.monotonic() - now
+    if cost > CHEAP:
+        platform.counts[key] = (now + max(1.0, 20 * cost), counts)
+    return counts
 
 
 def _conditions(filter: Filter, who: Who) -> list[sql.ColumnElement[bool]]:

@@ -145,10 +145,11 @@ def upgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_jobs_created"), ["created"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_key"), ["key"], unique=False)
+        batch_op.create_index("ix_jobs_name", ["name", "id"], unique=False)
         batch_op.create_index("ix_jobs_owner_state", ["owner_id", "state"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_parent_id"), ["parent_id"], unique=False)
-        batch_op.create_index("ix_jobs_privacy_state", ["privacy", "state"], unique=False)
         batch_op.create_index("ix_jobs_queue", ["state", "priority", "id"], unique=False)
+        batch_op.create_index("ix_jobs_seen", ["state", "privacy", "owner_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_task"), ["task"], unique=False)
 
     op.create_table(
@@ -294,10 +295,11 @@ def downgrade() -> None:
     op.drop_table("login_links")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_jobs_task"))
+        batch_op.drop_index("ix_jobs_seen")
         batch_op.drop_index("ix_jobs_queue")
-        batch_op.drop_index("ix_jobs_privacy_state")
         batch_op.drop_index(batch_op.f("ix_jobs_parent_id"))
         batch_op.drop_index("ix_jobs_owner_state")
+        batch_op.drop_index("ix_jobs_name")
         batch_op.drop_index(batch_op.f("ix_jobs_key"))
         batch_op.drop_index(batch_op.f("ix_jobs_created"))
 

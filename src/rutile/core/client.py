@@ -1,0 +1,132 @@
+"""A client of the platform in Python, with nothing but the standard library.
+
+>>> client = Client("http://127.0.0.1:8765", token="rtl_...")            # doctest: +SKIP
+>>> job = client.submit("relax", {"structures": ["structure:7"], "model": "model:5"})   # doctest: +SKIP
+>>> client.wait(job)["result"]["converged"]                              # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from rutile.core.errors import FileError, RutileError
+
+ENDED = ("DONE", "FAIL", "CANCEL")
+PIECE = 16_000_000
+"""Bytes of a piece of an upload."""
+
+
+class Refused(RutileError):
+    """The server refuses; `status` is the number of HTTP, the text what it says."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Client:
+    """One account on one server.
+
+    Args:
+        address: of the server, such as https://rutile.example.org.
+        token: that begins with rtl_.
+        timeout: seconds that an answer may take.
+    """
+
+    def __init__(self, address: str, token: str, timeout: float = 60.0) -> None:
+        self.address, self.token, self.timeout = address.rstrip("/"), token, timeout
+
+    def request(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        """Ask anything of the API; `path` follows /api.
+
+        Raises:
+            Refused: the server refuses.
+            FileError: the server is not there.
+        """
+        answer = self._send(method, path, body, query)
+        return json.loads(answer) if answer else None
+
+    def submit(self, task: str, settings: dict[str, Any], **wish: Any) -> int:
+        """Submit a job; its number. `wish`: name, cores, memory, gpus, wall_time, queue, priority, privacy, tags."""
+        return int(self.request("POST", "/jobs", {"task": task, "settings": settings} | wish)["id"])
+
+    def job(self, number: int) -> dict[str, Any]:
+        """Everything about a job."""
+        found: dict[str, Any] = self.request("GET", f"/jobs/{number}")
+        return found
+
+    def jobs(self, **filter: Any) -> list[dict[str, Any]]:
+        """Jobs, newest first; `filter`: search, state, task, owner, tag, page, size."""
+        items: list[dict[str, Any]] = self.request("GET", "/jobs", None, **filter)["items"]
+        return items
+
+    def wait(self, number: int, seconds: float | None = None, every: float = 1.0) -> dict[str, Any]:
+        """Everything about a job, once it has ended, or after so many seconds."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while True:
+            job = self.job(number)
+            if job["state"] in ENDED or (end is not None and time.monotonic() > end):
+                return job
+            time.sleep(every)
+
+    def cancel(self, number: int) -> None:
+        """End a job."""
+        self.request("POST", f"/jobs/{number}/cancel")
+
+    def log(self, number: int) -> str:
+        """What a job printed."""
+        return self._send("GET", f"/jobs/{number}/log/download").decode(errors="replace")
+
+    def download(self, number: int, path: str, to: Path) -> Path:
+        """Fetch a file that a job wrote.
+
+        Raises:
+            FileError: the job has no such file.
+        """
+        files = self.request("GET", f"/jobs/{number}/files")
+        found = next((f for f in files if f["path"] == path), None)
+        if found is None:
+            raise FileError(f"job {number} has no file {path}; it has {', '.join(f['path'] for f in files[:20])}")
+        to.write_bytes(self._send("GET", f"/jobs/{number}/files/{found['id']}/download"))
+        return to
+
+    def upload(self, path: Path) -> str:
+        """Send a file; the reference by which jobs read it."""
+        size = path.stat().st_size
+        upload = self.request("POST", "/uploads", {"name": path.name, "size": size})
+        with path.open("rb") as file:
+            while upload["received"] < size:
+                file.seek(upload["received"])
+                answer = self._send("PUT", f"/uploads/{upload['id']}", file.read(PIECE), {"offset": upload["received"]})
+                upload = json.loads(answer)
+        return f"upload:{upload['id']}"
+
+    def _send(self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> bytes:
+        text = urllib.parse.urlencode(query or {}, doseq=True)
+        url = f"{self.address}/api{urllib.parse.quote(path)}" + (f"?{text}" if text else "")
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self.token}"}
+        headers |= {"Content-Type": "application/octet-stream" if isinstance(body, bytes) else "application/json"}
+        asked = urllib.request.Request(url, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(asked, timeout=self.timeout) as answer:
+                received: bytes = answer.read()
+                return received
+        except urllib.error.HTTPError as error:
+            raise Refused(error.code, _told(error.read())) from None
+        except (urllib.error.URLError, OSError) as error:
+            raise FileError(f"{self.address}: no answer: {getattr(error, 'reason', error)}") from None
+
+
+def _told(answer: bytes) -> str:
+    """What the server says about a refusal."""
+    try:
+        return str(json.loads(answer)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return answer.decode(errors="replace")[:500]

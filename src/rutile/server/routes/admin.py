@@ -1,0 +1,485 @@
+"""For administrators: accounts, groups, quotas, who used what, announcements, what was done, backup."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sql
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import Field
+
+from rutile.core.settings import Result, Settings
+from rutile.jobs.tables import ADMIN, Announcement, ApiToken, AuditLine, Group, Job, SignIn, User
+from rutile.server.backup import back_up
+from rutile.server.people import Administrator, Here, Reading, Somebody, Writing
+from rutile.server.platform import login_link
+from rutile.server.routes.account import Password
+from rutile.server.secrets import hashed, new_secret
+from rutile.server.shapes import Number
+
+router = APIRouter(prefix="/admin", tags=["admin"])
+news = APIRouter(prefix="/announcements", tags=["announcements"])
+Hours = Annotated[float, Field(ge=0, le=1e12)]
+UserName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
+
+
+class Quotas(Settings):
+    """Limits; null: none (of a user: those of the group hold)."""
+
+    core_hours: Hours | None = None
+    """Cores times hours."""
+    gpu_hours: Hours | None = None
+    """GPUs times hours."""
+    disk_gb: Hours | None = None
+    """In folders of jobs."""
+
+
+class GroupWish(Quotas):
+    """A group."""
+
+    name: UserName
+    """Its name."""
+
+
+class GroupView(Result):
+    """A group."""
+
+    id: int
+    """Its number."""
+    name: str
+    """Its name."""
+    core_hours: float | None
+    """Limit of all members together."""
+    gpu_hours: float | None
+    """Limit of all members together."""
+    disk_gb: float | None
+    """Limit of all members together."""
+    members: int
+    """Accounts in it."""
+
+
+class UserWish(Quotas):
+    """An account."""
+
+    name: UserName
+    """Its name."""
+    full_name: Annotated[str, Field(max_length=200)] = ""
+    """Name of the person."""
+    role: Literal["admin", "user", "viewer"] = "user"
+    """What it may do: everything, work, look."""
+    password: Password | None = None
+    """To sign in with; without one, a login link is needed."""
+    group: UserName | None = None
+    """Its group."""
+    expires: Annotated[float, Field(ge=0, le=1e11)] | None = None
+    """It ends then (s since 1970)."""
+    running_jobs: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Jobs at work at the same time."""
+    priority: Annotated[int, Field(ge=1, le=100)] = 50
+    """Highest priority of its jobs."""
+
+
+class UserChange(Settings):
+    """What is to be changed; what is not given stays, null takes a limit away."""
+
+    full_name: Annotated[str, Field(max_length=200)] | None = None
+    """Name of the person."""
+    role: Literal["admin", "user", "viewer"] | None = None
+    """What it may do."""
+    password: Password | None = None
+    """A new one; every browser is signed out."""
+    group: UserName | None = None
+    """Its group."""
+    expires: Annotated[float, Field(ge=0, le=1e11)] | None = None
+    """It ends then."""
+    disabled: bool | None = None
+    """Closed: nobody signs in, tokens do nothing."""
+    core_hours: Hours | None = None
+    """Limit."""
+    gpu_hours: Hours | None = None
+    """Limit."""
+    disk_gb: Hours | None = None
+    """Limit."""
+    running_jobs: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Limit."""
+    priority: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Highest priority of its jobs."""
+
+
+class CourseWish(Quotas):
+    """Accounts for a course."""
+
+    course: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
+    """Name of the course: a group; accounts are course-01, course-02, ..."""
+    accounts: Annotated[int, Field(ge=1, le=500)]
+    """So many."""
+    days: Annotated[float, Field(gt=0, le=1000)] = 30.0
+    """They end after so many days."""
+
+
+class CourseAccount(Result):
+    """An account of a course."""
+
+    name: str
+    """Its name."""
+    password: str
+    """Its password, shown this once."""
+
+
+class AccountView(Result):
+    """An account, as an administrator sees it."""
+
+    id: int
+    """Its number."""
+    name: str
+    """Its name."""
+    full_name: str
+    """Name of the person."""
+    role: str
+    """What it may do."""
+    group: str | None
+    """Its group."""
+    created: float
+    """When it was made (s since 1970)."""
+    expires: float | None
+    """When it ends."""
+    disabled: bool
+    """Closed."""
+    has_password: bool
+    """Whether it can sign in by password."""
+    core_hours: float | None
+    """Limit."""
+    gpu_hours: float | None
+    """Limit."""
+    disk_gb: float | None
+    """Limit."""
+    running_jobs: int | None
+    """Limit."""
+    priority: int
+    """Highest priority of its jobs."""
+    seen: float | None
+    """When it was last here."""
+
+
+class UseRow(Result):
+    """What one account used."""
+
+    user: str
+    """The account."""
+    group: str | None
+    """Its group."""
+    jobs: int
+    """Jobs submitted."""
+    failed: int
+    """Jobs that failed."""
+    core_hours: float
+    """Cores times hours."""
+    cpu_hours: float
+    """What the processes used of them."""
+    gpu_hours: float
+    """GPUs times hours."""
+    disk_gb: float
+    """In folders of jobs."""
+
+
+class AuditView(Result):
+    """Something that was done."""
+
+    time: float
+    """When (s since 1970)."""
+    user: str
+    """By whom."""
+    action: str
+    """What."""
+    thing: str
+    """With which thing."""
+    address: str
+    """From where."""
+    before: dict[str, Any]
+    """What was."""
+    after: dict[str, Any]
+    """What is."""
+
+
+class NewsWish(Settings):
+    """An announcement."""
+
+    text: Annotated[str, Field(min_length=1, max_length=2000)]
+    """What everybody should know."""
+    level: Literal["info", "warning"] = "info"
+    """How urgent."""
+    until: Annotated[float, Field(ge=0, le=1e11)] | None = None
+    """Shown until then (s since 1970); null: until it is deleted."""
+
+
+class NewsView(Result):
+    """An announcement."""
+
+    id: int
+    """Its number."""
+    text: str
+    """What everybody should know."""
+    level: str
+    """How urgent."""
+    created: float
+    """When it was made (s since 1970)."""
+    until: float | None
+    """Shown until then."""
+
+
+class Link(Result):
+    """A way in."""
+
+    link: str
+    """Signs in once, within 15 minutes."""
+
+
+class Backup(Result):
+    """A copy of the database."""
+
+    file: str
+    """Where it lies on the server."""
+    bytes: int
+    """Its size."""
+
+
+@router.get("/users")
+def list_users(who: Administrator, session: Reading) -> list[AccountView]:
+    """Every account."""
+    del who
+    seen = dict(session.execute(sql.select(SignIn.user_id, sql.func.max(SignIn.used)).group_by(SignIn.user_id)).all())
+    return [_account(u, seen.get(u.id)) for u in session.scalars(sql.select(User).order_by(User.name))]
+
+
+@router.post("/users", status_code=201)
+def add_user(wish: UserWish, who: Administrator, session: Writing) -> AccountView:
+    """Make an account."""
+    _refuse_known(session, wish.name)
+    given = wish.model_dump(exclude={"password", "group"})
+    user = User(**given, created=time.time(), password=hashed(wish.password) if wish.password else None)
+    user.group = _group(session, wish.group)
+    session.add(user)
+    session.flush()
+    who.did(session, "made an account", f"user {user.name}", after=given)
+    return _account(user, None)
+
+
+@router.patch("/users/{number}")
+def change_user(number: Number, wish: UserChange, who: Administrator, session: Writing) -> AccountView:
+    """Change an account."""
+    user = _user(session, number)
+    given = wish.model_dump(exclude_unset=True)
+    keeps = {k: v for k, v in given.items() if v is not None or k in ("expires", "core_hours", "gpu_hours", "disk_gb",
+                                                                     "running_jobs")}  # fmt: skip
+    if user.id == who.user.id and (keeps.get("role", ADMIN) != ADMIN or keeps.get("disabled")):
+        raise HTTPException(409, "one cannot take these rights from oneself")
+    if password := keeps.pop("password", None):
+        user.password = hashed(password)
+    if "group" in given:
+        user.group = _group(session, keeps.pop("group", None))
+    before = {name: getattr(user, name) for name in keeps}
+    for name, value in keeps.items():
+        setattr(user, name, value)
+    if password or keeps.get("disabled") or "role" in keeps:
+        session.execute(sql.delete(SignIn).where(SignIn.user_id == user.id, SignIn.id != (who.sign_in or -1)))
+    if keeps.get("disabled"):
+        session.execute(sql.delete(ApiToken).where(ApiToken.user_id == user.id))
+    who.did(session, "changed an account", f"user {user.name}", before=before, after=keeps)
+    session.flush()
+    return _account(user, None)
+
+
+@router.post("/users/{number}/link")
+def make_link(number: Number, who: Administrator, platform: Here, session: Writing) -> Link:
+    """A link that signs somebody in once, for one who has forgotten the password."""
+    user = _user(session, number)
+    who.did(session, "made a login link", f"user {user.name}")
+    return Link(link=f"{platform.address}/login/{login_link(session, user)}")
+
+
+@router.post("/courses", status_code=201)
+def add_course(wish: CourseWish, who: Administrator, session: Writing) -> list[CourseAccount]:
+    """Accounts for a course, with passwords that are shown this once, in a group that they share."""
+    quotas = wish.model_dump(include=set(Quotas.model_fields))
+    group = session.scalar(sql.select(Group).where(Group.name == wish.course))
+    if group is None:
+        group = Group(name=wish.course, **quotas)
+        session.add(group)
+    now = time.time()
+    out = []
+    for k in range(wish.accounts):
+        name, password = f"{wish.course}-{k + 1:02d}", new_secret()[:14]
+        _refuse_known(session, name)
+        session.add(
+            User(name=name, created=now, expires=now + 86400 * wish.days, password=hashed(password), group=group)
+        )
+        out.append(CourseAccount(name=name, password=password))
+    who.did(session, "made a course", f"group {wish.course}", after={"accounts": wish.accounts})
+    return out
+
+
+@router.get("/groups")
+def list_groups(who: Administrator, session: Reading) -> list[GroupView]:
+    """Every group."""
+    del who
+    rows = session.execute(
+        sql.select(Group, sql.func.count(User.id)).outerjoin(User, User.group_id == Group.id).group_by(Group.id)
+    )
+    return [_group_view(group, members) for group, members in rows]
+
+
+@router.post("/groups", status_code=201)
+def add_group(wish: GroupWish, who: Administrator, session: Writing) -> GroupView:
+    """Make a group."""
+    if session.scalar(sql.select(Group.id).where(Group.name == wish.name)):
+        raise HTTPException(409, f"there is a group {wish.name}")
+    group = Group(**wish.model_dump())
+    session.add(group)
+    session.flush()
+    who.did(session, "made a group", f"group {wish.name}", after=wish.model_dump())
+    return _group_view(group, 0)
+
+
+@router.put("/groups/{number}")
+def change_group(number: Number, wish: Quotas, who: Administrator, session: Writing) -> GroupView:
+    """Set the limits of a group."""
+    group = session.get(Group, number)
+    if group is None:
+        raise HTTPException(404, "no such group")
+    given = wish.model_dump()
+    before = {name: getattr(group, name) for name in given}
+    for name, value in given.items():
+        setattr(group, name, value)
+    who.did(session, "changed a group", f"group {group.name}", before=before, after=given)
+    members = session.scalar(sql.select(sql.func.count(User.id)).where(User.group_id == number)) or 0
+    return _group_view(group, members)
+
+
+@router.get("/use")
+def see_use(
+    who: Administrator,
+    session: Reading,
+    since: Annotated[float, Query(ge=0, le=1e11)] = 0.0,
+    until: Annotated[float, Query(ge=0, le=1e11)] = 1e11,
+) -> list[UseRow]:
+    """What every account used by jobs submitted between two times."""
+    del who
+    total = sql.func.coalesce
+    sums = (
+        sql.func.count(Job.id),
+        total(sql.func.sum(sql.case((Job.state == "FAIL", 1), else_=0)), 0),
+        total(sql.func.sum(Job.core_seconds), 0.0),
+        total(sql.func.sum(Job.cpu_seconds), 0.0),
+        total(sql.func.sum(Job.gpu_seconds), 0.0),
+        total(sql.func.sum(Job.bytes), 0),
+    )
+    query = sql.select(Job.owner_id, *sums).where(Job.created >= since, Job.created < until).group_by(Job.owner_id)
+    names = {u.id: (u.name, u.group.name if u.group else None) for u in session.scalars(sql.select(User))}
+    return [
+        UseRow(
+            user=names[row[0]][0], group=names[row[0]][1], jobs=row[1],
+            failed=row[2], core_hours=row[3] / 3600, cpu_hours=row[4] / 3600, gpu_hours=row[5] / 3600,
+            disk_gb=float(row[6]) / 1e9,
+        )
+        for row in session.execute(query)
+    ]  # fmt: skip
+
+
+@router.get("/audit")
+def see_audit(
+    who: Administrator,
+    session: Reading,
+    user: Annotated[str, Query(max_length=200)] = "",
+    action: Annotated[str, Query(max_length=200)] = "",
+    before: Annotated[int, Query(ge=1, le=2**31 - 1)] | None = None,
+    most: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> list[AuditView]:
+    """What was done, newest first."""
+    del who
+    query = sql.select(AuditLine).order_by(AuditLine.id.desc()).limit(most)
+    query = query.where(AuditLine.user == user) if user else query
+    query = query.where(AuditLine.action.icontains(action, autoescape=True)) if action else query
+    query = query.where(AuditLine.id < before) if before is not None else query
+    names = list(AuditView.model_fields)
+    return [AuditView(**{name: getattr(line, name) for name in names}) for line in session.scalars(query)]
+
+
+@router.post("/announcements", status_code=201)
+def announce(wish: NewsWish, who: Administrator, session: Writing) -> NewsView:
+    """Announce something to everybody."""
+    row = Announcement(**wish.model_dump(), created=time.time())
+    session.add(row)
+    session.flush()
+    who.did(session, "announced", f"announcement {row.id}", after={"text": wish.text})
+    return _news(row)
+
+
+@router.delete("/announcements/{number}", status_code=204)
+def take_back(number: Number, who: Administrator, session: Writing) -> None:
+    """Delete an announcement."""
+    row = session.get(Announcement, number)
+    if row is None:
+        raise HTTPException(404, "no such announcement")
+    session.delete(row)
+    who.did(session, "took back", f"announcement {number}", before={"text": row.text})
+
+
+@router.post("/backup", status_code=201)
+def make_backup(who: Administrator, platform: Here) -> Backup:
+    """A copy of the database beside it (SQLite), while everything goes on."""
+    path = back_up(platform.database, platform.home)
+    with platform.database.writing() as session:
+        who.did(session, "made a backup", path.name)
+    return Backup(file=str(path), bytes=path.stat().st_size)
+
+
+@news.get("")
+def list_news(who: Somebody, session: Reading) -> list[NewsView]:
+    """What everybody should know now."""
+    del who
+    now = time.time()
+    current = sql.or_(Announcement.until.is_(None), Announcement.until > now)
+    return [_news(a) for a in session.scalars(sql.select(Announcement).where(current).order_by(Announcement.id.desc()))]
+
+
+def _user(session: Reading, number: int) -> User:
+    user = session.get(User, number)
+    if user is None:
+        raise HTTPException(404, "no such account")
+    return user
+
+
+def _refuse_known(session: Reading, name: str) -> None:
+    if session.scalar(sql.select(User.id).where(User.name == name)):
+        raise HTTPException(409, f"there is an account {name}")
+
+
+def _group(session: Reading, name: str | None) -> Group | None:
+    if name is None:
+        return None
+    group = session.scalar(sql.select(Group).where(Group.name == name))
+    if group is None:
+        raise HTTPException(404, f"no group {name}")
+    return group
+
+
+def _account(user: User, seen: float | None) -> AccountView:
+    names = set(AccountView.model_fields) - {"group", "has_password", "seen"}
+    return AccountView(
+        **{name: getattr(user, name) for name in names},
+        group=user.group.name if user.group else None,
+        has_password=user.password is not None,
+        seen=seen,
+    )
+
+
+def _group_view(group: Group, members: int) -> GroupView:
+    return GroupView(
+        id=group.id, name=group.name, core_hours=group.core_hours, gpu_hours=group.gpu_hours, disk_gb=group.disk_gb,
+        members=members,
+    )  # fmt: skip
+
+
+def _news(row: Announcement) -> NewsView:
+    return NewsView(id=row.id, text=row.text, level=row.level, created=row.created, until=row.until)

@@ -1,0 +1,107 @@
+"""Accounts, groups, quotas, what was used and done, numbers for Prometheus, backups."""
+
+import time
+from pathlib import Path
+
+import pytest
+from platform_site import PASSWORD, ok
+
+from rutile.core.errors import FileError
+from rutile.jobs.home import Home
+from rutile.jobs.tables import Job
+from rutile.server.backup import restore
+from rutile.server.platform import Platform
+
+
+def test_accounts_are_made_changed_and_closed(site, ada):
+    new = ok(ada.post("/api/admin/users", json={"name": "zoe", "password": PASSWORD, "role": "user"}), 201)
+    assert ada.post("/api/admin/users", json={"name": "zoe"}).status_code == 409
+    zoe = site.page("zoe")
+    token = ok(zoe.post("/api/account/tokens", json={"name": "x"}), 201)["token"]
+    closed = ok(ada.patch(f"/api/admin/users/{new['id']}", json={"disabled": True}))
+    assert closed["disabled"]
+    assert zoe.get("/api/session").status_code == 401
+    program = site.page()
+    program.headers["Authorization"] = f"Bearer {token}"
+    assert program.get("/api/jobs").status_code == 401
+    me = next(u for u in ok(ada.get("/api/admin/users")) if u["name"] == "ada")
+    assert ada.patch(f"/api/admin/users/{me['id']}", json={"role": "user"}).status_code == 409
+
+
+def test_a_login_link_lets_somebody_in_who_forgot_the_password(site, ada):
+    users = {u["name"]: u["id"] for u in ok(ada.get("/api/admin/users"))}
+    link = ok(ada.post(f"/api/admin/users/{users['ben']}/link"))["link"]
+    page = site.page()
+    page.get(link)
+    assert ok(page.get("/api/session"))["user"]["name"] == "ben"
+
+
+@pytest.mark.slow
+def test_a_course_gets_accounts_that_end_and_share_a_quota(site, ada):
+    made = ok(ada.post("/api/admin/courses", json={"course": "md26", "accounts": 3, "core_hours": 0.0}), 201)
+    assert [a["name"] for a in made] == ["md26-01", "md26-02", "md26-03"]
+    page = site.page()
+    answer = ok(page.post("/api/session", json={"name": "md26-02", "password": made[1]["password"]}))
+    page.headers["X-CSRF-Token"] = answer["csrf"]
+    assert 29 * 86400 < answer["user"]["expires"] - time.time() < 31 * 86400
+    job = ok(page.post("/api/jobs", json={"task": "doctor"}), 201)
+    assert job["state"] == "HELD"
+    assert "group md26's quota" in job["reason"]
+    group = next(g for g in ok(ada.get("/api/admin/groups")) if g["name"] == "md26")
+    ok(ada.put(f"/api/admin/groups/{group['id']}", json={"core_hours": 10.0}))
+    assert site.wait(page, job["id"])["state"] == "DONE"
+
+
+def test_use_is_accounted_by_account(site, ada, ben):
+    number = ok(ben.post("/api/jobs", json={"task": "doctor"}), 201)["id"]
+    with site.platform.database.writing() as session:
+        row = session.get_one(Job, number)
+        row.core_seconds, row.gpu_seconds, row.bytes, row.state = 7200.0, 3600.0, 2_000_000_000, "FAIL"
+    (use,) = ok(ada.get("/api/admin/use"))
+    assert (use["user"], use["core_hours"], use["gpu_hours"], use["disk_gb"], use["failed"]) == ("ben", 2, 1, 2, 1)
+    assert ok(ben.get("/api/account/use"))["core_hours"] == 2
+    assert ok(ada.get("/api/admin/use", params={"since": time.time() + 10})) == []
+
+
+def test_what_was_done_is_written_down(site, ada, ben):
+    number = ok(ben.post("/api/jobs", json={"task": "doctor"}), 201)["id"]
+    ok(ben.patch(f"/api/jobs/{number}", json={"privacy": "public"}))
+    lines = ok(ada.get("/api/admin/audit", params={"user": "ben"}))
+    changed = next(line for line in lines if line["action"] == "changed")
+    assert (changed["thing"], changed["before"], changed["after"]) == (
+        f"job {number}", {"privacy": "private"}, {"privacy": "public"},
+    )  # fmt: skip
+    assert "signed in" in [line["action"] for line in lines]
+
+
+def test_announcements_reach_everybody_until_they_end(ada, ben):
+    ok(ada.post("/api/admin/announcements", json={"text": "old", "until": time.time() - 1}), 201)
+    made = ok(ada.post("/api/admin/announcements", json={"text": "maintenance on Friday"}), 201)
+    assert [a["text"] for a in ok(ben.get("/api/announcements"))] == ["maintenance on Friday"]
+    assert ada.delete(f"/api/admin/announcements/{made['id']}").status_code == 204
+    assert ok(ben.get("/api/announcements")) == []
+
+
+def test_prometheus_reads_numbers_with_an_administrators_token(site, ada, ben):
+    assert ben.get("/metrics").status_code == 403
+    ok(ben.post("/api/jobs", json={"task": "doctor"}), 201)
+    text = ada.get("/metrics").text
+    assert 'rutile_jobs{queue="local",state="QUEUED"} 1.0' in text
+    assert 'rutile_cores{queue="local"} 2.0' in text
+    assert site.page().get("/metrics").status_code == 401
+
+
+def test_a_backup_can_be_put_back(site, ada, ben, tmp_path):
+    ok(ben.post("/api/jobs", json={"task": "doctor", "name": "before"}), 201)
+    backup = ok(ada.post("/api/admin/backup"), 201)["file"]
+    ok(ben.post("/api/jobs", json={"task": "doctor", "name": "after"}), 201)
+    assert Path(backup).stat().st_mode & 0o077 == 0
+    site.platform.close()
+    with pytest.raises(FileError, match="not a backup"):
+        restore(Home(tmp_path / "home"), Path(__file__))
+    aside = restore(Home(tmp_path / "home"), Path(backup))
+    assert aside.exists()
+    again = Platform.open(site.platform.settings)
+    with again.database.reading() as session:
+        assert [j.name for j in session.query(Job)] == ["before"]
+    again.close()
