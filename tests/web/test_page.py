@@ -1,11 +1,13 @@
 """The page in a browser: signing in, every page, every form, and the story from data to relaxed crystals by mouse."""
 
 import re
+from importlib.resources import files
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.web
-PAGES = ["/", "/new", "/new/search", "/jobs", "/compute", "/account"]
+PAGES = ["/", "/new", "/new/search", "/jobs", "/structures", "/datasets", "/compute", "/account"]
 TABS = ["overview", "log", "files", "performance", "inputs", "provenance"]
 
 
@@ -138,3 +140,41 @@ def test_lists_are_filtered_by_what_the_address_says(site):
     tab.wait_for_url(re.compile(r"/new/train\?clone="))
     tab.get_by_text(re.compile("answered exactly this question")).wait_for()
     assert tab.get_by_label("Epochs", exact=True).input_value() == "30"
+
+
+def test_a_pasted_structure_is_drawn(site):
+    site.open("/structures")
+    tab = site.tab
+    tab.get_by_text("Add a structure").click()
+    tab.get_by_role("button", name="An example: copper").click()
+    tab.get_by_role("button", name="Keep it").click()
+    tab.get_by_role("heading", name="copper").wait_for()
+    tab.locator(".scene[data-formula=Cu] canvas").wait_for(timeout=60_000)
+    assert tab.get_by_text("1 atoms").is_visible()
+    assert site.barriers() == []
+    tab.get_by_role("link", name="Relax").click()
+    tab.get_by_text(re.compile("^structure:")).wait_for()
+
+
+def test_a_data_set_is_sent_looked_at_and_cut(site):
+    site.open("/datasets")
+    tab = site.tab
+    tab.get_by_text("Add a data set").click()
+    tab.get_by_label("File", exact=True).set_input_files(str(files("rutile") / "starter" / "silicon.extxyz"))
+    expect(tab.get_by_label("or what a job wrote")).to_have_value(re.compile("^upload:"))
+    tab.get_by_role("button", name="Add", exact=True).click()
+    tab.get_by_text("69 of 69 structures").wait_for(timeout=60_000)
+    tab.get_by_label("to", exact=True).fill("-5")
+    tab.get_by_label("to", exact=True).press("Enter")
+    chosen = tab.get_by_role("heading", name=re.compile(r"^\d+ of 69 structures")).filter(has_not_text="69 of 69")
+    chosen.wait_for()
+    count = int(chosen.inner_text().split()[0])
+    energies = site.get("datasets/1/table?size=100")["columns"]["energy_per_atom"]
+    assert count == sum(e <= -5 for e in energies)
+    tab.get_by_role("region", name="Structures").get_by_role("button", name=re.compile(r"^\d+$")).first.click()
+    tab.locator(".scene canvas").wait_for(timeout=60_000)
+    assert site.barriers() == []
+    tab.get_by_label("Name of the selection").fill("below")
+    tab.get_by_role("button", name="Keep this selection").click()
+    tab.get_by_role("heading", name="below").wait_for()
+    tab.get_by_text(f"{count} of {count} structures").wait_for(timeout=60_000)

@@ -18,6 +18,14 @@ const PAGES: Record<string, { title: string; one?: string; load: () => Promise<P
   jobs: {
     title: text.nav.jobs, one: text.job.title, load: () => import('./Jobs.svelte'), loadOne: () => import('./Job.svelte'),
   },
+  structures: {
+    title: text.structures.title, one: text.structures.one, load: () => import('./Structures.svelte'),
+    loadOne: () => import('./Structure.svelte'),
+  },
+  datasets: {
+    title: text.datasets.title, one: text.datasets.one, load: () => import('./Datasets.svelte'),
+    loadOne: () => import('./Dataset.svelte'),
+  },
   compare: { title: text.jobs.compareTitle, load: () => import('./Compare.svelte') },
   compute: { title: text.nav.compute, load: () => import('./Compute.svelte') },
   account: { title: text.nav.account, load: () => import('./Account.svelte') },
@@ -33,4 +41,4 @@ export function pageOf(parts: string[]): Found | null {
 }
 
 /** What the top bar leads to. */
-export const NAV = ['', 'jobs', 'new', 'compute'].map((name) => ({ path: `/${name}`, title: PAGES[name]!.title }))
+export const NAV = ['', 'jobs', 'new', 'structures', 'datasets', 'compute'].map((name) => ({ path: `/${name}`, title: PAGES[name]!.title }))

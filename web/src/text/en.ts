@@ -81,7 +81,18 @@ export const en = {
     cpu: 'Processor time', peak: 'Largest memory', disk: 'Folder', report: 'Report', showReport: 'Report {name}', useFile: 'Use in a new job', frame: 'Structure', frames: '{n} structures',
     noMatch: 'No line holds this.',
   },
-  viewer: { loading: 'The 3-D viewer is being loaded …', title: 'Structure {name}', forces: 'Force arrows', atoms: '{n} atoms', failed: 'This structure cannot be shown: ', energy: 'Energy', fmax: 'Largest force', cell: 'Cell', noGl: 'This browser has no WebGL; the table below says the same in numbers.', frameOf: 'Structure {k} of {n}' },
+  viewer: { loading: 'The 3-D viewer is being loaded …', title: 'Structure {name}', forces: 'Force arrows, relative to the largest', atoms: '{n} atoms', failed: 'This structure cannot be shown: ', energy: 'Energy', fmax: 'Largest force', cell: 'Cell', noGl: 'This browser has no WebGL; the table below says the same in numbers.', frameOf: 'Structure {k} of {n}',
+    track: 'Energy along the file', number: 'structure', above: 'above the lowest (eV/atom)' },
+  structures: {
+    title: 'Structures', one: 'Structure', empty: 'No structures yet: paste one, or send a file.', add: 'Add a structure', paste: 'Paste it', format: 'Format', atoms: 'Atoms', formula: 'Formula', frames: 'Structures', elements: 'Elements', owner: 'Owner',
+    made: 'Added', relax: 'Relax', evaluate: 'New job with it', search: 'Find', sure: 'Delete {name}?', send: 'Or send a file', keep: 'Keep it', sent: 'Sent: {name}', example: 'An example: copper', privacy: 'Privacy', build: 'Build',
+  },
+  datasets: {
+    title: 'Data sets', one: 'Data set', empty: 'No data sets yet: send a file of labelled structures.', add: 'Add a data set', name: 'Name', description: 'Description', licence: 'Licence', source: 'Source', frames: 'Structures', atoms: 'Atoms', elements: 'Elements',
+    labels: 'Labels', state: 'State', version: 'Version', file: 'File', orReference: 'or what a job wrote (job:12/labelled.extxyz)', make: 'Add', checks: 'Checks', fine: 'Nothing to complain about.', only: 'no other elements', filter: 'Elements that must be in', of: 'Histogram of',
+    select: 'Drag over the bars to choose a range.', selected: '{n} of {all} structures', clear: 'All structures', train: 'Train on this', selection: 'Keep this selection as a data set', selectionName: 'Name of the selection', table: 'Structures', formula: 'Formula', number: 'No.', versions: 'Versions', hash: 'Content', newVersion: 'Add a version', sure: 'Delete {name} with all its versions?', reading: 'It is being read …', from: 'from', to: 'to', size: 'Size',
+    energy_per_atom: 'Energy per atom', fmax: 'Largest force', volume_per_atom: 'Volume per atom', pressure: 'Pressure',
+  },
   compute: {
     title: 'Compute', queues: 'Queues', queue: 'Queue', kind: 'Kind', cores: 'Cores', memory: 'Memory (GB)', gpus: 'GPUs', working: 'At work', waiting: 'Waiting', wait: 'Usual wait',
     users: 'Who uses what', owner: 'Owner', jobs: 'Jobs', nobody: 'Nobody uses anything just now.', history: 'Waiting times of the last week', median: 'Half waited less', longest: 'Longest', machine: 'This server',

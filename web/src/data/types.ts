@@ -1,0 +1,49 @@
+export interface Version {
+  number: number
+  sha256: string
+  file: string
+  state: 'reading' | 'ready' | 'refused'
+  reason: string
+  created: number
+  bytes: number
+  frames: number
+  atoms: number
+  elements: Record<string, number>
+  labels: Record<string, number>
+  checks: string[]
+}
+
+export interface Dataset {
+  id: number
+  name: string
+  owner: string
+  mine: boolean
+  privacy: string
+  description: string
+  licence: string
+  source: string
+  created: number
+  versions: Version[]
+}
+
+export const COLUMNS = ['energy_per_atom', 'fmax', 'atoms', 'volume_per_atom', 'pressure'] as const
+export type Column = (typeof COLUMNS)[number]
+
+/** Which structures of a data set. */
+export interface Selection {
+  elements: string[]
+  only: boolean
+  column: Column
+  low: number | null
+  high: number | null
+}
+
+/** A selection as the server takes it; without limits the column says nothing. */
+export function asked({ elements, only, column, low, high }: Selection): Record<string, string | number | boolean> {
+  const range = low === null && high === null ? {} : { column, ...(low === null ? {} : { low }), ...(high === null ? {} : { high }) }
+  return { ...(elements.length ? { elements: elements.join(','), only } : {}), ...range }
+}
+
+export function asQuery(wish: Record<string, string | number | boolean>): string {
+  return new URLSearchParams(Object.entries(wish).map(([key, value]) => [key, String(value)])).toString()
+}

@@ -1,0 +1,17 @@
+export interface Stored {
+  id: number
+  name: string
+  owner: string
+  mine: boolean
+  privacy: string
+  created: number
+  formula: string
+  frames: number
+  atoms: number
+  elements: string[]
+}
+
+export interface StoredPage {
+  items: Stored[]
+  total: number
+}
