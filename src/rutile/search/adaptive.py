@@ -51,7 +51,7 @@ from rutile.search.adaptive_items import (
 from rutile.search.adaptive_judge import correlation, different, forgot, good, why_end
 from rutile.search.adaptive_settings import AdaptiveSettings
 from rutile.search.breeding import NEW, Problem
-from rutile.search.fingerprint import Marks, apart_from, fingerprint
+from rutile.search.fingerprint import Marks, apart, apart_from, fingerprint
 from rutile.search.genetic import Genetic
 from rutile.search.individual import Candidate, Found, Relaxed
 from rutile.search.past import Past
@@ -210,7 +210,7 @@ class Adaptive:
 
     def _compare(self) -> None:
         """Members of the pool with the labels that they were not compared with."""
-        pool, many, apart = self.search.population, len(self.marks), self.settings.ask.apart
+        pool, many, within = self.search.population, len(self.marks), self.settings.ask.apart
         stale: dict[int, list[int]] = {}
         for k, m in enumerate(pool.members):
             if (seen := self._near.get(m.number, ((), 0))[1]) < many:
@@ -220,12 +220,12 @@ class Adaptive:
             if many - seen <= len(members):
                 rows = pool.marks[members]
                 for label in range(seen, many):
-                    for j in np.flatnonzero(apart_from(rows, self.marks[label]) < apart):
+                    for j in np.flatnonzero(apart_from(rows, self.marks[label]) < within):
                         found[members[j]] += (label,)
             else:
                 for k in members:
                     away = apart_from(self.marks[seen:], pool.marks[k])
-                    found[k] += tuple(seen + int(j) for j in np.flatnonzero(away < apart))
+                    found[k] += tuple(seen + int(j) for j in np.flatnonzero(away < within))
             self._near |= {pool.members[k].number: (near, many) for k, near in found.items()}
 
     def _spread(self, structure: int) -> float:
@@ -287,13 +287,20 @@ class Adaptive:
         return min(left, s.batch)
 
     def _next_final(self) -> Question | None:
-        """The next of the lowest structures to be relaxed with the labeler."""
-        for a in different(self.asked, self.marks, self.search.settings.pool, self.settings.final):
+        """The next of the lowest structures to be relaxed with the labeler.
+
+        It begins where the newest version has its minimum, unless that is another structure than the labelled one.
+        """
+        pool, distance = self.search.settings.pool, self.search.problem.distance
+        for a in different(self.asked, self.marks, pool, self.settings.final):
             if a.number not in self.finals:
                 _, version, scored = self.known[a.question.structure]
-                good_now = scored is not None and not scored.relaxed.failure
+                atoms = a.question.atoms
                 newest = self.version is not None and version == self.version.number
-                atoms = scored.relaxed.atoms if scored is not None and good_now and newest else a.question.atoms
+                if newest and scored is not None and not scored.relaxed.failure:
+                    moved = fingerprint(scored.relaxed.atoms, distance)
+                    if apart(moved, fingerprint(atoms, distance)) < pool.same:
+                        atoms = scored.relaxed.atoms
                 return replace(a.question, atoms=atoms, why="final")
         return None
 
