@@ -287,10 +287,7 @@ class Adaptive:
         return min(left, s.batch)
 
     def _next_final(self) -> Question | None:
-        """The next of the lowest structures to be relaxed with the labeler.
-
-        It begins where the newest version has its minimum, unless that is another structure than the labelled one.
-        """
+        """The next low structure for the labeler to relax, from its minimum by the newest version if that is alike."""
         pool, distance = self.search.settings.pool, self.search.problem.distance
         for a in different(self.asked, self.marks, pool, self.settings.final):
             if a.number not in self.finals:
@@ -298,9 +295,9 @@ class Adaptive:
                 atoms = a.question.atoms
                 newest = self.version is not None and version == self.version.number
                 if newest and scored is not None and not scored.relaxed.failure:
-                    moved = fingerprint(scored.relaxed.atoms, distance)
-                    if apart(moved, fingerprint(atoms, distance)) < pool.same:
-                        atoms = scored.relaxed.atoms
+                    moved = scored.relaxed.atoms
+                    if apart(fingerprint(moved, distance), fingerprint(atoms, distance)) < pool.same:
+                        atoms = moved
                 return replace(a.question, atoms=atoms, why="final")
         return None
 
