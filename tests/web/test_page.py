@@ -133,7 +133,7 @@ def test_lists_are_filtered_by_what_the_address_says(site):
     tab.get_by_label("Name", exact=True).fill("tr")
     tab.wait_for_url(re.compile("state=DONE.*search=tr"))
     tab.get_by_role("link", name="train", exact=True).wait_for()
-    assert tab.locator("tbody tr").count() == 1
+    expect(tab.locator("tbody tr")).to_have_count(1)
     tab.reload()
     tab.get_by_role("link", name="train", exact=True).wait_for()
     tab.get_by_role("link", name=re.compile("^Clone and edit")).click()
