@@ -30,7 +30,7 @@ CASES = [(p, op) for p in (CLUSTERS, CRYSTALS) for op in p.operators]
 @pytest.mark.slow
 @pytest.mark.parametrize(("problem", "operator"), CASES, ids=[f"{type(p).__name__}-{o.name}" for p, o in CASES])
 def test_composition_and_parents_stay(problem, operator):
-    made = 0
+    made = changed = 0
     for seed in range(24):
         rng = np.random.default_rng(seed)
         parents = [new_structure(problem, rng) for _ in range(operator.parents)]
@@ -45,9 +45,10 @@ def test_composition_and_parents_stay(problem, operator):
         assert sorted(child.numbers) == sorted(parents[0].numbers)
         assert np.isfinite(child.positions).all()
         marks = [fingerprint(a, problem.distance) for a in (child, before[0])]
-        assert apart(*marks) > 1e-4 or operator.name == "symmetrise"  # what is symmetric stays
+        changed += apart(*marks) > 1e-4
         assert all(a == b for a, b in zip(parents, before, strict=True))
     assert made >= 2
+    assert changed >= 0.8 * made or operator.name == "symmetrise"  # what is symmetric stays
 
 
 @pytest.mark.slow

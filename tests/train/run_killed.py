@@ -134,7 +134,7 @@ def main(folder: Path, data: Path, kills: int, seed: int) -> None:
     lost: how often a kill made the checkpoint go back. codes: exit codes of the final, undisturbed calls.
     """
     for module in pkgutil.walk_packages(rutile.__path__, "rutile."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith("__main__") and ".migrations" not in module.name:  # Alembic's own scripts
             with contextlib.suppress(ModuleNotFoundError):  # packages that are extras
                 importlib.import_module(module.name)
     figures.svg = lambda figure: "<svg/>"  # the report is written, but drawing would take most of the time

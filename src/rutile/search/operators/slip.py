@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
+from rutile.build.recipe import Refused
 from rutile.search.operators.operator import Breed, Operator
 
 WAVE = (0.1, 0.4)
@@ -15,12 +16,18 @@ WAVE = (0.1, 0.4)
 
 
 def slip(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> Atoms:
-    """Half of the time the atoms above a plane move by a random vector in it; else they are moved by a wave."""
+    """Half of the time the atoms above a plane move by a random vector in it; else they are moved by a wave.
+
+    Raises:
+        Refused: all atoms are on one side of the plane.
+    """
     child: Atoms = parents[0].copy()
     axis, along = (int(k) for k in rng.permutation(3)[:2])
     x = child.get_scaled_positions()
     if rng.random() < 0.5:
         above = (x[:, axis] - rng.random()) % 1.0 < rng.uniform(0.25, 0.75)
+        if above.all() or not above.any():
+            raise Refused("all atoms on one side of the plane")
         move = rng.random(3)
         move[axis] = 0
         x[above] += move
