@@ -124,9 +124,11 @@ def test_the_story_from_data_to_relaxed_crystals_by_mouse(site):
         tab.get_by_role("tabpanel", name=re.compile(name, re.IGNORECASE)).wait_for()
         tab.get_by_text("One moment").first.wait_for(state="detached")
         assert site.barriers() == [], name
+    lists_are_filtered_by_what_the_address_says(site)
 
 
-def test_lists_are_filtered_by_what_the_address_says(site):
+def lists_are_filtered_by_what_the_address_says(site):
+    """After the story, whose training is in the list."""
     site.open("/jobs")
     tab = site.tab
     tab.get_by_role("button", name=re.compile("^DONE")).click()
