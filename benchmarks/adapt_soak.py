@@ -23,22 +23,11 @@ from typing import Any
 import psutil
 import yaml
 
+from rutile.testing.adaptive_plan import QUICK
 from rutile.testing.audit import audit
 
-PLAN: dict[str, Any] = {
-    "formula": "Cu", "structure": {"name": "crystal", "units": [1, 2]}, "engine": {"name": "emt"}, "begin": 8,
-    "batch": 4, "rest": 32, "pool": {"size": 8, "elite": 2}, "first": 8, "fmax": 0.1, "smax": 1.0, "max_steps": 60,
-    "final": 2, "final_steps": 4, "ask": {"per_version": 5, "after": 12, "apart": 0.001, "gain": 0.0},
-    "teach": {"after": 4},
-    "committee": {
-        "potential": {
-            "name": "behler", "hidden": [6],
-            "auto": {"cutoff": 4.5, "n_radial": 4, "angular_etas": [0.01], "zetas": [1.0]},
-        },
-        "members": 2, "workers": 1, "threads": 1, "epochs": 4, "validate_every": 4, "keep": "last",
-        "optimizer": {"name": "lbfgs"}, "schedule": {"name": "constant"},
-    },
-    "retrain": {"name": "warm", "epochs": 3, "rate": 1.0},
+PLAN: dict[str, Any] = QUICK | {
+    "batch": 4, "final_steps": 4, "ask": {"per_version": 5, "after": 12, "apart": 0.001, "gain": 0.0},
     "search": {"executor": {"name": "local"}, "workers": 2}, "label": {"executor": {"name": "local"}, "workers": 1},
     "train": {"executor": {"name": "local"}},
 }  # fmt: skip

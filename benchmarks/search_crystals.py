@@ -120,10 +120,10 @@ class Hunt:
         return self.reached or self.count >= self.most
 
 
-def genetic(hunt: Hunt, seed: int, operators: dict[str, float], screen: int) -> None:
+def genetic(hunt: Hunt, seed: int, operators: dict[str, float], variants: int) -> None:
     """Our search."""
     search = Genetic(hunt.problem, GeneticSettings(operators=operators), seed)
-    work = Raiser(search.breeder, hunt.work, screen)
+    work = Raiser(search.breeder, hunt.work, variants)
     for group in search.orders(GROUP, hunt.most):
         done = work(group)
         for child, one in done:
@@ -136,7 +136,7 @@ def genetic(hunt: Hunt, seed: int, operators: dict[str, float], screen: int) -> 
 
 def rutile(hunt: Hunt, units: int, seed: int) -> None:
     """See above."""
-    genetic(hunt, seed, {}, SearchSettings.model_fields["screen"].default)
+    genetic(hunt, seed, {}, SearchSettings.model_fields["variants"].default)
 
 
 def random(hunt: Hunt, units: int, seed: int) -> None:

@@ -44,7 +44,7 @@ from rutile.tasks.search import SearchSettings
 MOST_ATOMS = 8
 GROUP = 8
 EXACT, NEAR = 1e-4, 5e-4
-SCREEN = SearchSettings.model_fields["screen"].default
+VARIANTS = SearchSettings.model_fields["variants"].default
 RELAXER = Relaxer(
     Path("emt"), "float64", "cpu", None,
     RelaxSettings(fmax=0.01, smax=0.05, max_steps=500, max_move=0.4, cell="full"),
@@ -117,7 +117,7 @@ def searched(way: str, seed: int, most: int, known: dict[str, Any]) -> dict[str,
     wanted |= {text: (ORDERS[text][0], energy + EXACT) for text, energy in known["orders"].items()}
     order, lowest, at = search.ranking, dict[str, float](), dict[str, int]()
     assert isinstance(order, AboveHull)
-    work = Raiser(search.breeder, RELAXER, 1 if way == "random" else SCREEN)
+    work = Raiser(search.breeder, RELAXER, 1 if way == "random" else VARIANTS)
     for group in search.orders(GROUP, most):
         for child, one in work(group):
             search.settle(child)

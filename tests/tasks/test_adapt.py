@@ -29,27 +29,13 @@ from rutile.search.molecules import joined
 from rutile.tasks.adapt import AdaptSettings, _adaptive, _identity, _initial, run
 from rutile.tasks.adapt_results import rows_of
 from rutile.tasks.adapt_train import Teacher, stop_file
+from rutile.testing.adaptive_plan import QUICK
 
 PLANS = Path(__file__).parents[2] / "plans"
-PLAN = {
-    "formula": "Cu", "structure": {"name": "crystal", "units": [1, 2]}, "engine": {"name": "emt"}, "begin": 8,
-    "batch": 8, "rest": 32,
-    "pool": {"size": 8, "elite": 2}, "first": 8, "fmax": 0.1, "smax": 1.0, "max_steps": 60, "final": 2,
-    "ask": {"per_version": 5, "after": 16}, "teach": {"after": 4}, "stop": {"labels": 30, "versions": 2},
-    "committee": {
-        "potential": {
-            "name": "behler", "hidden": [6],
-            "auto": {"cutoff": 4.5, "n_radial": 4, "angular_etas": [0.01], "zetas": [1.0]},
-        },
-        "members": 2, "workers": 1, "threads": 1, "epochs": 4, "validate_every": 4, "keep": "last",
-        "optimizer": {"name": "lbfgs"}, "schedule": {"name": "constant"},
-    },
-    "retrain": {"name": "warm", "epochs": 3, "rate": 1.0},
-}  # fmt: skip
 
 
 def plan(**more):
-    return AdaptSettings.model_validate(PLAN | more)
+    return AdaptSettings.model_validate(QUICK | more)
 
 
 @pytest.mark.slow
@@ -87,7 +73,7 @@ def test_a_poor_potential_is_taught_until_it_finds_the_minimum_of_the_labeler(tm
 @pytest.mark.slow
 def test_it_goes_on_after_a_kill_with_all_three_at_once(tmp_path):
     words = tmp_path / "plan.yaml"
-    words.write_text(yaml.safe_dump(PLAN | {"stop": {"labels": 14}, "final": 1, "final_steps": 4}))
+    words.write_text(yaml.safe_dump(QUICK | {"stop": {"labels": 14}, "final": 1, "final_steps": 4}))
     command = [sys.executable, "-m", "rutile", "adapt", str(words), f"out={tmp_path / 'out'}"]
     log = tmp_path / "out" / "adapt.jsonl"
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

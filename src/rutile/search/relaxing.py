@@ -116,8 +116,8 @@ class Raiser:
     """Makes them."""
     relaxer: Relaxer
     """Relaxes them."""
-    screen: int = 1
-    """Variants of each child that are made; the one with the lowest energy as it is made is relaxed."""
+    variants: int = 1
+    """Of each child that are made; the one with the lowest energy as it is made is relaxed."""
 
     def __call__(self, group: Sequence[Order | Candidate]) -> list[tuple[Candidate, Relaxed]]:
         """Each child, and what became of it."""
@@ -130,7 +130,7 @@ class Raiser:
 
     def _children(self, group: Sequence[Order | Candidate]) -> list[Candidate]:
         """One for each order; what is made already as it is."""
-        made = [[one] if isinstance(one, Candidate) else self.breeder.variants(one, self.screen) for one in group]
+        made = [[one] if isinstance(one, Candidate) else self.breeder.variants(one, self.variants) for one in group]
         if all(len(variants) == 1 for variants in made):
             return [variants[0] for variants in made]
         energies = self.relaxer.energies([v.atoms for variants in made for v in variants])

@@ -83,8 +83,8 @@ class SearchSettings(GeneticSettings):
     """Relaxed when no stress component differs more than this from the pressure; as `fmax`."""
     max_steps: int = Field(default=300, ge=1)
     """Steps of a relaxation at most."""
-    screen: int = Field(default=6, ge=1)
-    """Variants that are made of each child in the same way; the one with the lowest energy as it is made is relaxed."""
+    variants: int = Field(default=6, ge=1)
+    """Made of each child by its operator from the same parents; the lowest in energy as made is relaxed."""
     batch: int = Field(default=16, ge=1)
     """Structures that a worker relaxes together."""
     workers: int = Field(default=1, ge=1)
@@ -277,7 +277,7 @@ def _search(settings: SearchSettings, search: Genetic, log: Log, reporter: Repor
 
     if _enough(settings, search):
         return
-    work = Raiser(search.breeder, _work(settings, search), settings.screen)
+    work = Raiser(search.breeder, _work(settings, search), settings.variants)
     with open_executor(settings.executor, settings.workers, reporter) as executor:
         results = executor.each(work, children())
         total = -(-(settings.relaxations - search.done) // settings.batch)

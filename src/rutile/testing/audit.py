@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from rutile.search.adaptive_settings import AdaptiveSettings
 from rutile.search.log import records
 
 
-def audit(path: Path) -> dict[str, int]:
-    """Counts of a log; all but the first four are 0 where nothing went wrong and the search has ended.
+def audit(path: Path, tries: int = AdaptiveSettings.model_fields["tries"].default) -> dict[str, int]:
+    """Counts of a log; all but the first five are 0 where nothing went wrong and the search has ended.
 
     Args:
         path: adapt.jsonl.
+        tries: a label whose workers were lost so many times was given up, and counts as that.
+
+    Raises:
+        FileError: the log cannot be read.
     """
     given: Counter[tuple[str, int]] = Counter()
     came: Counter[tuple[str, int]] = Counter()
@@ -20,7 +25,8 @@ def audit(path: Path) -> dict[str, int]:
     relaxed: Counter[tuple[int, int]] = Counter()
     versions: dict[int, int] = {}
     made: set[int] = set()
-    orphans = lost = unasked = 0
+    lost: Counter[tuple[str, int]] = Counter()
+    orphans = unasked = 0
     for _, record, _ in records(path):
         if "gave" in record:
             event = record["gave"]
@@ -38,15 +44,17 @@ def audit(path: Path) -> dict[str, int]:
             key = event["kind"], event["number"]
             unasked += key not in given
             if "lost" in event:
-                lost += 1
+                lost[key] += 1
                 continue
             came[key] += 1
             for one in event.get("done", ()):
                 relaxed[one["number"], versions[event["number"]]] += 1
+    given_up = {key for key, n in lost.items() if n >= tries and key not in came}
     return {
         "labels": sum(k == "label" for k, _ in came), "versions": sum(k == "train" for k, _ in came),
-        "relaxations": sum(relaxed.values()), "workers_lost": lost,
-        "labels_not_done": sum(k == "label" and (k, n) not in came for k, n in given),
+        "relaxations": sum(relaxed.values()), "workers_lost": lost.total(),
+        "labels_given_up": sum(k == "label" for k, _ in given_up),
+        "labels_not_done": sum(k == "label" and (k, n) not in came.keys() | given_up for k, n in given),
         "structures_missing": len(set(range(max(made, default=-1) + 1)) - made), "orphans": orphans,
         "not_asked_for": unasked, "came_twice": sum(n > 1 for n in came.values()),
         "labelled_twice": sum(n > 1 for n in labels.values()),
