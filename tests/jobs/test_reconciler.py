@@ -15,7 +15,7 @@ from rutile.jobs import launch, queue, reconciler
 from rutile.jobs.database import open_database
 from rutile.jobs.folder import read_status
 from rutile.jobs.home import Home
-from rutile.jobs.places import open_places
+from rutile.jobs.places import Here, open_places
 from rutile.jobs.queue import Wish
 from rutile.jobs.reconciler import Reconciler
 from rutile.jobs.slots import Capacity, choose
@@ -107,6 +107,35 @@ def test_a_job_that_ended_while_nobody_looked_is_known_later(shop):
     shop.keeper = shop.fresh()
     job = shop.until(number, *ENDED)
     assert (job.state, job.exit_code) == ("FAIL", 5)
+
+
+class Late(Here):
+    """Looks, and the supervisor begins before the answer is read."""
+
+    def __init__(self, home):
+        super().__init__(home)
+        self.process = None
+
+    def start(self, job, folder):
+        return ""
+
+    def look(self, jobs):
+        found = super().look(jobs)
+        if self.process is None:
+            folder = self.home.job(jobs[0].id)
+            self.process = subprocess.Popen([sys.executable, "-m", "rutile.jobs.supervisor", str(folder)])
+            while (status := read_status(folder)) is None or "child" not in status.extra:
+                time.sleep(0.02)
+        return found
+
+
+def test_a_job_that_begins_while_it_is_looked_for_is_not_lost(shop):
+    place = Late(shop.home)
+    shop.keeper.places = {"local": place}
+    number = shop.add("import time; time.sleep(0.5); raise SystemExit(3)")
+    job = shop.until(number, *ENDED)
+    place.process.wait()
+    assert (job.state, job.exit_code) == ("FAIL", 3)
 
 
 @pytest.mark.slow

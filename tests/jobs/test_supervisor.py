@@ -10,6 +10,7 @@ import time
 import pytest
 
 from rutile.jobs import folder as kept
+from rutile.jobs import supervisor
 from rutile.jobs.folder import Order, prepare, read_status
 from rutile.jobs.launch import clean_environment, supervise
 from rutile.jobs.places import CLOCK, same_process, supervised
@@ -160,6 +161,23 @@ def test_a_job_goes_on_without_the_one_who_started_it(tmp_path):
     assert supervised(supervisor)
     assert ended(folder).state == "DONE"
     assert (folder / kept.LOG).read_text() == "alive\n"
+
+
+def test_who_takes_a_job_says_so_with_its_process_or_not_at_all(tmp_path, monkeypatch):
+    """A reader between two lines of the one who takes it sees no file, never one without a process."""
+    folder = job(tmp_path / "1", "pass")
+    seen = []
+
+    def watched(pid):
+        seen.append((folder / kept.BEGAN).exists())
+        return born(pid)
+
+    monkeypatch.setattr(supervisor, "born", watched)
+    status = supervisor.begin(folder)
+    assert seen == [False]
+    assert kept.read_json(folder / kept.BEGAN) == {"pid": status.pid, "born": status.born, "host": status.host}
+    assert supervisor.begin(folder) is None
+    assert not list(folder.glob(f".{kept.BEGAN}*"))
 
 
 def test_a_number_that_another_process_has_now_is_not_the_same_process():

@@ -26,7 +26,7 @@ from rutile.jobs.database import Database
 from rutile.jobs.folder import Status, prepare, read_status
 from rutile.jobs.home import Home
 from rutile.jobs.launch import order_of
-from rutile.jobs.places import Here, Place, supervised
+from rutile.jobs.places import Here, Place, There, supervised
 from rutile.jobs.progress import progress
 from rutile.jobs.references import Input, bring, names_for, replaced
 from rutile.jobs.slots import Capacity, choose
@@ -120,10 +120,11 @@ class Reconciler:
         slow = not isinstance(place, Here)
         if silent and not (slow and now - self._asked.get(name, 0.0) < SLURM_EVERY):
             self._asked[name] = now
+            begun = {job.id for job in silent if (self.home.job(job.id) / kept.BEGAN).exists()}
             found = place.look(silent)
             for job in silent:
                 if job.id in found:
-                    self._look_for(place, job, found[job.id].alive, found[job.id].reason)
+                    self._look_for(place, job, found[job.id], job.id in begun)
 
     def _told(self, job: Job) -> Status | None:
         """What the folder says, written into the row; None where the place has to be asked."""
@@ -202,27 +203,33 @@ class Reconciler:
             if self.ended is not None:
                 self.ended(session, row)
 
-    def _look_for(self, place: Place, job: Job, alive: bool, reason: str) -> None:
-        """A job whose folder does not say that it has ended."""
-        folder = self.home.job(job.id)
-        status = read_status(folder)
+    def _look_for(self, place: Place, job: Job, there: There, begun: bool) -> None:
+        """A job whose folder does not say that it has ended.
+
+        Args:
+            place: that was asked.
+            job: as it was before.
+            there: what the place said.
+            begun: whether a supervisor had taken the job before the place was asked; if not, one may have since.
+        """
+        status = read_status(self.home.job(job.id))
         if status is not None and status.state != RUNNING:
             self._finish(job.id, status)
-        elif alive:
+        elif there.alive:
             if job.cancelled and status is None:
                 place.end(job)
-            if reason and reason != job.reason:
+            if there.reason and there.reason != job.reason:
                 with self.database.writing() as session:
                     row = session.get(Job, job.id)
                     if row is not None and row.state == STARTING:
-                        row.reason = reason
-        elif status is not None:
+                        row.reason = there.reason
+        elif begun and status is not None:
             self._lost(job, status)
-        elif (folder / kept.BEGAN).exists():
+        elif begun:
             self._close(job.id, FAIL, "lost: its supervisor ended before the job began; rerun it", None)
-        elif job.cancelled:
+        elif status is None and job.cancelled:
             self._close(job.id, CANCEL, "cancelled before it began", None)
-        elif time.time() - (job.claimed or 0.0) > PATIENCE:
+        elif status is None and time.time() - (job.claimed or 0.0) > PATIENCE:
             self._launch(place, job)
 
     def _start(self, name: str, place: Place) -> None:

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from rutile.jobs import folder as kept
-from rutile.jobs.folder import Order, Status, read_json, why, write_status
+from rutile.jobs.folder import Order, Status, read_json, why, write_json, write_status
 from rutile.jobs.usage import Meter
 
 LOOK = 0.1
@@ -143,15 +143,20 @@ def _end_group(pid: int, number: int) -> None:
 
 
 def begin(folder: Path) -> Status | None:
-    """Take the job; None where another supervisor has taken it: a job is done once."""
-    try:
-        handle = os.open(folder / kept.BEGAN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return None
+    """Take the job; None where another supervisor has taken it: a job is done once.
+
+    The file that says so is there whole or not at all: who finds it can look for the process.
+    """
     now = time.time()
     status = Status("RUNNING", os.getpid(), born(os.getpid()) or now, socket.gethostname(), now, now)
-    with os.fdopen(handle, "w") as file:
-        json.dump({"pid": status.pid, "born": status.born, "host": status.host}, file)
+    mine = folder / f".{kept.BEGAN}.{status.host}.{status.pid}"
+    write_json(mine, {"pid": status.pid, "born": status.born, "host": status.host})
+    try:
+        (folder / kept.BEGAN).hardlink_to(mine)
+    except FileExistsError:
+        return None
+    finally:
+        mine.unlink()
     write_status(folder, status)
     return status
 
