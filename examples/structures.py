@@ -30,7 +30,7 @@ def structures() -> dict[str, Atoms | list[Atoms]]:
         "phases.extxyz": [bulk("Cu"), bulk("Au"), *ordered],
         "ar.cif": bulk("Ar", a=5.26, cubic=True),
         "al.cif": bulk("Al", cubic=True),
-        "cu.cif": bulk("Cu"),
+        "cu.cif": bulk("Cu", cubic=True),
         "copper.cif": bulk("Cu", cubic=True).repeat(2),
         "tio2.cif": oxide,
         "sodalite.cif": framework,

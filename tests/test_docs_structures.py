@@ -39,6 +39,7 @@ def test_they_are_there(folder):
 
 def test_they_are_what_they_say(folder):
     assert len(read(folder / "sodalite.cif")) == 36
+    assert len(read(folder / "cu.cif")) == 4
     assert read(folder / "tio2.cif").get_chemical_formula() == "O4Ti2"
     assert [a.get_chemical_formula() for a in read(folder / "phases.extxyz", ":")] == ["Cu", "Au", "Au2Cu2", "AuCu3"]
     start, end = read(folder / "start.extxyz"), read(folder / "end.extxyz")

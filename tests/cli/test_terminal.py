@@ -1,6 +1,7 @@
 """Progress and results as plain lines and as a live display."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,6 +10,7 @@ from rutile.cli.columns import duration
 from rutile.cli.terminal import RichReporter, show
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
+from rutile.core.units import Angstrom
 
 
 class Row(Result):
@@ -96,6 +98,38 @@ def test_a_terminal_gets_bars_and_a_table_that_survive_nesting():
     text = stream.getvalue()
     for word in ("epochs", "batches", "loss", "between"):
         assert word in text
+
+
+class More(Result):
+    """A row of another table."""
+
+    name: str
+    """Name."""
+    length: Angstrom
+    """Length."""
+
+
+class Files(Result):
+    """Rows that lie in two tables."""
+
+    rows: list[Row]
+    """Rows."""
+    more: list[More]
+    """More."""
+    table: Path = Path("out/table.csv")
+    """The first table."""
+    units: dict[str, dict[str, str]] = {"table.csv": {}, "more.csv": {"length": "Å"}}
+    """Of both."""
+
+
+def test_a_table_that_is_too_wide_says_where_its_own_columns_lie(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = io.StringIO()
+    rows = [Row(name=f"a name of {n} words", value=n, note="noted") for n in range(9)]
+    more = [More(name=f"another name {n}", length=n) for n in range(9)]
+    show(Files(rows=rows, more=more), stream)
+    told = [line for line in stream.getvalue().splitlines() if "left out" in line]
+    assert [line.split(" are in ")[1].rstrip(")") for line in told] == ["out/table.csv", "out/more.csv"]
 
 
 def test_results_are_lines_and_tables():

@@ -108,6 +108,23 @@ def test_a_crystal_is_no_slab(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("periodic", [True, False], ids=["periodic", "not along z"])
+def test_a_left_handed_slab_is_told_of_and_binds_as_its_lattice_does(tmp_path, periodic):
+    right = bare_slab("Cu", (2, 1, 3))
+    right.pbc = (True, True, periodic)
+    left = right.copy()
+    left.set_cell(right.cell[[1, 0, 2]])
+    write(tmp_path / "slabs.extxyz", [right, left])
+    reporter = SilentReporter()
+    given = settings(tmp_path, structures=[tmp_path / "slabs.extxyz"], sites=["hollow"])
+    rows = TASK.run(given, reporter).minima
+    (said,) = [w for w in reporter.warnings if "left-handed" in w]
+    assert said.startswith(f"{tmp_path / 'slabs.extxyz'}#1: its cell vectors are left-handed (volume -")
+    lowest = [min(r.energy for r in rows if r.slab.endswith(f"#{n}")) for n in (0, 1)]
+    assert lowest[0] < -3
+    assert lowest[1] == pytest.approx(lowest[0], abs=2e-3)
+
+
 def test_an_element_that_the_model_does_not_know_in_a_slab(tmp_path):
     write(tmp_path / "slab.extxyz", bare_slab("Ir", (1, 1, 3)))
     with pytest.raises(ElementError, match="Ir"):

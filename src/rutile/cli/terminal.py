@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -141,7 +141,7 @@ def show(result: BaseModel, stream: TextIO | None = None) -> None:
     shown = [(name, getattr(result, name)) for name, info in type(result).model_fields.items() if info.repr]
     for name, value in sorted(shown, key=lambda field: not _has_rows(field[1])):
         if _has_rows(value):
-            _show_rows(name, value, console, getattr(result, "table", None))
+            _show_rows(name, value, console, _file_of(value, result))
         elif isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
             console.print(f"{name}:", *(f"  {v}" for v in value), sep="\n", markup=False)
         elif isinstance(value, BaseModel):
@@ -154,6 +154,14 @@ def show(result: BaseModel, stream: TextIO | None = None) -> None:
 def _has_rows(value: Any) -> bool:
     """Whether a value is shown as a table."""
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, BaseModel) for v in value)
+
+
+def _file_of(rows: Sequence[BaseModel], result: BaseModel) -> Path | None:
+    """Where all columns of rows lie: the table that has their units, else the result as a whole; None: in no file."""
+    table: Path | None = getattr(result, "table", None)
+    files: Mapping[str, Mapping[str, str]] = getattr(result, "units", {})
+    name = next((name for name, units in files.items() if units == units_of(type(rows[0]))), "result.json")
+    return table.with_name(name) if table and files else table
 
 
 def _show_rows(name: str, values: Sequence[BaseModel], console: Console, file: Path | None) -> None:

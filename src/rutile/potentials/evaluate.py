@@ -98,17 +98,19 @@ def evaluate_members(
     if len({p.cutoff for p in potentials}) != 1:
         raise ValueError(f"members of different cutoffs: {sorted({p.cutoff for p in potentials})}")
     found = graph or edges or find_edges(structures, potentials[0].cutoff)
-    local = all(isinstance(p, DescriptorPotential) for p in potentials)
+    described = [p if isinstance(p, DescriptorPotential) else None for p in potentials]
+    local = None not in described
     limit = edges_at_once or (200_000 if library() is not None else 20_000)
     sums = [_Sums(structures) for _ in potentials]
     alone, alike = _alike(potentials)
     for part in _parts(structures, found, mode, limit) if local else [_whole(structures, found, mode)]:
-        _add_part(sums, potentials, alone, part, keep_descriptors=watch is not None)
+        members = [(sums[k], potentials[k], described[k]) for k in alone]
+        _add_part(members, part, keep_descriptors=watch is not None)
         for which, networks in alike:
             _add_part_of_all([sums[k] for k in which], networks, part, keep_descriptors=watch is not None)
     if watch is not None:
-        for potential, total in zip(potentials, sums, strict=True):
-            if isinstance(potential, DescriptorPotential):
+        for potential, total in zip(described, sums, strict=True):
+            if potential is not None:
                 watch(potential, torch.cat(total.descriptors))
     return [_prediction(structures, torch.cat(s.atom_energy), s.d_positions, s.d_strain) for s in sums]
 
@@ -220,27 +222,27 @@ def _same_networks(a: Potential, b: Potential) -> bool:
 
 
 def _add_part(
-    sums: Sequence[_Sums], potentials: Sequence[Potential], alone: Sequence[int], part: _Part, *, keep_descriptors: bool
+    members: Sequence[tuple[_Sums, Potential, DescriptorPotential | None]], part: _Part, *, keep_descriptors: bool
 ) -> None:
-    """Energies and derivatives of one part, by the members `alone`, one after another."""
+    """Energies and derivatives of one part, by one member after another: its sums, itself, itself if of descriptors."""
     n = part.n_centres
     known: dict[str, Tensor] = {}
     known_heads: dict[int, Tensor] = {}
     with torch.enable_grad():
         graph = _with_open_geometry(part.graph)
-        for total, potential in ((sums[k], potentials[k]) for k in alone):
-            if isinstance(potential, DescriptorPotential):
-                if potential.descriptor_key not in known:
-                    known[potential.descriptor_key] = potential.describe(graph)
-                descriptors = known[potential.descriptor_key][:n]
-                atom_energy = potential.energies(descriptors, graph.numbers[:n])
+        for total, potential, described in members:
+            if described is not None:
+                if described.descriptor_key not in known:
+                    known[described.descriptor_key] = described.describe(graph)
+                descriptors = known[described.descriptor_key][:n]
+                atom_energy = described.energies(descriptors, graph.numbers[:n])
                 if keep_descriptors:
                     total.descriptors.append(descriptors.detach())
             elif isinstance(potential, Head):
                 atom_energy = potential.energy(graph, known_heads)
             else:
                 atom_energy = potential(graph)
-            total.add(part, *_derivatives(atom_energy, graph, training=False, keep=len(alone) > 1))
+            total.add(part, *_derivatives(atom_energy, graph, training=False, keep=len(members) > 1))
             total.atom_energy.append(atom_energy.detach())
 
 

@@ -86,8 +86,8 @@ def readings_given(settings: GivenStructures, elements: tuple[int, ...], reporte
 
 
 def note_left_handed(frame: Frame, reporter: Reporter) -> None:
-    """Tell of a crystal whose cell has a negative volume."""
-    if frame.pbc.all() and (volume := float(np.linalg.det(frame.cell))) < 0:
+    """Tell of a crystal, slab or wire whose cell has a negative volume."""
+    if frame.pbc.any() and (volume := float(np.linalg.det(frame.cell))) < 0:
         reporter.warn(
             f"{frame.source}: its cell vectors are left-handed (volume {volume:.4g} Å³): results are those of the same "
             "lattice all the same, but other programs may refuse it"

@@ -80,12 +80,8 @@ class HopRow(Result):
     """Composition of the crystal."""
     hop: int
     """Its number, from 1, shortest first."""
-    way: tuple[float, float, float]
-    """Of one of them, in fractions of the cell (dimensionless)."""
     distance: Angstrom
     """Between the sites before relaxation."""
-    equal: int
-    """Hops in the cell that symmetry makes equal."""
     outcome: str
     """done, or what went wrong."""
     barrier: ElectronVolt | None
@@ -94,6 +90,10 @@ class HopRow(Result):
     """Standard deviation of a committee."""
     reverse_barrier: ElectronVolt | None
     """Of the hop back."""
+    equal: int
+    """Hops in the cell that symmetry makes equal."""
+    way: tuple[float, float, float]
+    """Of one of them, in fractions of the cell (dimensionless)."""
     imaginary: int | None
     """Imaginary modes of the highest image: 1 at a saddle point."""
     wave_number: WaveNumber | None
