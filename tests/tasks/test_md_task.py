@@ -246,6 +246,17 @@ def test_an_atom_alone_moves_on(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["csvr", "cell_rescale", "nose_hoover"])
+def test_a_cell_of_one_atom_stays_cold_and_is_told_of(tmp_path, name):
+    """Without its drift nothing is left to move; rounding errors are not heated."""
+    ase.io.write(tmp_path / "metals.extxyz", [bulk("Cu"), bulk("Al")])
+    reporter = SilentReporter()
+    result = md(tmp_path / "metals.extxyz", tmp_path / "md", reporter, ensemble={"name": name}, time=0.2)
+    assert [run.temperature for run in result.runs] == pytest.approx([0, 0], abs=1e-9)
+    _, said = reporter.warnings
+    assert "metals.extxyz#1: an atom whose drift is taken out has nothing left to move: take a supercell" in said
+
+
 def test_a_left_handed_cell_is_no_matter(tmp_path):
     """A cell of negative determinant is a cell like any other: its volume is positive."""
     atoms = bulk("Cu", "fcc", a=3.6, cubic=True)

@@ -126,6 +126,8 @@ def test_vibrations_of_molecules(tmp_path, capsys):
     result = ran(capsys, "vibrations", tmp_path / "in.extxyz", "model=emt", f"out={out}")
     nitrogen, water, oxygen = result["structures"]
     assert nitrogen["frequencies"] == pytest.approx([1231.3], abs=1.5)
+    assert nitrogen["shortest"] == pytest.approx(0.9980318, abs=1e-4)  # spec/apps_emt_reference.json
+    assert oxygen["shortest"] is None
     assert water["symmetry_number"] == 2
     assert len(water["frequencies"]) == 3
     assert water["zero_point"] == pytest.approx(sum(water["frequencies"]) / 2 * 1.239842e-4, rel=1e-5)

@@ -231,6 +231,11 @@ def _begun(
     if settings.temperatures:
         temperatures = torch.tensor([[t, t] for t in kelvins], dtype=torch.float64)
     state = dynamics.begin(structures, temperatures=temperatures, fixed=torch.from_numpy(fixed))
+    for source in dict.fromkeys(f.source for f, dof in zip(frames, state.dof.tolist(), strict=True) if not dof):
+        reporter.warn(
+            f"{source}: an atom whose drift is taken out has nothing left to move: take a supercell, or "
+            "ensemble.name=langevin"
+        )
     _note_atoms(record, frames)
     record.begin(state)
     return state

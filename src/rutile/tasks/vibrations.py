@@ -12,7 +12,7 @@ from pydantic import Field
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
-from rutile.core.units import KB, Boltzmann, ElectronVolt, KilometrePerMole, WaveNumber
+from rutile.core.units import KB, Angstrom, Boltzmann, ElectronVolt, KilometrePerMole, WaveNumber
 from rutile.simulate.settings import VibrationSettings
 from rutile.tasks.held import HeldAtoms, held_atoms, refuse_if_all_held
 from rutile.tasks.property import (
@@ -69,6 +69,8 @@ class VibrationRow(Result):
     """ideal gas (a free molecule), or harmonic (some atoms are held, or there is a cell)."""
     energy: ElectronVolt
     """At the minimum."""
+    shortest: Angstrom | None
+    """Shortest distance between two atoms at the minimum: the bond of a molecule of two. None: there is one atom."""
     frequencies: list[WaveNumber] = Field(repr=False)
     """Wave numbers in ascending order; negative for imaginary ones."""
     intensities: list[KilometrePerMole] | None = Field(default=None, repr=False)
@@ -158,8 +160,8 @@ def _rows(
     found = vibrations(start, potential, how, reporter, fixed)
     texts = outcomes([why], work, reporter)
     rows = []
-    for (source, name), text, one, seen, energy in zip(
-        work.names(), texts, start.split(), found, energies, strict=True
+    for (source, name), text, one, atoms, seen, energy in zip(
+        work.names(), texts, start.split(), start.to_ase(), found, energies, strict=True
     ):
         more = free_energy(one, seen, how)
         wave = seen.frequency
@@ -169,6 +171,7 @@ def _rows(
             outcome=text,
             kind="ideal gas" if seen.free else "harmonic",
             energy=energy,
+            shortest=_shortest(atoms),
             frequencies=wave.tolist(),
             intensities=None if seen.intensity is None else seen.intensity.tolist(),
             lowest=float(wave[0]) if len(wave) else 0.0,
@@ -186,6 +189,12 @@ def _rows(
             reporter.warn(f"{source} ({name}): {row.imaginary} imaginary modes, the worst {row.lowest:.0f} / cm: not a "
                           "minimum; free energies leave them out")  # fmt: skip
     return rows, (found, start)
+
+
+def _shortest(atoms: Atoms) -> float | None:
+    """Shortest distance between two atoms (Angstrom)."""
+    apart = atoms.get_all_distances(mic=bool(atoms.pbc.any()))[np.triu_indices(len(atoms), 1)]
+    return float(apart.min()) if len(apart) else None
 
 
 def _lines(row: VibrationRow, one: Vibrations) -> list[dict[str, Any]]:
@@ -231,7 +240,7 @@ def _page(rows: Sequence[VibrationRow], found: Sequence[Vibrations], settings: V
     from rutile.tasks.property_figures import MOST_CURVES, Line, panel
     from rutile.train.report import Card, Facts, Figures, Section, Table, render
 
-    names = ["structure", "formula", "outcome", "kind", "lowest", "highest", "imaginary", "zero_point",
+    names = ["structure", "formula", "outcome", "kind", "shortest", "lowest", "highest", "imaginary", "zero_point",
              "zero_point_std", "entropy", "gibbs", "gibbs_std"]  # fmt: skip
     sections = [Section("Structures", table_of(rows, names, f"At {settings.temperature:g} K."))]
     for row, one in list(zip(rows, found, strict=True))[:MOST_CURVES]:

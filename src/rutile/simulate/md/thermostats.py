@@ -236,7 +236,7 @@ def rescaled(state: State, time: float, targets: Targets) -> State:
     for run, dof, kinetic, kt in zip(*each, strict=True):  # a few numbers: tensors would take longer
         rng = generator(targets.seed, run, "csvr", state.step)
         first, others = rng.standard_normal(), 2 * rng.standard_gamma((dof - 1) / 2) if dof > 1 else 0.0
-        if not kinetic > 0:
+        if not (dof and kinetic > 0):  # of an atom alone what rounding left of the drift is no motion
             scales.append(1.0)
             heats.append(0.0)
             continue
