@@ -229,6 +229,24 @@ def test_a_reaction_over_promoters(tmp_path):
     assert again.known == 3
 
 
+def test_what_a_builder_made_is_known_where_other_files_come_and_go(tmp_path, monkeypatch):
+    """Words of its settings are no names of folders: neither nothing, nor that of the builder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slab").mkdir()
+    given = {
+        "model": "emt", "out": "out", "structures": [], "chain": [{"task": "eos", "points": 5}],
+        "build": {"name": "bulk", "crystals": {"elements": ["Cu"], "prototypes": ["fcc"]}, "atoms": 4, "count": 1},
+        "vary": {"label": ["", "slab"]},
+    }  # fmt: skip
+    first = TASK.run(ScreenSettings(**given), SilentReporter())
+    assert (first.done, first.known) == (2, 0)
+    for name in ("a.extxyz", "slab/b.extxyz"):
+        write(tmp_path / name, bulk("Al"))
+    again = TASK.run(ScreenSettings(**given), SilentReporter())
+    assert (again.done, again.known) == (2, 2)
+    assert len(list((tmp_path / "out/built").glob("*.extxyz"))) == 2
+
+
 def test_ends_go_with_their_beginnings(tmp_path):
     atoms = bulk("Cu", cubic=True)
     write(tmp_path / "a.extxyz", [atoms, atoms])

@@ -112,7 +112,7 @@ def built(given: Varied, folder: Path, reporter: Reporter) -> list[Item]:
     for settings, facts in varied(given):
         plain = settings.builder.model_dump(mode="json")
         what = hashlib.sha256(json.dumps([plain, given.seed], sort_keys=True).encode())
-        for file in files_named(plain):
+        for file in files_named(settings.builder.model_dump()):
             what.update(file.read_bytes())
         path = folder / f"{settings.builder.title}-{what.hexdigest()[:10]}.extxyz"
         if not path.exists():
@@ -127,14 +127,14 @@ def built(given: Varied, folder: Path, reporter: Reporter) -> list[Item]:
     return out
 
 
-def files_named(value: JsonValue) -> Iterator[Path]:
-    """The files that settings name, or that patterns in them stand for."""
+def files_named(value: object) -> Iterator[Path]:
+    """The files that settings name, or that patterns in them stand for; of folders only those of paths, no words."""
     from rutile.structures.io import expand
 
-    if isinstance(value, str):
+    if isinstance(value, Path) or (isinstance(value, str) and not Path(value).is_dir()):
         with contextlib.suppress(FileError, OSError):  # most words are no names of files
             yield from (path for path in expand([value]) if path.is_file())
-    elif isinstance(value, list | dict):
+    elif isinstance(value, list | tuple | dict):
         for one in (*value, *value.values()) if isinstance(value, dict) else value:
             yield from files_named(one)
 
