@@ -22,6 +22,8 @@ from rutile.core.errors import FileError
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY = 20_000
 """A writer waits for another one so long (ms)."""
+MAPPED = 2**30
+"""Bytes of a file of SQLite that are read through memory: connections share the pages."""
 
 
 class Database:
@@ -31,7 +33,7 @@ class Database:
         """Open it; nothing is created.
 
         Args:
-            url: of SQLAlchemy, such as sqlite:////home/me/rutile/platform.db or postgresql+psycopg://host/rutile.
+            url: of SQLAlchemy, such as sqlite:///platform.db or postgresql+psycopg://host/rutile.
         """
         self.url = url
         self.lite = url.startswith("sqlite")
@@ -115,7 +117,8 @@ def _suit_sqlite(connection: Any, record: Any) -> None:
     """Readers do not wait for the writer, writers wait for each other, foreign keys hold."""
     del record
     connection.isolation_level = None  # BEGIN is ours
-    for line in ("journal_mode=WAL", f"busy_timeout={BUSY}", "foreign_keys=ON", "synchronous=NORMAL"):
+    lines = ("journal_mode=WAL", f"busy_timeout={BUSY}", "foreign_keys=ON", "synchronous=NORMAL", f"mmap_size={MAPPED}")
+    for line in lines:
         connection.execute(f"PRAGMA {line}")
 
 

@@ -188,6 +188,7 @@ class Job(Base):
         sql.Index("ix_jobs_owner_state", "owner_id", "state"),
         sql.Index("ix_jobs_seen", "state", "privacy", "owner_id"),
         sql.Index("ix_jobs_name", "name", "id"),
+        sql.Index("ix_jobs_state", "state", "id"),
         sql.Index("ix_jobs_queue", "state", "priority", "id"),
     )
 

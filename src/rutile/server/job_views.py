@@ -30,6 +30,12 @@ FULL = (
     "version",
 )  # fmt: skip
 """Columns that are shown of one job."""
+CHILDREN = (
+    sql.select(Job.parent_id, sql.func.count())
+    .where(Job.parent_id.in_(sql.bindparam("ids", expanding=True)))
+    .group_by(Job.parent_id)
+)
+"""How many children each of some jobs has."""
 
 
 class JobRow(Result):
@@ -143,9 +149,8 @@ class JobPage(Result):
 
 def rows_of(session: Session, jobs: list[Job], who: Who) -> list[JobRow]:
     """Jobs as rows of a list."""
-    ids = [job.id for job in jobs]
-    counted = sql.select(Job.parent_id, sql.func.count()).where(Job.parent_id.in_(ids)).group_by(Job.parent_id)
-    children = {row[0]: row[1] for row in session.execute(counted)} if ids else {}
+    ids = {"ids": [job.id for job in jobs]}
+    children = {row[0]: row[1] for row in session.execute(CHILDREN, ids)} if jobs else {}
     return [JobRow(**_row(job, children.get(job.id, 0), who)) for job in jobs]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,7 +28,7 @@ NOTE_USE = 60.0
 """When somebody was last seen is written down at most this often (s)."""
 
 
-def platform_of(request: Request) -> Platform:
+async def platform_of(request: Request) -> Platform:
     """The platform that this request came to."""
     found = request.app.state.platform
     assert isinstance(found, Platform)
@@ -38,7 +38,8 @@ def platform_of(request: Request) -> Platform:
 Here = Annotated[Platform, Depends(platform_of)]
 
 
-def _reading(platform: Here) -> Iterator[Session]:
+async def _reading(platform: Here) -> AsyncIterator[Session]:
+    """No thread is needed to make it, nor to give its connection back: only the route's own waits for the database."""
     with platform.database.reading() as session:
         yield session
 
@@ -101,25 +102,23 @@ def _by_token(session: Session, header: str, request: Request) -> Who | None:
     kind, _, secret = header.partition(" ")
     if kind.lower() != "bearer" or not secret.startswith(TOKEN):
         return None
-    token = session.scalar(sql.select(ApiToken).where(ApiToken.secret == kept_of(secret)))
-    if token is None or (token.expires is not None and token.expires < time.time()):
+    asked = sql.select(ApiToken, User).join(User, User.id == ApiToken.user_id)
+    row = session.execute(asked.where(ApiToken.secret == kept_of(secret))).one_or_none()
+    if row is None or (row.ApiToken.expires is not None and row.ApiToken.expires < time.time()):
         return None
-    user = session.get(User, token.user_id)
-    return None if user is None else Who(user, frozenset(token.scopes) & rights(user), address_of(request))
+    return Who(row.User, frozenset(row.ApiToken.scopes) & rights(row.User), address_of(request))
 
 
 def _by_cookie(session: Session, request: Request) -> Who | None:
     secret = request.cookies.get(COOKIE, "")
     if not secret:
         return None
-    found = session.scalar(sql.select(SignIn).where(SignIn.secret == kept_of(secret)))
+    asked = sql.select(SignIn, User).join(User, User.id == SignIn.user_id)
+    row = session.execute(asked.where(SignIn.secret == kept_of(secret))).one_or_none()
     now = time.time()
-    if found is None or now - found.used > IDLE or now - found.created > ABSOLUTE:
+    if row is None or now - row.SignIn.used > IDLE or now - row.SignIn.created > ABSOLUTE:
         return None
-    user = session.get(User, found.user_id)
-    if user is None:
-        return None
-    return Who(user, rights(user), address_of(request), csrf_of(secret), found.id)
+    return Who(row.User, rights(row.User), address_of(request), csrf_of(secret), row.SignIn.id)
 
 
 def rights(user: User) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import sqlalchemy as sql
 from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import Response
 from pydantic import Field
 from sqlalchemy import orm
 from sqlalchemy.orm import Session
@@ -37,10 +38,14 @@ SORTS = {
 """Columns that a list can be sorted by."""
 
 
+ROWS = sql.select(Job).options(orm.load_only(*(getattr(Job, name) for name in (*PLAIN, "owner_id", "cpu_seconds"))))
+"""Jobs with the columns of a list only: others may be long."""
 NOT_COUNTED = {"state", "sort", "page", "size"}
 """What of a filter does not change the counts."""
 CHEAP, MOST_COUNTS = 0.005, 1000
 """Counts that take less (s) are not kept; so many are."""
+LATE = 5.0
+"""Old counts are shown for so long (s) while somebody counts again."""
 
 
 class JobRequest(Settings):
@@ -157,24 +162,24 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
     return view_of(session, platform, job, who)
 
 
-@router.get("")
-def list_jobs(filter: Annotated[Filter, Query()], who: Somebody, platform: Here, session: Reading) -> JobPage:
+@router.get("", response_model=JobPage)
+def list_jobs(filter: Annotated[Filter, Query()], who: Somebody, platform: Here, session: Reading) -> Response:
     """Jobs that one may see, newest first unless sorted otherwise, with counts by state."""
     conditions = _conditions(filter, who)
     counts = _counts(session, platform, filter, conditions, who)
     wanted = [s for s in filter.state if s in STATES]
-    if filter.state:
-        conditions.append(Job.state.in_(wanted))
+    if filter.state:  # one state is walked along its index, newest first
+        conditions.append(Job.state == wanted[0] if len(wanted) == 1 else Job.state.in_(wanted))
     column = SORTS[filter.sort.lstrip("-")]
     order = [column.desc(), Job.id.desc()] if filter.sort.startswith("-") else [column, Job.id]
-    shown = orm.load_only(*(getattr(Job, name) for name in (*PLAIN, "owner_id", "cpu_seconds")))
-    query = sql.select(Job).options(shown).where(*conditions).order_by(*order[: 1 if column is Job.id else 2])
+    query = ROWS.where(*conditions).order_by(*order[: 1 if column is Job.id else 2])
     jobs = list(session.scalars(query.limit(filter.size).offset((filter.page - 1) * filter.size)))
     total = sum(counts.get(s, 0) for s in wanted) if filter.state else sum(counts.values())
-    return JobPage(
+    page = JobPage(
         items=rows_of(session, jobs, who), total=total, page=filter.page, size=filter.size,
         counts={state: counts.get(state, 0) for state in STATES},
     )  # fmt: skip
+    return Response(page.model_dump_json(), media_type="application/json")  # written here: not checked a second time
 
 
 @router.get("/compare")
@@ -305,13 +310,16 @@ def _counts(
     key = (who.user.id, who.user.role, who.user.group_id, filter.model_dump_json(exclude=NOT_COUNTED))
     now = time.monotonic()
     known = platform.counts.get(key)
-    if known is not None and now < known[0]:
-        return known[1]
+    if known is not None:
+        if now < known[0]:
+            return known[1]
+        platform.counts[key] = (now + LATE, known[1])  # one counts, the others take what they have
     query = sql.select(Job.state, sql.func.count()).where(*conditions).group_by(Job.state)
     counts = {row[0]: row[1] for row in session.execute(query)}
     if len(platform.counts) > MOST_COUNTS:
         platform.counts.clear()
     cost = time.monotonic() - now
+    platform.counts.pop(key, None)
     if cost > CHEAP:
         platform.counts[key] = (now + max(1.0, 20 * cost), counts)
     return counts
