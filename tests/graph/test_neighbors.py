@@ -52,6 +52,15 @@ def test_lengths_both_directions_and_order(one, cutoff):
     assert len(set(map(tuple, rows))) == len(rows)
 
 
+def test_threads_find_the_same(monkeypatch):
+    grid = np.stack(np.meshgrid(*[np.arange(13)] * 3, indexing="ij"), -1).reshape(-1, 3) * 3.0
+    points = grid + np.random.default_rng(0).normal(0, 1.0, grid.shape)
+    one = Structures.from_arrays([29] * len(points), points, np.eye(3) * 39, [True, False, True])
+    alone = find_edges(one, 5.0)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    assert_same(find_edges(one, 5.0), alone)
+
+
 def shells(cell, cutoff):
     """Distances of a lattice point's neighbours, from a generous box of shifts."""
     n = np.stack(np.meshgrid(*[np.arange(-9, 10)] * 3, indexing="ij"), -1).reshape(-1, 3)

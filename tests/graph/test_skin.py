@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rutile.core.errors import GeometryError
 from rutile.graph import near, skin
-from rutile.graph.graph import Edges, build_graph
+from rutile.graph.graph import build_graph
 from rutile.graph.neighbors import find_edges
 from rutile.graph.skin import SkinList
 from rutile.structures.structures import Structures, concatenate
@@ -18,9 +18,9 @@ from rutile.structures.structures import Structures, concatenate
 @pytest.fixture(params=["kernel", "plain"], autouse=True)
 def _with_and_without_kernel(request, monkeypatch):
     if request.param == "plain":
-        monkeypatch.setattr("rutile.graph.skin.compact", lambda *_: None)
+        monkeypatch.setattr("rutile.graph.skin.searched_wide", lambda *_: None)
         monkeypatch.setattr("rutile.graph.skin.farthest", lambda *_: None)
-        monkeypatch.setattr("rutile.graph.neighbors.ordered", lambda *_: None)
+        monkeypatch.setattr("rutile.graph.neighbors.searched", lambda *_: None)
 
 
 def assert_same(a, b):
@@ -197,17 +197,28 @@ def test_images_far_away():
     assert_same(SkinList(4.0, 0.3).edges(far), edges)
 
 
-def test_images_are_numbered_also_where_few_of_many_are_there():
-    shift = torch.tensor([[0, 0, 0], [2000, 0, -1], [0, 0, 0], [2000, 0, -1], [1, 0, 0]])
-    edges = Edges(torch.tensor([0, 0, 1, 2, 2]), torch.tensor([1, 1, 0, 2, 2]), shift, 3.0)
-    system = torch.tensor([0, 0, 1])
-    for which in (slice(None), slice(0, 1), slice(0, 0)):  # a large box of shifts, a small one, none
-        some = Edges(edges.i[which], edges.j[which], shift[which], 3.0)
-        wide = near.compact(some, system)
-        assert wide is not None
-        expected = torch.cat([system[some.i, None], some.shift], 1)
-        assert torch.equal(wide.images[wide.image.long()], expected)
-        assert len(wide.images) == len(expected.unique(dim=0))
+@pytest.mark.parametrize("cutoff", [2.0, 4.0, 9.0])  # no edges, few, and many images of a small cell
+def test_a_list_for_the_kernel_is_that_of_everybody(cutoff):
+    empty = Structures.from_arrays([], np.zeros((0, 3)), np.eye(3), np.ones(3, bool))
+    batch = concatenate([crystal(2), empty, crystal(3), crystal(1, 2.6)])
+    wide = near.searched_wide(batch, cutoff)
+    if wide is None:
+        pytest.skip("no kernel")
+    assert_same(wide.edges(cutoff), find_edges(batch, cutoff))
+    assert len(wide.images) == len(wide.images.unique(dim=0))
+    split = wide.split(batch.counts.tolist())
+    for one, part in zip(batch.split(), split, strict=True):
+        assert_same(part.edges(cutoff), find_edges(one, cutoff))
+    again = near.join_wide(split)
+    assert_same(again.edges(cutoff), wide.edges(cutoff))
+    assert torch.equal(again.images, wide.images)
+
+
+def test_shifts_too_far_apart_for_a_table_are_left_to_others():
+    pair = Structures.from_arrays([1, 1], [[0, 0, 0], [700.5, 700, 700]], np.eye(3) * 7, np.ones(3, bool))
+    assert near.searched_wide(pair, 3.0) is None
+    assert_same(SkinList(3.0, 0.5).edges(pair), find_edges(pair, 3.0))
+    assert len(find_edges(pair, 3.0).i) == 2
 
 
 def test_a_graph_in_memory_that_is_used_again_is_that_of_a_fresh_search():

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FLAGS = ("-std=c11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 OPENMP = ("-fopenmp",)
@@ -46,6 +47,26 @@ def library() -> ctypes.CDLL | None:
 def reason() -> str:
     """One line for people: what is used, or why nothing is."""
     return kernels().reason
+
+
+_KINDS = {"n": ctypes.c_int64, "i": ctypes.c_int, "p": ctypes.c_void_p, "d": ctypes.c_double}
+
+
+@functools.cache
+def function(name: str, kinds: str, result: str = "i") -> Any:
+    """A function of the kernels; None: no kernels.
+
+    Args:
+        name: in C.
+        kinds: of its arguments, one letter each: n int64, i int, d double, p a pointer.
+        result: kind of what it returns; of no use where it returns nothing.
+    """
+    found = library()
+    if found is None:
+        return None
+    made = getattr(found, name)
+    made.argtypes, made.restype = [_KINDS[k] for k in kinds], _KINDS[result]
+    return made
 
 
 @functools.cache

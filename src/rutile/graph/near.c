@@ -1,4 +1,4 @@
-/* Neighbours: the canonical order of a list, and which of a list that is too wide are near.
+/* Which edges of a list that is too wide are near, and whether the list still holds.
 
    Letters: N atoms, S systems, E edges sorted by centre. */
 
@@ -6,90 +6,10 @@
 
 #include <math.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-
-enum { SHIFT_BITS = 11, SHIFT_ZERO = 1 << (SHIFT_BITS - 1), SHIFT_MASK = (1 << SHIFT_BITS) - 1 };
-
-/* Start of each group of a counting sort, from how many there are at [g + 1]. */
-static void sum_up(int64_t n, int64_t *first) {
-    for (int64_t g = 0; g < n; g++) first[g + 1] += first[g];
-}
-
-/* Neighbour and shift as one number that sorts like (j, shift); so near are shifts in all but broken structures. */
-static int key_of(int64_t j, const int32_t *shift, uint64_t *key) {
-    uint64_t k = (uint64_t)j;
-    int fits = 1;
-    for (int c = 0; c < 3; c++) {
-        int32_t s = shift[c] + SHIFT_ZERO;
-        fits &= s >= 0 && s <= SHIFT_MASK;
-        k = k << SHIFT_BITS | (uint64_t)(s & SHIFT_MASK);
-    }
-    *key = k;
-    return fits;
-}
-
-/* Sort n numbers by Shell's method with Ciura's gaps: quick for the neighbours of an atom. */
-static void sort_keys(int64_t n, uint64_t *keys) {
-    static const int64_t gaps[] = {1750, 701, 301, 132, 57, 23, 10, 4, 1};
-    for (int g = 0; g < 9; g++)
-        for (int64_t k = gaps[g]; k < n; k++) {
-            uint64_t key = keys[k];
-            int64_t to = k;
-            for (; to >= gaps[g] && keys[to - gaps[g]] > key; to -= gaps[g]) keys[to] = keys[to - gaps[g]];
-            keys[to] = key;
-        }
-}
-
-/* Sort edges by centre, neighbour and shift: a counting sort by centre, then those of each centre.
-
-   pairs [E, 2], shifts [E, 3] -> i [E], j [E], shift [E, 3]; 1: no memory, or numbers too large: nothing is done. */
-int order_edges(int64_t n, int64_t n_edges, const int64_t *pairs, const int32_t *shifts, int64_t *i, int64_t *j,
-                int64_t *shift) {
-    if (n >= (int64_t)1 << 31) return 1;
-    int64_t *first = calloc((size_t)n + 2, sizeof *first);
-    uint64_t *keys = malloc(sizeof *keys * (size_t)(n_edges + 1));
-    int bad = !first || !keys;
-    for (int64_t e = 0; e < n_edges && !bad; e++) first[pairs[2 * e] + 2]++;
-    if (!bad) {
-        sum_up(n + 1, first);
-        for (int64_t e = 0; e < n_edges; e++)
-            bad |= !key_of(pairs[2 * e + 1], shifts + 3 * e, keys + first[pairs[2 * e] + 1]++);
-    }
-    for (int64_t c = 0; c < n && !bad; c++) {
-        sort_keys(first[c + 1] - first[c], keys + first[c]);
-        for (int64_t k = first[c]; k < first[c + 1]; k++) {
-            i[k] = c, j[k] = (int64_t)(keys[k] >> 3 * SHIFT_BITS);
-            for (int x = 0; x < 3; x++)
-                shift[3 * k + x] = (int64_t)(keys[k] >> (2 - x) * SHIFT_BITS & SHIFT_MASK) - SHIFT_ZERO;
-        }
-    }
-    free(first), free(keys);
-    return bad;
-}
-
-/* Number the images (system and cell shift) that hold neighbours, as they are met.
-
-   i [E], system [N], shift [E, 3], low [3] and size [3] of the box of shifts; ranks [S * box], all -1
-   -> image [E], images [M, 4]; returns M. */
-int64_t number_images(int64_t n_edges, const int64_t *i, const int64_t *system, const int64_t *shift, const int64_t *low,
-                      const int64_t *size, int32_t *ranks, int32_t *image, int64_t *images) {
-    int64_t found = 0;
-    for (int64_t e = 0; e < n_edges; e++) {
-        const int64_t s = system[i[e]], *m = shift + 3 * e;
-        int32_t *rank = ranks + ((s * size[0] + m[0] - low[0]) * size[1] + m[1] - low[1]) * size[2] + m[2] - low[2];
-        if (*rank < 0) {
-            images[4 * found] = s;
-            memcpy(images + 4 * found + 1, m, 3 * sizeof *m);
-            *rank = (int32_t)found++;
-        }
-        image[e] = *rank;
-    }
-    return found;
-}
 
 /* How far the atoms of each system moved, x - x0 [N, 3], once the mean is taken off: the longest (or NaN) -> [S]. */
 void farthest(int64_t n, int64_t n_systems, const int64_t *system, const double *x, const double *x0, double *longest) {

@@ -1,4 +1,4 @@
-"""Neighbours by the compiled kernel (`near.c`): canonical order, and which of too wide a list are near.
+"""Neighbours by the compiled kernels: a search (`search.c`), and which of too wide a list are near (`near.c`).
 
 Each function gives None where there is no kernel, or it does not serve: NumPy and PyTorch then do the same.
 Letters: N atoms, S systems, E edges.
@@ -7,15 +7,12 @@ Letters: N atoms, S systems, E edges.
 from __future__ import annotations
 
 import ctypes
-import functools
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rutile.core.native import library
+from rutile.core.native import function
 from rutile.graph.graph import Edges
 from rutile.structures.structures import Structures
 
@@ -23,25 +20,24 @@ FEW_EDGES = 50_000
 """Below this the work is done before a second thread has started."""
 
 
-def ordered(pairs: np.ndarray, shifts: np.ndarray, n_atoms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Edges sorted by centre, neighbour and shift, in O(E).
+def searched(structures: Structures, cutoff: float) -> Edges | None:
+    """All directed edges shorter than a cutoff, sorted by centre, neighbour and shift, in O(N).
 
     Args:
-        pairs: centre and neighbour, [E, 2] int64.
-        shifts: [E, 3] int32.
-        n_atoms: N.
+        structures: with finite coordinates, and cells that are independent in the periodic directions.
+        cutoff: strictly smaller distances are near (Angstrom).
 
     Returns:
-        Centres [E], neighbours [E] and shifts [E, 3], all int64; None: shifts beyond 1023 cells, or no kernel.
+        The edges, on the CPU; None: atoms or cutoff reach over hundreds of cells, or no kernel.
     """
-    order = _function("order_edges", "nnppppp")
-    if order is None:
+    found = _search(structures, cutoff)
+    if found is None:
         return None
-    pairs, shifts = np.ascontiguousarray(pairs), np.ascontiguousarray(shifts)
-    i, j, shift = np.empty(len(pairs), np.int64), np.empty(len(pairs), np.int64), np.empty((len(pairs), 3), np.int64)
-    arrays = (pairs, shifts, i, j, shift)
-    failed = order(n_atoms, len(pairs), *(a.ctypes.data for a in arrays))
-    return None if failed else (i, j, shift)
+    count, _, first, keys = found
+    i, j, shift = (torch.empty(shape, dtype=torch.long) for shape in ((count,), (count,), (count, 3)))
+    write = function("write_edges", "nppppp")
+    write(len(first) - 1, first.data_ptr(), keys, *(x.data_ptr() for x in (i, j, shift)))
+    return Edges(i, j, shift, cutoff)
 
 
 @dataclass(frozen=True)
@@ -55,43 +51,73 @@ class Wide:
     image: Tensor
     """Which of the images each neighbour lies in, [E] int32."""
     images: Tensor
-    """System and cell shift of each image that holds a neighbour, [M, 4] int64."""
+    """System and cell shift of each image that holds a neighbour, system by system, [M, 4] int64."""
+
+    def edges(self, cutoff: float) -> Edges:
+        """The same list for everybody; the cutoff is the one that it was searched with (Angstrom)."""
+        atoms = torch.arange(len(self.first) - 1)
+        return Edges(atoms.repeat_interleave(self.first.diff()), self.j.long(), self.shifts(self.image), cutoff)
+
+    def shifts(self, image: Tensor) -> Tensor:
+        """Cell shifts of images by their numbers, [E] -> [E, 3] int64."""
+        return self.images[image.long(), 1:]
+
+    def split(self, sizes: list[int]) -> list[Wide]:
+        """The list of each structure, by their numbers of atoms; atoms and images count from 0."""
+        out, a, m = [], 0, 0
+        for s, n in enumerate(sizes):
+            begin, end = self.first[a], self.first[a + n]
+            images = int((self.images[:, 0] == s).sum())
+            own = torch.cat([torch.zeros(images, 1, dtype=torch.long), self.images[m : m + images, 1:]], 1)
+            part = Wide(self.first[a : a + n + 1] - begin, self.j[begin:end] - a, self.image[begin:end] - m, own)
+            out.append(part)
+            a, m = a + n, m + images
+        return out
 
 
-def compact(edges: Edges, system: Tensor) -> Wide | None:
-    """A list for `near_edges`; None: not on the CPU, or no kernel.
-
-    Args:
-        edges: the list.
-        system: of each atom, [N] int64.
-    """
-    n_atoms = len(system)
-    if edges.i.device.type != "cpu" or n_atoms >= 2**31 or library() is None:
+def searched_wide(structures: Structures, cutoff: float) -> Wide | None:
+    """What `searched` finds, for `near_edges`; None also where the structures are not on the CPU."""
+    found = None if structures.positions.device.type != "cpu" else _search(structures, cutoff)
+    if found is None:
         return None
-    first = torch.zeros(n_atoms + 1, dtype=torch.long)
-    torch.cumsum(torch.bincount(edges.i, minlength=n_atoms), 0, out=first[1:])
-    return Wide(first, edges.j.int(), *_images(edges, system))
+    count, sizes, first, keys = found
+    j, image = torch.empty(count, dtype=torch.int32), torch.empty(count, dtype=torch.int32)
+    images = torch.empty(count, 4, dtype=torch.long)
+    write = function("write_wide", "npppppp", "n")
+    arrays = [x.data_ptr() for x in (j, image, images)]
+    met = write(len(sizes), sizes.data_ptr(), first.data_ptr(), keys, *arrays)
+    return None if met < 0 else Wide(first, j, image, images[:met].clone())
 
 
-def _images(edges: Edges, system: Tensor) -> tuple[Tensor, Tensor]:
-    """Number of the image of each edge, [E] int32, and system and shift of each image, [M, 4] int64."""
-    count, n_systems = len(edges.i), int(system[-1]) + 1 if len(system) else 0
-    if not count:
-        return torch.zeros(0, dtype=torch.int32), torch.zeros(0, 4, dtype=torch.long)
-    low, high = edges.shift.aminmax(dim=0)
-    sizes = high - low + 1
-    most = n_systems * int(sizes.prod())
-    if most > count + 1000:  # few of them are there
-        which = torch.cat([system[edges.i, None], edges.shift], 1)
-        images, image = which.unique(dim=0, return_inverse=True)
-        return image.int(), images
-    number = _function("number_images", "npppppppp", "n")
-    assert number is not None, "a list was made without a kernel"
-    ranks, image = torch.full((most,), -1, dtype=torch.int32), torch.empty(count, dtype=torch.int32)
-    images = torch.empty(most, 4, dtype=torch.long)
-    arrays = [x.contiguous() for x in (edges.i, system, edges.shift, low, sizes, ranks, image, images)]
-    found = number(count, *(x.data_ptr() for x in arrays))
-    return image, images[:found].clone()
+def join_wide(parts: list[Wide]) -> Wide:
+    """The list of a batch from those of its structures."""
+    if len(parts) == 1:
+        return parts[0]
+    first, j, image, images = [torch.zeros(1, dtype=torch.long)], [], [], []
+    atoms = edges = found = 0
+    for s, part in enumerate(parts):
+        first.append(part.first[1:] + edges)
+        j.append(part.j + atoms)
+        image.append(part.image + found)
+        images.append(part.images + torch.tensor([s, 0, 0, 0]))
+        atoms, edges, found = atoms + len(part.first) - 1, edges + len(part.j), found + len(part.images)
+    none = torch.zeros(0, dtype=torch.int32)
+    return Wide(torch.cat(first), torch.cat([none, *j]), torch.cat([none, *image]),
+                torch.cat([torch.zeros(0, 4, dtype=torch.long), *images]))  # fmt: skip
+
+
+def _search(structures: Structures, cutoff: float) -> tuple[int, Tensor, Tensor, ctypes.c_void_p] | None:
+    """Number of edges E, sizes [S], where those of each atom begin [N + 1], and what is written next."""
+    search = function("search_edges", "nppppdipp", "n")
+    if search is None or structures.n_atoms >= 2**30 or not cutoff > 0:
+        return None
+    x, cells = (t.detach().cpu().double().contiguous() for t in (structures.positions, structures.cell))
+    sizes, pbc = structures.counts.cpu(), structures.pbc.cpu().contiguous()
+    first, keys = torch.empty(len(x) + 1, dtype=torch.long), ctypes.c_void_p()
+    addresses = [t.data_ptr() for t in (sizes, x, cells, pbc)]
+    threads = torch.get_num_threads()
+    count = search(len(sizes), *addresses, cutoff, threads, first.data_ptr(), ctypes.addressof(keys))
+    return None if count < 0 else (count, sizes, first, keys)
 
 
 @dataclass(frozen=True)
@@ -146,7 +172,7 @@ def near_edges(
     """
     empty = (scratch or Scratch()).empty
     n, most = structures.n_atoms, len(known.j)
-    kernel = _function("near_edges_f64" if dtype == torch.float64 else "near_edges_f32", "nnippppnppppdpppppp", "n")
+    kernel = function("near_edges_f64" if dtype == torch.float64 else "near_edges_f32", "nnippppnppppdpppppp", "n")
     assert kernel is not None, "a list was made without a kernel"
     x, cells = structures.positions.double().contiguous(), structures.cell.double().contiguous()
     system = structures.system.contiguous()
@@ -173,7 +199,7 @@ def farthest(structures: Structures, then: Tensor) -> Tensor | None:
         structures: where atoms are now.
         then: where they were, [N, 3] (Angstrom).
     """
-    kernel = _function("farthest", "nnpppp")
+    kernel = function("farthest", "nnpppp")
     now = structures.positions
     if kernel is None or any(x.device.type != "cpu" or x.dtype != torch.float64 for x in (now, then)):
         return None
@@ -181,17 +207,3 @@ def farthest(structures: Structures, then: Tensor) -> Tensor | None:
     arrays = (structures.system.contiguous(), now.contiguous(), then.contiguous(), longest)
     kernel(structures.n_atoms, structures.n_systems, *(t.data_ptr() for t in arrays))
     return longest
-
-
-_KINDS = {"n": ctypes.c_int64, "i": ctypes.c_int, "p": ctypes.c_void_p, "d": ctypes.c_double}
-
-
-@functools.cache
-def _function(name: str, kinds: str, result: str = "i") -> Any:
-    """A function of the kernel with its arguments, one letter for each; None: no kernel."""
-    kernels = library()
-    if kernels is None:
-        return None
-    function = getattr(kernels, name)
-    function.argtypes, function.restype = [_KINDS[k] for k in kinds], _KINDS[result]
-    return function

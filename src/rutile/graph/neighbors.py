@@ -1,4 +1,4 @@
-"""Neighbours of every atom of a batch: vesin's cell list, and a brute-force oracle for tests.
+"""Neighbours of every atom of a batch: our kernel, vesin's cell list where there is none, and an oracle for tests.
 
 Edges come in one canonical order (centre, neighbour, shift), whatever found them: a list from a Verlet skin, a cache or
 a fresh search sums in the same order and gives bit-identical energies.
@@ -14,7 +14,7 @@ import vesin
 
 from rutile.core.errors import GeometryError
 from rutile.graph.graph import Edges
-from rutile.graph.near import ordered
+from rutile.graph.near import searched
 from rutile.structures.structures import Structures
 
 FARTHEST = 1e9
@@ -26,7 +26,7 @@ THREADS_FROM = 2000
 def find_edges(structures: Structures, cutoff: float) -> Edges:
     """All directed edges shorter than `cutoff` (Angstrom), sorted by centre, neighbour and shift; O(N).
 
-    Works on whole NumPy arrays and calls the cell list once for each structure. Atoms may lie outside the cell; vectors
+    The kernel takes the whole batch, vesin one structure after another. Atoms may lie outside the cell; vectors
     of directions that are not periodic are ignored.
 
     Raises:
@@ -34,38 +34,33 @@ def find_edges(structures: Structures, cutoff: float) -> Edges:
             not independent; names the structure.
     """
     check_geometry(structures)
+    device = structures.positions.device
+    found = searched(structures, cutoff)
+    if found is not None:
+        return found.to(device)
     points, cells, pbc, sizes = _arrays(structures)
-    if len(sizes) == 1 and len(points):  # nothing is copied: a large list takes longer to copy than to sort
-        pair, shift, _finder = _in_one(points, cells[0], pbc[0], cutoff, copy=False)
-        return _sorted_edges(pair, shift, len(points), cutoff, structures.positions.device)
     pairs, shifts = [np.zeros((0, 2), np.int64)], [np.zeros((0, 3), np.int32)]
     first = 0
     for size, cell, periodic in zip(sizes.tolist(), cells, pbc, strict=True):
         if size:
-            pair, shift, _ = _in_one(points[first : first + size], cell, periodic, cutoff)
+            pair, shift_of_pair = _in_one(points[first : first + size], cell, periodic, cutoff)
             pairs.append(pair + first)
-            shifts.append(shift)
+            shifts.append(shift_of_pair)
         first += size
-    return _sorted_edges(np.concatenate(pairs), np.concatenate(shifts), first, cutoff, structures.positions.device)
+    return _sorted_edges(np.concatenate(pairs), np.concatenate(shifts), first, cutoff, device)
 
 
-def _in_one(
-    points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float, copy: bool = True
-) -> tuple[np.ndarray, np.ndarray, vesin.NeighborList]:
-    """Pairs [E, 2] int64 and shifts [E, 3] int32 of one structure, in any order; if not copied, the list's own."""
+def _in_one(points: np.ndarray, cell: np.ndarray, pbc: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs [E, 2] int64 and shifts [E, 3] int32 of one structure, in any order."""
     threads = torch.get_num_threads() if len(points) >= THREADS_FROM else 1
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=threads)
     box = np.where(pbc[:, None], cell, 0.0)
-    pairs, shifts = finder.compute(points=points, box=box, periodic=pbc, quantities="PS", copy=copy)
-    return pairs.view(np.int64), shifts, finder
+    pairs, shifts = finder.compute(points=points, box=box, periodic=pbc, quantities="PS")
+    return pairs.view(np.int64), shifts
 
 
 def _sorted_edges(pairs: np.ndarray, shifts: np.ndarray, n_atoms: int, cutoff: float, device: torch.device) -> Edges:
-    """Edges in the order (i, j, shift); without a kernel compared as one integer each where that fits 63 bits."""
-    columns = ordered(pairs, shifts, n_atoms)
-    if columns is not None:
-        i, j, shift = map(torch.from_numpy, columns)
-        return Edges(i, j, shift, cutoff).to(device)
+    """Edges in the order (i, j, shift), compared as one integer each where that fits 63 bits."""
     if len(pairs):
         lowest = shifts.min(0).astype(np.int64)
         counts = (shifts.max(0) - lowest + 1).tolist()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rutile.graph.graph import Edges, Graph, build_graph, graph_of, join_edges, squared_lengths
-from rutile.graph.near import Near, Scratch, Wide, compact, farthest, near_edges
+from rutile.graph.near import Near, Scratch, Wide, farthest, join_wide, near_edges, searched_wide
 from rutile.graph.neighbors import check_geometry, find_edges
 from rutile.structures.structures import Structures, concatenate
 
@@ -45,9 +45,8 @@ class SkinList:
             raise ValueError(f"skin {skin} Å is negative")
         self.cutoff, self.skin, self.searches = cutoff, skin, 0
         self._at: Structures | None = None
-        self._parts: list[Edges] = []
-        self._wide = find_edges(concatenate([]), cutoff)
-        self._compact: Wide | None = None
+        self._parts: list[Wide | Edges] = []
+        self._wide: Wide | Edges = find_edges(concatenate([]), cutoff)
         self._scratch = Scratch() if reuse else None
 
     def keep(self, which: Tensor) -> None:
@@ -71,8 +70,9 @@ class SkinList:
         Raises:
             GeometryError: as `find_edges`.
         """
-        near = self._near(self._current(structures), torch.float64, which=True).which
-        return Edges(self._wide.i[near], self._wide.j[near], self._wide.shift[near], self.cutoff)
+        near, wide = self._near(self._current(structures), torch.float64, which=True), self._wide
+        shift = wide.shifts(wide.image[near.which]) if isinstance(wide, Wide) else wide.shift[near.which]
+        return Edges(near.i, near.j, shift, self.cutoff)
 
     def graph(
         self, structures: Structures, mode: Tensor | None = None, dtype: torch.dtype = torch.float64
@@ -96,8 +96,8 @@ class SkinList:
 
     def _near(self, now: Structures, dtype: torch.dtype, *, which: bool = False) -> Near:
         """The wide edges that are within the cutoff, by the kernel where there is one."""
-        if self._compact is not None:
-            return near_edges(self._compact, now, self.cutoff, dtype, which=which, scratch=self._scratch)
+        if isinstance(self._wide, Wide):
+            return near_edges(self._wide, now, self.cutoff, dtype, which=which, scratch=self._scratch)
         vectors = build_graph(now.to(dtype=torch.float64), self._wide).vectors
         squared = squared_lengths(vectors)
         near = torch.nonzero(squared < self.cutoff**2).squeeze(1)
@@ -126,14 +126,14 @@ class SkinList:
         check_geometry(now)
         self.searches += len(which)
         if len(which) == now.n_systems:
-            self._parts = _by_structure(find_edges(now, self.cutoff + self.skin), now)
+            self._parts = self._found(now)
             self._at = now.replace(positions=now.positions.clone(), cell=now.cell.clone())
         else:
             assert self._at is not None, "nothing was searched before"
             some = concatenate(_some(now, which))
             known = self._at.n_systems
             self._parts += [self._wide] * (now.n_systems - known)
-            for k, part in zip(which, _by_structure(find_edges(some, self.cutoff + self.skin), some), strict=True):
+            for k, part in zip(which, self._found(some), strict=True):
                 self._parts[k] = part
             fresh = torch.zeros(now.n_systems, dtype=torch.bool, device=now.cell.device)
             fresh[which] = True
@@ -146,9 +146,20 @@ class SkinList:
     def _join(self) -> None:
         """Edges of the batch from those of its structures."""
         assert self._at is not None, "nothing was searched"
-        none = find_edges(concatenate([]), self.cutoff)
-        self._wide = join_edges(self._parts, self._at.counts.tolist()) if self._parts else none
-        self._compact = compact(self._wide, self._at.system)
+        packed = [part for part in self._parts if isinstance(part, Wide)]
+        if len(packed) == len(self._parts):
+            self._wide = join_wide(packed)
+        else:
+            wide = self.cutoff + self.skin
+            parts = [part.edges(wide) if isinstance(part, Wide) else part for part in self._parts]
+            self._wide = join_edges(parts, self._at.counts.tolist())
+
+    def _found(self, structures: Structures) -> list[Wide | Edges]:
+        """What a search finds, structure by structure."""
+        wide = searched_wide(structures, self.cutoff + self.skin)
+        if wide is None:
+            return [*_by_structure(find_edges(structures, self.cutoff + self.skin), structures)]
+        return [*wide.split(structures.counts.tolist())] if structures.n_systems != 1 else [wide]
 
     def _reach(self, then: Structures, now: Structures) -> Tensor:
         """(cutoff + 2 max|u|) / s of each structure (Angstrom), [S]; NaN where coordinates are not finite."""

@@ -119,6 +119,8 @@ class Dynamics:
         self.bars = calibration.forces if calibration is not None and len(members) > 1 else None
         self.temperatures = torch.zeros(0, 2)
         """At the start and at the end of each run that was begun (K), [S0, 2]."""
+        self._heat: tuple[Tensor | None, Tensor, Tensor] = None, self.temperatures, self.temperatures
+        """Runs, kB times their first temperatures, and what these grow by until the end (eV)."""
 
     def begin(
         self,
@@ -165,6 +167,7 @@ class Dynamics:
         self.volume = volume
         own = self.settings.watch.hottest
         hottest = highest(self.temperatures) if own is None else torch.full_like(volume, own)
+        self._heat = None, self.temperatures, self.temperatures
         self._rule = self.rule or Watch(self.settings.watch, hottest, volume).after
 
     def _temperatures(self, n: int) -> Tensor:
@@ -191,12 +194,15 @@ class Dynamics:
         """What the next time step is made with; after the last one that of the last."""
         s, e = self.settings, self.settings.ensemble
         part = min(1.0, (state.step + 1) / s.steps)
-        mine = self.temperatures[state.number]
+        if self._heat[0] is not state.number:
+            mine = KB * self.temperatures[state.number]
+            self._heat = state.number, mine[:, 0], mine[:, 1] - mine[:, 0]
+        _, start, rise = self._heat
         pressure = 0.0
         if isinstance(e, Pressed):
             end = e.pressure if e.pressure_end is None else e.pressure_end
             pressure = (e.pressure + part * (end - e.pressure)) * GPA
-        return Targets(s.timestep, KB * (mine[:, 0] + part * (mine[:, 1] - mine[:, 0])), pressure, s.seed)
+        return Targets(s.timestep, torch.add(start, rise, alpha=part), pressure, s.seed)
 
     def run(self, state: State) -> Iterator[Moment]:
         """All time steps that are left, one after another; ends early when no run goes on.

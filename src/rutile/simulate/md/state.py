@@ -13,7 +13,7 @@ from ase.data import atomic_masses
 from torch import Tensor
 
 from rutile.core.units import ACCELERATION, KB
-from rutile.graph.graph import squared_lengths
+from rutile.simulate.md.motion import kinetic_sums
 from rutile.simulate.md.noise import noise
 from rutile.structures.structures import Structures
 
@@ -122,7 +122,7 @@ def kinetic_energy(velocities: Tensor, mass: Tensor, structures: Structures) -> 
         mass: [N, 1] (amu).
         structures: whose atoms.
     """
-    return by_system((0.5 / ACCELERATION) * mass[:, 0] * squared_lengths(velocities), structures)
+    return kinetic_sums(velocities, mass, structures) / ACCELERATION
 
 
 def kinetic_tensor(velocities: Tensor, mass: Tensor, structures: Structures) -> Tensor:

@@ -23,7 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rutile.simulate.md.noise import generator, noise
+from rutile.simulate.md.noise import chi_square, noise
 from rutile.simulate.md.state import State, kinetic_of
 
 
@@ -234,8 +234,7 @@ def rescaled(state: State, time: float, targets: Targets) -> State:
     scales, heats = [], []
     each = (state.number.tolist(), state.dof.tolist(), kinetic_of(state).tolist(), targets.kt.tolist())
     for run, dof, kinetic, kt in zip(*each, strict=True):  # a few numbers: tensors would take longer
-        rng = generator(targets.seed, run, "csvr", state.step)
-        first, others = rng.standard_normal(), 2 * rng.standard_gamma((dof - 1) / 2) if dof > 1 else 0.0
+        first, others = chi_square(targets.seed, run, dof, state.step)
         if not (dof and kinetic > 0):  # of an atom alone what rounding left of the drift is no motion
             scales.append(1.0)
             heats.append(0.0)

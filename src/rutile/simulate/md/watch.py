@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from rutile.core.units import KB
 from rutile.graph.graph import squared_lengths
+from rutile.simulate.md.motion import largest_square
 from rutile.simulate.md.settings import WatchSettings
 from rutile.simulate.md.state import State, kinetic_of
 
@@ -96,9 +99,9 @@ def leaps(after: State, dt: float) -> list[str]:
         after: with new positions, forces not known yet.
         dt: time step (fs).
     """
-    length = squared_lengths(after.velocities) * dt**2
-    if float(length.amax()) <= LEAP**2 and bool(torch.isfinite(after.structures.cell.sum())):
+    if largest_square(after.velocities) * dt**2 <= LEAP**2 and isfinite(float(after.structures.cell.sum())):
         return [""] * after.n_systems
+    length = squared_lengths(after.velocities) * dt**2
     cells = torch.isfinite(after.structures.cell).all(2).all(1)
     longest = length.new_zeros(after.n_systems).scatter_reduce(
         0, after.structures.system, length.nan_to_num(torch.inf, torch.inf), "amax"
