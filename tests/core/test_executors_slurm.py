@@ -1,13 +1,10 @@
 """Jobs of a private Slurm, which the tests start; jobs are cancelled, reach their wall time, lose their driver."""
 
-import fcntl
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -21,33 +18,8 @@ from rutile.core.executors.settings import SlurmSettings
 from rutile.core.reporting import SilentReporter
 
 pytestmark = pytest.mark.slurm
-SCRIPTS = Path(__file__).resolve().parents[2].parent / "shared" / "slurm"
-PROGRAMS = ("sbatch", "slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db")
 HERE = Path(__file__).parent
 SOURCE = Path(scaler.__file__).parents[3]
-
-
-@pytest.fixture(scope="session")
-def slurm():
-    """A Slurm of one node with two cores, one at a time on this machine."""
-    missing = [p for p in PROGRAMS if shutil.which(p) is None]
-    if missing:
-        pytest.skip(f"Slurm is not installed: no {', '.join(missing)}")
-    if not (SCRIPTS / "up").is_file():
-        pytest.skip(f"no scripts that start a private Slurm at {SCRIPTS}")
-    if os.geteuid() != 0:
-        pytest.skip("a private Slurm is started by root only")
-    folder = Path(tempfile.mkdtemp(prefix="rutile-slurm-"))
-    with (Path(tempfile.gettempdir()) / "rutile-slurm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # its ports are fixed
-        started = ["bash", str(SCRIPTS / "up"), str(folder)]
-        try:
-            with (folder / "up.log").open("w") as log:  # a file: daemons keep it open
-                subprocess.run(started, check=True, timeout=240, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-            yield folder
-        finally:
-            subprocess.run(["bash", str(SCRIPTS / "down"), str(folder)], check=True, timeout=120)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

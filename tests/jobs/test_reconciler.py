@@ -13,7 +13,7 @@ import sqlalchemy as sql
 from rutile.jobs import folder as kept
 from rutile.jobs import launch, queue, reconciler
 from rutile.jobs.database import open_database
-from rutile.jobs.folder import read_status
+from rutile.jobs.folder import Status, read_status
 from rutile.jobs.home import Home
 from rutile.jobs.places import Here, open_places
 from rutile.jobs.queue import Wish
@@ -152,6 +152,25 @@ def test_a_job_whose_supervisor_was_killed_is_lost_and_leaves_nothing_behind(sho
     time.sleep(0.2)
     assert subprocess.run(["ps", "-o", "stat=", "-p", str(status.extra["child"])], check=False, capture_output=True,
                           text=True).stdout.strip() in ("", "Z", "Zs")  # fmt: skip
+
+
+def test_a_process_that_has_the_number_of_a_lost_job_is_left_alone(shop):
+    """The machine was restarted, or the job ran on another one."""
+    number = shop.add("pass")
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(77)"], start_new_session=True)
+    try:
+        with shop.database.writing() as session:
+            assert queue.claim(session, number)
+        folder = shop.home.job(number)
+        folder.mkdir()
+        extra = {"child": stranger.pid, "born": 1.0}
+        kept.write_status(folder, Status("RUNNING", 2**22 + 1, 1.0, os.uname().nodename, 1.0, 1.0, extra=extra))
+        shop.keeper.round()
+        assert shop.see(number).reason.startswith("lost")
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 @pytest.mark.slow

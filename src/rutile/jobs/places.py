@@ -110,9 +110,9 @@ class Slurm:
         """What Slurm runs: the same supervisor as here."""
         asked = self.settings
         lines = [
-            f"--job-name={self.queue.name}", f"--comment=job {job.id}", f"--cpus-per-task={job.cores}", "--ntasks=1",
-            f"--output={folder / 'slurm.txt'}", "--open-mode=append", "--no-requeue", "--signal=B:TERM@60",
-            "--export=PATH,HOME",
+            f"--job-name={self.queue.name}", f"--comment=job-{job.id}", f"--cpus-per-task={job.cores}", "--ntasks=1",
+            f"--output={shlex.quote(str(folder / 'slurm.txt'))}", "--open-mode=append", "--no-requeue",
+            "--signal=B:TERM@60", "--export=PATH,HOME",
         ]  # fmt: skip
         lines += [f"--partition={asked.partition}"] if asked.partition else []
         lines += [f"--account={asked.account}"] if asked.account else []

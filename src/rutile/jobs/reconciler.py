@@ -26,7 +26,7 @@ from rutile.jobs.database import Database
 from rutile.jobs.folder import Status, prepare, read_status
 from rutile.jobs.home import Home
 from rutile.jobs.launch import order_of
-from rutile.jobs.places import Here, Place, There, supervised
+from rutile.jobs.places import Here, Place, There, same_process, supervised
 from rutile.jobs.progress import progress
 from rutile.jobs.references import Input, bring, names_for, replaced
 from rutile.jobs.slots import Capacity, choose
@@ -181,9 +181,9 @@ class Reconciler:
         self._wake.set()
 
     def _lost(self, job: Job, status: Status) -> None:
-        """The supervisor is gone without a word: what it started is ended, too."""
-        child = status.extra.get("child")
-        if isinstance(child, int):
+        """The supervisor is gone without a word: what it started here is ended, too, unless its number is another's."""
+        child, begin = status.extra.get("child"), status.extra.get("born")
+        if isinstance(child, int) and isinstance(begin, float) and same_process(child, begin, status.host):
             with contextlib.suppress(OSError):
                 os.killpg(child, signal.SIGKILL)
         reason = "lost: the machine was restarted, or its supervisor was killed; rerun it"

@@ -51,7 +51,7 @@ class Watch:
             self.child = start(self.folder, self.order)
         except OSError as error:
             return self._end(127, f"cannot be started: {error.strerror}")
-        self.status = replace(self.status, extra={"child": self.child.pid})
+        self.status = replace(self.status, extra={"child": self.child.pid, "born": born(self.child.pid)})
         meter = Meter(self.child.pid)
         while (code := self.child.poll()) is None:
             self._look(meter)
