@@ -33,6 +33,7 @@ def test_a_trained_model_is_in_the_registry_with_where_it_comes_from(site, ben, 
     errors = ok(ben.get(url))["metrics"][-1]
     assert errors["set"] == f"dataset:{data['id']}"
     assert errors["values"]["energy_rmse"] > 0
+    assert [j["id"] for j in ok(ben.get(f"{url}/jobs"))] == [measured["id"]]
     cu = '4\nLattice="3.6 0 0 0 3.6 0 0 0 3.6" pbc="T T T"\nCu 0 0 0\nCu 0 1.8 1.8\nCu 1.8 0 1.8\nCu 1.8 1.8 0\n'
     kept = ok(ben.post("/api/structures", json={"name": "fcc", "text": cu}), 201)
     tried = ok(ben.post(f"{url}/try", json={"structure": f"structure:{kept['id']}"}), 201)

@@ -79,6 +79,13 @@ def test_known_errors_come_out(tmp_path):
     assert stored["frames"] == 6
     with (tmp_path / "out/metrics.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(result.errors)
+    with (tmp_path / "out/frames.csv").open() as file:
+        frames = list(csv.DictReader(file))
+    assert [f["frame"] for f in frames] == [f"{tmp_path / 'data.extxyz'}#{k}" for k in range(6)]
+    assert float(frames[4]["energy"]) == pytest.approx(images[4].info["REF_energy"] / len(images[4]))
+    assert float(frames[4]["energy_error"]) == pytest.approx(-0.25)
+    largest = np.linalg.norm(images[4].arrays["REF_forces"], axis=1).max()
+    assert float(frames[4]["force"]) == pytest.approx(largest)
     predicted = read(tmp_path / "out/predictions.extxyz", ":")
     assert predicted[2].get_potential_energy() == pytest.approx(images[2].info["REF_energy"] - 0.25 * len(images[2]))
     np.testing.assert_allclose(predicted[3].get_forces(), images[3].arrays["REF_forces"] - 1.5, atol=1e-7)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
+NOTICE = "THREE.Clock: This module has been deprecated"
+"""Of a library to its own users: nothing of this page."""
 AXE = files("axe_playwright_python") / "axe.min.js"
 
 
@@ -65,9 +67,13 @@ class Site:
     def __init__(self, tab, address):
         self.tab, self.address = tab, address
         self.complaints = []
-        tab.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        tab.on("console", self._heard)
         tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         tab.set_default_timeout(30_000)
+
+    def _heard(self, message):
+        if message.type in ("error", "warning") and not message.text.startswith(NOTICE):
+            self.complaints.append(message.text)
 
     def open(self, path):
         """Go to a page by its address."""
@@ -78,6 +84,24 @@ class Site:
         answer = self.tab.request.get(f"{self.address}/api/{path}")
         assert answer.ok, answer.text()
         return answer.json()
+
+    def post(self, path, body):
+        """Ask for a change through the API."""
+        word = {"X-CSRF-Token": self.get("session")["csrf"]}
+        answer = self.tab.request.post(f"{self.address}/api/{path}", data=body, headers=word)
+        assert answer.ok, answer.text()
+        return answer.json()
+
+    def done(self, task, seconds=90, **settings):
+        """Do a task through the API, and wait until it is done."""
+        number = self.post("jobs", {"task": task, "name": task, "settings": settings})["id"]
+        for _ in range(5 * seconds):
+            job = self.get(f"jobs/{number}")
+            if job["state"] in ("DONE", "FAIL", "CANCEL"):
+                assert job["state"] == "DONE", job["reason"]
+                return number
+            time.sleep(0.2)
+        raise AssertionError(f"job {number} has not ended after {seconds} s")
 
     def barriers(self):
         """What keeps people out who cannot see or use a mouse: serious findings of axe."""
@@ -103,4 +127,4 @@ def quiet(request):
     site = request.getfixturevalue("site")
     site.complaints.clear()
     yield
-    assert site.complaints == []
+    assert not site.complaints, site.complaints

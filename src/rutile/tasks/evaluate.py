@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from pydantic import Field
 
@@ -45,7 +45,7 @@ class EvaluateSettings(Settings):
     read: ReadSettings = ReadSettings()
     """How to read the files."""
     out: Path = Path("evaluation")
-    """Folder for report.html, metrics.json and metrics.csv."""
+    """Folder for report.html, metrics.json, metrics.csv and frames.csv (the errors of each frame)."""
     predictions: bool = False
     """Also write predictions.extxyz: the structures with labels (REF_energy...) and predictions (energy, forces...)."""
     title: str = "Evaluation"
@@ -104,6 +104,10 @@ class WorstFrame(Result):
     """RMSE of force components (eV/Å)."""
     force_max: float | None
     """Largest error of a force vector (eV/Å)."""
+    energy: float | None
+    """Reference energy (eV/atom)."""
+    force: float | None
+    """Largest reference force (eV/Å)."""
 
 
 class Hole(Result):
@@ -160,7 +164,8 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     from rutile.train import sections
     from rutile.train.report import render
 
-    assessment = assess(settings, reporter)
+    with (settings.out / "frames.csv").open("w", encoding="utf-8", newline="") as table:
+        assessment = assess(settings, reporter, table)
     curves, modes = dimer_curves(settings) if settings.dimers else ([], ())
     result = EvaluateResult(
         frames=assessment.n_frames,
@@ -188,8 +193,8 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     return result
 
 
-def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
-    """The comparison itself; writes predictions.extxyz where asked for.
+def assess(settings: EvaluateSettings, reporter: Reporter, table: TextIO | None = None) -> Assessment:
+    """The comparison itself; writes predictions.extxyz where asked for, and the errors of each frame into a table.
 
     Raises:
         LabelError: no frame has a label.
@@ -201,7 +206,7 @@ def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
     from rutile.potentials.checks import smoothness_note
     from rutile.potentials.classical import open_model
     from rutile.structures.io import write_frames
-    from rutile.train.assess import Assessment
+    from rutile.train.assess import Assessment, FrameError
 
     dtype = {"float32": torch.float32, "float64": torch.float64}[settings.precision]
     members = open_model(settings.model).raw_members(dtype, settings.device)
@@ -209,16 +214,23 @@ def assess(settings: EvaluateSettings, reporter: Reporter) -> Assessment:
         reporter.warn(note)
     assessment = Assessment(settings.worst, settings.force_limit)
 
-    def images() -> Iterator[Atoms]:
+    def counted() -> Iterator[Compared]:
+        columns = [f.name for f in dataclasses.fields(FrameError)]
+        rows = csv.DictWriter(table, columns, lineterminator="\n") if table else None
+        if rows:
+            rows.writeheader()
         for compared in _compared(settings, members, dtype, reporter):
-            assessment.add(compared)
-            yield from predicted_atoms(compared)
+            errors = assessment.add(compared)
+            if rows:
+                rows.writerows(map(dataclasses.asdict, errors))
+            yield compared
 
     if settings.predictions:
-        write_frames(settings.out / "predictions.extxyz", images(), "extxyz")
+        images = (atoms for compared in counted() for atoms in predicted_atoms(compared))
+        write_frames(settings.out / "predictions.extxyz", images, "extxyz")
     else:
-        for compared in _compared(settings, members, dtype, reporter):
-            assessment.add(compared)
+        for _ in counted():
+            pass
     if not assessment.errors.rows():
         raise LabelError(
             f"no frame of {', '.join(map(str, settings.data))} has energy, forces or stress: "

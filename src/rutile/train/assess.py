@@ -155,6 +155,10 @@ class FrameError:
     """RMSE of force components (eV/Angstrom)."""
     force_max: float | None
     """Largest error of a force vector (eV/Angstrom)."""
+    energy: float | None
+    """Reference energy (eV/atom)."""
+    force: float | None
+    """Largest reference force (eV/Angstrom)."""
 
 
 class Pairs:
@@ -230,8 +234,8 @@ class Assessment:
                 found[quantity] = {str(name): error[of == name] for name in np.unique(of)}
         return found
 
-    def add(self, compared: Compared) -> None:
-        """Count one batch; batches come in order."""
+    def add(self, compared: Compared) -> list[FrameError]:
+        """Count one batch; batches come in order. Returns the errors of its frames."""
         self._groups.extend(f.group for f in compared.frames)
         self._modes.extend(f.calc_mode for f in compared.frames)
         self.errors.add(compared.prediction, compared.labelled)
@@ -240,10 +244,12 @@ class Assessment:
             self.pairs[name].add(values)
         for name, values in _residuals(compared, self.n_frames - len(compared.frames)).items():
             self.residuals[name].add(values)
-        for number, error in zip(compared.labelled.index.tolist(), frame_errors(compared), strict=True):
+        errors = frame_errors(compared)
+        for number, error in zip(compared.labelled.index.tolist(), errors, strict=True):
             score = error.force_rmse if error.force_rmse is not None else abs(error.energy_error or 0.0)
             item = (score if np.isfinite(score) else float("inf"), -number, error)
             (heapq.heappush if len(self._heap) < self._worst else heapq.heappushpop)(self._heap, item)
+        return errors
 
 
 def frame_errors(compared: Compared) -> list[FrameError]:
@@ -263,6 +269,8 @@ def frame_errors(compared: Compared) -> list[FrameError]:
                 float(energy[k]) / sizes[k] if frame.energy is not None else None,
                 None if forces is None else float(np.sqrt((forces**2).mean())),
                 None if forces is None else float(np.linalg.norm(forces, axis=1).max()),
+                None if frame.energy is None else frame.energy / sizes[k],
+                None if frame.forces is None else float(np.linalg.norm(frame.forces, axis=1).max()),
             )
         )
     return out

@@ -26,6 +26,12 @@ const PAGES: Record<string, { title: string; one?: string; load: () => Promise<P
     title: text.datasets.title, one: text.datasets.one, load: () => import('./Datasets.svelte'),
     loadOne: () => import('./Dataset.svelte'),
   },
+  models: {
+    title: text.models.title, one: text.models.one, load: () => import('./Models.svelte'), loadOne: () => import('./Model.svelte'),
+  },
+  searches: {
+    title: text.searches.title, one: text.searches.one, load: () => import('./Searches.svelte'), loadOne: () => import('./Search.svelte'),
+  },
   compare: { title: text.jobs.compareTitle, load: () => import('./Compare.svelte') },
   compute: { title: text.nav.compute, load: () => import('./Compute.svelte') },
   account: { title: text.nav.account, load: () => import('./Account.svelte') },
@@ -41,4 +47,4 @@ export function pageOf(parts: string[]): Found | null {
 }
 
 /** What the top bar leads to. */
-export const NAV = ['', 'jobs', 'new', 'structures', 'datasets', 'compute'].map((name) => ({ path: `/${name}`, title: PAGES[name]!.title }))
+export const NAV = ['', 'jobs', 'new', 'structures', 'datasets', 'models', 'searches', 'compute'].map((name) => ({ path: `/${name}`, title: PAGES[name]!.title }))

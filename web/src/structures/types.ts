@@ -10,8 +10,3 @@ export interface Stored {
   atoms: number
   elements: string[]
 }
-
-export interface StoredPage {
-  items: Stored[]
-  total: number
-}

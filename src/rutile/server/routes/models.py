@@ -19,7 +19,7 @@ from rutile.jobs.rights import found, may_change, visible
 from rutile.jobs.sources import file_name, inputs_of
 from rutile.jobs.tables import Job, StoredModel, User
 from rutile.server import forms, shapes
-from rutile.server.job_views import JobView, view_of
+from rutile.server.job_views import JobRow, JobView, rows_of, view_of
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.routes.files import LOCKED
 from rutile.server.shapes import Name, Number
@@ -27,6 +27,8 @@ from rutile.server.shapes import Name, Number
 router = APIRouter(prefix="/models", tags=["models"])
 Privacy = Literal["private", "group", "public"]
 Stage = Literal["draft", "validated", "production"]
+MOST_JOBS = 200
+"""Jobs of a model that are listed."""
 TRY = 90
 """Priority of trying a model: somebody waits for it."""
 
@@ -74,7 +76,7 @@ class Metrics(Result):
     job: int | None
     """The job that measured them."""
     values: dict[str, float]
-    """energy_rmse (eV/atom), force_rmse (eV/Å), stress_rmse (eV/Å³), ..."""
+    """energy_rmse (eV/atom), force_rmse (eV/Å), stress_rmse (GPa), ..."""
 
 
 class ModelView(Result):
@@ -191,6 +193,15 @@ def compare_models(
 def see_model(number: Number, who: Somebody, session: Reading) -> ModelView:
     """One model."""
     return _view(session, shapes.seen(session, StoredModel, number, who), who)
+
+
+@router.get("/{number}/jobs")
+def jobs_of_model(number: Number, who: Somebody, session: Reading) -> list[JobRow]:
+    """Jobs that read the model, newest first, of those that one may see: evaluations, calibrations, relaxations."""
+    shapes.seen(session, StoredModel, number, who)
+    named = sql.cast(Job.inputs, sql.String).like(f'%"model:{number}"%')
+    query = sql.select(Job).where(visible(Job, who.user), named).order_by(Job.id.desc()).limit(MOST_JOBS)
+    return rows_of(session, list(session.scalars(query)), who)
 
 
 @router.patch("/{number}")

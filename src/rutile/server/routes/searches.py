@@ -109,9 +109,12 @@ def list_searches(
     session: Reading,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     size: Annotated[int, Query(ge=1, le=200)] = 20,
+    search: Annotated[str, Query(max_length=200)] = "",
 ) -> JobPage:
-    """Jobs that search, newest first."""
+    """Jobs that search, newest first; `search` is a part of their names."""
     conditions = [visible(Job, who.user), Job.task.in_(TASKS)]
+    if search:
+        conditions.append(Job.name.icontains(search, autoescape=True))
     counted = session.execute(sql.select(Job.state, sql.func.count()).where(*conditions).group_by(Job.state)).all()
     query = sql.select(Job).where(*conditions).order_by(Job.id.desc()).limit(size).offset((page - 1) * size)
     counts = {row[0]: row[1] for row in counted}
@@ -129,7 +132,8 @@ def see_search(
 ) -> SearchView:
     """How a search is, and what it found."""
     job = shapes.seen(session, Job, number, who)
-    found, best, counts, labels, trainings = _story(*_log(platform, job))
+    log = _log(platform, job)
+    found, best, counts, labels, trainings = _story(*log) if log else ([], [], Counter(), [], 0)
     good = sorted((f for f in found if f.energy is not None), key=lambda f: f.energy or 0.0)
     failed = [f for f in found if f.energy is None]
     return SearchView(
@@ -141,20 +145,26 @@ def see_search(
 @router.get("/{number}/structures/{structure}")
 def see_found(number: Number, structure: FrameNumber, who: Somebody, platform: Here, session: Reading) -> FrameView:
     """A structure as it was relaxed."""
-    path, _ = _log(platform, shapes.seen(session, Job, number, who))
-    for row in rows_in(path):
+    log = _log(platform, shapes.seen(session, Job, number, who))
+    for row in rows_in(log[0]) if log else ():
         for done in _several((row.get("came") or row).get("done")):
             if done.get("number") == structure:
                 return _frame(structure, done)
     raise HTTPException(404, "no such structure")
 
 
-def _log(platform: Platform, job: Job) -> tuple[Path, int]:
-    """The log of a search and its size; its newest one where there are several."""
+def _log(platform: Platform, job: Job) -> tuple[Path, int] | None:
+    """The log of a search and its size; its newest one where there are several, None before there is one.
+
+    Raises:
+        HTTPException: 404 it is no search.
+    """
+    if job.task not in TASKS:
+        raise HTTPException(404, "this job is no search")
     root = platform.home.job(job.id) / FILES
     there = [e for e in safe_files.listing(root) if not e.folder and e.path.rsplit("/", 1)[-1] in LOGS]
     if not there:
-        raise HTTPException(404, "this job has no log of a search (yet)")
+        return None
     newest = max(there, key=lambda e: e.changed)
     safe_files.open_inside(root, newest.path).close()
     return root / newest.path, newest.size

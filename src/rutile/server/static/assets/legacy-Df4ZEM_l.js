@@ -1,0 +1,1 @@
+import{Ht as e}from"./disclose-version-DZ4ABh-E.js";e();

@@ -1,0 +1,1 @@
+var e=[`QUEUED`,`HELD`,`STARTING`,`RUNNING`,`DONE`,`FAIL`,`CANCEL`],t=[`DONE`,`FAIL`,`CANCEL`];export{e as n,t};

@@ -1,0 +1,53 @@
+"""The registry in a browser: from the list to errors of single structures, a trial and the next stage."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.web
+
+
+def test_a_model_is_found_judged_tried_and_promoted(site):
+    tab = site.tab
+    data = site.done("starter", names=["silicon"])
+    file = f"job:{data}/silicon.extxyz"
+    site.done("train", data=[file], epochs=2, write_report=False)
+    model = site.get("models")["items"][0]["id"]
+    site.done("evaluate", data=[file], model=f"model:{model}")
+    site.post("structures", {"name": "dimer", "text": "2\n\nSi 0 0 0\nSi 0 0 2.3\n"})
+
+    site.open("/models")
+    tab.get_by_text("Elements that it must know").click()
+    tab.get_by_role("button", name="Cu", exact=True).click()
+    tab.get_by_text("No models yet").wait_for()
+    tab.get_by_role("button", name="Cu", exact=True).click()
+    tab.get_by_role("button", name="Si", exact=True).click()
+    tab.get_by_role("link", name="train", exact=True).wait_for()
+    assert site.barriers() == []
+    tab.get_by_role("link", name="train", exact=True).click()
+
+    tab.get_by_role("img", name="Energy: predicted against reference").wait_for()
+    worst = tab.get_by_role("region", name="Worst structures").locator("tbody tr")
+    expect(worst).to_have_count(20)
+    figure = tab.get_by_role("img", name="Forces: error against size")
+    x, y = re.match(r"M(\S+) (\S+)h0", figure.locator("path.dots").get_attribute("d")).groups()
+    figure.click(position={"x": float(x), "y": float(y)})
+    tab.get_by_text("Structure 1 of 69").wait_for()
+    number = worst.first.get_by_role("button").inner_text()
+    worst.first.get_by_role("button").click()
+    tab.get_by_text(f"Structure {int(number) + 1} of 69").wait_for()
+    tab.locator(".scene canvas").wait_for(timeout=60_000)
+    assert site.barriers() == []
+
+    tab.get_by_role("button", name="Choose a structure").click()
+    tab.get_by_role("tab", name="Structures").click()
+    tab.get_by_role("button", name="dimer").click()
+    tab.get_by_role("button", name="Energy and forces").click()
+    tab.get_by_role("status").get_by_text("DONE").wait_for(timeout=90_000)
+    tab.get_by_text("Largest force").first.wait_for()
+
+    tab.get_by_label("Stage").select_option("production")
+    tab.get_by_role("region", name="Errors on named sets").get_by_text(file).wait_for()
+    expect(tab.get_by_role("button", name="Delete")).to_be_disabled()
+    assert site.get(f"models/{model}")["stage"] == "production"
