@@ -15,8 +15,8 @@ from ase import Atoms, units
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
+from rutile.build.forces_settings import RigidIonForces
 from rutile.build.plan import images
-from rutile.build.settings import RigidIonForces
 from rutile.cli.terminal import RichReporter
 from rutile.core.seeds import integer, stream
 from rutile.structures.io import iterate, write_frames

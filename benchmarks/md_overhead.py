@@ -7,8 +7,8 @@ time does not depend on its weights. Neighbours are searched again every 30 to 4
 FILE holds its atoms together, and they are searched for once. Everything that `rutile md` does is counted: the log
 every 10 steps, frames every 100, thermostat (CSVR), neighbour list with its skin, stop rules. `potential` is the time
 in `evaluate_members`, `neighbours` that for the list and the graph that the potential sees, `loop` all the rest. One
-thread, float32. Writes results/md_overhead.{json,md}; ends with 1 where the loop takes more than 10 % of a step at 192
-atoms, or 3 % at 12 000.
+thread, float32. Writes results/md_overhead.{json,md}; ends with 1 where neighbours and loop take more than 10 % of a
+step at 192 atoms, or 3 % at 12 000.
 `--quick`: 192 atoms only, and fewer steps; nothing is written.
 """
 
@@ -112,7 +112,7 @@ def main(words: list[str]) -> None:
     for case in only.split(","):
         name, atoms = case.split(":")
         found = measure(name, int(atoms), 40 if quick else STEPS[int(atoms)])
-        good &= found["loop"] < ALLOWED[int(atoms)]
+        good &= 1 - found["potential"] < ALLOWED[int(atoms)]
         print(f"{case}: {found}", flush=True)
         results[f"{Path(name).stem}:{atoms}"] = found
     lines = ["| potential | atoms | step (ms, CPU) | potential | neighbours | loop |", "|---|---:|---:|---:|---:|---:|"]

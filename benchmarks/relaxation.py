@@ -91,12 +91,12 @@ def main() -> None:
 
 def trained(folder: Path, seconds: float) -> Path:
     """The demo's potential, trained on the starter set."""
-    from rutile.tasks import demo
+    from rutile.tasks import demo, train
 
     settings = demo.DemoSettings(out=folder / "demo", seconds=seconds)
     settings.out.mkdir()
     job = demo.train_settings(settings, demo.write_parts(settings))
-    return demo.train_or_begin_anew(job, SilentReporter()).model
+    return demo.run_or_begin_anew(train.run, job, SilentReporter()).model
 
 
 def crystals(count: int, seed: int = 0) -> tuple[list[Atoms], list[str]]:
