@@ -28,8 +28,10 @@ setup: .venv/ready ## create .venv with exact versions and install rutile into i
 	@touch $@
 	@echo "ready: $$($(BIN)/rutile --version) in $(BIN)"
 
-demo: setup ## the main job on real data: train, evaluate, relax, search, report (10 minutes on 2 cores)
+demo: setup ## the main job on real data: train, evaluate, relax, search, report (10 minutes on 2 cores), then its page (Ctrl-C ends it)
 	$(BIN)/rutile demo
+	@if [ -t 1 ]; then $(BIN)/rutile serve home=demo/platform adopt=[demo] port=0; \
+	else echo "see it in a browser: $(BIN)/rutile serve home=demo/platform adopt=[demo]"; fi
 
 test: setup ## the whole test suite except the tiers of test-slow
 	$(PYTEST) -m "not physics and not dft and not slurm"

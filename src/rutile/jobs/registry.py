@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import struct
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 from rutile.core.elements import symbol
 from rutile.core.errors import ModelFileError
 from rutile.jobs import folder as kept
+from rutile.jobs.data_sets import sha256_of
 from rutile.jobs.folder import read_json
 from rutile.jobs.home import Home
 from rutile.jobs.references import REFERENCE
@@ -56,8 +56,7 @@ def card_of(path: Path) -> dict[str, Any]:
 
 def keep_file(home: Home, path: Path) -> str:
     """Keep a model file by its content; its SHA-256."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_of(path)
     target = home.model(sha256)
     if not target.exists():
         temporary = target.with_suffix(".unfinished")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.orm import Session
 
 from rutile.core.errors import FileError
+from rutile.jobs.adopt import adopt
 from rutile.jobs.database import Database, open_database
 from rutile.jobs.home import Home
 from rutile.jobs.places import Place, open_places
 from rutile.jobs.reconciler import Reconciler
 from rutile.jobs.slots import Capacity
 from rutile.jobs.tables import ADMIN, AuditLine, LoginLink, User
+from rutile.server.harvest import harvest
 from rutile.server.librarian import Librarian
 from rutile.server.secrets import Patience, kept_of, new_secret
 from rutile.server.settings import ServeSettings
@@ -54,8 +57,6 @@ class Platform:
             FileError: folder or database cannot be opened.
             ExecutorError: a cluster that is named is not there.
         """
-        from rutile.server.harvest import harvest
-
         home = Home.open(settings.home)
         places = open_places(home, settings.clusters)
         capacity = Capacity.of_this_machine(settings.cores, settings.memory)
@@ -74,6 +75,15 @@ class Platform:
         self.librarian.stop()
         self.database.close()
 
+    def adopt(self, folder: Path) -> list[int]:
+        """Put runs made outside in as jobs of the first administrator; numbers of those that are new.
+
+        Raises:
+            FileError: the folder does not say what was done in it.
+        """
+        with self.database.writing() as session:
+            return adopt(session, self.home, _first(session), folder, lambda s, job: harvest(s, self.home, job))
+
     def first_link(self) -> str:
         """A login link for the first administrator, who is made where there is none.
 
@@ -81,13 +91,7 @@ class Platform:
             FileError: the server is open to others, and nobody has a password.
         """
         with self.database.writing() as session:
-            admin = session.scalar(
-                sql.select(User).where(User.role == ADMIN, User.disabled.is_(False)).order_by(User.id)
-            )
-            if admin is None:
-                admin = User(name=FIRST, role=ADMIN, created=time.time(), password=None)
-                session.add(admin)
-                session.flush()
+            admin = _first(session)
             with_password = session.scalar(sql.select(sql.func.count()).where(User.password.is_not(None)))
             if not self.settings.local and not with_password:
                 raise FileError(
@@ -96,6 +100,16 @@ class Platform:
                 )
             secret = login_link(session, admin)
         return f"{self.address}/login/{secret}"
+
+
+def _first(session: Session) -> User:
+    """The first administrator, who is made where there is none."""
+    admin = session.scalar(sql.select(User).where(User.role == ADMIN, User.disabled.is_(False)).order_by(User.id))
+    if admin is None:
+        admin = User(name=FIRST, role=ADMIN, created=time.time(), password=None)
+        session.add(admin)
+        session.flush()
+    return admin
 
 
 def login_link(session: Session, user: User) -> str:

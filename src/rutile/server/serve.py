@@ -43,6 +43,9 @@ def run(settings: ServeSettings, reporter: Reporter) -> ServeResult:
     shown = settings.names[0] if settings.names else settings.host
     platform.address = f"{scheme}://{shown}:{port}"
     try:
+        for folder in settings.adopt:
+            there = platform.adopt(folder)
+            reporter.info(f"{folder}: {f'jobs {there} are put in' if there else 'its jobs are here already'}")
         link = platform.first_link()
     except FileError:
         platform.close()
@@ -100,5 +103,6 @@ TASK = Task(
         "rutile serve",
         "rutile serve port=9000 browser=true",
         "rutile serve home=/data/rutile cores=8 memory=32",
+        "rutile serve home=demo/platform adopt=[demo]",
     ),
 )

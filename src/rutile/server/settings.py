@@ -46,6 +46,9 @@ class ServeSettings(Settings):
     """Largest file that can be uploaded."""
     restore: Path | None = None
     """Put this backup of the database (SQLite) back first; what was there stays beside it."""
+    adopt: list[Path] = []
+    """Folders of runs made outside, put in as jobs that have ended, once: those with a file jobs.json, such as that of
+    `rutile demo`."""
     browser: bool = False
     """Open the page in a browser."""
 

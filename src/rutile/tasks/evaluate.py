@@ -167,13 +167,11 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     with (settings.out / "frames.csv").open("w", encoding="utf-8", newline="") as table:
         assessment = assess(settings, reporter, table)
     curves, modes = dimer_curves(settings) if settings.dimers else ([], ())
-    result = EvaluateResult(
-        frames=assessment.n_frames,
-        errors=[ErrorRow(**row) for row in assessment.errors.rows()],
-        worst=[WorstFrame(**dataclasses.asdict(error)) for error in assessment.worst],
-        report=settings.out / "report.html",
-        predictions=settings.out / "predictions.extxyz" if settings.predictions else None,
-        dimers=check_dimers(curves, modes, reporter) if curves else None,
+    result = result_of(assessment, settings.out / "report.html").model_copy(
+        update={
+            "predictions": settings.out / "predictions.extxyz" if settings.predictions else None,
+            "dimers": check_dimers(curves, modes, reporter) if curves else None,
+        }
     )
     names = ", ".join(str(p) for p in settings.data)
     page = render(
@@ -191,6 +189,16 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     write_atomically(result.report, page.encode())
     reporter.info(f"report: {result.report.resolve()}")
     return result
+
+
+def result_of(assessment: Assessment, report: Path) -> EvaluateResult:
+    """The result model of an assessment; structures and dimers are left out."""
+    return EvaluateResult(
+        frames=assessment.n_frames,
+        errors=[ErrorRow(**row) for row in assessment.errors.rows()],
+        worst=[WorstFrame(**dataclasses.asdict(error)) for error in assessment.worst],
+        report=report,
+    )
 
 
 def assess(settings: EvaluateSettings, reporter: Reporter, table: TextIO | None = None) -> Assessment:

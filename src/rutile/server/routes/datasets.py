@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from rutile.core.errors import FileError
 from rutile.core.settings import Result, Settings
+from rutile.jobs import data_sets
 from rutile.jobs.rights import may_change, visible
 from rutile.jobs.shelf import DRAWN, Shelf
 from rutile.jobs.sources import inputs_of
@@ -25,7 +26,6 @@ from rutile.server.librarian import SHELF
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
 from rutile.server.routes.structures import write_extxyz
-from rutile.server.routes.uploads import sha256_of
 from rutile.server.shapes import FrameNumber, Name, Number
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
@@ -394,24 +394,12 @@ def _file(session: Session, platform: Platform, who: Who, reference: str) -> tup
 
 def _added(platform: Platform, who: Who, dataset: Dataset, source: Path, name: str) -> DatasetView:
     """A version of a file: kept by its content, read in the background unless it was read before."""
-    sha256 = sha256_of(source)
-    folder = platform.home.dataset(sha256)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    there = next((p for p in folder.iterdir() if p.is_file()), None)
-    if there is None:
-        there = folder / name
-        shutil.copyfile(source, there)
-        there.chmod(0o400)
+    sha256, there = data_sets.keep_file(platform.home, source, name)
     with platform.database.writing() as session:
         dataset = session.merge(dataset)
         session.flush()
         session.refresh(dataset)
-        version = DatasetVersion(
-            number=1 + max((v.number for v in dataset.versions), default=0), sha256=sha256, file=there.name,
-            format=there.suffix, created=time.time(), bytes=there.stat().st_size, summary={},
-        )  # fmt: skip
-        dataset.versions.append(version)
-        session.flush()
+        version = data_sets.add_version(session, dataset, sha256, there)
         who.did(session, "added a version", f"dataset {dataset.id}", after={"name": dataset.name, "sha256": sha256})
         view = _view(dataset, who)
         number = version.id

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import time
-from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sql
@@ -17,6 +15,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result, Settings
+from rutile.jobs.data_sets import sha256_of
 from rutile.jobs.sources import file_name
 from rutile.jobs.tables import Upload
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
@@ -122,12 +121,6 @@ def _keep(platform: Platform, id: str, who: Who, offset: int, body: bytes) -> Up
         if upload.received == upload.size:
             upload.sha256 = sha256_of(path)
         return _view(upload)
-
-
-def sha256_of(path: Path) -> str:
-    """Of the content of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mine(session: Session, id: str, who: Who) -> Upload:
