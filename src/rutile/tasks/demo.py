@@ -7,7 +7,6 @@ one HTML page.
 
 from __future__ import annotations
 
-import time
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -125,33 +124,34 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     from rutile import starter
     from rutile.tasks import adapt, evaluate, inspect, train
     from rutile.tasks.demo_adapt import adapt_section, adapt_settings, named
-    from rutile.tasks.demo_record import DoneTask, write_record
+    from rutile.tasks.demo_record import Diary
     from rutile.train.sections import dimers_section
 
-    clock = [time.time()]
+    diary = Diary(settings.out)
     reporter.info(f"1/6 the starter set: {starter.path(folder=settings.starter)}")
     files = write_parts(settings)
     census = inspect.run(inspect.InspectSettings(files=[starter.path(folder=settings.starter)]), reporter)
     reporter.info(f"2/6 training a Behler-Parrinello potential, at most {settings.seconds:g} s")
     trained = run_or_begin_anew(train.run, train_settings(settings, files), reporter)
-    clock.append(time.time())
+    diary.did("train", train_settings(settings, files), trained, ["run"], "run/metrics.csv")
     reporter.info("3/6 evaluating it on structures that it has not seen")
     assessed = evaluate_settings(settings, files)
     with (settings.out / "frames.csv").open("w", encoding="utf-8", newline="") as table:
         assessment = evaluate.assess(assessed, reporter, table)
     dimers = evaluate.dimer_curves(assessed)
-    clock.append(time.time())
+    known = evaluate.result_of(assessment, settings.out / "report.html")
+    diary.did("evaluate", assessed, known, ["report.html", "frames.csv"])
     reporter.info("4/6 relaxing the polymorphs with it")
     references = starter.dft_polymorphs(settings.starter)
     found = relax_polymorphs(references, trained.model, reporter)
     polymorphs = beside(references, found)
-    searched = job = None
-    clock.append(time.time())
+    searched = None
+    diary.goes_on()
     if settings.labels:
         reporter.info(f"5/6 searching for crystals of TiO2 while a potential learns them, {settings.labels} labels")
         job = adapt_settings(settings.out / "adapt", settings.labels, settings.seed)
         searched = run_or_begin_anew(adapt.run, job, reporter)
-    clock.append(time.time())
+        diary.did("adapt", job, searched, ["adapt"])
     reporter.info("6/6 writing the report")
     rows = {(r["quantity"], r["unit"]): r for r in assessment.errors.rows() if r["name"].startswith("max |F| <")}
     result = DemoResult(
@@ -161,7 +161,7 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
         polymorphs=polymorphs,
         found=named(searched) if searched else [],
         model=trained.model,
-        report=settings.out / "report.html",
+        report=known.report,
     )
     sections = [
         polymorph_section(polymorphs),
@@ -173,19 +173,7 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
         settings_section(train_settings(settings, files)),
     ]
     write_atomically(result.report, page(trained, rows, sections).encode())
-    done = [DoneTask("train", train_settings(settings, files), trained, ["run"], clock[0:2], "run/metrics.csv")]
-    done.append(
-        DoneTask(
-            "evaluate",
-            assessed,
-            evaluate.result_of(assessment, result.report),
-            ["report.html", "frames.csv"],
-            clock[1:3],
-        )
-    )
-    if searched is not None and job is not None:
-        done.append(DoneTask("adapt", job, searched, ["adapt"], clock[3:5]))
-    write_record(settings.out, files, starter.provenance(folder=settings.starter), done)
+    diary.write(files, starter.provenance(folder=settings.starter))
     reporter.info(f"report: {result.report.resolve()}")
     return result
 

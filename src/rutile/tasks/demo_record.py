@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +14,51 @@ from rutile.core.settings import Result, Settings
 RECORD = "jobs.json"
 
 
-@dataclass(frozen=True)
-class DoneTask:
-    """One task that was done."""
+class Diary:
+    """Tasks as they are done, one after another."""
 
-    task: str
-    settings: Settings
-    result: Result
-    files: Sequence[str]
-    """What it wrote, within the folder."""
-    times: Sequence[float]
-    """When it began and ended (s since 1970)."""
-    metrics: str = ""
-    """A table of its curves, within the folder."""
+    def __init__(self, out: Path) -> None:
+        """A diary that begins now.
 
+        Args:
+            out: folder of all that is done, as settings name it.
+        """
+        self.out = out
+        self.jobs: list[dict[str, Any]] = []
+        self.begin = time.time()
 
-def write_record(out: Path, files: Mapping[str, Path], provenance: Mapping[str, Any], done: Sequence[DoneTask]) -> None:
-    """Write `jobs.json` (its form: `rutile.jobs.adopt`).
+    def goes_on(self) -> None:
+        """The next task begins now."""
+        self.begin = time.time()
 
-    Args:
-        out: folder of all that was done, as the settings name it.
-        files: data sets in it, by name.
-        provenance: of the data.
-        done: in order.
-    """
-    names = {"description": "what", "licence": "licence", "source": "made_by"}
-    about = {name: str(provenance.get(key, "")) for name, key in names.items()}
-    record = {
-        "folder": str(out),
-        "datasets": [{"name": f"TiO2, {part}", "file": path.name} | about for part, path in files.items()],
-        "jobs": [
+    def did(self, task: str, settings: Settings, result: Result, files: Sequence[str], metrics: str = "") -> None:
+        """A task is done.
+
+        Args:
+            task: its name.
+            settings: with which it was done.
+            result: what it returned.
+            files: what it wrote, within the folder.
+            metrics: a table of its curves, within the folder.
+        """
+        self.jobs.append(
             {
-                "task": one.task, "name": f"demo: {one.task}", "files": list(one.files), "metrics": one.metrics,
-                "settings": one.settings.model_dump(mode="json", exclude_unset=True),
-                "result": one.result.model_dump(mode="json"), "started": one.times[0], "ended": one.times[1],
+                "task": task, "name": f"demo: {task}", "files": list(files), "metrics": metrics,
+                "settings": settings.model_dump(mode="json", exclude_unset=True),
+                "result": result.model_dump(mode="json"), "started": self.begin, "ended": time.time(),
             }
-            for one in done
-        ],
-    }  # fmt: skip
-    write_atomically(out / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+        )  # fmt: skip
+        self.goes_on()
+
+    def write(self, files: Mapping[str, Path], provenance: Mapping[str, Any]) -> None:
+        """Write `jobs.json` (its form: `rutile.jobs.adopt`).
+
+        Args:
+            files: data sets in the folder, by name.
+            provenance: of the data.
+        """
+        names = {"description": "what", "licence": "licence", "source": "made_by"}
+        about = {name: str(provenance.get(key, "")) for name, key in names.items()}
+        data = [{"name": f"TiO2, {part}", "file": path.name} | about for part, path in files.items()]
+        record = {"folder": str(self.out), "datasets": data, "jobs": self.jobs}
+        write_atomically(self.out / RECORD, (json.dumps(record, indent=1) + "\n").encode())
