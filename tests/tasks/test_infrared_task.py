@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.io import write
+from ase.io import read, write
 
 from rutile.core.errors import DataError, SettingsError
 from rutile.core.reporting import SilentReporter
@@ -78,6 +78,12 @@ def test_what_cannot_be_is_said(tmp_path):
         run(trajectories=[path], model="emt", out=tmp_path / "out")
     with pytest.raises(SettingsError, match="charges: none for O"):
         run(trajectories=[path], charges={"Ti": 1.0}, out=tmp_path / "out")
+    other = read(path, ":")
+    for atoms in other:
+        atoms.numbers[0] = 29
+    write(tmp_path / "cu.extxyz", other)
+    with pytest.raises(SettingsError, match=r"charges: none for Cu, which is in .*cu.extxyz: take another model"):
+        run(trajectories=[tmp_path / "cu.extxyz"], model="rigid_ion", out=tmp_path / "out")
     with pytest.raises(SettingsError, match="'Xx' is no element"):
         run(trajectories=[path], charges={"Xx": 1.0}, out=tmp_path / "out")
     with pytest.raises(DataError, match="too few for an infrared spectrum"):

@@ -286,6 +286,12 @@ def test_a_mirror_plane_is_no_boundary(tmp_path, metals, capsys):
     assert "(1 0 0)" in error
 
 
+@pytest.mark.parametrize("what", ["axes", "planes"])
+def test_no_direction_is_no_boundary(tmp_path, metals, capsys, what):
+    error = refused(capsys, "boundaries", metals, "model=emt", f"out={tmp_path / 'o'}", f"{what}=[[0,0,0]]")
+    assert f"{what}: (0, 0, 0) is none" in error
+
+
 def test_bad_input_is_one_line(tmp_path, metals, capsys):
     write(tmp_path / "molecule.extxyz", Atoms("Cu2", [[0, 0, 0], [2.3, 0, 0]]))
     for task in ("eos", "elastic", "phonons", "expansion", "surfaces", "defects", "boundaries"):

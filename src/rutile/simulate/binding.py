@@ -90,7 +90,7 @@ def starts(hosts: Sequence[Atoms], guests: Mapping[str, Atoms], settings: BindSe
                     try:
                         made = with_guests(host, guest, count, settings.apart, rng, at_open)
                     except Refused as why:
-                        raise Refused(f"{count} {name} in host {h}: {why}") from None
+                        raise Refused(f"{count} {name} in {host.get_chemical_formula()} (host {h}): {why}") from None
                     out.append(Start(h, g, count, made))
     return out
 

@@ -166,12 +166,15 @@ def _boundaries(crystal: Atoms, settings: BoundaryEnergySettings) -> Iterator[Bo
     """The boundaries of one crystal.
 
     Raises:
-        SettingsError: it is not cubic, a plane does not hold the axis, or there is none.
+        SettingsError: it is not cubic, an axis or plane is zero, a plane does not hold the axis, or there is none.
     """
     name = crystal.get_chemical_formula(empirical=True)
     known = describe_crystal(crystal)
     if known.number < CUBIC:
         raise SettingsError(f"{name} ({known.spacegroup}) is not cubic: boundaries are made of cubic crystals only")
+    for what, given in (("axes", settings.axes), ("planes", settings.planes)):
+        if (0, 0, 0) in given:
+            raise SettingsError(f"{what}: (0, 0, 0) is none; give indices such as (1, 0, 0)")
     parent, found = Parent(name, crystal), 0
     for axis in settings.axes:
         if settings.kind == "tilt":

@@ -134,9 +134,12 @@ def run(settings: InfraredSettings, reporter: Reporter) -> InfraredResult:
         DataError: a trajectory is too short.
     """
     given = given_trajectories(settings)
-    polar, members = _charges(settings, reporter)
+    polar, members, known = _charges(settings, reporter)
     with folder_for_results(settings.out):
-        seen = [_look(one, settings, polar, members, reporter) for one in reporter.track(given, "Spectra", len(given))]
+        seen = [
+            _look(one, settings, polar, members, known, reporter)
+            for one in reporter.track(given, "Spectra", len(given))
+        ]
         rows = [_peak_row(one, peak) for one in seen for peak in one.spectrum.peaks]
         result = InfraredResult(
             spectra=[one.row for one in seen],
@@ -149,13 +152,14 @@ def run(settings: InfraredSettings, reporter: Reporter) -> InfraredResult:
     return result
 
 
-def _charges(settings: InfraredSettings, reporter: Reporter) -> tuple[Polar, list[Polar]]:
-    """What carries the charge: of the model (the mean of a committee), and of each member of one."""
-    from rutile.potentials.combine import mean_potential
+def _charges(settings: InfraredSettings, reporter: Reporter) -> tuple[Polar, list[Polar], tuple[int, ...]]:
+    """What carries the charge: of the model (the mean of a committee), and of each member of one; its elements."""
+    from rutile.potentials.combine import common_elements, mean_potential
     from rutile.simulate.dipoles import polar_of, polar_of_ions
 
     if settings.charges:
-        return polar_of_ions({atomic_number(name): q for name, q in settings.charges.items()}), []
+        charges = {atomic_number(name): q for name, q in settings.charges.items()}
+        return polar_of_ions(charges), [], tuple(charges)
     if settings.model is None:
         raise SettingsError("neither model nor charges: give model=... that predicts charges, or charges={Na: 1, ...}")
     potentials, _ = open_members(settings.model, settings.precision, settings.device, settings.mode, reporter)
@@ -166,15 +170,22 @@ def _charges(settings: InfraredSettings, reporter: Reporter) -> tuple[Polar, lis
             "model.electrostatics=true or teanet, or give charges={Na: 1, ...}"
         )
     each = [polar_of(p) for p in potentials] if len(potentials) > 1 else []
-    return found, [p for p in each if p is not None]
+    return found, [p for p in each if p is not None], common_elements(potentials)
 
 
-def _look(given: Given, settings: InfraredSettings, polar: Polar, members: Sequence[Polar], reporter: Reporter) -> Seen:
+def _look(
+    given: Given,
+    settings: InfraredSettings,
+    polar: Polar,
+    members: Sequence[Polar],
+    known: Sequence[int],
+    reporter: Reporter,
+) -> Seen:
     """The spectrum of one trajectory."""
     from rutile.simulate.observe.infrared import flux, infrared, kinetic_temperature
 
     path = read_trajectory(given, settings)
-    _check(path, given, settings)
+    _check(path, given, known)
     crystal = bool(path.pbc.all())
     kelvin = given.temperature or kinetic_temperature(path)
 
@@ -206,15 +217,14 @@ def _look(given: Given, settings: InfraredSettings, polar: Polar, members: Seque
     return Seen(given, found, [spectrum(member) for member in members], row)
 
 
-def _check(path: Trajectory, given: Given, settings: InfraredSettings) -> None:
-    """Refuse elements without a charge."""
-    if settings.charges:
-        known = {atomic_number(name) for name in settings.charges}
-        missing = sorted(set(path.numbers.tolist()) - known)
-        if missing:
-            raise SettingsError(
-                f"charges: none for {formula(missing)}, which is in {given.name}; give 0 if it has none"
-            )
+def _check(path: Trajectory, given: Given, known: Sequence[int]) -> None:
+    """Refuse elements without a charge; a model that names no elements knows all."""
+    missing = sorted(set(path.numbers.tolist()) - set(known))
+    if known and missing:
+        raise SettingsError(
+            f"charges: none for {formula(missing)}, which is in {given.name}: take another model, or charges={{...}}, "
+            "with 0 for what has none"
+        )
 
 
 def _peak_row(one: Seen, peak: Peak) -> PeakRow:
