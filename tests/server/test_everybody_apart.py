@@ -33,8 +33,7 @@ OWN = ("/api/account", "/api/session", "/api/tasks", "/api/compute", "/api/annou
 SECRET = "TopSecret"
 
 
-@pytest.fixture
-def things(site):
+def fill(site):
     """One of everything, ben's and private."""
     with site.platform.database.writing() as session:
         ben = next(u for u in session.query(User) if u.name == "ben")
@@ -54,6 +53,11 @@ def things(site):
     home.upload("a" * 24).write_bytes(b"abc")
     home.structure(1).write_text("1\n\nCu 0 0 0\n")
     return site
+
+
+@pytest.fixture
+def things(site):
+    return fill(site)
 
 
 def calls(paths):
