@@ -32,7 +32,10 @@ def test_a_trained_model_is_in_the_registry_with_where_it_comes_from(site, ben, 
     assert done["state"] == "DONE", done["reason"]
     errors = ok(ben.get(url))["metrics"][-1]
     assert errors["set"] == f"dataset:{data['id']}"
-    assert errors["values"]["energy_rmse"] > 0
+    trained_on = {m["set"]: m["values"] for m in model["metrics"]}
+    for name, value in errors["values"].items():  # the same frames, most of them: the same units
+        if name in trained_on["train"]:
+            assert value == pytest.approx(trained_on["train"][name], rel=1.0), name
     assert [j["id"] for j in ok(ben.get(f"{url}/jobs"))] == [measured["id"]]
     cu = '4\nLattice="3.6 0 0 0 3.6 0 0 0 3.6" pbc="T T T"\nCu 0 0 0\nCu 0 1.8 1.8\nCu 1.8 0 1.8\nCu 1.8 1.8 0\n'
     kept = ok(ben.post("/api/structures", json={"name": "fcc", "text": cu}), 201)

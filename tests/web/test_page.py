@@ -161,11 +161,23 @@ def test_a_pasted_structure_is_drawn(site):
 def test_a_data_set_is_sent_looked_at_and_cut(site):
     site.open("/datasets")
     tab = site.tab
+    tab.get_by_text("Public data").click()
+    tab.get_by_role("link", name="Copy it tio2").wait_for()
+    assert site.barriers() == []
     tab.get_by_text("Add a data set").click()
+    tab.route("**/api/uploads/*?offset=0", lambda route: route.abort(), times=1)  # the way is cut once
     tab.get_by_label("File", exact=True).set_input_files(str(files("rutile") / "starter" / "silicon.extxyz"))
     expect(tab.get_by_label("or what a job wrote")).to_have_value(re.compile("^upload:"))
     tab.get_by_role("button", name="Add", exact=True).click()
     tab.get_by_text("69 of 69 structures").wait_for(timeout=60_000)
+    site.complaints.clear()
+    table = tab.get_by_role("region", name="Periodic table")
+    expect(table.get_by_role("button", name="O", exact=True)).to_be_disabled()
+    table.get_by_role("button", name="Si", exact=True).click()
+    figure = tab.get_by_role("img", name="Energy per atom against Volume per atom")
+    x, y = re.match(r"M(\S+) (\S+)h0", figure.locator("path.dots").get_attribute("d")).groups()
+    figure.click(position={"x": float(x), "y": float(y)})
+    tab.get_by_text(re.compile("^Structure [1-9][0-9]* of 69")).wait_for()
     tab.get_by_label("to", exact=True).fill("-5")
     tab.get_by_label("to", exact=True).press("Enter")
     chosen = tab.get_by_role("heading", name=re.compile(r"^\d+ of 69 structures")).filter(has_not_text="69 of 69")

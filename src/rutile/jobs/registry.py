@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from rutile.core.elements import symbol
 from rutile.core.errors import ModelFileError
+from rutile.core.units import GPA
 from rutile.jobs import folder as kept
 from rutile.jobs.data_sets import sha256_of
 from rutile.jobs.folder import read_json
@@ -129,5 +130,10 @@ def note_errors(session: Session, home: Home, job: Job) -> None:
         return
     sets = ", ".join(one["reference"] for one in job.inputs if one["setting"] == "data") or "data"
     rows = [row for row in result["errors"] if row.get("subset") == "all"]
-    values = {f"{row['quantity']}_{kind}": row[kind] for row in rows for kind in ("mae", "rmse") if kind in row}
+    values = {
+        f"{row['quantity']}_{kind}": row[kind] * (GPA if row.get("unit") == "GPa" else 1.0)  # as training notes them
+        for row in rows
+        for kind in ("mae", "rmse")
+        if kind in row
+    }
     model.metrics = [*model.metrics, {"set": sets, "job": job.id, "values": values}]

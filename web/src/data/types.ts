@@ -38,6 +38,13 @@ export interface Selection {
   high: number | null
 }
 
+export const EVERYTHING: Selection = { elements: [], only: false, column: 'energy_per_atom', low: null, high: null }
+
+/** Written behind the names of columns. */
+export const UNITS: Record<Column, string> = {
+  energy_per_atom: ' (eV)', fmax: ' (eV/Å)', atoms: '', volume_per_atom: ' (Å³)', pressure: ' (GPa)',
+}
+
 /** A selection as the server takes it; without limits the column says nothing. */
 export function asked({ elements, only, column, low, high }: Selection): Record<string, string | number | boolean> {
   const range = low === null && high === null ? {} : { column, ...(low === null ? {} : { low }), ...(high === null ? {} : { high }) }

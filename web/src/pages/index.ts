@@ -34,6 +34,7 @@ const PAGES: Record<string, { title: string; one?: string; load: () => Promise<P
   },
   compare: { title: text.jobs.compareTitle, load: () => import('./Compare.svelte') },
   compute: { title: text.nav.compute, load: () => import('./Compute.svelte') },
+  admin: { title: text.nav.admin, load: () => import('./Admin.svelte') },
   account: { title: text.nav.account, load: () => import('./Account.svelte') },
 }
 

@@ -54,7 +54,7 @@ export const en = {
   picker: {
     title: 'Choose {name}', ready: 'Potentials that need no file', jobs: 'Files of jobs', models: 'Models', datasets: 'Data sets',
     structures: 'Structures', upload: 'Upload', take: 'Take {name}', noFiles: 'No file of this job fits.', noJobs: 'No finished job yet.',
-    job: 'Job', fits: 'Files', drop: 'A file from your computer', nothing: 'Nothing here yet.', folderOf: 'the whole folder',
+    job: 'Job', fits: 'Files', drop: 'A file from your computer', nothing: 'Nothing here yet.', folderOf: 'the whole folder', waits: 'waiting for the server; it goes on by itself',
     emt: 'EMT: copper, silver, gold, nickel, palladium, platinum, aluminium (seconds)', lennard_jones: 'Lennard-Jones pairs',
     rigid_ion: 'Rigid ions: simple oxides', bond_valence: 'Bond valence sums',
   },
@@ -91,6 +91,8 @@ export const en = {
     title: 'Data sets', one: 'Data set', empty: 'No data sets yet: send a file of labelled structures.', add: 'Add a data set', name: 'Name', description: 'Description', licence: 'Licence', source: 'Source', frames: 'Structures', atoms: 'Atoms', elements: 'Elements',
     labels: 'Labels', state: 'State', version: 'Version', file: 'File', orReference: 'or what a job wrote (job:12/labelled.extxyz)', make: 'Add', checks: 'Checks', fine: 'Nothing to complain about.', only: 'no other elements', filter: 'Elements that must be in', of: 'Histogram of',
     select: 'Drag over the bars to choose a range.', selected: '{n} of {all} structures', clear: 'All structures', train: 'Train on this', selection: 'Keep this selection as a data set', selectionName: 'Name of the selection', table: 'Structures', formula: 'Formula', number: 'No.', versions: 'Versions', hash: 'Content', newVersion: 'Add a version', sure: 'Delete {name} with all its versions?', reading: 'It is being read …', from: 'from', to: 'to', size: 'Size',
+    upwards: 'Upwards', across: 'Across', points: '{y} against {x}', clickPoint: 'Click a point, and its structure is drawn.', some: '{n} of {all} are drawn.', method: 'Method', howTo: 'How to get it', get: 'Copy it', files: 'files', cite: 'paper to cite',
+    resources: 'Public data', resourcesText: 'The first come with rutile. Of the others, fetch the files where they are, look at the licence there, and send them or convert them on the machine that trains.',
     energy_per_atom: 'Energy per atom', fmax: 'Largest force', volume_per_atom: 'Volume per atom', pressure: 'Pressure',
   },
   compute: {
@@ -121,6 +123,15 @@ export const en = {
     family: 'Where it comes from', children: 'What came of it', older: 'and {n} older', operators: 'Operators', operator: 'Operator', made: 'Made', low: 'Among the lowest tenth', itsBest: 'Its best above the lowest (meV/atom)', random: 'random',
     labels: 'Labels', budget: 'Labels of the budget', trained: 'trained {n} times', labelTime: 'half of the labels took less than {time}', disagreement: 'Disagreement against error', spread: 'disagreement of the committee', error: 'error (eV/atom)',
     threshold: 'Threshold', above_: '{n} labels above it, with an error of {rms} (RMS)', below_: '{n} below it, {rms}', spentTitle: 'How the labels were spent', minutes: 'minutes',
+  },
+  admin: {
+    notYou: 'Only administrators see this page.', users: 'Accounts', groups: 'Groups', courses: 'Courses', use: 'Use', announcements: 'Announcements', audit: 'What was done', backup: 'Backup',
+    name: 'Name', fullName: 'Name of the person', role: 'Role', user: 'user', viewer: 'viewer', admin: 'administrator', group: 'Group', limits: 'Limits', priority: 'Highest priority', ends: 'Ends', never: 'never', seen: 'Last seen',
+    edit: 'Change', editOne: 'Account {name}', link: 'Login link', linkMade: 'Signs in once, within 15 minutes:', close: 'Close', reopen: 'Open again', closed: 'closed', running: 'Jobs at work at the same time', newUser: 'Make an account', password: 'Password', make: 'Make',
+    core_hours: 'Core hours', gpu_hours: 'GPU hours', disk_gb: 'Disk (GB)', newGroup: 'New group', members: 'members', course: 'Name of the course', accounts: 'Accounts', days: 'End after days', makeCourse: 'Make the accounts',
+    courseText: 'Accounts are called course-01, course-02 and so on; they are a group, and end by themselves.', once: 'Passwords are shown this once: keep them now.', made: 'Accounts of the course',
+    since: 'Jobs of the last', daysAgo: 'days', ever: 'years, all', jobs: 'Jobs', failed: 'Failed', cpu_hours: 'Of them at work', announce: 'What everybody should know', level: 'How urgent', info: 'to know', warning: 'warning', until: 'Until', publish: 'Announce',
+    by: 'Who', action: 'What', thing: 'Which', when: 'When', from: 'From', before: 'Before', after: 'After', backupText: 'A copy of the database, made while everything goes on. Files of jobs, data sets and models lie beside it, and are copied by the tools of the machine.', backupNow: 'Make a backup', backupMade: '{file} ({size}) is put back by:',
   },
   account: {
     title: 'Account', tokens: 'Tokens for programs', tokenName: 'What for', scopes: 'May', days: 'Days', make: 'Make a token', noTokens: 'No token yet.',

@@ -76,7 +76,7 @@ class Metrics(Result):
     job: int | None
     """The job that measured them."""
     values: dict[str, float]
-    """energy_rmse (eV/atom), force_rmse (eV/Å), stress_rmse (GPa), ..."""
+    """energy_rmse (eV/atom), force_rmse (eV/Å), stress_rmse (eV/Å³), ..."""
 
 
 class ModelView(Result):
