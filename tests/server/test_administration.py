@@ -63,6 +63,21 @@ def test_use_is_accounted_by_account(site, ada, ben):
     assert ok(ada.get("/api/admin/use", params={"since": time.time() + 10})) == []
 
 
+def test_use_is_accounted_by_group(site, ada, ben, eve):
+    group = ok(ada.post("/api/admin/groups", json={"name": "lab"}), 201)["name"]
+    for user in ok(ada.get("/api/admin/users")):
+        if user["name"] in ("ben", "eve"):
+            ok(ada.patch(f"/api/admin/users/{user['id']}", json={"group": group}))
+    numbers = [ok(page.post("/api/jobs", json={"task": "doctor"}), 201)["id"] for page in (ben, eve, ada)]
+    with site.platform.database.writing() as session:
+        for number in numbers:
+            session.get_one(Job, number).core_seconds = 3600.0
+    rows = {row["group"]: row for row in ok(ada.get("/api/admin/use", params={"by": "group"}))}
+    assert {name: (row["user"], row["jobs"], row["core_hours"]) for name, row in rows.items()} == {
+        "lab": ("", 2, 2.0), None: ("", 1, 1.0)
+    }  # fmt: skip
+
+
 def test_what_was_done_is_written_down(site, ada, ben):
     number = ok(ben.post("/api/jobs", json={"task": "doctor"}), 201)["id"]
     ok(ben.patch(f"/api/jobs/{number}", json={"privacy": "public"}))

@@ -166,7 +166,7 @@ class UseRow(Result):
     """What one account used."""
 
     user: str
-    """The account."""
+    """The account; "" where it is of a whole group."""
     group: str | None
     """Its group."""
     jobs: int
@@ -362,8 +362,9 @@ def see_use(
     session: Reading,
     since: Annotated[float, Query(ge=0, le=1e11)] = 0.0,
     until: Annotated[float, Query(ge=0, le=1e11)] = 1e11,
+    by: Literal["user", "group"] = "user",
 ) -> list[UseRow]:
-    """What every account used by jobs submitted between two times."""
+    """What every account, or every group, used by jobs submitted between two times."""
     del who
     total = sql.func.coalesce
     sums = (
@@ -374,8 +375,14 @@ def see_use(
         total(sql.func.sum(Job.gpu_seconds), 0.0),
         total(sql.func.sum(Job.bytes), 0),
     )
-    query = sql.select(Job.owner_id, *sums).where(Job.created >= since, Job.created < until).group_by(Job.owner_id)
-    names = {u.id: (u.name, u.group.name if u.group else None) for u in session.scalars(sql.select(User))}
+    each = Job.owner_id if by == "user" else User.group_id
+    query = sql.select(each, *sums).join(User, User.id == Job.owner_id)
+    query = query.where(Job.created >= since, Job.created < until).group_by(each)
+    names: dict[int | None, tuple[str, str | None]] = {None: ("", None)}
+    if by == "user":
+        names |= {u.id: (u.name, u.group.name if u.group else None) for u in session.scalars(sql.select(User))}
+    else:
+        names |= {group.id: ("", group.name) for group in session.scalars(sql.select(Group))}
     return [
         UseRow(
             user=names[row[0]][0], group=names[row[0]][1], jobs=row[1],
