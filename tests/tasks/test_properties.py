@@ -185,6 +185,9 @@ def test_a_grain_boundary_of_aluminium(tmp_path, capsys):
     assert (row["atoms"], row["starts"], row["found"]) == (38, 10, 2)
     assert len(rows_of(out / "starts.csv")) == 10
     assert len(read(out / "boundaries.extxyz")) == 38
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 1
+    assert "start, lowest first" in page
 
 
 @pytest.mark.slow

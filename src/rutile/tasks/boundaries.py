@@ -112,7 +112,7 @@ def run(settings: BoundaryTaskSettings, reporter: Reporter) -> BoundaryTaskResul
         write_atomically(result.starts, as_csv(lines))
         about = [{"source": r.structure, "boundary": r.boundary, "boundary_energy": r.energy} for r in rows]
         write_structures(result.cells, [one.best for one in found], about)
-        result = write_result(settings.out, result, rows, _page(rows, settings), {"starts.csv": STARTS})
+        result = write_result(settings.out, result, rows, _page(rows, found, settings), {"starts.csv": STARTS})
     return result
 
 
@@ -143,14 +143,20 @@ def _row(one: BoundaryEnergy, about: dict[str, Any]) -> BoundaryRow:
     )
 
 
-def _page(rows: Sequence[BoundaryRow], settings: BoundaryTaskSettings) -> str:
+def _page(rows: Sequence[BoundaryRow], found: Sequence[BoundaryEnergy], settings: BoundaryTaskSettings) -> str:
     """The report."""
-    from rutile.train.report import Card, Facts, Section, render
+    from rutile.tasks.property_figures import MOST_CURVES, Line, panel
+    from rutile.train.report import Card, Facts, Figures, Section, render
 
+    figures = []
+    for row, one in list(zip(rows, found, strict=True))[:MOST_CURVES]:
+        energies = sorted(start.energy * JOULE_PER_M2 for start in one.starts if not start.failure)
+        line = Line("", list(range(1, len(energies) + 1)), energies, points=True)
+        figures.append((panel(row.boundary, "start, lowest first", "energy (J/m²)", [line]), row.structure))
     names = ["structure", "boundary", "outcome", "energy", "energy_std", "atoms", "found", "starts"]
     note = "The best of the shifts that were tried: an upper bound of the energy of the boundary."
     sections = [
-        Section("Grain boundaries", table_of(rows, names, note)),
+        Section("Grain boundaries", [Figures(figures), *table_of(rows, names, note)]),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     return render("Grain boundaries", str(settings.model), [Card("boundaries", str(len(rows)))], sections)
