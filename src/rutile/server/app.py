@@ -64,7 +64,7 @@ def create_app(platform: Platform) -> FastAPI:
         return app.openapi()
 
     page_routes(app)
-    app.add_middleware(Guard, proxy=platform.settings.proxy)
+    app.add_middleware(Guard)
     hosts = [*LOOPBACK, "[::1]", *platform.settings.names]
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     app.add_exception_handler(RutileError, _users_error)

@@ -31,8 +31,8 @@ PIECE = 64_000_000
 class Guard:
     """Refuses changes that another site asks for and bodies that are too long; adds headers; answers are not kept."""
 
-    def __init__(self, app: ASGIApp, proxy: bool = False) -> None:
-        self.app, self.proxy = app, proxy
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
+import sqlalchemy as sql
 from fastapi import HTTPException, Path
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -21,6 +22,15 @@ Tags = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f]+$")]], Field(max_length=20)
 ]
 T = TypeVar("T")
+
+
+def paged(
+    session: Session, kind: type[Thing], conditions: list[sql.ColumnElement[bool]], page: int, size: int
+) -> tuple[list[Thing], int]:
+    """One page of the things that fit, newest first, and how many fit."""
+    total = session.scalar(sql.select(sql.func.count(kind.id)).where(*conditions)) or 0
+    query = sql.select(kind).where(*conditions).order_by(kind.id.desc())
+    return list(session.scalars(query.limit(size).offset((page - 1) * size))), total
 
 
 def seen(session: Session, kind: type[Thing], number: int, who: Who) -> Thing:

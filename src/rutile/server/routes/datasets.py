@@ -246,10 +246,7 @@ def list_datasets(
     conditions = [visible(Dataset, who.user)]
     if search:
         conditions.append(Dataset.name.icontains(search, autoescape=True))
-    total = session.scalar(sql.select(sql.func.count(Dataset.id)).where(*conditions)) or 0
-    rows = session.scalars(
-        sql.select(Dataset).where(*conditions).order_by(Dataset.id.desc()).limit(size).offset((page - 1) * size)
-    )
+    rows, total = shapes.paged(session, Dataset, conditions, page, size)
     return DatasetPage(items=[_view(d, who) for d in rows], total=total)
 
 

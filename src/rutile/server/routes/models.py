@@ -152,9 +152,7 @@ def list_models(filter: Annotated[ModelFilter, Query()], who: Somebody, session:
         conditions.append(StoredModel.stage == filter.stage)
     for element in filter.elements.split(",") if filter.elements else []:
         conditions.append(sql.cast(StoredModel.elements, sql.String).like(f'%"{element}"%'))  # noqa: PERF401
-    total = session.scalar(sql.select(sql.func.count(StoredModel.id)).where(*conditions)) or 0
-    query = sql.select(StoredModel).where(*conditions).order_by(StoredModel.id.desc())
-    rows = session.scalars(query.limit(filter.size).offset((filter.page - 1) * filter.size))
+    rows, total = shapes.paged(session, StoredModel, conditions, filter.page, filter.size)
     return ModelPage(items=[_view(session, m, who) for m in rows], total=total)
 
 

@@ -99,9 +99,7 @@ def list_structures(
     if search:
         columns = (StoredStructure.name, StoredStructure.formula)
         conditions.append(sql.or_(*(c.icontains(search, autoescape=True) for c in columns)))
-    total = session.scalar(sql.select(sql.func.count(StoredStructure.id)).where(*conditions)) or 0
-    query = sql.select(StoredStructure).where(*conditions).order_by(StoredStructure.id.desc())
-    rows = session.scalars(query.limit(size).offset((page - 1) * size))
+    rows, total = shapes.paged(session, StoredStructure, conditions, page, size)
     return StructurePage(items=[_view(s, who) for s in rows], total=total)
 
 
