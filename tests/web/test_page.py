@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.web
-PAGES = ["/", "/new", "/new/search", "/jobs", "/structures", "/datasets", "/compute", "/account"]
+PAGES = ["/", "/new", "/new/search", "/jobs", "/structures", "/datasets", "/models", "/searches", "/compute"]
+PAGES += ["/admin", "/account"]
 TABS = ["overview", "log", "files", "performance", "inputs", "provenance"]
 
 
@@ -156,6 +157,14 @@ def test_a_pasted_structure_is_drawn(site):
     assert site.barriers() == []
     tab.get_by_role("link", name="Relax").click()
     tab.get_by_text(re.compile("^structure:")).wait_for()
+    preview = tab.get_by_role("region", name="What it is about")
+    preview.locator(".scene[data-formula=Cu] canvas").wait_for(timeout=60_000)
+    tab.set_viewport_size({"width": 400, "height": 900})
+    for path in PAGES:
+        site.open(path)
+        tab.locator("main h1").wait_for()
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 400, path
+    tab.set_viewport_size({"width": 1400, "height": 900})
 
 
 def test_a_data_set_is_sent_looked_at_and_cut(site):

@@ -49,7 +49,7 @@ export const en = {
     same: 'Job {id} answered exactly this question: open it.', equal: 'The same elsewhere',
     command: 'Command line', yaml: 'Job file', python: 'Python', client: 'Client', about: 'About this task', examples: 'Examples',
     private: 'private', group: 'my group', public: 'everybody', otherTask: 'Another task', checking: 'Looking at it …',
-    needed: 'is needed',
+    needed: 'is needed', preview: 'What it is about',
   },
   picker: {
     title: 'Choose {name}', ready: 'Potentials that need no file', jobs: 'Files of jobs', models: 'Models', datasets: 'Data sets',
