@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rutile.server.routes import series
-from rutile.server.routes.series import Hit, Hits, search_lines, series_of
+from rutile.server.routes.series import Hit, Hits, Series, search_lines, series_of
 
 
 def line_by_line(text, wanted, most):
@@ -36,9 +36,37 @@ def test_a_log_that_is_not_there_has_no_lines(tmp_path):
     assert search_lines(tmp_path / "log.txt", "x", 3) == Hits(hits=[], more=False)
 
 
-def test_curves_that_grow_are_read_again(tmp_path):
+def test_of_curves_that_grow_only_what_is_new_is_read(tmp_path, monkeypatch):
+    path, read = tmp_path / "metrics.jsonl", []
+    loads = json.loads
+    monkeypatch.setattr("rutile.jobs.series.json.loads", lambda line: read.append(line) or loads(line))
+    assert series_of(path, 100) == Series(rows=0, index=[], columns={})
+    with path.open("a") as file:
+        for k in range(5):
+            file.write(json.dumps({"epoch": k, "rmse": {"force": 2.0 * k}} | ({"late": k} if k > 2 else {})) + "\n")
+            file.write('{"epoch": ')  # a line that is being written
+            file.flush()
+            found = series_of(path, 100)
+            assert found.columns["epoch"] == list(range(k + 1))
+            assert found.columns["rmse.force"] == [2.0 * e for e in range(k + 1)]
+            file.truncate(file.tell() - len('{"epoch": '))
+            file.seek(0, 2)
+    assert found.columns["late"] == [None, None, None, 3, 4]
+    assert len(read) == 5
+    path.write_text('{"loss": 7}\n')  # begun anew
+    assert series_of(path, 100) == Series(rows=1, index=[0], columns={"loss": [7]})
+
+
+def test_few_points_keep_peaks_and_gaps(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    assert series_of(path, 100).rows == 0
-    for count in (1, 2):
-        path.write_text("".join(json.dumps({"loss": k}) + "\n" for k in range(count)))
-        assert series_of(path, 100).columns == {"loss": list(range(count))}
+    rows = [{"x": k, "y": 50 if k == 7777 else k % 10} | ({} if k % 2 else {"even": k}) for k in range(10_000)]
+    rows[1234]["y"] = float("nan")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = series_of(path, 100)
+    assert found.rows == 10_000
+    assert len(found.index) < 100 * 3
+    assert found.index == sorted(set(found.index))
+    assert {0, 7777, 9999} <= set(found.index)
+    assert found.columns["y"][found.index.index(7777)] == 50
+    assert found.columns["x"] == found.index
+    assert [e for e in found.columns["even"] if e is not None] == [k for k in found.index if k % 2 == 0]

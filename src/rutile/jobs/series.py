@@ -1,16 +1,21 @@
-"""Rows of numbers that grow: read in one pass, and made few enough to be drawn without losing a peak."""
+"""Rows of numbers that grow: read once each, and made few enough to be drawn without losing a peak."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+import os
+import threading
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 LONGEST = 400_000_000
-"""Bytes of a file that are read; of a longer one, the last so many."""
+"""Bytes of a file that are read at once; of more, the last so many."""
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
@@ -32,19 +37,68 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         return
 
 
-def columns_of(path: Path) -> tuple[dict[str, list[float | None]], int]:
-    """Columns of numbers of such a file, groups opened ("rmse.energy"), and the number of rows; gaps are None."""
-    columns: dict[str, list[float | None]] = {}
-    count = 0
-    for row in rows_of(path):
-        for name, value in _numbers(row):
-            column = columns.setdefault(name, [])
-            column.extend([None] * (count - len(column)))
-            column.append(value)
-        count += 1
-    for column in columns.values():
-        column.extend([None] * (count - len(column)))
-    return columns, count
+class Columns:
+    """Columns of numbers of a file of JSON lines that grows; each look reads only what is new.
+
+    Groups are opened ("rmse.energy"). Where a row has no such number a column has NaN. Several threads may look.
+
+    Args:
+        path: of the file; one that does not exist is empty.
+        most: columns are kept, the first ones.
+    """
+
+    def __init__(self, path: Path, most: int) -> None:
+        self.path, self.most = path, most
+        self._lock = threading.Lock()
+        self._forget(0)
+
+    def _forget(self, file: int) -> None:
+        self._file, self._read, self._rows = file, 0, 0
+        self._columns: dict[str, array[float]] = {}
+
+    def look(self) -> tuple[dict[str, np.ndarray], int]:
+        """The columns as they are now, and the number of rows."""
+        with self._lock:
+            try:
+                with self.path.open("rb") as file:
+                    self._add(file)
+            except FileNotFoundError:
+                self._forget(0)
+            for column in self._columns.values():
+                column.extend(itertools.repeat(math.nan, self._rows - len(column)))
+            return {name: np.array(column) for name, column in self._columns.items()}, self._rows
+
+    def _add(self, file: BinaryIO) -> None:
+        now = os.fstat(file.fileno())
+        if now.st_ino != self._file or now.st_size < self._read:  # another file of this name
+            self._forget(now.st_ino)
+        if now.st_size - self._read > LONGEST:
+            self._read = now.st_size - LONGEST
+            file.seek(self._read)
+            self._read += len(file.readline())
+        file.seek(self._read)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # the rest of it is being written
+            self._read += len(line)
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                for name, value in _numbers(row):
+                    self._put(name, value)
+                self._rows += 1
+
+    def _put(self, name: str, value: float) -> None:
+        """A number of the row that is read."""
+        column = self._columns.get(name)
+        if column is None:
+            if len(self._columns) == self.most:
+                return
+            column = self._columns[name] = array("d")
+        column.extend(itertools.repeat(math.nan, self._rows - len(column)))
+        column.append(value)
 
 
 def _numbers(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -55,30 +109,33 @@ def _numbers(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float
             yield f"{prefix}{name}", float(value)
 
 
-def thinned(columns: dict[str, list[float | None]], count: int, points: int) -> tuple[list[int], dict[str, list[Any]]]:
+def thinned(columns: dict[str, np.ndarray], count: int, points: int) -> tuple[list[int], dict[str, list[Any]]]:
     """Columns with about so many rows: of each bucket the rows of the smallest and largest value of each column.
 
     Args:
-        columns: of `count` rows each.
+        columns: of `count` rows each; NaN where there is no number.
         count: rows.
         points: rows to keep, about, for one column.
 
     Returns:
-        The rows that are kept, and the columns with these rows only.
+        The rows that are kept, and the columns with these rows only; None where there is no number.
     """
-    if count <= points:
-        return list(range(count)), columns
-    buckets = max(1, points // 2)
-    kept: set[int] = {0, count - 1}
-    edges = [b * count // buckets for b in range(buckets + 1)]
-    for column in columns.values():
-        for low, high in itertools.pairwise(edges):
-            kept |= extremes(column, low, high)
-    places = sorted(kept)
-    return places, {name: [column[p] for p in places] for name, column in columns.items()}
+    places = np.arange(count)
+    if count > points:
+        edges = np.linspace(0, count, max(1, points // 2) + 1).astype(int)
+        kept = [np.array([0, count - 1])]
+        for column in columns.values():
+            kept += [extremes(column, low, high) for low, high in itertools.pairwise(edges.tolist())]
+        places = np.unique(np.concatenate(kept))
+    return places.tolist(), {
+        name: [None if math.isnan(x) else x for x in c[places].tolist()] for name, c in columns.items()
+    }
 
 
-def extremes(column: Sequence[float | None], low: int, high: int) -> set[int]:
-    """Places of the smallest and the largest value between two places."""
-    there = [(value, place) for place in range(low, high) if (value := column[place]) is not None]
-    return {min(there)[1], max(there)[1]} if there else set()
+def extremes(column: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Places of the smallest and the largest number between two places; none where there is no number."""
+    part = column[low:high]
+    there = np.flatnonzero(~np.isnan(part))
+    if not len(there):
+        return there
+    return low + there[[part[there].argmin(), part[there].argmax()]]

@@ -16,7 +16,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from rutile.core.settings import Result
 from rutile.jobs import folder as kept
-from rutile.jobs.series import columns_of, thinned
+from rutile.jobs.series import Columns, thinned
 from rutile.jobs.tables import ENDED, Job
 from rutile.server import shapes
 from rutile.server.job_views import rows_of
@@ -265,18 +265,12 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
 
 def series_of(path: Path, points: int) -> Series:
     """A file of JSON lines as columns that can be drawn."""
-    try:
-        now = path.stat()
-    except FileNotFoundError:
-        return Series(rows=0, index=[], columns={})
-    return _series(path, now.st_size, now.st_mtime_ns, points)
-
-
-@functools.lru_cache(64)
-def _series(path: Path, size: int, changed: int, points: int) -> Series:
-    """The same; what has not grown is not read again."""
-    del size, changed
-    columns, count = columns_of(path)
-    few = dict(list(columns.items())[:MOST_COLUMNS])
-    index, thin = thinned(few, count, points)
+    columns, count = _columns(path).look()
+    index, thin = thinned(columns, count, points)
     return Series(rows=count, index=index, columns=thin)
+
+
+@functools.lru_cache(32)
+def _columns(path: Path) -> Columns:
+    """What has been read of a file stays, and only what is new is read."""
+    return Columns(path, MOST_COLUMNS)
