@@ -79,6 +79,12 @@ class Job(Settings):
     """Two floors."""
     by_element: dict[str, float] = {}
     """Numbers."""
+    radii: list[Annotated[Angstrom, Field(gt=0, le=10)]] = []
+    """With a unit and bounds."""
+    steps: list[tuple[int, Angstrom]] = []
+    """Items of several kinds."""
+    weights: dict[str, Annotated[EVPerAngstrom, Field(ge=0)]] = {}
+    """With a unit and bounds."""
     lattices: list[Literal["fcc", "bcc", "half_heusler"]] = []
     """Names."""
 
@@ -169,7 +175,11 @@ def test_values_are_yaml(word, key, value):
         ("terms=[{name: lbfgs, history: 0}]", "terms.0.history = 0: expected integer >= 1"),
         ("cutoff=[1", "cutoff = '[1': not a YAML value"),
         ("lattices=[fccc]", "lattices.0 = 'fccc': unknown; known are fcc, bcc, half_heusler; did you mean fcc?"),
-        ("by_element.O=x", "by_element.O = 'x': Input should be a valid number"),
+        ("by_element.O=x", "by_element.O = 'x': expected number"),
+        ("radii=[1, 20]", "radii.1 = 20: expected number > 0, <= 10 (Å)"),
+        ("radii=[near]", "radii.0 = 'near': expected number > 0, <= 10 (Å)"),
+        ("steps=[[1, 0], [2, x]]", "steps.1.1 = 'x': expected number (Å)"),
+        ("weights.O=-1", "weights.O = -1: expected number >= 0 (eV/Å)"),
     ],
 )
 def test_each_problem_is_one_line_that_names_key_and_value(word, expected):

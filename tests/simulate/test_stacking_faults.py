@@ -161,6 +161,8 @@ def test_the_task_writes_tables_and_refuses_what_cannot_be(tmp_path):
     for more, says in (
         ({"planes": [(1, 1, 1)], "directions": [(1, 0, 0)]}, "not in the plane"),
         ({"planes": [(1, 1, 1)]}, "one for each plane"),
+        ({"planes": [(0, 0, 0)]}, r"planes: \[0, 0, 0\] is none; give three indices that are not all 0"),
+        ({"planes": [(1, 1, 1)], "directions": [(0, 0, 0)]}, r"directions: \[0, 0, 0\] is none"),
         ({"cut": 3}, "1 gaps, counted from 0"),
     ):
         with pytest.raises(SettingsError, match=says):

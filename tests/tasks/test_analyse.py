@@ -95,6 +95,37 @@ def test_frames_that_are_not_evenly_spaced_are_refused_in_hdf5_too(tmp_path):
         run(trajectories=[tmp_path / "cu.h5"], out=tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("kind", "says"), [("rattles", "not diffusive yet"), ("leaps", "not positive beyond its error")]
+)
+def test_nothing_follows_from_atoms_that_do_not_diffuse(tmp_path, kind, says):
+    rng, start, files = np.random.default_rng(3), np.random.default_rng(2).random((12, 3)) * 20.0, []
+    for k in range(3):
+        moves = rng.normal(scale=0.1, size=(400, 12, 3))
+        if kind == "leaps":  # one atom flies off in the last of five blocks: D is no larger than its error
+            moves = np.zeros((400, 12, 3))
+            moves[320:, :1] = 0.3
+            moves = moves.cumsum(axis=0)
+        images = [
+            Atoms("Li12", start + m, cell=[20.0] * 3, pbc=True, info={"time": 10.0 * n}) for n, m in enumerate(moves)
+        ]
+        files.append(tmp_path / f"{k}.extxyz")
+        write(files[-1], images)
+    kelvin = [600.0, 800.0, 1200.0]
+    reporter = SilentReporter()
+    given = AnalyseSettings(
+        trajectories=files, temperatures=kelvin, charges={"Li": 1.0}, frames=2, out=tmp_path / "out"
+    )
+    result = TASK.run(given, reporter)
+    assert all(says in row.note for row in result.diffusion)
+    assert not result.conductivity
+    assert not result.activation
+    page = result.report.read_text()
+    assert "no conductivity: Li is not seen to diffuse" in page
+    assert "conductivity (S/m)" not in page
+    assert says in result.table.read_text()
+
+
 def test_molecules_move_but_have_no_radial_distribution(tmp_path):
     images = [Atoms("Ar2", positions=[(0, 0, 0), (4 + 0.01 * k, 0, 0)]) for k in range(20)]
     write(tmp_path / "pair.extxyz", images)

@@ -154,6 +154,19 @@ def test_the_structure_that_ended_a_run_is_kept(copper, tmp_path):
     assert again == result
 
 
+def test_a_run_that_ended_between_two_rows_of_the_log_says_when(tmp_path):
+    """Two atoms that attract each other meet long before the second row."""
+    path = tmp_path / "pair.extxyz"
+    ase.io.write(path, ase.Atoms("Cu2", [(0, 0, 0), (2.6, 0, 0)]))
+    nve = {"name": "nve", "temperature": 0.0}
+    result = md(path, tmp_path / "md", time=0.2, log_every=100, ensemble=nve, watch={"closest": 2.5, "hottest": 5e4})
+    (row,) = result.runs
+    (offender,) = ase.io.read(tmp_path / "md" / "offender.extxyz", ":")
+    assert "apart" in row.outcome
+    assert row.time == pytest.approx(offender.info["time"] / 1000)
+    assert 0.002 < row.time < 0.1
+
+
 @pytest.mark.slow
 def test_a_full_disk_leaves_what_was_written(copper, tmp_path):
     out = tmp_path / "md"
@@ -195,7 +208,9 @@ def test_a_full_disk_is_said_before_the_first_step_of_hdf5(copper, tmp_path):
         ({"fixed": [0, 1, 2, 3]}, "all 4 atoms are fixed"),
         ({"fixed_below": 9.0}, "all 4 atoms are fixed"),
         ({"model": "rigid_ion"}, "Cu"),
-        ({"ensemble": {"name": "cell_rescale"}, "fixed": [0]}, "barostat moves all atoms"),
+        ({"ensemble": {"name": "cell_rescale"}, "fixed": [0]}, "cu.extxyz#0 has some), or take"),
+        ({"temperatures": [1e6]}, "temperatures.0 = 1000000.0: expected number >= 0, <= 100000.0 (K)"),
+        ({"temperatures": ["hot"]}, "temperatures.0 = 'hot': expected number >= 0, <= 100000.0 (K)"),
     ],
 )
 def test_bad_settings_are_one_clear_line(copper, tmp_path, capsys, more, message):
@@ -230,8 +245,8 @@ def test_bad_structures_are_one_clear_line(tmp_path, capsys):
     assert "flat.extxyz" in capsys.readouterr().err
     molecule = bulk("Cu", cubic=True)
     molecule.pbc = False
-    ase.io.write(path, molecule)
-    with pytest.raises(GeometryError, match="not periodic"):
+    ase.io.write(path, [bulk("Cu", cubic=True), molecule])
+    with pytest.raises(GeometryError, match=r"flat.extxyz#1 is not periodic in three directions"):
         md(path, tmp_path / "md2", ensemble={"name": "parrinello_rahman"})
 
 

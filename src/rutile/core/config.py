@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from rutile.core.describe import (
@@ -259,12 +260,12 @@ def _complete(annotation: Any, value: Any, default: Any = None) -> Any:
     return {name: _complete(_type_of(model, name), v, _usual(model, name, usual)) for name, v in value.items()}
 
 
-def _item(annotation: Any) -> Any:
-    """Type of the items of a list."""
+def _item(annotation: Any, place: int = 0) -> Any:
+    """Type of the items of a list, or of the one at a place where they differ."""
     args = [a for a in get_args(strip(annotation)) if a not in (type(None), Ellipsis)]
     if get_origin(strip(annotation)) in LISTS or not args:
-        return args[0] if args else None
-    return _item(args[0])
+        return args[place if place < len(args) else 0] if args else None
+    return _item(args[0], place)
 
 
 def _chosen(model: type[BaseModel], value: Tree) -> bool:
@@ -302,14 +303,15 @@ def _explain(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
         text = error["msg"].split(", ", 1)[-1]
         return (key, f"{key} = {_short(value)}: {text}") if key else (key, text)
     name = key.rsplit(".", 1)[-1]
-    if field is None or name not in model.model_fields:  # an item of a list or of a mapping
+    item = name not in model.model_fields  # of a list or of a mapping
+    if field is None or (item and kind == "literal_error"):
         if kind == "literal_error":
             known = re.findall(r"'([^']+)'", error["ctx"]["expected"])
             near = difflib.get_close_matches(str(value), known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             return key, f"{key} = {_short(value)}: unknown; known are {', '.join(known)}{hint}"
         return key, f"{key or 'settings'} = {_short(value)}: {error['msg']}"
-    entry = describe(key, model.model_fields[name])
+    entry = describe(key, FieldInfo.from_annotation(field) if item else model.model_fields[name])
     expected = f"{entry.kind} ({entry.unit})" if entry.unit else entry.kind
     if kind == "missing":
         return key, f"{key}: missing, please give it: {expected} - {' '.join(entry.meaning.split())}"
@@ -328,12 +330,20 @@ def _locate(cls: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, type
         inside = groups(annotation) if annotation is not None else {"": model}
         if isinstance(piece, int):
             key.append(str(piece))
+            annotation = None if annotation is None else _item(annotation, piece)
             continue
+        if piece == "[key]":  # what is wrong is a key of a mapping, not its value
+            annotation = None
+            break
         if annotation is not None and piece in inside:
             model, annotation = inside[str(piece)], None
             continue
         model = model if annotation is None else next(iter(inside.values()), model)
-        if annotation is not None and not inside and get_origin(strip(annotation)) not in (dict, *LISTS):
+        if annotation is not None and not inside and get_origin(strip(annotation)) is dict:
+            key.append(str(piece))
+            annotation = get_args(strip(annotation))[1]
+            continue
+        if annotation is not None and not inside and get_origin(strip(annotation)) not in LISTS:
             break  # the name of a member of a union such as `int | None`
         if (
             annotation is not None

@@ -186,6 +186,9 @@ def extremes(shift: np.ndarray, energy: np.ndarray) -> tuple[float, float | None
 
 def _systems(crystal: Atoms, settings: FaultSettings) -> list[tuple[Miller, Miller]]:
     """Planes and directions of a crystal."""
+    for name, given in (("planes", settings.planes), ("directions", settings.directions)):
+        if (0, 0, 0) in given:
+            raise SettingsError(f"{name}: [0, 0, 0] is none; give three indices that are not all 0")
     if len(settings.planes) != len(settings.directions):
         raise SettingsError(
             f"directions: {len(settings.directions)} of them for {len(settings.planes)} planes; give one for each plane"
@@ -221,8 +224,6 @@ def _whole(vector: np.ndarray) -> np.ndarray:
 
 def _period(crystal: Atoms, plane: Miller, direction: Miller) -> np.ndarray:
     """The shortest lattice vector along a direction (Angstrom), [3]."""
-    if not any(plane) or not any(direction):
-        raise SettingsError("planes, directions: (0, 0, 0) is none")
     if np.dot(plane, direction):
         raise SettingsError(
             f"directions: {list(direction)} is not in the plane {list(plane)}: h u + k v + l w must be 0"

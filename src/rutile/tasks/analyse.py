@@ -87,7 +87,7 @@ class DiffusionRow(Result):
     """Slope of ln msd over ln t in the fitted range (dimensionless): 1 where atoms diffuse, near 0 where they only
     vibrate."""
     note: str
-    """Why there is no number; or what to think of it."""
+    """Why there is no number; or why none follows from it."""
 
 
 class ShellRow(Result):
@@ -126,9 +126,9 @@ class AnalyseResult(PropertyResult):
     shells: list[ShellRow]
     """For each trajectory and pair of elements."""
     activation: list[ActivationRow]
-    """For each element that diffuses, beyond its error, at three temperatures or more."""
+    """For each element that diffuses (rows without a note) at three temperatures or more."""
     conductivity: dict[str, SiemensPerMetre]
-    """Of each trajectory, by Nernst and Einstein from `charges`."""
+    """Of each trajectory whose ions diffuse, by Nernst and Einstein from `charges`."""
     viscosity: dict[str, MilliPascalSecond]
     """Of each trajectory with a log of pressures at constant volume, by Green and Kubo: where the running
     integral ends (a tenth of the trajectory)."""
@@ -200,7 +200,7 @@ def _look(given: Given, settings: AnalyseSettings, reporter: Reporter) -> Seen:
             if len(path) >= SPECTRUM:
                 seen.spectrum[symbol(z)] = vibrational_dos(path, path.numbers == z, settings.resolution)
     charges = {z: q for n, q in settings.charges.items() if (z := atomic_number(n)) in elements}
-    coefficients = {z: d.coefficient for z, d in seen.diffusion.items() if not isinstance(d, str)}
+    coefficients = {z: d.coefficient for z, d in seen.diffusion.items() if not isinstance(d, str) and not d.doubt}
     seen.missing = _why_no_conductivity(charges, coefficients, given)
     if not seen.missing and given.temperature:
         seen.conductivity = ionic_conductivity(path, coefficients, charges, given.temperature)
@@ -216,7 +216,7 @@ def _why_no_conductivity(charges: dict[int, float], coefficients: dict[int, floa
     if not given.temperature:
         return f"{given.name}: no conductivity without a temperature: temperatures=[300]"
     still = ", ".join(symbol(z) for z in charges if z not in coefficients)
-    return f"{given.name}: no conductivity, since {still} has no diffusion coefficient (see its note)" if still else ""
+    return f"{given.name}: no conductivity: {still} is not seen to diffuse (see its note)" if still else ""
 
 
 def _viscosity(given: Given, volume: float, skip: float) -> tuple[np.ndarray, np.ndarray] | None:
@@ -247,12 +247,11 @@ def _diffusion_rows(seen: Seen) -> list[DiffusionRow]:
     for z, found in seen.diffusion.items():
         about: dict[str, Any] = {"diffusion": None, "diffusion_error": None, "exponent": None, "note": found}
         if not isinstance(found, str):
-            short = found.exponent < 0.8
             about = {
                 "diffusion": found.coefficient,
                 "diffusion_error": found.std,
                 "exponent": found.exponent,
-                "note": "not diffusive yet: a longer trajectory would say more" if short else "",
+                "note": found.doubt,
             }
         rows.append(
             DiffusionRow(
@@ -284,14 +283,14 @@ def _shell_rows(seen: Seen) -> list[ShellRow]:
 
 
 def _activation(rows: list[DiffusionRow]) -> list[ActivationRow]:
-    """Activation energies of the elements that diffuse, beyond the error, at three temperatures or more."""
+    """Activation energies of the elements that diffuse at three temperatures or more."""
     import numpy as np
 
     from rutile.simulate.observe.transport import arrhenius
 
     by_element: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for row in rows:
-        if row.temperature and row.diffusion and row.diffusion_error and row.diffusion > row.diffusion_error:
+        if row.temperature and row.diffusion and row.diffusion_error and not row.note:
             by_element[row.element].append((row.temperature, row.diffusion, row.diffusion_error))
     out = []
     for element, points in by_element.items():

@@ -60,7 +60,9 @@ def _motion(result: AnalyseResult, seen: Sequence[Seen]) -> Section:
             title = panel(_short(one), "time lag (ps)", "mean-square displacement (Å²)", lines)
             figures.append((title, one.given.name))
     for fit in result.activation:
-        rows = [r for r in result.diffusion if r.element == fit.element and r.temperature and (r.diffusion or 0) > 0]
+        rows = [
+            r for r in result.diffusion if r.element == fit.element and r.temperature and r.diffusion and not r.note
+        ]
         x = np.array([1000 / float(r.temperature or 1) for r in rows])
         line = np.linspace(x.min(), x.max(), 50)
         curve = fit.prefactor * np.exp(-fit.energy * line / 0.08617333262)

@@ -110,7 +110,7 @@ class MdRow(Result):
     drift: MilliEVPerAtomPerPicosecond | None
     """Slope of the conserved quantity; of ensembles that have one."""
     disagreement: EVPerAngstrom | None
-    """Largest disagreement of a committee about a force."""
+    """Largest disagreement of a committee about a force, in the log."""
 
 
 class MdResult(PropertyResult):
@@ -230,7 +230,9 @@ def _begun(
     temperatures: Tensor | None = None
     if settings.temperatures:
         temperatures = torch.tensor([[t, t] for t in kelvins], dtype=torch.float64)
-    state = dynamics.begin(structures, temperatures=temperatures, fixed=torch.from_numpy(fixed))
+    state = dynamics.begin(
+        structures, temperatures=temperatures, fixed=torch.from_numpy(fixed), names=[f.source for f in frames]
+    )
     for source in dict.fromkeys(f.source for f, dof in zip(frames, state.dof.tolist(), strict=True) if not dof):
         reporter.warn(
             f"{source}: an atom whose drift is taken out has nothing left to move: take a supercell, or "
@@ -280,7 +282,8 @@ def _row(settings: MdTaskSettings, k: int, frame: Frame, table: dict[str, Any], 
     mass = float(atomic_masses[frame.numbers].sum()) / n
     return MdRow(
         run=k, structure=frame.source, formula=formula(frame.numbers.tolist()), outcome=end[1] if end else "done",
-        time=float(t.max(initial=0.0)) / 1000, temperature=kelvin, temperature_error=kelvin_error, potential=energy,
+        time=(end[0] * settings.timestep if end else float(t.max(initial=0.0))) / 1000,
+        temperature=kelvin, temperature_error=kelvin_error, potential=energy,
         potential_error=energy_error, pressure=pressure, pressure_error=pressure_error, volume=volume,
         volume_error=volume_error, density=mass / volume * 1.66053906660 if volume else None,
         drift=drift if np.isfinite(drift) else None, disagreement=float(worst) or None,

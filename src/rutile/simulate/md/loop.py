@@ -129,6 +129,7 @@ class Dynamics:
         temperatures: Tensor | None = None,
         velocities: Tensor | None = None,
         fixed: Tensor | None = None,
+        names: Sequence[str] = (),
     ) -> State:
         """The state at step 0, with forces.
 
@@ -137,6 +138,7 @@ class Dynamics:
             temperatures: at the start and at the end of each run (K), [S, 2]; default: those of the settings.
             velocities: (Angstrom/fs), [N, 3]; default: of the temperatures at the start.
             fixed: atoms that no force moves, [N] bool; default: none.
+            names: of the structures, for messages; default: their numbers.
 
         Raises:
             GeometryError: a structure cannot be evaluated, or does not suit the ensemble.
@@ -147,7 +149,7 @@ class Dynamics:
         at = structures.to(dtype=torch.float64, device=self.field.device)
         fixed = torch.zeros(at.n_atoms, dtype=torch.bool) if fixed is None else fixed
         fixed = fixed.to(at.positions.device)
-        self._check(at, fixed)
+        self._check(at, fixed, names)
         self.temperatures = self._temperatures(at.n_systems) if temperatures is None else temperatures.double()
         self.temperatures = self.temperatures.to(at.positions.device)
         still, seed = self.settings.ensemble.keeps_momentum, self.settings.seed
@@ -176,7 +178,7 @@ class Dynamics:
         end = e.temperature_end if isinstance(e, Thermal) and e.temperature_end is not None else e.temperature
         return torch.tensor([[e.temperature, end]], dtype=torch.float64).repeat(n, 1)
 
-    def _check(self, structures: Structures, fixed: Tensor) -> None:
+    def _check(self, structures: Structures, fixed: Tensor, names: Sequence[str]) -> None:
         """Refuse structures that do not suit the ensemble."""
         moves = self.settings.ensemble.MOVES_CELL
         if not (moves or self.deforms):
@@ -184,10 +186,14 @@ class Dynamics:
         if not bool(structures.pbc.all()):
             s = int((~structures.pbc.all(1)).nonzero()[0])
             what = f"ensemble.name={self.settings.ensemble.name}" if moves else "strain_rate"
-            raise GeometryError(f"structure {s} is not periodic in three directions: {what} needs a cell that can move")
+            name = names[s] if names else f"structure {s}"
+            raise GeometryError(f"{name} is not periodic in three directions: {what} needs a cell that can move")
         if moves and bool(fixed.any()):
+            s = int(structures.system[fixed.nonzero()[0, 0]])
+            name = names[s] if names else f"structure {s}"
             raise SettingsError(
-                "a barostat moves all atoms with the cell: give no fixed atoms, or take ensemble.name=csvr"
+                f"a barostat moves all atoms with the cell: give no fixed atoms ({name} has some), or take "
+                "ensemble.name=csvr"
             )
 
     def targets(self, state: State) -> Targets:

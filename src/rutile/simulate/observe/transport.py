@@ -25,6 +25,8 @@ FIT = (0.2, 0.6)
 """Part of a block's length over which the mean-square displacement is fitted."""
 LEAST = 10
 """Frames in a block, at least."""
+DIFFUSIVE = 0.8
+"""Least exponent of the mean-square displacement over time that is called diffusion."""
 CM2_PER_S = 0.1
 """1 Angstrom^2/fs in cm^2/s."""
 SIEMENS_PER_M = 1.602176634e-19 * 1e10 * 1e15
@@ -82,6 +84,15 @@ class Diffusion:
     """Of the fitted line (Angstrom^2)."""
     exponent: float
     """d ln msd / d ln t over the fit: 1 in diffusion, below 1 where atoms rattle in place."""
+
+    @property
+    def doubt(self) -> str:
+        """Why D is not that of atoms that diffuse, so that nothing may be made of it; "": it is."""
+        if self.exponent < DIFFUSIVE:
+            return "not diffusive yet: a longer trajectory would say more"
+        return (
+            "" if self.coefficient > self.std else "not positive beyond its error: a longer trajectory would say more"
+        )
 
 
 def diffusion(trajectory: Trajectory, which: np.ndarray, axes: Sequence[int] = (0, 1, 2)) -> Diffusion:
