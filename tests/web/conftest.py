@@ -93,8 +93,8 @@ class Site:
         return answer.json()
 
     def done(self, task, seconds=90, **settings):
-        """Do a task through the API, and wait until it is done."""
-        number = self.post("jobs", {"task": task, "name": task, "settings": settings})["id"]
+        """Do a task through the API, and wait until it is done; its name is that of no other story's jobs."""
+        number = self.post("jobs", {"task": task, "name": "made before", "settings": settings})["id"]
         for _ in range(5 * seconds):
             job = self.get(f"jobs/{number}")
             if job["state"] in ("DONE", "FAIL", "CANCEL"):

@@ -23,9 +23,9 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
     tab.get_by_text("No models yet").wait_for()
     tab.get_by_role("button", name="Cu", exact=True).click()
     tab.get_by_role("button", name="Si", exact=True).click()
-    tab.get_by_role("link", name="train", exact=True).wait_for()
+    tab.get_by_role("link", name="made before", exact=True).wait_for()
     assert site.barriers() == []
-    tab.get_by_role("link", name="train", exact=True).click()
+    tab.get_by_role("link", name="made before", exact=True).click()
 
     tab.get_by_role("img", name="Energy: predicted against reference").wait_for()
     worst = tab.get_by_role("region", name="Worst structures").locator("tbody tr")
