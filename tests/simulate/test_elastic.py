@@ -13,7 +13,7 @@ from rutile.core.reporting import SilentReporter
 from rutile.core.units import GPA
 from rutile.potentials.emt import Emt
 from rutile.potentials.lennard_jones import LennardJones
-from rutile.simulate.elastic import elastic_tensor, polycrystal, rotations, sound, stability
+from rutile.simulate.elastic import elastic_tensor, polycrystal, rotations, sound, stability, young_along
 from rutile.simulate.eos import equation_of_state
 from rutile.simulate.settings import ElasticSettings, EosSettings
 from rutile.simulate.start import settled
@@ -122,3 +122,17 @@ def test_the_point_group_of_a_supercell_is_that_of_the_crystal():
     assert len(turn) == 48
     np.testing.assert_allclose(turn @ turn.transpose(0, 2, 1), np.broadcast_to(np.eye(3), turn.shape), atol=1e-10)
     assert len(rotations(Structures.from_ase(cell))) == 16  # those that keep the larger lattice
+
+
+def test_young_modulus_of_a_crystal_pulled_along_its_edge_face_and_body_diagonal():
+    """Of measured copper: 67, 130 and 191 GPa; and the same of the crystal turned with the directions."""
+    c11, c12, c44 = 168.4, 121.4, 75.4
+    tensor = torch.diag(torch.tensor([c11 - c12] * 3 + [c44] * 3, dtype=torch.float64))
+    tensor[:3, :3] += c12
+    along = torch.tensor([[1.0, 0, 0], [1, 1, 0], [1, 1, 1]], dtype=torch.float64)
+    found = young_along(tensor, along / along.norm(dim=1, keepdim=True))
+    s = torch.linalg.inv(tensor)
+    weight = torch.tensor([0, 1 / 4, 1 / 3], dtype=torch.float64)  # of l^2 m^2 + m^2 n^2 + n^2 l^2
+    expected = 1 / (s[0, 0] - 2 * (s[0, 0] - s[0, 1] - s[3, 3] / 2) * weight)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found == pytest.approx([66.7, 130.3, 191.1], abs=0.3)

@@ -74,7 +74,10 @@ def test_elastic_constants_of_two_metals(tmp_path, metals, capsys):
     assert copper["stable"]
     assert aluminium["bulk_modulus"] == pytest.approx((53.3 + 2 * 32.9) / 3, abs=0.1)
     assert len(rows_of(tmp_path / "elastic" / "table.csv")) == 2
-    assert "89.9" in (tmp_path / "elastic" / "report.html").read_text()
+    page = (tmp_path / "elastic" / "report.html").read_text()
+    assert "89.9" in page
+    assert page.count("<svg") == 2
+    assert "x to y, y to z, z to x" in page  # equal in a cubic crystal
 
 
 @pytest.mark.slow
@@ -137,7 +140,9 @@ def test_vibrations_of_molecules(tmp_path, capsys):
     frames = read(out / "modes.extxyz", ":")
     assert len(frames) == 5
     assert np.linalg.norm(frames[1].arrays["mode"]) == pytest.approx(1, abs=1e-6)
-    assert "1231" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "1231" in page
+    assert page.count("<svg") == page.count("modes per 1/cm") == 2  # the atom has no modes
 
 
 @pytest.mark.slow
@@ -172,6 +177,7 @@ def test_defects_of_two_metals(tmp_path, metals, capsys):
     assert copper["formation"] == pytest.approx(1.224, abs=0.05)
     assert aluminium["formation"] == pytest.approx(0.952, abs=0.05)
     assert len(read(out / "defects.extxyz", ":")) == 2
+    assert (out / "report.html").read_text().count("<svg") == 2
 
 
 @pytest.mark.slow

@@ -61,6 +61,7 @@ def test_a_chain_gives_one_table_and_one_bad_structure_does_not_spoil_it(metals)
     assert units["relax.volume"] == "Å³/atom"
     assert set(units) <= set(rows[0])
     assert "eos.bulk_modulus (GPa)" in page
+    assert page.count("<svg") == 4
     assert 'class="sortable"' in page
     assert "addEventListener" in page
 

@@ -157,6 +157,20 @@ def polycrystal(tensor: Tensor) -> Polycrystal:
     )
 
 
+def young_along(tensor: Tensor, directions: Tensor) -> Tensor:
+    """Young's modulus E of a single crystal pulled along directions, in the unit of C, [M].
+
+    1/E(n) = n n : S : n n (J. F. Nye, Physical Properties of Crystals, Oxford 1985, chapter VIII).
+
+    Args:
+        tensor: C of a stable crystal, [6, 6].
+        directions: unit vectors, [M, 3].
+    """
+    rows, columns = zip(*VOIGT, strict=True)
+    pull = directions[:, rows] * directions[:, columns]  # a stress of 1 along n
+    return 1 / torch.einsum("ma,ab,mb->m", pull, torch.linalg.inv(tensor), pull)
+
+
 def sound(mean: Polycrystal, structure: Structures) -> tuple[float, float, float]:
     """Speeds of sound (km/s), along and across, and the Debye temperature (K), of a polycrystal without pores."""
     volume, n = float(structure.volume[0]), structure.n_atoms

@@ -15,6 +15,7 @@ from rutile.core.settings import Result
 from rutile.core.units import Angstrom, ElectronVolt
 from rutile.simulate.settings import DefectSettings
 from rutile.tasks.property import (
+    DONE,
     GivenProperty,
     PropertyResult,
     begin,
@@ -132,12 +133,22 @@ def _row(one: Defect, about: dict[str, Any], turned: bool) -> DefectRow:
 
 def _page(rows: Sequence[DefectRow], settings: DefectTaskSettings) -> str:
     """The report."""
-    from rutile.train.report import Card, Facts, Section, render
+    from rutile.tasks.property_figures import MOST_CURVES, Line, panel
+    from rutile.train.report import Card, Facts, Figures, Section, render
 
+    figures = []
+    done = [row for row in rows if row.outcome == DONE]
+    for structure in list(dict.fromkeys(row.structure for row in done))[:MOST_CURVES]:
+        mine = sorted((row for row in done if row.structure == structure), key=lambda row: row.formation)
+        line = Line("", list(range(len(mine))), [r.formation for r in mine], points=True)
+        drawn = panel(mine[0].formula, "", "formation (eV)", [line], names=[r.defect for r in mine])
+        figures.append((drawn, structure))
     names = ["structure", "formula", "defect", "outcome", "formation", "formation_std", "unrelaxed", "equal", "room",
              "atoms"]  # fmt: skip
     sections = [
-        Section("Formation energies", table_of(rows, names, "At constant volume of the supercell.")),
+        Section(
+            "Formation energies", [Figures(figures), *table_of(rows, names, "At constant volume of the supercell.")]
+        ),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     return render("Defects", str(settings.model), [Card("defects", str(len(rows)))], sections)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field
 
 from rutile.core.files import folder_for_results
@@ -203,13 +205,15 @@ def _moduli(tensor: Tensor, structure: Structures) -> dict[str, Any]:
 
 def _page(rows: Sequence[ElasticRow], settings: ElasticTaskSettings) -> str:
     """The report."""
-    from rutile.train.report import Card, Facts, Section, Table, render
+    from rutile.tasks.property_figures import MOST_CURVES
+    from rutile.train.report import Block, Card, Facts, Figures, Section, Table, render
 
     names = ["structure", "formula", "outcome", "stable", "stable_members", "bulk_modulus", "bulk_modulus_std",
              "shear_modulus", "shear_modulus_std", "young_modulus", "poisson_ratio", "anisotropy",
              "debye_temperature"]  # fmt: skip
     axes = ("xx", "yy", "zz", "yz", "xz", "xy")
-    tensors = [
+    drawn = [(_stiffness(row), row.structure) for row in rows if row.stable][:MOST_CURVES]
+    tensors: list[Block] = [
         Table(
             ("GPa", *axes),
             [[axis, *(round(x, 3) + 0.0 for x in line)] for axis, line in zip(axes, row.tensor, strict=True)],
@@ -219,12 +223,35 @@ def _page(rows: Sequence[ElasticRow], settings: ElasticTaskSettings) -> str:
     ]
     sections = [
         Section("Polycrystals", table_of(rows, names, "Means of Voigt's and Reuss's bounds (Hill).")),
-        Section("Tensors", tensors),
+        Section("Tensors", [*([Figures(drawn)] if drawn else []), *tensors]),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     stable = sum(row.stable for row in rows)
     cards = [Card("structures", str(len(rows))), Card("stable", str(stable), f"of {len(rows)}")]
     return render("Elastic constants", str(settings.model), cards, sections)
+
+
+def _stiffness(row: ElasticRow) -> str:
+    """Young's modulus of one stable crystal around its three axes; what symmetry makes equal is one line."""
+    import torch
+
+    from rutile.simulate.elastic import young_along
+    from rutile.tasks.property_figures import Line, panel
+
+    angle = torch.linspace(0, torch.pi, 181, dtype=torch.float64)
+    tensor = torch.tensor(row.tensor, dtype=torch.float64)
+    lines: list[Line] = []
+    for first, second in ((0, 1), (1, 2), (2, 0)):
+        directions = torch.zeros(len(angle), 3, dtype=torch.float64)
+        directions[:, first], directions[:, second] = angle.cos(), angle.sin()
+        label = f"{'xyz'[first]} to {'xyz'[second]}"
+        modulus = young_along(tensor, directions).numpy()
+        same = next((k for k, line in enumerate(lines) if np.allclose(line.y, modulus, rtol=1e-3)), None)
+        if same is None:
+            lines.append(Line(label, torch.rad2deg(angle).numpy(), modulus))
+        else:
+            lines[same] = dataclasses.replace(lines[same], label=f"{lines[same].label}, {label}")
+    return panel(f"{row.formula}, pulled one way", "angle (°)", "Young's modulus (GPa)", lines)
 
 
 TASK = Task(

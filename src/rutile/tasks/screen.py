@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,12 @@ from rutile.tasks.task import Task
 
 COLUMN = re.compile(r"(?P<task>[a-z]+)\d*(\[.*\])?\.(?P<field>\w+)")
 """Name of a column: task, its place if it comes twice, what tells several rows apart, field."""
+
+
+MOST_DRAWN = 4
+"""Columns that are drawn on the page."""
+MOST_NAMED = 20
+"""Structures that are named in a figure."""
 
 
 class ScreenSettings(screen_items.Varied, GivenStructures):
@@ -224,7 +230,7 @@ def _units(task: str) -> dict[str, str]:
 
 def _page(settings: ScreenSettings, result: ScreenResult, table: Sequence[dict[str, Any]]) -> str:
     """The report."""
-    from rutile.train.report import Card, Facts, Section, Table, render
+    from rutile.train.report import Card, Facts, Figures, Section, Table, render
 
     plain = [c for c in result.columns if all(isinstance(row[c], str | int | float | None) for row in table)]
     shown = [c for c in plain if any(row[c] not in (None, "") for row in table)]
@@ -235,11 +241,43 @@ def _page(settings: ScreenSettings, result: ScreenResult, table: Sequence[dict[s
     units, note = result.units["table.csv"], "Click on a heading to sort. What columns mean: `rutile TASK --help`."
     heads = [f"{c} ({units[c]})" if c in units else c for c in shown]
     cards = [Card("structures", str(result.structures)), Card("done", str(result.done), "through the whole chain")]
+    results = {c: h for c, h in zip(shown, heads, strict=True) if c not in told and not c.endswith(("_std", "_error"))}
+    drawn = _sorted_values(table, results, [c for c in told if c.startswith("build.")])
     sections = [
-        Section("Table", [Table(heads, cells, note, sortable=True)]),
+        Section("Table", [*([Figures(drawn)] if drawn else []), Table(heads, cells, note, sortable=True)]),
         Section("Settings", [Facts(settings.model_dump(mode="json"), "all settings")]),
     ]
     return render("Screening", " → ".join(str(link["task"]) for link in settings.chain), cards, sections)
+
+
+def _sorted_values(
+    table: Sequence[dict[str, Any]], results: Mapping[str, str], varied: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Figures of the first columns of numbers that differ: their values in ascending order, with captions.
+
+    Args:
+        table: the rows.
+        results: columns and their headings.
+        varied: columns that tell the structures of a builder apart; without any formulas do.
+    """
+    from rutile.tasks.property_figures import Line, panel
+
+    figures = []
+    for column, heading in results.items():
+        rows = [r for r in table if type(r[column]) in (int, float) and np.isfinite(r[column])]
+        rows.sort(key=lambda r: float(r[column]))
+        if len({r[column] for r in rows}) < 2:
+            continue
+        labels = [
+            " ".join("none" if r[c] is None else str(r[c]) for c in varied) if varied else str(r.get("formula"))
+            for r in rows
+        ]
+        names = labels if len(rows) <= MOST_NAMED else []
+        points = Line("", list(range(len(rows))), [float(r[column]) for r in rows], points=True)
+        figures.append((panel("", "" if names else "structures in order", heading, [points], names=names), column))
+        if len(figures) == MOST_DRAWN:
+            break
+    return figures
 
 
 def _pyarrow() -> Any:

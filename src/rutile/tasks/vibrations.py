@@ -227,7 +227,12 @@ def _moves(rows: Sequence[VibrationRow], found: Sequence[Vibrations], start: Str
 
 
 def spectrum(frequency: np.ndarray, intensity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lorentz lines of a width of 10 / cm: wave numbers (1/cm) and km/mol per 1/cm."""
+    """Lorentz lines of a width of 10 / cm at real frequencies: wave numbers (1/cm) and intensities per 1/cm.
+
+    Args:
+        frequency: (1/cm), negative where imaginary, [M].
+        intensity: of each mode: km/mol, or 1 to count them, [M].
+    """
     real = frequency > 0
     axis = np.linspace(0, 1.1 * float(frequency.max(initial=100.0)), 2000)
     half = WIDTH / 2
@@ -245,10 +250,13 @@ def _page(rows: Sequence[VibrationRow], found: Sequence[Vibrations], settings: V
     sections = [Section("Structures", table_of(rows, names, f"At {settings.temperature:g} K."))]
     for row, one in list(zip(rows, found, strict=True))[:MOST_CURVES]:
         blocks: list[Block] = []
-        if one.intensity is not None and len(one.frequency):
-            line = Line("", *spectrum(one.frequency, one.intensity))
-            title = panel("Infrared spectrum", "wave number (1/cm)", "km/mol per 1/cm", [line])
-            blocks.append(Figures([(title, f"Lines {WIDTH:g} / cm wide.")]))
+        if len(one.frequency):
+            what, unit, weight = "Infrared spectrum", "km/mol per 1/cm", one.intensity
+            if weight is None:
+                what, unit, weight = "Density of modes", "modes per 1/cm", np.ones(len(one.frequency))
+            figure = panel(what, "wave number (1/cm)", unit, [Line("", *spectrum(one.frequency, weight))])
+            without = "; imaginary modes are left out" if row.imaginary else ""
+            blocks.append(Figures([(figure, f"Lines {WIDTH:g} / cm wide{without}.")]))
         lines: list[list[Value]] = [
             [d["mode"], d["frequency"], d["reduced_mass"], d["intensity"]] for d in _lines(row, one)[-60:]
         ]
