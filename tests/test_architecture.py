@@ -95,6 +95,12 @@ def test_every_file_of_tasks_is_in_the_catalogue():
     assert with_task == modules
 
 
+def test_names_of_test_files_are_unique():
+    """Pytest imports them all by their name alone."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_names_of_settings_classes_are_unique():
     names = [c.__name__ for c in all_settings()]
     assert len(names) == len(set(names))

@@ -15,9 +15,9 @@ TABS = ["overview", "log", "files", "performance", "inputs", "provenance"]
 def test_home_offers_three_starts(site):
     site.open("/")
     for start in ("First steps", "Forms", "Programs"):
-        assert site.tab.get_by_role("heading", name=start).is_visible()
+        site.tab.get_by_role("heading", name=start).wait_for()
     site.tab.get_by_role("link", name="Start: Take labelled silicon").wait_for()
-    assert site.tab.get_by_text("Do step 1 first").first.is_visible()
+    site.tab.get_by_text("Do step 1 first").first.wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -90,7 +90,7 @@ def test_kinds_of_settings_are_entered_and_become_a_command(site):
     command.get_by_text("operators.rattle=2.5").wait_for()
     for word in ("formula=Cu13", "model=emt", "structure.name=cluster"):
         assert word in command.inner_text()
-    assert tab.get_by_text("Ready to submit.").is_visible()
+    tab.get_by_text("Ready to submit.").wait_for()
     tab.get_by_label("First", exact=True).fill("many")
     problem = tab.locator("[data-key=first] .bad")
     problem.wait_for()
@@ -153,7 +153,7 @@ def test_a_pasted_structure_is_drawn(site):
     tab.get_by_role("button", name="Keep it").click()
     tab.get_by_role("heading", name="copper").wait_for()
     tab.locator(".scene[data-formula=Cu] canvas").wait_for(timeout=60_000)
-    assert tab.get_by_text("1 atoms").is_visible()
+    tab.get_by_text("1 atoms").wait_for()
     assert site.barriers() == []
     tab.get_by_role("link", name="Relax").click()
     tab.get_by_text(re.compile("^structure:")).wait_for()
