@@ -11,7 +11,7 @@ from ase.constraints import FixAtoms, FixCartesian
 from ase.io import read, write
 
 from rutile.cli.main import main
-from rutile.core.errors import FileError, SettingsError
+from rutile.core.errors import FileError, GeometryError, SettingsError
 from rutile.core.reporting import SilentReporter
 from rutile.structures.formats import extxyz
 from rutile.tasks import kept_relaxations, relax
@@ -215,6 +215,14 @@ def test_bad_input_is_one_line(tmp_path, capsys, change, words):
 
 
 @pytest.mark.slow
+def test_a_molecule_whose_cell_shall_move_is_called_by_the_name_of_its_file(tmp_path):
+    how = settings(tmp_path, [bulk("Cu"), Atoms("Cu2", [[0, 0, 0], [2.4, 0, 0]])])
+    with pytest.raises(
+        GeometryError, match=r"in.extxyz#1 is not periodic in three directions: relax it with cell=none"
+    ):
+        relax.run(how, SilentReporter())
+
+
 def test_a_left_handed_cell_relaxes_as_its_mirror_image(tmp_path):
     atoms = rattled(3)
     mirror = atoms.copy()

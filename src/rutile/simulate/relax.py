@@ -12,7 +12,7 @@ Letters of shapes: N atoms, S systems.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -126,21 +126,27 @@ def _relax_kept(
 class Relaxation:
     """Relaxes structures while it is iterated; yields the number of each as it is done, and the ledger has the rest.
 
-    Arguments and errors are those of `relax`.
+    Arguments and errors are those of `relax`; `names` are of the structures, for messages (default: their numbers).
     """
 
     ledger: Ledger
     """What became of each structure so far."""
 
     def __init__(
-        self, structures: Structures, potential: Potential, settings: RelaxSettings, fixed: Tensor | None = None
+        self,
+        structures: Structures,
+        potential: Potential,
+        settings: RelaxSettings,
+        fixed: Tensor | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         given = structures.to(dtype=torch.float64, device="cpu")
         check_structures(given, potential.elements)
         if (settings.cell != "none" or settings.keep_symmetry) and not bool(given.pbc.all()):
             s = int((~given.pbc.all(1)).nonzero()[0])
             remedy = "cell=none" if settings.cell != "none" else "keep_symmetry=false"
-            raise GeometryError(f"structure {s} is not periodic in three directions: relax it with {remedy}")
+            name = names[s] if names else f"structure {s}"
+            raise GeometryError(f"{name} is not periodic in three directions: relax it with {remedy}")
         if fixed is not None and (fixed.dtype != torch.bool or fixed.shape != given.numbers.shape):
             raise ValueError(f"fixed is {fixed.dtype} {list(fixed.shape)}, not bool [{given.n_atoms}]")
         free = torch.ones(given.n_atoms, dtype=torch.bool) if fixed is None else ~fixed.cpu()

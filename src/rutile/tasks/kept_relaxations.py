@@ -184,7 +184,8 @@ def relax_kept(
     ends = np.cumsum([len(f.numbers) for f in kept.frames])
     held = np.concatenate([fixed[ends[k] - len(kept.frames[k].numbers) : ends[k]] for k in left])
     structures = concatenate(kept.frames[k].structures() for k in left)
-    relaxation = Relaxation(structures, potential, settings, torch.from_numpy(held))
+    names = [kept.frames[k].source for k in left]
+    relaxation = Relaxation(structures, potential, settings, torch.from_numpy(held), names)
     for n in reporter.track(relaxation, "Relaxing", total=len(left)):
         kept.add(left[n], Relaxed.of(relaxation.ledger.one(n)))
 
