@@ -65,9 +65,9 @@ class Wide:
     def split(self, sizes: list[int]) -> list[Wide]:
         """The list of each structure, by their numbers of atoms; atoms and images count from 0."""
         out, a, m = [], 0, 0
-        for s, n in enumerate(sizes):
+        counts = torch.bincount(self.images[:, 0], minlength=len(sizes)).tolist()
+        for n, images in zip(sizes, counts, strict=True):
             begin, end = self.first[a], self.first[a + n]
-            images = int((self.images[:, 0] == s).sum())
             own = torch.cat([torch.zeros(images, 1, dtype=torch.long), self.images[m : m + images, 1:]], 1)
             part = Wide(self.first[a : a + n + 1] - begin, self.j[begin:end] - a, self.image[begin:end] - m, own)
             out.append(part)
@@ -107,7 +107,7 @@ def join_wide(parts: list[Wide]) -> Wide:
 
 
 def _search(structures: Structures, cutoff: float) -> tuple[int, Tensor, Tensor, ctypes.c_void_p] | None:
-    """Number of edges E, sizes [S], where those of each atom begin [N + 1], and what is written next."""
+    """Number of edges E, sizes [S], where those of each atom begin [N + 1], and where the kernel put them."""
     search = function("search_edges", "nppppdipp", "n")
     if search is None or structures.n_atoms >= 2**30 or not cutoff > 0:
         return None
