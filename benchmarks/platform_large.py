@@ -27,6 +27,7 @@ from rutile.server.settings import ServeSettings
 
 FRAMES, POINTS, LOG = 1_000_000, 1_000_000, 10**9
 OUT = Path(__file__).parent / "results" / "platform_large.json"
+GROWS = "metric with a new row"
 ASKED = {
     "data set opens": "/api/datasets/1",
     "its histogram": "/api/datasets/1/histogram?of=energy_per_atom",
@@ -37,6 +38,7 @@ ASKED = {
     "log, in its middle": "/api/jobs/1/log?offset={middle}",
     "log, searched to its end": "/api/jobs/1/log/search?text=needle",
     "metric": "/api/jobs/1/metrics?points=1000",
+    GROWS: "/api/jobs/1/metrics?points=1000",
 }
 
 
@@ -93,6 +95,9 @@ def main() -> None:
         for name, url in ASKED.items():
             seconds = []
             for _ in range(6):
+                if name == GROWS:
+                    with (platform.home.job(1) / kept.METRICS).open("a") as file:
+                        file.write('{"epoch": 1}\n')
                 begin = time.perf_counter()
                 asked = url.format(last=sizes[0] - 1, middle=sizes[2] // 2)
                 answer = page.get(asked, headers={"Authorization": f"Bearer {secret}"})
