@@ -69,7 +69,7 @@ def test_the_migrations_make_the_tables_of_the_classes(lite):
     assert tables(lite) == set(Base.metadata.tables)
 
 
-def back_and_forth(database):
+def assert_migrations_go_back_and_forth(database):
     """Each migration back and forth, then all; a user that is there from the first one on stays."""
     with database.writing() as session:
         session.add(User(name="ben", created=0.0))
@@ -86,14 +86,14 @@ def back_and_forth(database):
 
 
 def test_migrations_go_back_and_forth(lite):
-    back_and_forth(lite)
+    assert_migrations_go_back_and_forth(lite)
 
 
 @pytest.mark.slow
 def test_the_same_holds_in_postgresql(cluster, tmp_path):
     database = open_database(cluster, tmp_path)
     assert differences(database) == []
-    back_and_forth(database)
+    assert_migrations_go_back_and_forth(database)
     database.close()
 
 

@@ -15,9 +15,9 @@ TABS = ["overview", "log", "files", "performance", "inputs", "provenance"]
 def test_home_offers_three_starts(site):
     site.open("/")
     for start in ("First steps", "Forms", "Programs"):
-        site.tab.get_by_role("heading", name=start).wait_for()
-    site.tab.get_by_role("link", name="Start: Take labelled silicon").wait_for()
-    site.tab.get_by_text("Do step 1 first").first.wait_for()
+        expect(site.tab.get_by_role("heading", name=start)).to_be_visible()
+    expect(site.tab.get_by_role("link", name="Start: Take labelled silicon")).to_be_visible()
+    expect(site.tab.get_by_text("Do step 1 first").first).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
