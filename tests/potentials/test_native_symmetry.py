@@ -197,14 +197,14 @@ def test_older_cpus_get_the_same_numbers(monkeypatch: pytest.MonkeyPatch, tmp_pa
     expected = [results(dtype) for dtype in (torch.float64, torch.float32)]
     old = native.build(compiler, tmp_path, flags).library
     assert old is not None
-    monkeypatch.setattr(symmetry_native, "library", lambda: old)
-    symmetry_native._function.cache_clear()
+    monkeypatch.setattr(native, "library", lambda: old)
+    native.function.cache_clear()
     try:
         for dtype, values, tolerance in zip((torch.float64, torch.float32), expected, (1e-12, 1e-5), strict=True):
             for a, b in zip(results(dtype), values, strict=True):
                 assert close(a, b, tolerance)
     finally:
-        symmetry_native._function.cache_clear()
+        native.function.cache_clear()
 
 
 def test_threads_change_nothing() -> None:

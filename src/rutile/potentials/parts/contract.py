@@ -6,15 +6,13 @@ elsewhere PyTorch does. Letters: N atoms, E edges, P pairs of atoms, K descripto
 
 from __future__ import annotations
 
-import ctypes
-import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from rutile.core.native import library
+from rutile.core.native import function, library
 from rutile.graph.graph import Graph
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -139,17 +137,9 @@ def _call(name: str, like: Tensor, sizes: tuple[int, ...], arrays: tuple[Tensor,
     Raises:
         MemoryError: the kernel got no memory for its list of ranges.
     """
+    kinds = "n" * len(sizes) + "i" * threads + "p" * len(arrays)
     if threads:
         sizes = (*sizes, torch.get_num_threads())
-    kernel = _function(f"{name}_{'f64' if like.dtype == torch.float64 else 'f32'}", len(sizes), len(arrays), threads)
+    kernel = function(f"{name}_{'f64' if like.dtype == torch.float64 else 'f32'}", kinds)
     if kernel(*sizes, *(a.data_ptr() for a in arrays)):
         raise MemoryError(f"{name}: no memory for the list of ranges")
-
-
-@functools.cache
-def _function(name: str, n_sizes: int, n_arrays: int, threads: bool) -> Any:
-    found = getattr(library(), name)
-    sizes = [ctypes.c_int64] * (n_sizes - threads) + [ctypes.c_int] * threads
-    found.argtypes = sizes + [ctypes.c_void_p] * n_arrays
-    found.restype = ctypes.c_int
-    return found

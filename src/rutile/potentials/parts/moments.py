@@ -10,9 +10,7 @@ Letters of shapes: N atoms, E edges, M features.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from rutile.core.native import library
+from rutile.core.native import function, library
 from rutile.potentials.parts.hermite import HermiteTables
 
 FEW_EDGES = 400
@@ -131,14 +129,6 @@ def _run(name: str, tables: HermiteTables, around: Environment, vectors: Tensor,
     integers = (around.i, around.net, around.kind)
     reals = (around.mean, around.spread, tables.ranges, tables.values, vectors.detach())
     held = [a.contiguous() for a in (*integers, *reals, *arrays)]
-    kernel = _function(f"{name}_{'f64' if vectors.dtype == torch.float64 else 'f32'}", len(held))
+    kernel = function(f"{name}_{'f64' if vectors.dtype == torch.float64 else 'f32'}", "nnnnnndd" + "p" * len(held))
     if kernel(*sizes, around.smooth_from, around.cutoff, *(a.data_ptr() for a in held)):
         raise MemoryError(f"{name}: no memory for the list of ranges")
-
-
-@functools.cache
-def _function(name: str, n_arrays: int) -> Any:
-    found = getattr(library(), name)
-    found.argtypes = [ctypes.c_int64] * 6 + [ctypes.c_double] * 2 + [ctypes.c_void_p] * n_arrays
-    found.restype = ctypes.c_int
-    return found

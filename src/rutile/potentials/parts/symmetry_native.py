@@ -8,9 +8,7 @@ Letters: N atoms, E edges, K functions.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import functools
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from rutile.core.native import library
+from rutile.core.native import function, library
 from rutile.graph.graph import Graph
 from rutile.potentials.parts import symmetry_eager
 from rutile.potentials.parts.symmetry import CutoffName, SymmetryFunction, SymmetryTable
@@ -136,7 +134,7 @@ class _Work:
         graph, plan = self.graph, self.plan
         last = () if members is None else (members,)
         name = f"symmetry_{what}_{'f64' if vectors.dtype == torch.float64 else 'f32'}"
-        kernel = _function(name, 11 + len(arrays), len(last))
+        kernel = function(name, "pnpnnpppni" + "p" * (1 + len(arrays)) + "n" * len(last))
         i, j, numbers = graph.i.contiguous(), graph.j.contiguous(), graph.numbers.contiguous()
         vectors = vectors.contiguous()
         threads = torch.get_num_threads() if len(i) > FEW_EDGES else 1
@@ -244,17 +242,6 @@ def _curvature(work: _Work, cotangent: Tensor, vectors: Tensor, tangent: Tensor)
             return torch.zeros_like(vectors)
         (curvature,) = torch.autograd.grad(gradient, leaf, tangent, create_graph=torch.is_grad_enabled())
     return curvature
-
-
-@functools.cache
-def _function(name: str, n_arguments: int, n_counts: int) -> Any:
-    """The entry point with the types of its arguments: pointers and counts, all 64 bits but the number of threads."""
-    found = getattr(library(), name)
-    pointer, count = ctypes.c_void_p, ctypes.c_int64
-    head = [pointer, count, pointer, count, count, pointer, pointer, pointer, count, ctypes.c_int]
-    found.argtypes = head + [pointer] * (n_arguments - len(head)) + [count] * n_counts
-    found.restype = ctypes.c_int
-    return found
 
 
 _PLANS: dict[int, _Plan] = {}
