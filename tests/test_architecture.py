@@ -1,6 +1,7 @@
 """Rules of the house that a linter does not know."""
 
 import ast
+import functools
 import importlib
 import inspect
 import subprocess
@@ -17,7 +18,6 @@ from rutile.tasks.catalogue import TASKS, all_tasks
 SRC = Path(rutile.__file__).parent
 ROOT = SRC.parent.parent
 FILES = sorted(SRC.rglob("*.py"))
-TREES = {f: ast.parse(f.read_text(encoding="utf-8")) for f in FILES}
 LONGEST_FUNCTION = 60
 """Code lines of a function, without its docstring."""
 LONG_FUNCTIONS = {"jobs/migrations/versions/v0001_first_tables.py:upgrade"}  # a list of tables
@@ -29,8 +29,14 @@ def name(path: Path) -> str:
     return str(path.relative_to(SRC))
 
 
-def calls(tree: ast.AST) -> list[str]:
-    return [ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)]
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def calls_in(file: Path) -> list[str]:
+    return [ast.unparse(n.func) for n in ast.walk(tree_of(file)) if isinstance(n, ast.Call)]
 
 
 def test_floors_hold():
@@ -43,14 +49,15 @@ def test_floors_hold():
 
 
 def test_energies_are_differentiated_in_one_file():
-    users = {name(f) for f, t in TREES.items() if any(c.endswith(("autograd.grad", "func.grad")) for c in calls(t))}
+    users = {name(f) for f in FILES if any(c.endswith(("autograd.grad", "func.grad")) for c in calls_in(f))}
     users = {u for u in users if not u.startswith("potentials/parts/")}  # derivatives of kernels
     assert users == {"potentials/evaluate.py"}
 
 
 def test_nothing_prints_and_nothing_unpickles():
-    for file, tree in TREES.items():
-        used = set(calls(tree))
+    for file in FILES:
+        tree = tree_of(file)
+        used = set(calls_in(file))
         assert not used & {"print", "torch.load", "torch.save", "exec", "eval"}, name(file)
         modules = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         modules |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
@@ -61,13 +68,13 @@ def test_nothing_prints_and_nothing_unpickles():
 
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_every_module_says_what_it_is_for(file):
-    assert ast.get_docstring(TREES[file])
+    assert ast.get_docstring(tree_of(file))
 
 
 def test_functions_and_files_stay_small():
     long = set()
-    for file, tree in TREES.items():
-        for node in ast.walk(tree):
+    for file in FILES:
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 if body and (body[-1].end_lineno or 0) - body[0].lineno + 1 > LONGEST_FUNCTION:

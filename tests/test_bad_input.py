@@ -386,6 +386,7 @@ def fill(folder: Path, leave: int) -> None:
     os.truncate(folder / "ballast", (folder / "ballast").stat().st_size - leave)
 
 
+@pytest.mark.slow
 def test_full_disk_while_training(place, small_disk, capsys):
     fill(small_disk, 4096)
     line = one_line(["train", place.good, f"out={small_disk / 'run'}", *QUICK], capsys)

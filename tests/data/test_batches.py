@@ -15,6 +15,7 @@ EXACT = settings(derandomize=True, database=None, deadline=None)
 SIZES = st.lists(st.integers(0, 50), max_size=60).map(np.array)
 
 
+@pytest.mark.slow
 @EXACT
 @given(SIZES, st.integers(1, 10), st.integers(0, 5))
 def test_by_structures(sizes, per_batch, k):

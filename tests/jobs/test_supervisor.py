@@ -78,6 +78,7 @@ def test_a_program_that_cannot_be_started_is_a_failure(tmp_path):
     assert "No such file" in status.reason
 
 
+@pytest.mark.slow
 def test_two_supervisors_do_a_job_once(tmp_path):
     folder = job(tmp_path / "1", "import time; open('ran', 'a').write('x'); time.sleep(0.5)")
     for _ in range(5):
@@ -146,6 +147,7 @@ def test_what_a_job_uses_is_written_down(tmp_path):
     assert all(row["memory"] > 0 for row in rows[:1])
 
 
+@pytest.mark.slow
 def test_a_job_goes_on_without_the_one_who_started_it(tmp_path):
     """The starter is killed with its whole group, as a server is at kill -9."""
     folder = job(tmp_path / "1", "import time; time.sleep(1.0); print('alive')")

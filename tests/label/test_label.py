@@ -145,7 +145,8 @@ def test_a_damaged_file_of_the_cache_is_computed_again(run, tmp_path):
         assert read(after.out, 0).info["REF_energy"] == read(before.out, 0).info["REF_energy"]
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 3])
 def test_failures_are_classified_and_the_rest_goes_on(run, tmp_path, workers):
     reporter = SilentReporter()
     silicon = bulk("Si")

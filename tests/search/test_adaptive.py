@@ -113,6 +113,7 @@ def one_version(a):
         assert math.floor(m.energy / OF_VERSION + 0.5) == a.version.number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_no_ranking_mixes_versions_and_nothing_is_done_twice(tmp_path, seed):
     search, workers = fresh(), Workers(seed)
@@ -129,6 +130,7 @@ def test_no_ranking_mixes_versions_and_nothing_is_done_twice(tmp_path, seed):
             assert math.floor(a.question.energy / OF_VERSION + 0.5) == a.question.version
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0.0, 0.15])
 def test_killed_at_any_event_it_is_the_same_search(tmp_path, lost):
     path, search = tmp_path / "log", fresh()
@@ -250,6 +252,7 @@ def test_a_version_that_forgets_is_kept_out_and_one_is_trained_anew(tmp_path):
     assert all(q.question.version != 2 for q in search.asked)
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_told_and_the_search_goes_on_with_the_old_version(tmp_path):
     path, starts = tmp_path / "log", []
 
@@ -269,6 +272,7 @@ def test_a_training_that_fails_is_told_and_the_search_goes_on_with_the_old_versi
     assert again.versions[2].trained.failure == "the loss is NaN"
 
 
+@pytest.mark.slow
 def test_labels_that_fail_or_are_absurd_are_not_learned(tmp_path):
     def ask(question):
         if question.label % 3 == 0:
@@ -291,12 +295,14 @@ def test_it_says_when_no_first_label_can_be_learned(tmp_path):
     assert "crashed: no" in search.ended
 
 
+@pytest.mark.slow
 def test_structures_are_looked_at_before_a_label_is_paid(tmp_path):
     search = fresh(guard=lambda atoms: "too close" if truth(atoms) < 0 else "")
     drive(search, Workers(1), AdaptiveLog(tmp_path / "log", {}))
     assert all(truth(a.question.atoms) >= 0 for a in search.asked if a.question.why != "first")
 
 
+@pytest.mark.slow
 def test_what_is_refused_by_the_newest_version_begins_no_final_relaxation(tmp_path):
     search = fresh(guard=lambda atoms: "collapsed" if "bad" in atoms.info else "")
 
@@ -320,6 +326,7 @@ def test_what_is_refused_by_the_newest_version_begins_no_final_relaxation(tmp_pa
     assert newest & {search.asked[n].question.structure for n in search.finals}  # refused ones are among them
 
 
+@pytest.mark.slow
 def test_a_search_that_has_ended_stays_ended_while_final_structures_are_relaxed(tmp_path):
     settings = SETTINGS.model_copy(update={"final": 3, "ask": SETTINGS.ask.model_copy(update={"apart": 9.0})})
     search, after = fresh(settings), []

@@ -101,6 +101,7 @@ def test_the_search_counts_how_often_a_parent_came():
     assert again.uses == search.uses
 
 
+@pytest.mark.slow
 def test_heredity_by_energy_takes_what_lies_low():
     rng = np.random.default_rng(0)
     parents = []
@@ -123,6 +124,7 @@ def test_heredity_by_energy_takes_what_lies_low():
     assert np.mean(seen) < plain - 5
 
 
+@pytest.mark.slow
 def test_heredity_of_crystals_by_energy_keeps_the_composition():
     problem = Crystals("NaCl", CrystalSearch(units=(4,)))
     parents = [NACL.copy(), NACL.copy()]

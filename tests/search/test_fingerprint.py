@@ -17,6 +17,7 @@ def crystal(seed: int) -> Atoms:
     return Atoms("TiO2Cu", scaled_positions=rng.random((4, 3)), cell=cell, pbc=True)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10**6), st.lists(st.integers(-1, 1), min_size=9, max_size=9))
 def test_invariance_of_crystals(seed, numbers):

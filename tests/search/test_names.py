@@ -10,6 +10,7 @@ from rutile.search.names import prototype_of
 OXIDES = ("rutile", "anatase", "brookite", "columbite", "pyrite", "fluorite", "cadmium_iodide")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OXIDES)
 def test_polymorphs_have_their_names_in_any_cell(name):
     atoms = prototype(name, ("Ti", "O"), 11.0)

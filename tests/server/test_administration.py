@@ -28,6 +28,7 @@ def test_accounts_are_made_changed_and_closed(site, ada):
     assert ada.patch(f"/api/admin/users/{me['id']}", json={"role": "user"}).status_code == 409
 
 
+@pytest.mark.slow
 def test_a_login_link_lets_somebody_in_who_forgot_the_password(site, ada):
     users = {u["name"]: u["id"] for u in ok(ada.get("/api/admin/users"))}
     link = ok(ada.post(f"/api/admin/users/{users['ben']}/link"))["link"]

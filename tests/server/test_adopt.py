@@ -45,6 +45,7 @@ def changed(folder, change):
     (folder / "jobs.json").write_text(json.dumps(record))
 
 
+@pytest.mark.slow
 def test_runs_become_jobs_with_data_models_and_errors(site, runs, ada):
     first, second = site.platform.adopt(runs)
     job = ok(ada.get(f"/api/jobs/{first}"))

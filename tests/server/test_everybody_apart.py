@@ -106,6 +106,7 @@ def test_no_route_shows_or_changes_what_is_anothers(things, eve):
     assert things.platform.home.upload("a" * 24).read_bytes() == b"abc"
 
 
+@pytest.mark.slow
 def test_the_same_requests_do_reach_the_owner(things, ben):
     """So the test above refuses for the right reason: every thing is there for its owner."""
     paths = ok(ben.get("/api/openapi.json"))["paths"]

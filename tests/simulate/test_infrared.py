@@ -81,6 +81,7 @@ def test_a_crystal_has_the_cross_section_of_its_molecules():
     np.testing.assert_allclose(crystal.absorption, molecule.absorption / 602.214076 * 1e8 / 50.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("potential", [anatase(), make(TeaNetSettings(cutoffs=(3.0, 3.0)), (8, 22)), RigidIon()])
 def test_the_flux_of_a_molecule_is_the_change_of_its_moment(potential):
     molecule = cluster([22, 8, 8, 8], [[0, 0, 0], [0, 0.1, 1.9], [1.8, 0, 0], [-0.3, 1.9, 0.2]])

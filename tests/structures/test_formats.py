@@ -94,6 +94,7 @@ def test_one_crystal_comes_back(format, atoms, tmp_path):
     assert_same(atoms, frame, format, 0.0 if format in ("extxyz", "poscar", "xsf", "traj", "db", "aselmdb") else 1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["extxyz", "xsf", "n2p2", "deepmd", "traj", "db", "aselmdb"])
 @ROUND_TRIP
 @given(atoms=labelled(periodic=False))

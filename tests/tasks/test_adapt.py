@@ -95,6 +95,7 @@ def test_it_goes_on_after_a_kill_with_all_three_at_once(tmp_path):
     assert set(range(14)) <= set(labels)
 
 
+@pytest.mark.slow
 def test_bad_plans_are_told_in_a_line(tmp_path):
     with pytest.raises(SettingsError, match="nothing to learn"):
         run(plan(begin=0, out=tmp_path / "a"), SilentReporter())
@@ -175,6 +176,7 @@ def test_it_says_when_the_labeler_labels_nothing(tmp_path):
     assert b'"gave"' not in (tmp_path / "out" / "adapt.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_engine_whose_forces_are_no_derivatives_labels_nothing(tmp_path, monkeypatch):
     verdict = Verdict(Failure("self-check", "forces differ from finite differences"), False, 0.3, None, "they differ")
     monkeypatch.setattr("rutile.label.campaign.judge_check", lambda *words: verdict)

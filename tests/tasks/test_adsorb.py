@@ -108,6 +108,7 @@ def test_a_crystal_is_no_slab(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("periodic", [True, False], ids=["periodic", "not along z"])
 def test_a_left_handed_slab_is_told_of_and_binds_as_its_lattice_does(tmp_path, periodic):
     right = bare_slab("Cu", (2, 1, 3))

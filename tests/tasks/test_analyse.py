@@ -95,6 +95,7 @@ def test_frames_that_are_not_evenly_spaced_are_refused_in_hdf5_too(tmp_path):
         run(trajectories=[tmp_path / "cu.h5"], out=tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "says"), [("rattles", "not diffusive yet"), ("leaps", "not positive beyond its error")]
 )

@@ -230,6 +230,7 @@ def test_a_reaction_over_promoters(tmp_path):
     assert again.known == 3
 
 
+@pytest.mark.slow
 def test_what_a_builder_made_is_known_where_other_files_come_and_go(tmp_path, monkeypatch):
     """Words of its settings are no names of folders: neither nothing, nor that of the builder."""
     monkeypatch.chdir(tmp_path)

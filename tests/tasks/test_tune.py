@@ -67,6 +67,7 @@ def test_the_best_settings_train_the_best_trial_again(finished, tmp_path):
     assert all((one[name] == other[name]).all() for name in one)
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_values_stay_in_the_space_and_little_is_kept(finished):
     result, out = finished

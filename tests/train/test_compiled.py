@@ -59,7 +59,7 @@ def assert_close(found, right, tolerance=1e-11):
         assert float((a - b).abs().max()) <= tolerance * max(float(b.abs().max()), 1e-3)
 
 
-SLOW = {"teanet"}
+SLOW = {"teanet", "anatase", "schnet", "painn"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in TINY])
