@@ -30,6 +30,13 @@ QUERIES = [
 OUT = Path(__file__).parent / "results" / "platform_list.json"
 
 
+def settings_of(rng: random.Random) -> dict[str, object]:
+    """What a job is usually asked: half a kilobyte."""
+    structures = [f"structure:{rng.randrange(1000)}" for _ in range(10)]
+    folders = {f"folder_{k}": f"results-{rng.randrange(10**6)}/{k}" for k in range(8)}
+    return {"structures": structures, "model": f"model:{rng.randrange(100)}", "fmax": rng.random(), "out": folders}
+
+
 def fill(home: Path) -> dict[str, str]:
     """Users with tokens, and their jobs; token of an administrator and of a user."""
     database = open_database(f"sqlite:///{home}/platform.db", home)
@@ -46,7 +53,8 @@ def fill(home: Path) -> dict[str, str]:
             )
         rows = [
             {
-                "name": f"job {rng.randrange(1000)}", "task": rng.choice(["relax", "train", "md"]), "settings": {},
+                "name": f"job {rng.randrange(1000)}", "task": rng.choice(["relax", "train", "md"]),
+                "settings": settings_of(rng),
                 "key": str(k), "owner_id": 1 + rng.randrange(USERS), "privacy": rng.choice(["private", "public"]),
                 "state": QUEUED if k > JOBS - 20 else rng.choice([DONE, DONE, DONE, FAIL]), "created": float(k),
                 "started": k + 1.0, "ended": k + 100.0, "cores": 64 if k > JOBS - 20 else 1, "tags": [],

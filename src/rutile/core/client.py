@@ -62,9 +62,14 @@ class Client:
         return found
 
     def jobs(self, **filter: Any) -> list[dict[str, Any]]:
-        """Jobs, newest first; `filter`: search, state, task, owner, tag, page, size."""
+        """A page of jobs, newest first; `filter`: search, state, task, owner, tag, since, until, sort, page, size."""
         items: list[dict[str, Any]] = self.request("GET", "/jobs", None, **filter)["items"]
         return items
+
+    def every_job(self, **filter: Any) -> list[dict[str, Any]]:
+        """All jobs that fit, of all pages; `filter` as of `jobs`."""
+        rows: list[dict[str, Any]] = self.request("GET", "/jobs/export", None, format="json", **filter)
+        return rows
 
     def wait(self, number: int, seconds: float | None = None, every: float = 1.0) -> dict[str, Any]:
         """Everything about a job, once it has ended, or after so many seconds."""

@@ -22,11 +22,11 @@ FULLY_USED = 0.5
 """Below this part of its cores a job is given a hint."""
 PLAIN = (
     "id", "name", "task", "state", "reason", "privacy", "queue", "cores", "gpus", "memory", "priority", "tags",
-    "created", "started", "ended", "progress", "doing", "exit_code", "parent_id",
+    "created", "started", "ended", "progress", "doing", "exit_code", "parent_id", "core_seconds",
 )  # fmt: skip
 """Columns of the table that a row shows as they are."""
 FULL = (
-    "settings", "wall_time", "cpu_seconds", "core_seconds", "gpu_seconds", "peak_memory", "bytes", "cloned_from", "key",
+    "settings", "wall_time", "cpu_seconds", "gpu_seconds", "peak_memory", "bytes", "cloned_from", "key",
     "version",
 )  # fmt: skip
 """Columns that are shown of one job."""
@@ -91,6 +91,8 @@ class JobRow(Result):
     """The job that it belongs to."""
     children: int
     """Jobs that belong to it."""
+    core_seconds: float
+    """Cores times time: what is accounted."""
 
 
 class JobView(JobRow):
@@ -116,8 +118,6 @@ class JobView(JobRow):
     """Longest time that it may take (s)."""
     cpu_seconds: float
     """Processor time that it used."""
-    core_seconds: float
-    """Cores times time: what is accounted."""
     gpu_seconds: float
     """GPUs times time."""
     peak_memory: float

@@ -47,6 +47,7 @@ export interface JobRow {
   exit_code: number | null
   parent_id: number | null
   children: number
+  core_seconds: number
 }
 
 export interface JobView extends JobRow {
@@ -60,7 +61,6 @@ export interface JobView extends JobRow {
   hint: string
   wall_time: number | null
   cpu_seconds: number
-  core_seconds: number
   gpu_seconds: number
   peak_memory: number
   bytes: number

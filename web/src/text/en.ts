@@ -60,13 +60,16 @@ export const en = {
   },
   jobs: {
     title: 'Jobs', empty: 'No jobs yet.', emptyFilter: 'No job fits this filter.', emptyTry: 'Begin with the first steps on the home page, or with a form.',
-    filter: 'Name', task: 'Task', owner: 'Owner', mine: 'mine', tag: 'Tag', size: 'Jobs on a page', clear: 'Clear the filter',
+    filter: 'Find', filterHint: 'name, task, tag, setting …', task: 'Task', owner: 'Owner', mine: 'mine', tag: 'Tag', size: 'Jobs on a page', clear: 'Clear the filter',
     id: 'ID', name: 'Name', privacy: 'Privacy', cores: 'Cores', queue: 'Queue', start: 'Start', end: 'End', state: 'State',
     waited: 'Waited', progress: 'Progress', efficiency: 'Efficiency', actions: 'Actions', selected: '{n} selected',
     cancel: 'Cancel', rerun: 'Run again', clone: 'Clone and edit', compare: 'Compare', delete: 'Delete', download: 'Download',
     sureDelete: 'Delete {n} job(s) and all their files? This cannot be undone.', selectAll: 'Select all on this page', select: 'Select job {id}',
     children: '{n} jobs inside', refresh: 'Refresh', compareTitle: 'What differs', noDifference: 'Their settings are the same.',
     setting: 'Setting', states: 'States', sortBy: 'Sort by {name}', hide: 'Hide the jobs inside', gpus: 'GPUs',
+    tags: 'Tags', memory: 'Memory (GB)', priority: 'Priority', created: 'Submitted', ran: 'Ran', coreHours: 'Core hours',
+    columns: 'Columns', columnsReset: 'As at first', moveLeft: 'Move {name} to the left', moveRight: 'Move {name} to the right',
+    since: 'From', until: 'to', export: 'All as {format}', keys: 'Arrow keys walk through the jobs, the space bar selects, Enter opens.',
   },
   job: {
     overview: 'Overview', log: 'Log', files: 'Files', performance: 'Performance', inputs: 'Inputs', provenance: 'Provenance',

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-import sqlalchemy as sql
 from fastapi import APIRouter, HTTPException, Query
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
-from sqlalchemy import orm
 from sqlalchemy.orm import Session
 
 from rutile.core.errors import SettingsError
@@ -19,33 +15,19 @@ from rutile.core.settings import Result, Settings
 from rutile.jobs import check, queue
 from rutile.jobs.folder import RESULT, read_json
 from rutile.jobs.queue import Wish
-from rutile.jobs.rights import may_change, visible
+from rutile.jobs.rights import may_change
 from rutile.jobs.sources import inputs_of
-from rutile.jobs.tables import STATES, Job, User
+from rutile.jobs.tables import Job, User
 from rutile.server import forms, shapes
-from rutile.server.job_views import PLAIN, JobPage, JobRow, JobView, rows_of, view_of
+from rutile.server.job_export import WAYS, Export, exported
+from rutile.server.job_list import Filter, jobs_on_page
+from rutile.server.job_views import JobPage, JobRow, JobView, rows_of, view_of
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
 from rutile.server.shapes import Name, Number, Tags
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 Privacy = Literal["private", "group", "public"]
-SORTS = {
-    "id": Job.id, "name": Job.name, "task": Job.task, "state": Job.state, "created": Job.id,
-    "started": Job.started, "ended": Job.ended, "cores": Job.cores, "owner": Job.owner_id, "queue": Job.queue,
-    "progress": Job.progress, "core_seconds": Job.core_seconds,
-}  # fmt: skip
-"""Columns that a list can be sorted by."""
-
-
-ROWS = sql.select(Job).options(orm.load_only(*(getattr(Job, name) for name in (*PLAIN, "owner_id", "cpu_seconds"))))
-"""Jobs with the columns of a list only: others may be long."""
-NOT_COUNTED = {"state", "sort", "page", "size"}
-"""What of a filter does not change the counts."""
-CHEAP, MOST_COUNTS = 0.005, 1000
-"""Counts that take less (s) are not kept; so many are."""
-LATE = 5.0
-"""Old counts are shown for so long (s) while somebody counts again."""
 
 
 class JobRequest(Settings):
@@ -108,39 +90,6 @@ class ActionView(Result):
     """Why it was not, one line for each other job."""
 
 
-class Filter(Settings):
-    """Which jobs a list holds, and in which order."""
-
-    search: Annotated[str, Field(max_length=200)] = ""
-    """Part of the name, or the number."""
-    state: Annotated[list[str], Field(max_length=20)] = []
-    """Only these states."""
-    task: Annotated[str, Field(max_length=100)] = ""
-    """Only this task."""
-    owner: Annotated[str, Field(max_length=200)] = ""
-    """Only jobs of this account; me: one's own."""
-    tag: Annotated[str, Field(max_length=50)] = ""
-    """Only jobs with this tag."""
-    queue: Annotated[str, Field(max_length=100)] = ""
-    """Only this queue."""
-    parent: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Only jobs that belong to this one."""
-    since: Annotated[float, Field(ge=0, le=1e11)] | None = None
-    """Only jobs submitted later (s since 1970)."""
-    until: Annotated[float, Field(ge=0, le=1e11)] | None = None
-    """Only jobs submitted before."""
-    sort: Literal[
-        "id", "-id", "name", "-name", "task", "-task", "state", "-state", "created", "-created", "started", "-started",
-        "ended", "-ended", "cores", "-cores", "owner", "-owner", "queue", "-queue", "progress", "-progress",
-        "core_seconds", "-core_seconds",
-    ] = "-id"  # fmt: skip
-    """Column; with a minus downwards."""
-    page: int = Field(default=1, ge=1, le=1_000_000)
-    """Which page."""
-    size: int = Field(default=10, ge=1, le=500)
-    """Jobs on a page."""
-
-
 @router.post("", status_code=201)
 def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing) -> JobView:
     """Submit a job."""
@@ -165,21 +114,17 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
 @router.get("", response_model=JobPage)
 def list_jobs(filter: Annotated[Filter, Query()], who: Somebody, platform: Here, session: Reading) -> Response:
     """Jobs that one may see, newest first unless sorted otherwise, with counts by state."""
-    conditions = _conditions(filter, who)
-    counts = _counts(session, platform, filter, conditions, who)
-    wanted = [s for s in filter.state if s in STATES]
-    if filter.state:  # one state is walked along its index, newest first
-        conditions.append(Job.state == wanted[0] if len(wanted) == 1 else Job.state.in_(wanted))
-    column = SORTS[filter.sort.lstrip("-")]
-    order = [column.desc(), Job.id.desc()] if filter.sort.startswith("-") else [column, Job.id]
-    query = ROWS.where(*conditions).order_by(*order[: 1 if column is Job.id else 2])
-    jobs = list(session.scalars(query.limit(filter.size).offset((filter.page - 1) * filter.size)))
-    total = sum(counts.get(s, 0) for s in wanted) if filter.state else sum(counts.values())
-    page = JobPage(
-        items=rows_of(session, jobs, who), total=total, page=filter.page, size=filter.size,
-        counts={state: counts.get(state, 0) for state in STATES},
-    )  # fmt: skip
+    jobs, total, counts = jobs_on_page(session, platform, filter, who)
+    page = JobPage(items=rows_of(session, jobs, who), total=total, page=filter.page, size=filter.size, counts=counts)
     return Response(page.model_dump_json(), media_type="application/json")  # written here: not checked a second time
+
+
+@router.get("/export", response_class=Response)
+def export_jobs(filter: Annotated[Export, Query()], who: Somebody, platform: Here) -> Response:
+    """All jobs that fit, as a file; page and size do not count."""
+    written, media = WAYS[filter.format]
+    headers = {"Content-Disposition": f'attachment; filename="jobs.{filter.format}"'}
+    return StreamingResponse(written(exported(platform, filter, who)), media_type=media, headers=headers)
 
 
 @router.get("/compare")
@@ -301,56 +246,6 @@ def _delete(session: Session, platform: Platform, job: Job, who: Who) -> int:
 _ACTIONS: dict[str, Callable[[Session, Platform, Job, Who], int]] = {
     "cancel": _cancel, "rerun": _rerun, "delete": _delete,
 }  # fmt: skip
-
-
-def _counts(
-    session: Session, platform: Platform, filter: Filter, conditions: list[sql.ColumnElement[bool]], who: Who
-) -> dict[str, int]:
-    """Jobs by state; counted again after a second, or after 20 times as long as counting takes, if that is more."""
-    key = (who.user.id, who.user.role, who.user.group_id, filter.model_dump_json(exclude=NOT_COUNTED))
-    now = time.monotonic()
-    known = platform.counts.get(key)
-    if known is not None:
-        if now < known[0]:
-            return known[1]
-        platform.counts[key] = (now + LATE, known[1])  # one counts, the others take what they have
-    query = sql.select(Job.state, sql.func.count()).where(*conditions).group_by(Job.state)
-    counts = {row[0]: row[1] for row in session.execute(query)}
-    if len(platform.counts) > MOST_COUNTS:
-        platform.counts.clear()
-    cost = time.monotonic() - now
-    platform.counts.pop(key, None)
-    if cost > CHEAP:
-        platform.counts[key] = (now + max(1.0, 20 * cost), counts)
-    return counts
-
-
-def _conditions(filter: Filter, who: Who) -> list[sql.ColumnElement[bool]]:
-    """The filter but for states."""
-    out = [visible(Job, who.user)]
-    if filter.search:
-        pattern = "%" + re.sub(r"([%_\\])", r"\\\1", filter.search) + "%"
-        by_name = Job.name.ilike(pattern, escape="\\")
-        digits = filter.search.isascii() and filter.search.isdigit() and len(filter.search) < 10
-        out.append(sql.or_(by_name, Job.id == int(filter.search)) if digits else by_name)
-    if filter.task:
-        out.append(Job.task == filter.task)
-    if filter.queue:
-        out.append(Job.queue == filter.queue)
-    if filter.owner == "me":
-        out.append(Job.owner_id == who.user.id)
-    elif filter.owner:
-        out.append(Job.owner_id.in_(sql.select(User.id).where(User.name == filter.owner)))
-    if filter.tag:
-        quoted = re.sub(r"([%_\\])", r"\\\1", filter.tag)
-        out.append(sql.cast(Job.tags, sql.String).like(f'%"{quoted}"%', escape="\\"))
-    if filter.parent is not None:
-        out.append(Job.parent_id == filter.parent)
-    if filter.since is not None:
-        out.append(Job.created >= filter.since)
-    if filter.until is not None:
-        out.append(Job.created < filter.until)
-    return out
 
 
 def _flat(tree: Any, key: str = "") -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""The list of jobs in a browser: columns, keyboard, days, files, and a telephone."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.web
+
+
+def heads(site):
+    return [text.strip(" ▲▼") for text in site.tab.locator("thead th").all_inner_texts()]
+
+
+@pytest.fixture
+def listed(site):
+    """Three jobs that wait for more cores than there are, and the list of them."""
+    for name in ("alpha", "beta", "gamma"):
+        wish = {"task": "doctor", "settings": {"folder": f"for-{name}"}, "name": name, "tags": ["listed"], "cores": 64}
+        if not site.get(f"jobs?tag=listed&search=for-{name}")["total"]:
+            site.post("jobs", wish)
+    site.open("/jobs?tag=listed&sort=name")
+    site.tab.get_by_role("link", name="alpha", exact=True).wait_for()
+    return site
+
+
+def test_columns_are_chosen_ordered_and_remembered(listed):
+    tab = listed.tab
+    assert "Owner" not in heads(listed)
+    tab.get_by_text("Columns", exact=True).click()
+    box = tab.get_by_role("group", name="Columns")
+    box.get_by_label("Owner", exact=True).check()
+    box.get_by_label("Efficiency", exact=True).uncheck()
+    for _ in range(len(heads(listed))):
+        mover = box.get_by_role("button", name="Move Owner to the left")
+        if mover.is_disabled():
+            break
+        mover.press("Enter")
+    assert listed.barriers() == []
+    assert heads(listed)[1] == "Owner"
+    tab.reload()
+    tab.get_by_role("link", name="alpha", exact=True).wait_for()
+    assert heads(listed)[1] == "Owner"
+    assert "Efficiency" not in heads(listed)
+    tab.get_by_text("Columns", exact=True).click()
+    tab.get_by_role("button", name="As at first").click()
+    assert heads(listed)[1] == "ID"
+    assert "Efficiency" in heads(listed)
+
+
+def test_arrow_keys_walk_and_the_space_bar_selects(listed):
+    tab = listed.tab
+    tab.get_by_role("link", name="alpha", exact=True).focus()
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("Space")
+    tab.keyboard.press("End")
+    tab.keyboard.press("Space")
+    tab.get_by_text("2 selected").wait_for()
+    assert tab.locator("[data-open]:focus").inner_text() == "gamma"
+    tab.keyboard.press("Home")
+    tab.keyboard.press("Enter")
+    tab.get_by_role("heading", name=re.compile("alpha")).wait_for()
+
+
+def test_days_narrow_the_list_and_all_of_it_leaves_as_a_file(listed):
+    tab = listed.tab
+    tab.get_by_label("From", exact=True).fill("2001-02-03")
+    tab.wait_for_url(re.compile(r"since=98\d+"))
+    tab.get_by_label("to", exact=True).fill("2001-02-03")
+    tab.get_by_text("No job fits this filter.").wait_for()
+    tab.get_by_label("to", exact=True).fill("")
+    tab.get_by_label("Find", exact=True).fill("for-beta")
+    expect(tab.locator("tbody tr")).to_have_count(1)
+    with tab.expect_download() as download:
+        tab.get_by_role("link", name="All as CSV").click()
+    rows = list(csv.DictReader(Path(download.value.path()).read_text(encoding="utf-8").splitlines()))
+    assert [row["name"] for row in rows] == ["beta"]
+
+
+def test_on_a_telephone_jobs_are_cards(listed):
+    tab = listed.tab
+    tab.set_viewport_size({"width": 400, "height": 900})
+    try:
+        cards = tab.get_by_role("list", name="Jobs").get_by_role("listitem")
+        expect(cards).to_have_count(3)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 400
+        assert tab.locator("table").count() == 0
+        cards.first.get_by_text("Actions").click()
+        expect(cards.first.get_by_role("link", name="Clone and edit")).to_be_visible()
+        assert listed.barriers() == []
+    finally:
+        tab.set_viewport_size({"width": 1400, "height": 900})
