@@ -32,6 +32,7 @@ def test_a_trained_model_is_in_the_registry_with_where_it_comes_from(site, ben, 
     assert done["state"] == "DONE", done["reason"]
     errors = ok(ben.get(url))["metrics"][-1]
     assert errors["set"] == f"dataset:{data['id']}"
+    assert errors["values"]["atoms_per_second"] > 0
     trained_on = {m["set"]: m["values"] for m in model["metrics"]}
     for name, value in errors["values"].items():  # the same frames, most of them: the same units
         if name in trained_on["train"]:

@@ -86,6 +86,18 @@ def test_known_errors_come_out(tmp_path):
     assert float(frames[4]["energy_error"]) == pytest.approx(-0.25)
     largest = np.linalg.norm(images[4].arrays["REF_forces"], axis=1).max()
     assert float(frames[4]["force"]) == pytest.approx(largest)
+    assert [f["mode"] for f in frames] == [""] * 6
+    assert float(frames[3]["stress_rmse"]) == pytest.approx(0.0, abs=1e-6)
+    with (tmp_path / "out/parity.csv").open() as file:
+        pairs = list(csv.DictReader(file))
+    forces = [p for p in pairs if p["quantity"] == "force"]
+    assert len(forces) == 3 * sum(map(len, images))
+    of_last = [float(p["reference"]) for p in forces if p["frame"] == "5"]
+    np.testing.assert_allclose(of_last, images[5].arrays["REF_forces"].ravel(), rtol=1e-7)
+    assert {p["element"] for p in forces} == {s for a in images for s in a.symbols}
+    shift = [float(p["predicted"]) - float(p["reference"]) for p in pairs if p["quantity"] == "energy"]
+    np.testing.assert_allclose(shift, [-0.25] * 6, atol=1e-6)
+    assert result.speed > 0
     predicted = read(tmp_path / "out/predictions.extxyz", ":")
     assert predicted[2].get_potential_energy() == pytest.approx(images[2].info["REF_energy"] - 0.25 * len(images[2]))
     np.testing.assert_allclose(predicted[3].get_forces(), images[3].arrays["REF_forces"] - 1.5, atol=1e-7)

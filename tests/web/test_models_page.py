@@ -30,10 +30,18 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
     tab.get_by_role("img", name="Energy: predicted against reference").wait_for()
     worst = tab.get_by_role("region", name="Worst structures").locator("tbody tr")
     expect(worst).to_have_count(20)
-    figure = tab.get_by_role("img", name="Forces: error against size")
-    x, y = re.match(r"M(\S+) (\S+)h0", figure.locator("path.dots").get_attribute("d")).groups()
-    figure.click(position={"x": float(x), "y": float(y)})
-    tab.get_by_text("Structure 1 of 69").wait_for()
+    for figure in ("Energy", "Forces", "Stress"):
+        figure = tab.get_by_role("img", name=f"{figure}: predicted against reference")
+        x, y = re.match(r"M(\S+) (\S+)h0", figure.locator("path.dots").get_attribute("d")).groups()
+        figure.click(position={"x": float(x), "y": float(y)})
+        tab.get_by_text(re.compile(r"Structure \d+ of 69")).wait_for()
+    by_force = worst.first.inner_text()
+    tab.get_by_role("combobox", name=re.compile("^by")).select_option("stress")
+    expect(worst.first).not_to_have_text(by_force)
+    numbers = [float(n) for n in worst.locator("td:last-child").all_inner_texts()]
+    assert numbers == sorted(numbers, reverse=True)
+    tab.get_by_text("Errors by element, kind of structure and calc mode").click()
+    assert tab.get_by_role("region", name="Kind of structure").locator("tbody tr").count() >= 4
     number = worst.first.get_by_role("button").inner_text()
     worst.first.get_by_role("button").click()
     tab.get_by_text(f"Structure {int(number) + 1} of 69").wait_for()
@@ -47,6 +55,17 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
     tab.get_by_role("status").get_by_text("DONE").wait_for(timeout=90_000)
     tab.get_by_text("Largest force").first.wait_for()
 
+    tab.get_by_role("tab", name="Model card").click()
+    tab.get_by_role("region", name="Model card").get_by_text(re.compile(r"Architecture: behler")).wait_for()
+    crystal = '2\nLattice="0 2.73 2.73 2.73 0 2.73 2.73 2.73 0" pbc="T T T"\nSi 0 0 0\nSi 1.365 1.365 1.365\n'
+    kept = site.post("structures", {"name": "diamond", "text": crystal})["id"]
+    curve = site.done("eos", structures=[f"structure:{kept}"], model=f"model:{model}")
+    tab.reload()
+    tab.get_by_text("eos: made before").click()
+    tab.get_by_role("link", name=f"Job {curve}", exact=True).wait_for()
+    tab.get_by_role("cell", name="Si2", exact=True).wait_for()
+    errors = tab.get_by_role("region", name="Errors on named sets")
+    assert "atoms per second (atoms/s)" in errors.locator("thead").inner_text().lower()
     tab.get_by_label("Stage").select_option("production")
     tab.get_by_role("region", name="Errors on named sets").get_by_text(file).wait_for()
     expect(tab.get_by_role("button", name="Delete")).to_be_disabled()

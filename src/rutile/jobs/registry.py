@@ -25,6 +25,8 @@ from rutile.jobs.tables import Job, StoredModel
 LONGEST_HEADER = 50_000_000
 """Bytes."""
 CARD = ("info", "kind", "format")
+SPEED = "atoms_per_second"
+"""What evaluations note beside errors."""
 MAKERS = ("train", "retrain", "learn", "adapt", "calibrate")
 """Tasks whose result names a model that is put into the registry."""
 
@@ -136,4 +138,6 @@ def note_errors(session: Session, home: Home, job: Job) -> None:
         for kind in ("mae", "rmse")
         if kind in row
     }
+    if result.get("speed"):
+        values[SPEED] = float(result["speed"])
     model.metrics = [*model.metrics, {"set": sets, "job": job.id, "values": values}]

@@ -136,11 +136,10 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     diary.did("train", train_settings(settings, files), trained, ["run"], "run/metrics.csv")
     reporter.info("3/6 evaluating it on structures that it has not seen")
     assessed = evaluate_settings(settings, files)
-    with (settings.out / "frames.csv").open("w", encoding="utf-8", newline="") as table:
-        assessment = evaluate.assess(assessed, reporter, table)
+    assessment = evaluate.assess_to_tables(assessed, settings.out, reporter)
     dimers = evaluate.dimer_curves(assessed)
     known = evaluate.result_of(assessment, settings.out / "report.html")
-    diary.did("evaluate", assessed, known, ["report.html", "frames.csv"])
+    diary.did("evaluate", assessed, known, ["report.html", "frames.csv", "parity.csv"])
     reporter.info("4/6 relaxing the polymorphs with it")
     references = starter.dft_polymorphs(settings.starter)
     found = relax_polymorphs(references, trained.model, reporter)

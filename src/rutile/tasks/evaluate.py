@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rutile.train.report import Section
 
 
+MOST_PARITY = 3000
+"""Values of one quantity with the largest errors that parity.csv holds, beside as many others."""
 VOIGT_ROWS, VOIGT_COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
 
 
@@ -45,7 +47,9 @@ class EvaluateSettings(Settings):
     read: ReadSettings = ReadSettings()
     """How to read the files."""
     out: Path = Path("evaluation")
-    """Folder for report.html, metrics.json, metrics.csv and frames.csv (the errors of each frame)."""
+    """Folder for report.html, metrics.json, metrics.csv, frames.csv (the errors of each frame) and parity.csv
+    (reference and prediction of energies per atom, components of forces and stress: some of them, and those with the
+    largest errors)."""
     predictions: bool = False
     """Also write predictions.extxyz: the structures with labels (REF_energy...) and predictions (energy, forces...)."""
     title: str = "Evaluation"
@@ -98,6 +102,8 @@ class WorstFrame(Result):
     """Composition."""
     group: str
     """Kind of frame."""
+    mode: str
+    """Calc mode of the labels; "": it names none."""
     energy_error: float | None
     """Predicted minus reference energy (eV/atom)."""
     force_rmse: float | None
@@ -108,6 +114,12 @@ class WorstFrame(Result):
     """Reference energy (eV/atom)."""
     force: float | None
     """Largest reference force (eV/Å)."""
+    stress_rmse: float | None
+    """RMSE of stress components (GPa)."""
+    pressure: float | None
+    """Reference pressure (GPa)."""
+    pressure_error: float | None
+    """Predicted minus reference pressure (GPa)."""
 
 
 class Hole(Result):
@@ -150,6 +162,11 @@ class EvaluateResult(Result):
     """Structures with labels and predictions."""
     dimers: DimerCheck | None = None
     """Whether atoms repel each other at short distance."""
+    speed: float | None = None
+    """Atoms whose energy, forces and stress were predicted in a second, by all members of a committee; reading the
+    files and the first batch, which warms up, are left out."""
+    threads: int | None = None
+    """Threads of the processor while that was measured."""
 
 
 def run(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
@@ -164,8 +181,7 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     from rutile.train import sections
     from rutile.train.report import render
 
-    with (settings.out / "frames.csv").open("w", encoding="utf-8", newline="") as table:
-        assessment = assess(settings, reporter, table)
+    assessment = assess_to_tables(settings, settings.out, reporter)
     curves, modes = dimer_curves(settings) if settings.dimers else ([], ())
     result = result_of(assessment, settings.out / "report.html").model_copy(
         update={
@@ -187,18 +203,36 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     )
     write_metrics(settings.out, result)
     write_atomically(result.report, page.encode())
+    if result.speed:
+        reporter.info(f"speed: {result.speed:.3g} atoms a second ({settings.device}, threads: {result.threads})")
     reporter.info(f"report: {result.report.resolve()}")
     return result
 
 
 def result_of(assessment: Assessment, report: Path) -> EvaluateResult:
     """The result model of an assessment; structures and dimers are left out."""
+    import torch
+
     return EvaluateResult(
         frames=assessment.n_frames,
         errors=[ErrorRow(**row) for row in assessment.errors.rows()],
         worst=[WorstFrame(**dataclasses.asdict(error)) for error in assessment.worst],
         report=report,
+        speed=assessment.speed,
+        threads=torch.get_num_threads(),
     )
+
+
+def assess_to_tables(settings: EvaluateSettings, folder: Path, reporter: Reporter) -> Assessment:
+    """The comparison itself, with its tables of single frames and values: frames.csv and parity.csv.
+
+    Raises:
+        LabelError, ElementError, ModeError: as of `assess`.
+    """
+    with (folder / "frames.csv").open("w", encoding="utf-8", newline="") as table:
+        assessment = assess(settings, reporter, table)
+    write_parity(folder / "parity.csv", assessment)
+    return assessment
 
 
 def assess(settings: EvaluateSettings, reporter: Reporter, table: TextIO | None = None) -> Assessment:
@@ -350,6 +384,30 @@ def write_metrics(folder: Path, result: EvaluateResult) -> None:
     writer.writeheader()
     writer.writerows(row.model_dump() for row in result.errors)
     write_atomically(folder / "metrics.csv", table.getvalue().encode())
+
+
+def write_parity(path: Path, assessment: Assessment) -> None:
+    """Reference and prediction as a table: quantity, frame (row of frames.csv, from 0), element, reference, predicted.
+
+    Of each quantity the `MOST_PARITY` values with the largest errors, and as many of the others, evenly.
+    """
+    import numpy as np
+
+    from rutile.core.elements import symbol
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["quantity", "frame", "element", "reference", "predicted"])
+    for quantity, pairs in assessment.residuals.items():
+        error, frame, number, reference = pairs.values
+        order = np.argsort(-np.abs(error), kind="stable")
+        others = np.sort(order[MOST_PARITY:])
+        chosen = np.sort(np.concatenate([order[:MOST_PARITY], others[:: max(1, -(-len(others) // MOST_PARITY))]]))
+        for k in chosen.tolist():
+            of = symbol(int(number[k])) if number[k] else ""
+            value, guess = reference[k], reference[k] + error[k]
+            writer.writerow([quantity, int(frame[k]), of, f"{value:.9g}", f"{guess:.9g}"])
+    write_atomically(path, table.getvalue().encode())
 
 
 def _compared(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from torch import Tensor
 from rutile.core.elements import formula, symbol
 from rutile.core.errors import ElementError
 from rutile.core.reporting import Reporter
+from rutile.core.units import GPA
 from rutile.data.batches import BatchSampler
 from rutile.data.frames import Frame, Labelled, batch_frames
 from rutile.data.kept import LARGE
@@ -56,6 +58,8 @@ class Compared:
     """Disagreement of a committee; None for a single potential."""
     modes: Sequence[str] = ()
     """Calc mode in which each frame was predicted; empty: not known."""
+    seconds: float | None = None
+    """How long the prediction took, of all members together; None: not measured."""
 
 
 def compare(
@@ -90,9 +94,14 @@ def compare(
         structures = labelled.structures.to(dtype=dtype, device=placement(members[0])[1])
         number = [frame_mode(modes, frame.calc_mode, frame.source, mode) for frame in batch]
         asked = torch.tensor(number, device=structures.positions.device)
+        began = time.perf_counter()
         predictions = evaluate_members(members, structures, mode=asked)
+        if structures.positions.is_cuda:
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
         disagreement = spread(predictions) if len(members) > 1 else None
-        yield Compared(batch, labelled, mean(predictions), disagreement, tuple(modes[k] for k in number))
+        in_modes = tuple(modes[k] for k in number)
+        yield Compared(batch, labelled, mean(predictions), disagreement, in_modes, seconds)
         first += len(batch)
 
 
@@ -149,6 +158,8 @@ class FrameError:
     """Composition."""
     group: str
     """Kind of frame."""
+    mode: str
+    """Calc mode of the labels; "": it names none."""
     energy_error: float | None
     """Predicted minus reference energy (eV/atom)."""
     force_rmse: float | None
@@ -159,17 +170,24 @@ class FrameError:
     """Reference energy (eV/atom)."""
     force: float | None
     """Largest reference force (eV/Angstrom)."""
+    stress_rmse: float | None
+    """RMSE of stress components (GPa)."""
+    pressure: float | None
+    """Reference pressure (GPa)."""
+    pressure_error: float | None
+    """Predicted minus reference pressure (GPa)."""
 
 
 class Pairs:
-    """Reference and predicted values of one quantity, thinned evenly by batch once they are too many."""
+    """Values of one quantity, [C, M] (reference and predicted, ...), thinned evenly by batch once they are too many."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = 3) -> None:
+        self._rows = rows
         self._kept: list[tuple[int, np.ndarray]] = []
         self._seen, self._every, self._size = 0, 1, 0
 
     def add(self, values: np.ndarray) -> None:
-        """Values of one batch, [C, M]: reference, predicted and, for a committee, its standard deviation."""
+        """Values of one batch, [C, M]: such as reference, predicted and, for a committee, its standard deviation."""
         number, self._seen = self._seen, self._seen + 1
         if number % self._every or not values.size:
             return
@@ -182,8 +200,8 @@ class Pairs:
 
     @property
     def values(self) -> np.ndarray:
-        """All kept values, [C, M]; [3, 0] without any."""
-        return np.concatenate([v for _, v in self._kept], axis=1) if self._kept else np.zeros((3, 0))
+        """All kept values, [C, M]."""
+        return np.concatenate([v for _, v in self._kept], axis=1) if self._kept else np.zeros((self._rows, 0))
 
 
 class Assessment:
@@ -199,8 +217,9 @@ class Assessment:
         self._modes: list[str] = []
         self.errors = ErrorSums(self._groups, force_limit, self._modes)
         self.pairs = {name: Pairs() for name in ("energy", "force", "stress")}
-        self.residuals = {name: Pairs() for name in ("energy", "force")}
-        """Rows of `values`: error, number of the frame (from 0), atomic number (0 for energies)."""
+        self.residuals = {name: Pairs(rows=4) for name in ("energy", "force", "stress")}
+        """Rows of `values`: error, number of the frame (from 0), atomic number (0: of the frame), reference."""
+        self._timed: list[tuple[int, float]] = []
         self.committee = False
         self._heap: list[tuple[float, int, FrameError]] = []
         self._worst = worst
@@ -215,6 +234,16 @@ class Assessment:
         """The worst frames first: by RMSE of forces, by energy where there are no forces."""
         return [error for _, _, error in sorted(self._heap, key=lambda item: -item[0])]
 
+    @property
+    def speed(self) -> float | None:
+        """Atoms whose energy, forces and stress were predicted in a second; None: nothing was timed.
+
+        The first batch, which warms up, counts only where it is the only one.
+        """
+        counted = self._timed[1:] or self._timed
+        seconds = sum(took for _, took in counted)
+        return sum(atoms for atoms, _ in counted) / seconds if seconds else None
+
     def residuals_by(self, what: str) -> dict[str, dict[str, np.ndarray]]:
         """Errors (predicted minus reference) apart by element, group or mode: quantity -> name -> [M].
 
@@ -223,10 +252,8 @@ class Assessment:
         """
         names = np.array(self._groups if what == "group" else self._modes, dtype=np.str_)
         found: dict[str, dict[str, np.ndarray]] = {}
-        for quantity, pairs in self.residuals.items():
-            if what == "element" and quantity == "energy":
-                continue
-            error, frame, number = pairs.values
+        for quantity in ("force",) if what == "element" else ("energy", "force"):
+            error, frame, number, _ = self.residuals[quantity].values
             if what == "element":
                 found[quantity] = {symbol(int(z)): error[number == z] for z in np.unique(number)}
             else:
@@ -240,6 +267,8 @@ class Assessment:
         self._modes.extend(f.calc_mode for f in compared.frames)
         self.errors.add(compared.prediction, compared.labelled)
         self.committee |= compared.spread is not None
+        if compared.seconds is not None:
+            self._timed.append((compared.labelled.structures.n_atoms, compared.seconds))
         for name, values in _paired(compared).items():
             self.pairs[name].add(values)
         for name, values in _residuals(compared, self.n_frames - len(compared.frames)).items():
@@ -259,18 +288,24 @@ def frame_errors(compared: Compared) -> list[FrameError]:
     forces_all = (compared.prediction.forces.double().cpu() - compared.labelled.forces).numpy()
     difference = np.split(forces_all, np.cumsum(sizes)[:-1])
     energy = compared.prediction.energy.double().cpu() - compared.labelled.energy
+    stresses = (compared.prediction.stress.double().cpu() - compared.labelled.stress).numpy() / GPA
     for k, frame in enumerate(compared.frames):
         forces = difference[k] if frame.forces is not None else None
+        stress = stresses[k] if frame.stress is not None and frame.pbc.all() else None
         out.append(
             FrameError(
                 frame.source,
                 formula(frame.numbers),
                 frame.group,
+                frame.calc_mode,
                 float(energy[k]) / sizes[k] if frame.energy is not None else None,
                 None if forces is None else float(np.sqrt((forces**2).mean())),
                 None if forces is None else float(np.linalg.norm(forces, axis=1).max()),
                 None if frame.energy is None else frame.energy / sizes[k],
                 None if frame.forces is None else float(np.linalg.norm(frame.forces, axis=1).max()),
+                None if stress is None else float(np.sqrt((stress[VOIGT] ** 2).mean())),
+                None if stress is None or frame.stress is None else -float(np.trace(frame.stress)) / 3 / GPA,
+                None if stress is None else -float(np.trace(stress)) / 3,
             )
         )
     return out
@@ -297,16 +332,28 @@ def _paired(compared: Compared) -> dict[str, np.ndarray]:
 
 
 def _residuals(compared: Compared, first: int) -> dict[str, np.ndarray]:
-    """Errors of energy per atom and force components with the frame (counted from `first`) and element, [3, M]."""
-    labelled, s = compared.labelled, compared.labelled.structures
-    energy = ((compared.prediction.energy.cpu() - labelled.energy) / s.counts).double().numpy()
-    forces = (compared.prediction.forces.cpu() - labelled.forces).double().numpy()
+    """Errors of energy per atom, force and stress components, [4, M].
+
+    Below the error: the number of the frame (from `first`), the element, the reference.
+    """
+    labelled, prediction, s = compared.labelled, compared.prediction, compared.labelled.structures
     frames, system = first + np.arange(s.n_systems), s.system.numpy()
-    has_energy, atoms = labelled.has_energy.numpy(), labelled.has_forces[s.system].numpy()
-    number = s.numbers.numpy()[atoms]
+    energy = labelled.has_energy.numpy()
+    atoms = labelled.has_forces[s.system].numpy()
+    stress = (labelled.has_stress & s.pbc.all(1)).numpy()
+
+    def rows(guess: Tensor, truth: Tensor, frame: np.ndarray, number: np.ndarray) -> np.ndarray:
+        reference = truth.double().numpy()
+        error = guess.double().cpu().numpy() - reference
+        return np.stack([error.reshape(-1), frame, number, reference.reshape(-1)])
+
+    of_stress, of_atoms = np.repeat(frames[stress], 6), np.repeat(first + system[atoms], 3)
+    none, number = np.zeros(s.n_systems), np.repeat(s.numbers.numpy()[atoms], 3)
+    guess, truth = (t[stress][:, VOIGT[0], VOIGT[1]] for t in (prediction.stress.cpu(), labelled.stress))
     return {
-        "energy": np.stack([energy, frames, np.zeros_like(energy)])[:, has_energy],
-        "force": np.stack([forces[atoms].reshape(-1), np.repeat(first + system[atoms], 3), np.repeat(number, 3)]),
+        "energy": rows(prediction.energy.cpu() / s.counts, labelled.energy / s.counts, frames, none)[:, energy],
+        "force": rows(prediction.forces.cpu()[atoms], labelled.forces[atoms], of_atoms, number),
+        "stress": rows(guess, truth, of_stress, np.zeros_like(of_stress)),
     }
 
 

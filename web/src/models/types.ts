@@ -30,7 +30,7 @@ export interface Model {
 
 /** Units of errors, by the beginning of their names. */
 export function unitOf(quantity: string): string {
-  return { energy: 'eV/atom', force: 'eV/Å', stress: 'eV/Å³' }[quantity.split('_')[0]!] ?? ''
+  return { energy: 'eV/atom', force: 'eV/Å', stress: 'eV/Å³', atoms: 'atoms/s' }[quantity.split('_')[0]!] ?? ''
 }
 
 /** The newest error of a kind, of the set that is said most for: test, then what was evaluated, then validation. */
