@@ -1,8 +1,10 @@
-"""What tests of several rooms share: a private Slurm."""
+"""What tests of several rooms share: a private Slurm, a private PostgreSQL, and the database of a platform."""
 
 import fcntl
+import itertools
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -34,3 +36,73 @@ def slurm():
         finally:
             subprocess.run(["bash", str(SCRIPTS / "down"), str(folder)], check=True, timeout=120)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--database", choices=["sqlite", "postgresql"], help="run the platform's tests on this database")
+
+
+def pytest_generate_tests(metafunc):
+    """What is marked `databases` runs on both; all that opens a platform runs on the one that --database names."""
+    if "database_url" not in metafunc.fixturenames:
+        return
+    both = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+    asked = metafunc.config.getoption("--database")
+    marked = metafunc.definition.get_closest_marker("databases")
+    kinds = [asked] if asked else both if marked else ["sqlite"]
+    metafunc.parametrize("database_url", kinds, indirect=True, ids=None if len(kinds) > 1 else [pytest.HIDDEN_PARAM])
+
+
+def postgres_program(name):
+    """A program of PostgreSQL; Debian keeps those of servers out of PATH."""
+    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(versions[-1]) if versions else None)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL of our own, without any service: makes databases, each by its URL."""
+    programs = [postgres_program(name) for name in ("initdb", "pg_ctl")]
+    if not all(programs):
+        pytest.skip("no PostgreSQL here")
+    folder = Path(tempfile.mkdtemp(prefix="rutile-postgres-"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    prefix = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        shutil.chown(folder, "postgres")
+        prefix = ["runuser", "-u", "postgres", "--"]
+    data, log = folder / "data", folder / "log"
+    made = [*prefix, programs[0], "-D", data, "-A", "trust", "-U", "rutile", "--no-sync"]
+    subprocess.run(made, check=True, capture_output=True, cwd="/")
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c full_page_writes=off"
+    subprocess.run([*prefix, programs[1], "-D", data, "-l", log, "-w", "-o", options, "start"], check=True, cwd="/",
+                   stdout=subprocess.DEVNULL)  # fmt: skip
+    address = f"postgresql+psycopg://rutile@127.0.0.1:{port}"
+    yield f"{address}/postgres"
+    stop = [*prefix, programs[1], "-D", data, "-m", "immediate", "stop"]
+    subprocess.run(stop, check=False, capture_output=True, cwd="/")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def database_url(request, tmp_path):
+    """URL of an empty database of this test's own."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/platform.db"
+        return
+    from sqlalchemy import create_engine, make_url, text
+
+    url = make_url(request.getfixturevalue("postgres"))
+    server = create_engine(url, isolation_level="AUTOCOMMIT")
+    name = f"test{next(NUMBERS)}"
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with server.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.dispose()

@@ -1,9 +1,5 @@
 """The tables are what the migrations make, in SQLite and in PostgreSQL."""
 
-import os
-import shutil
-import socket
-import subprocess
 import threading
 
 import pytest
@@ -16,37 +12,14 @@ from rutile.core.errors import FileError
 from rutile.jobs.database import migration_config, open_database, shown
 from rutile.jobs.tables import AuditLine, Base, Job, User
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
-def lite(tmp_path):
-    database = open_database(f"sqlite:///{tmp_path}/x.db", tmp_path)
+def database(database_url, tmp_path):
+    database = open_database(database_url, tmp_path)
     yield database
     database.close()
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A PostgreSQL of our own, without any service."""
-    programs = [shutil.which(name) for name in ("initdb", "pg_ctl")]
-    if not all(programs):
-        pytest.skip("no PostgreSQL here")
-    folder = tmp_path_factory.mktemp("postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    prefix = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        shutil.chown(folder, "postgres")
-        for parent in folder.parents[:3]:
-            parent.chmod(parent.stat().st_mode | 0o011)
-        prefix = ["runuser", "-u", "postgres", "--"]
-    data, log = folder / "data", folder / "log"
-    subprocess.run([*prefix, programs[0], "-D", data, "-A", "trust", "-U", "rutile"], check=True, capture_output=True)
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
-    subprocess.run([*prefix, programs[1], "-D", data, "-l", log, "-w", "-o", options, "start"], check=True,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
-    yield f"postgresql+psycopg://rutile@127.0.0.1:{port}/postgres"
-    subprocess.run([*prefix, programs[1], "-D", data, "-m", "immediate", "stop"], check=False, capture_output=True)
 
 
 def differences(database):
@@ -64,12 +37,12 @@ def migrate(database, way, target):
         getattr(command, way)(migration_config(connection), target)
 
 
-def test_the_migrations_make_the_tables_of_the_classes(lite):
-    assert differences(lite) == []
-    assert tables(lite) == set(Base.metadata.tables)
+def test_the_migrations_make_the_tables_of_the_classes(database):
+    assert differences(database) == []
+    assert tables(database) == set(Base.metadata.tables)
 
 
-def assert_migrations_go_back_and_forth(database):
+def test_migrations_go_back_and_forth(database):
     """Each migration back and forth, then all; a user that is there from the first one on stays."""
     with database.writing() as session:
         session.add(User(name="ben", created=0.0))
@@ -85,23 +58,11 @@ def assert_migrations_go_back_and_forth(database):
     assert tables(database) == set(Base.metadata.tables)
 
 
-def test_migrations_go_back_and_forth(lite):
-    assert_migrations_go_back_and_forth(lite)
-
-
-@pytest.mark.slow
-def test_the_same_holds_in_postgresql(cluster, tmp_path):
-    database = open_database(cluster, tmp_path)
-    assert differences(database) == []
-    assert_migrations_go_back_and_forth(database)
-    database.close()
-
-
-def test_a_database_of_a_newer_rutile_is_refused(lite, tmp_path):
-    with lite.writing() as session:
+def test_a_database_of_a_newer_rutile_is_refused(database, tmp_path):
+    with database.writing() as session:
         session.execute(sql.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(FileError, match="newer rutile"):
-        open_database(lite.url, tmp_path)
+        open_database(database.url, tmp_path)
 
 
 def test_a_database_that_is_not_there_is_one_line(tmp_path):
@@ -113,28 +74,28 @@ def test_passwords_of_databases_are_not_shown():
     assert "secret" not in shown("postgresql+psycopg://me:secret@host/db")
 
 
-def test_a_transaction_that_fails_never_was(lite):
+def test_a_transaction_that_fails_never_was(database):
     def fail():
-        with lite.writing() as session:
+        with database.writing() as session:
             session.add(User(name="ben", created=0.0))
             session.flush()
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    with lite.reading() as session:
+    with database.reading() as session:
         assert session.scalar(sql.select(User)) is None
 
 
 @pytest.mark.slow
-def test_many_writers_wait_for_each_other(lite):
+def test_many_writers_wait_for_each_other(database):
     """What one read is still so when it writes: no count is lost."""
-    with lite.writing() as session:
+    with database.writing() as session:
         session.add(AuditLine(time=0.0, user="0", action="count"))
 
     def count():
         for _ in range(20):
-            with lite.writing() as session:
+            with database.writing() as session:
                 line = session.get_one(AuditLine, 1)
                 line.user = str(int(line.user) + 1)
 
@@ -143,10 +104,10 @@ def test_many_writers_wait_for_each_other(lite):
         thread.start()
     for thread in threads:
         thread.join()
-    with lite.reading() as session:
+    with database.reading() as session:
         assert session.get_one(AuditLine, 1).user == "160"
 
 
-def test_foreign_keys_hold(lite):
-    with pytest.raises(sql.exc.IntegrityError), lite.writing() as session:
+def test_foreign_keys_hold(database):
+    with pytest.raises(sql.exc.IntegrityError), database.writing() as session:
         session.add(Job(name="x", task="x", settings={}, key="", owner_id=77, created=0.0))

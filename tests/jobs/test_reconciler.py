@@ -21,13 +21,15 @@ from rutile.jobs.reconciler import Reconciler
 from rutile.jobs.slots import Capacity, choose
 from rutile.jobs.tables import Group, Job, User
 
+pytestmark = pytest.mark.databases
+
 
 class Shop:
     """A queue without a server, whose jobs are short programs instead of tasks."""
 
-    def __init__(self, folder, cores=2):
+    def __init__(self, folder, url, cores=2):
         self.home = Home.open(folder)
-        self.database = open_database(f"sqlite:///{folder}/platform.db", folder)
+        self.database = open_database(url, folder)
         self.cores = cores
         with self.database.writing() as session:
             if session.scalar(sql.select(User)) is None:
@@ -59,9 +61,9 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
+def shop(tmp_path, database_url, monkeypatch):
     monkeypatch.setattr(launch, "words_of", lambda task: [sys.executable, "-c", task])
-    shop = Shop(tmp_path / "home")
+    shop = Shop(tmp_path / "home", database_url)
     yield shop
     shop.database.close()
 
@@ -236,8 +238,9 @@ from pathlib import Path
 from rutile.jobs import launch
 launch.words_of = lambda task: [sys.executable, "-c", task]
 from test_reconciler import Shop
-shop = Shop(Path(sys.argv[1]))
+shop = Shop(Path(sys.argv[1]), sys.argv[2])
 shop.keeper.start()
+(shop.home.folder / "up").touch()
 import time
 time.sleep(600)
 """
@@ -252,10 +255,13 @@ def test_jobs_survive_a_server_that_is_killed_again_and_again(shop, tmp_path):
     left = set(numbers)
     for kill in range(60):
         server = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(tmp_path / "home")], env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,
+            [sys.executable, "-c", SERVER, str(tmp_path / "home"), shop.database.url],
+            env={**os.environ, "PYTHONPATH": path}, start_new_session=True,
         )  # fmt: skip
-        time.sleep(2.0 + 0.37 * (kill % 5))
+        while not (up := tmp_path / "home" / "up").exists():
+            time.sleep(0.05)
+        up.unlink()
+        time.sleep(0.5 + 0.37 * (kill % 5))
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
         left = {n for n in numbers if shop.see(n).state not in ENDED}

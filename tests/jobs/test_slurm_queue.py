@@ -41,11 +41,11 @@ class Cluster(Shop):
 
 
 @pytest.fixture
-def cluster(slurm, tmp_path, monkeypatch):
+def cluster(slurm, tmp_path, database_url, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(slurm / "slurm.conf"))
     monkeypatch.setattr(launch, "words_of", lambda task: [sys.executable, "-c", task])
     monkeypatch.setattr(reconciler, "SLURM_EVERY", 0.5)
-    cluster = Cluster(tmp_path / "home")
+    cluster = Cluster(tmp_path / "home", database_url)
     yield cluster
     cluster.database.close()
     end = time.monotonic() + 60
@@ -121,7 +121,7 @@ from rutile.jobs import launch, reconciler
 launch.words_of = lambda task: [sys.executable, "-c", task]
 reconciler.SLURM_EVERY = 0.5
 from test_slurm_queue import Cluster
-Cluster(Path(sys.argv[1])).keeper.start()
+Cluster(Path(sys.argv[1]), sys.argv[2]).keeper.start()
 time.sleep(600)
 """
 
@@ -133,7 +133,8 @@ def test_jobs_of_slurm_survive_a_server_that_is_killed(cluster, tmp_path):
     path = os.pathsep.join([launch.source_folder(), os.path.dirname(__file__)])  # noqa: PTH120
     for seconds in (2.5, 3.5, 4.5):
         server = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(tmp_path / "home")], env={**os.environ, "PYTHONPATH": path},
+            [sys.executable, "-c", SERVER, str(tmp_path / "home"), cluster.database.url],
+            env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,
         )  # fmt: skip
         time.sleep(seconds)

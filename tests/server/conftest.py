@@ -5,8 +5,8 @@ from platform_site import make_site
 
 
 @pytest.fixture
-def site(tmp_path):
-    site = make_site(tmp_path / "home")
+def site(tmp_path, database_url):
+    site = make_site(tmp_path / "home", database=database_url)
     yield site
     site.platform.close()
 

@@ -8,7 +8,6 @@ from test_files_of_users import copper, sent
 from rutile.jobs.shelf import Picture, Shelf, write_shelf
 from rutile.jobs.tables import DatasetVersion
 from rutile.server.platform import Platform
-from rutile.server.settings import ServeSettings
 
 
 def added(site, page, tmp_path, frames=6, **wish):
@@ -102,7 +101,7 @@ def test_reading_goes_on_after_a_restart(site, ben, tmp_path):
     with site.platform.database.writing() as session:
         session.get_one(DatasetVersion, 1).state = "reading"
     site.platform.close()
-    platform = Platform.open(ServeSettings(home=tmp_path / "home"))
+    platform = Platform.open(site.platform.settings)
     platform.librarian.begin()
     platform.librarian.wait()
     with platform.database.reading() as session:

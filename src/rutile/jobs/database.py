@@ -1,7 +1,7 @@
 """The database of the platform: SQLite by default, PostgreSQL by URL; brought up to date when it is opened.
 
-Two kinds of transactions: `reading` sees one state of the database; `writing` is the only writer from its first
-statement on (SQLite: BEGIN IMMEDIATE), so that what it read is still so when it writes.
+Two kinds of transactions: `reading` changes nothing; `writing` is the only writer from its first statement on
+(SQLite: BEGIN IMMEDIATE; PostgreSQL: an advisory lock), so that what it read is still so when it writes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from rutile.core.errors import FileError
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY = 20_000
 """A writer waits for another one so long (ms)."""
+WRITERS = 0x727574696C65
+"""Number of the lock of PostgreSQL that a writer holds until it is done."""
 MAPPED = 2**30
 """Bytes of a file of SQLite that are read through memory: connections share the pages."""
 
@@ -41,8 +43,8 @@ class Database:
         self.engine = sql.create_engine(url, pool_size=20, max_overflow=40, json_serializer=compact_json, **options)
         if self.lite:
             sql.event.listen(self.engine, "connect", _suit_sqlite)
-            sql.event.listen(self.engine, "begin", _begin_sqlite)
-        self._writer: Engine = self.engine.execution_options(rutile_begin="BEGIN IMMEDIATE")
+        sql.event.listen(self.engine, "begin", _begin_sqlite if self.lite else _begin_postgresql)
+        self._writer: Engine = self.engine.execution_options(rutile_writes=True)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -84,8 +86,10 @@ def open_database(url: str, home: Path) -> Database:
         try:
             upgrade(database)
         except sql.exc.OperationalError as error:
+            database.close()
             raise FileError(f"database {shown(url)}: cannot be opened: {str(error.orig).splitlines()[0]}") from None
         except CommandError as error:
+            database.close()
             raise FileError(f"database {shown(url)}: a newer rutile made it ({error}): update rutile") from None
     return database
 
@@ -123,4 +127,13 @@ def _suit_sqlite(connection: Any, record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("rutile_begin", "BEGIN"))
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if _writes(connection):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+
+
+def _writes(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("rutile_writes"))
