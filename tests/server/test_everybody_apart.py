@@ -6,9 +6,10 @@ import pytest
 from platform_site import ok
 
 from rutile.jobs.folder import FILES
-from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, StoredStructure, Upload, User
+from rutile.jobs.tables import Dataset, DatasetVersion, Job, Share, StoredModel, StoredStructure, Upload, User
 from rutile.server.safe_files import identity
 
+pytestmark = pytest.mark.databases
 BODIES = {
     ("/api/jobs/{number}", "patch"): {"name": "taken"},
     ("/api/structures", "post"): {"name": "x", "file": "structure:1"},
@@ -21,6 +22,7 @@ BODIES = {
     ("/api/models/{number}/try", "post"): {"structure": "structure:1"},
     ("/api/jobs", "post"): {"task": "relax", "settings": {"structures": ["structure:1"], "model": "model:1"}},
     ("/api/jobs/actions", "post"): {"action": "delete", "ids": [1]},
+    ("/api/shares", "post"): {"kind": "job", "number": 1},
 }
 """What a request needs to be understood at all."""
 QUERIES = {
@@ -75,6 +77,7 @@ def asked(page, path, method):
         "frame": "0",
         "structure": "1",
         "name": "x",
+        "link": "1",
     }
     url = re.sub(r"\{(\w+)\}", lambda m: values[m[1]], path)
     body = BODIES.get((path, method))
@@ -84,7 +87,7 @@ def asked(page, path, method):
 
 def rows(site):
     with site.platform.database.reading() as session:
-        kinds = (Job, Dataset, DatasetVersion, StoredModel, StoredStructure, Upload)
+        kinds = (Job, Dataset, DatasetVersion, Share, StoredModel, StoredStructure, Upload)
         return {k.__name__: [{c.name: getattr(r, c.name) for c in k.__table__.columns} for r in session.query(k)]
                 for k in kinds}  # fmt: skip
 
@@ -99,7 +102,8 @@ def test_no_route_shows_or_changes_what_is_anothers(things, eve):
         assert answer.status_code < 500, (method, path, answer.text)
         assert SECRET not in answer.text, (method, path)
         if "{" in path:
-            assert answer.status_code in (403, 404), (method, path, answer.status_code, answer.text)
+            refused = (401,) if "{link}" in path else (403, 404)
+            assert answer.status_code in refused, (method, path, answer.status_code, answer.text)
         if path.startswith("/api/admin"):
             assert answer.status_code == 403, (method, path)
     assert rows(things) == before
@@ -112,7 +116,7 @@ def test_the_same_requests_do_reach_the_owner(things, ben):
     paths = ok(ben.get("/api/openapi.json"))["paths"]
     reached = {}
     for path, method in calls(paths):
-        if method == "get" and "{" in path and "events" not in path:
+        if method == "get" and "{" in path and "events" not in path and "{link}" not in path:
             reached[path] = asked(ben, path, method).status_code
     unreached = {p for p, code in reached.items() if code in (401, 403)}
     assert not unreached

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sql
 from sqlalchemy.orm import Session
 
-from rutile.jobs.tables import ADMIN, GROUP, PUBLIC, VIEWER, Dataset, Job, StoredModel, StoredStructure, User
+from rutile.jobs.tables import ADMIN, GROUP, GUEST, PUBLIC, VIEWER, Dataset, Job, StoredModel, StoredStructure, User
 
 Thing = TypeVar("Thing", Job, Dataset, StoredModel, StoredStructure)
 
@@ -20,6 +20,8 @@ def visible(kind: type[Thing], user: User) -> sql.ColumnElement[bool]:
     """
     if user.role == ADMIN:
         return sql.true()
+    if user.role == GUEST:
+        return sql.false()
     owner, privacy = kind.owner_id + 0, kind.privacy.concat("")
     if user.group_id is None:
         return sql.or_(owner == user.id, privacy == PUBLIC)

@@ -17,6 +17,8 @@ PRIVATE, GROUP, PUBLIC = "private", "group", "public"
 """Who may see a thing: its owner; the owner's group; everybody with an account."""
 ADMIN, USER, VIEWER = "admin", "user", "viewer"
 """What an account may do: everything; work; look."""
+GUEST = "guest"
+"""Somebody without an account, who has a link to one thing."""
 
 
 class Base(DeclarativeBase):
@@ -107,6 +109,25 @@ class LoginLink(Base):
     secret: Mapped[str] = mapped_column(unique=True)
     user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
     expires: Mapped[float]
+
+
+class Share(Base):
+    """A link that shows one thing to everybody who has it, until it ends. It goes with the thing."""
+
+    __tablename__ = "shares"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    secret: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]
+    """job, search, dataset, model or structure; the column of that kind holds its number."""
+    job_id: Mapped[int | None] = mapped_column(sql.ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    dataset_id: Mapped[int | None] = mapped_column(sql.ForeignKey("datasets.id", ondelete="CASCADE"), index=True)
+    model_id: Mapped[int | None] = mapped_column(sql.ForeignKey("models.id", ondelete="CASCADE"), index=True)
+    structure_id: Mapped[int | None] = mapped_column(sql.ForeignKey("structures.id", ondelete="CASCADE"), index=True)
+    created: Mapped[float]
+    expires: Mapped[float]
+    used: Mapped[float | None]
+    user: Mapped[User] = relationship(lazy="joined")
 
 
 class AuditLine(Base):

@@ -29,6 +29,7 @@ from rutile.server.routes import (
     models,
     searches,
     series,
+    shares,
     structures,
     tasks,
     uploads,
@@ -54,8 +55,22 @@ def create_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     app.include_router(signing_in.router, prefix="/api")
     app.include_router(metrics.router)
-    rooms = (account, tasks, jobs, files, series, compute, uploads, structures, datasets, models, searches, admin)
-    for router in (*(room.router for room in rooms), admin.news):
+    rooms = (
+        account,
+        tasks,
+        jobs,
+        files,
+        series,
+        compute,
+        uploads,
+        structures,
+        datasets,
+        models,
+        searches,
+        admin,
+        shares,
+    )
+    for router in (*(room.router for room in rooms), admin.news, shares.open_routes()):
         app.include_router(router, prefix="/api", dependencies=[Depends(who_asks)])
 
     @app.get("/api/openapi.json", include_in_schema=False, dependencies=[Depends(who_asks)])

@@ -1,4 +1,4 @@
-"""Who asks: a browser with a cookie, or a program with a token; what they may do."""
+"""Who asks: a browser with a cookie, a program with a token, or anybody with a link to one thing; what they may do."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import sqlalchemy as sql
 from fastapi import Depends, HTTPException, Request
 from sqlalchemy.orm import Session
 
-from rutile.jobs.tables import ADMIN, VIEWER, ApiToken, SignIn, User
+from rutile.jobs.tables import ADMIN, GUEST, VIEWER, ApiToken, Share, SignIn, User
 from rutile.server.platform import Platform, note
 from rutile.server.secrets import TOKEN, csrf_of, kept_of, same
+from rutile.server.shares import opened
 
 COOKIE = "rutile_session"
 CSRF = "X-CSRF-Token"
 IDLE, ABSOLUTE = 12 * 3600.0, 7 * 86400.0
 """A browser is signed out after so long without a request, and after so long in any case (s)."""
 SAFE = ("GET", "HEAD", "OPTIONS")
+LINK = "link"
+"""In the path of a route: the secret of a link to one thing."""
 READ, SUBMIT, MANAGE = "read", "submit", "admin"
 SCOPES = (READ, SUBMIT, MANAGE)
 OWN = ("/api/session", "/api/account")
@@ -66,6 +69,8 @@ class Who:
     """Of a browser."""
     sign_in: int | None = None
     """Row of the browser's sign-in."""
+    link: Share | None = None
+    """By which somebody without an account sees one thing."""
 
     def did(self, session: Session, action: str, thing: str = "", **what: dict[str, object]) -> None:
         """Write into the audit log what was done."""
@@ -83,6 +88,8 @@ def who_asks(request: Request, platform: Here) -> Who:
     Raises:
         HTTPException: 401 nobody we know; 403 a change without the word of the page, or without the right.
     """
+    if LINK in request.path_params:
+        return _by_link(platform, request)
     header = request.headers.get("Authorization", "")
     with platform.database.reading() as session:
         who = _by_token(session, header, request) if header else _by_cookie(session, request)
@@ -121,6 +128,18 @@ def _by_cookie(session: Session, request: Request) -> Who | None:
     return Who(row.User, rights(row.User), address_of(request), csrf_of(secret), row.SignIn.id)
 
 
+def _by_link(platform: Platform, request: Request) -> Who:
+    """A guest, who sees the thing of the link and no other one; only routes that show it have a link in their path."""
+    with platform.database.reading() as session:
+        link = opened(session, request.path_params[LINK])
+    if link is None or request.method not in SAFE:
+        raise HTTPException(401, "this link has ended, was taken back, or never was")
+    change = sql.update(Share).where(Share.id == link.id).values(used=time.time())
+    _note(platform, f"link {link.id}", change)
+    guest = User(id=0, name="", role=GUEST)
+    return Who(guest, frozenset({READ}), address_of(request), link=link)
+
+
 def rights(user: User) -> frozenset[str]:
     """What the role of a user allows."""
     return frozenset({VIEWER: (READ,), ADMIN: SCOPES}.get(user.role, (READ, SUBMIT)))
@@ -141,6 +160,11 @@ def _note_use(platform: Platform, who: Who, header: str) -> None:
         secret = kept_of(header.partition(" ")[2])
         change = sql.update(ApiToken).where(ApiToken.secret == secret).values(used=now)
         key = f"token {secret}"
+    _note(platform, key, change)
+
+
+def _note(platform: Platform, key: str, change: sql.Update) -> None:
+    now = time.time()
     if now - platform.seen.get(key, 0.0) < NOTE_USE:
         return
     platform.seen[key] = now

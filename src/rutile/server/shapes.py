@@ -10,7 +10,9 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from rutile.jobs.rights import Thing, found, may_change
+from rutile.jobs.tables import Share
 from rutile.server.people import Who
+from rutile.server.shares import KINDS, number_of
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 """Number of a thing in an address."""
@@ -39,10 +41,16 @@ def seen(session: Session, kind: type[Thing], number: int, who: Who) -> Thing:
     Raises:
         HTTPException: 404 where there is none, or it is not theirs to see: the two look the same.
     """
-    thing = found(session, kind, number, who.user)
+    thing = found(session, kind, number, who.user) if who.link is None else _linked(session, kind, number, who.link)
     if thing is None:
         raise HTTPException(404, f"no such {kind.__tablename__[:-1]}, or you may not see it")
     return thing
+
+
+def _linked(session: Session, kind: type[Thing], number: int, link: Share) -> Thing | None:
+    """The thing of a link; None where another one is asked for."""
+    same = KINDS[link.kind] is kind and number_of(link) == number
+    return session.get(kind, number) if same else None
 
 
 def changed(session: Session, kind: type[Thing], number: int, who: Who) -> Thing:
