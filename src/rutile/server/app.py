@@ -24,6 +24,7 @@ from rutile.server.routes import (
     compute,
     datasets,
     files,
+    finding,
     jobs,
     metrics,
     models,
@@ -68,6 +69,7 @@ def create_app(platform: Platform) -> FastAPI:
         models,
         searches,
         admin,
+        finding,
         shares,
     )
     for router in (*(room.router for room in rooms), admin.news, shares.open_routes()):

@@ -71,9 +71,17 @@ export const en = {
     columns: 'Columns', columnsReset: 'As at first', moveLeft: 'Move {name} to the left', moveRight: 'Move {name} to the right',
     since: 'From', until: 'to', export: 'All as {format}', keys: 'Arrow keys walk through the jobs, the space bar selects, Enter opens.',
   },
+  find: {
+    label: 'Find anything', hint: 'Find … ( / )', hits: 'What was found', nothing: 'Nothing found.',
+    task: 'New job', model: 'Model', dataset: 'Data set', structure: 'Structure', search: 'Search', job: 'Job',
+  },
+  remedies: {
+    memory: 'Run again with {value}', time: 'Run again with {value}', learning_rate: 'Run again with learning rate {value}',
+    go_on: 'Go on from where it was', again: 'Run again', edit: 'Change and run again',
+  },
   job: {
     overview: 'Overview', log: 'Log', files: 'Files', performance: 'Performance', inputs: 'Inputs', provenance: 'Provenance',
-    title: 'Job', failed: 'Why it failed', waits: 'Why it waits', retry: 'Change and run again', result: 'Result',
+    title: 'Job', failed: 'Why it failed', waits: 'Why it waits', helps: 'What can be done', result: 'Result',
     noCurves: 'This task reports no curves yet.', logScale: 'Logarithmic', against: 'Against', noLog: 'Nothing written yet.',
     searchLog: 'Search the log', hits: '{n} lines', moreHits: 'and more', follow: 'Follow', earlier: 'Show what came before', line: 'Line',
     noFiles: 'No files yet.', zip: 'All as zip', file: 'File', size: 'Size', changed: 'Changed', preview: 'Preview', part: 'The beginning only; download it for the rest.',

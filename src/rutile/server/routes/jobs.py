@@ -17,13 +17,14 @@ from rutile.jobs.folder import RESULT, read_json
 from rutile.jobs.queue import Wish
 from rutile.jobs.rights import may_change
 from rutile.jobs.sources import inputs_of
-from rutile.jobs.tables import Job, User
+from rutile.jobs.tables import FAIL, Job, User
 from rutile.server import forms, shapes
 from rutile.server.job_export import WAYS, Export, exported
 from rutile.server.job_list import Filter, jobs_on_page
 from rutile.server.job_views import JobPage, JobRow, JobView, rows_of, view_of
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
+from rutile.server.remedies import Failed, can_go_on, go_on, last_error, rule_of
 from rutile.server.shapes import Name, Number, Tags
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -57,6 +58,34 @@ class JobRequest(Settings):
     """Words to find it by."""
     parent_id: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """The job that it belongs to."""
+    cloned_from: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """The job that it repeats with changes: one that may be seen."""
+
+
+class RemedyView(Result):
+    """Something that helps."""
+
+    name: str
+    """What is different: memory, time, learning_rate, go_on (from a copy of what was kept), again, edit."""
+    shown: str
+    """The new value, with its unit."""
+    edit: bool
+    """Something has to be chosen first: open the form."""
+    job: JobRequest
+    """What to submit."""
+
+
+class FailureView(Result):
+    """Why a job failed, and what helps."""
+
+    rule: str
+    """Which rule fits: memory, time, nan, element, disk, lost, missing, format, bug, input."""
+    line: str
+    """The line that says most."""
+    cause: str
+    """The likely cause, in one sentence."""
+    remedies: list[RemedyView]
+    """What helps, the best first."""
 
 
 class JobChange(Settings):
@@ -100,6 +129,8 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
         raise SettingsError(f"queue = {wish.queue}: unknown; known are {', '.join(platform.places)}")
     if wish.parent_id is not None:
         shapes.changed(session, Job, wish.parent_id, who)
+    if wish.cloned_from is not None:
+        shapes.seen(session, Job, wish.cloned_from, who)
     inputs = inputs_of(session, platform.home, who.user, wish.settings)
     check.validated(task, wish.settings, inputs, platform.settings.commands)
     owner = session.get_one(User, who.user.id)
@@ -203,8 +234,29 @@ def rerun_job(number: Number, who: Somebody, platform: Here, session: Writing) -
 def clone_job(number: Number, who: Somebody, session: Reading) -> JobRequest:
     """What to submit for a job like this one: to be edited first."""
     job = shapes.seen(session, Job, number, who)
-    names = set(JobRequest.model_fields)
-    return JobRequest.model_validate({name: getattr(job, name) for name in names})
+    return _wish_of(job)
+
+
+@router.get("/{number}/failure")
+def see_failure(number: Number, who: Somebody, platform: Here, session: Reading) -> FailureView:
+    """Why a job failed, the likely cause, and what helps: jobs that can be submitted as they are here.
+
+    A job that did not fail has no cause; one that was cancelled can go on where it kept something.
+    """
+    job = shapes.seen(session, Job, number, who)
+    failed = Failed(job, platform.home.job(job.id))
+    rule, remedies = None, []
+    if job.state == FAIL:
+        rule = rule_of(failed)
+        remedies = rule.remedies(failed)
+    if can_go_on(job, failed.folder) and all(remedy.name != "go_on" for remedy in remedies):
+        remedies = [*remedies, *go_on(failed)]
+    wish = _wish_of(job)
+    return FailureView(
+        rule=rule.name if rule else "", cause=rule.cause if rule else "", line=last_error(failed) if rule else "",
+        remedies=[RemedyView(name=r.name, shown=r.shown, edit=r.edit, job=wish.model_copy(update=r.changes))
+                  for r in remedies],
+    )  # fmt: skip
 
 
 @router.delete("/{number}", status_code=204)
@@ -219,6 +271,12 @@ def see_tree(number: Number, who: Somebody, session: Reading) -> list[JobRow]:
     job = shapes.seen(session, Job, number, who)
     below = [j for j in queue.tree_below(session, number) if may_change(j, who.user) or j.owner_id == job.owner_id]
     return rows_of(session, [job, *below], who)
+
+
+def _wish_of(job: Job) -> JobRequest:
+    """What to submit for a job like this one."""
+    names = set(JobRequest.model_fields) - {"cloned_from"}
+    return JobRequest.model_validate({name: getattr(job, name) for name in names} | {"cloned_from": job.id})
 
 
 def _cancel(session: Session, platform: Platform, job: Job, who: Who) -> int:

@@ -18,6 +18,7 @@ from rutile.jobs.rights import visible
 from rutile.jobs.series import rows_of as rows_in
 from rutile.jobs.tables import Job
 from rutile.server import safe_files, shapes
+from rutile.server.finding import SEARCHES
 from rutile.server.frames import FrameView
 from rutile.server.job_views import JobPage, rows_of
 from rutile.server.people import Here, Reading, Somebody
@@ -28,7 +29,6 @@ router = APIRouter(prefix="/searches", tags=["searches"])
 LOGS = ("search.jsonl", "adapt.jsonl")
 NO_CELL = [[0.0] * 3] * 3
 """Of clusters and molecules."""
-TASKS = ("search", "search resume", "adapt")
 
 
 class FoundRow(Result):
@@ -112,7 +112,7 @@ def list_searches(
     search: Annotated[str, Query(max_length=200)] = "",
 ) -> JobPage:
     """Jobs that search, newest first; `search` is a part of their names."""
-    conditions = [visible(Job, who.user), Job.task.in_(TASKS)]
+    conditions = [visible(Job, who.user), Job.task.in_(SEARCHES)]
     if search:
         conditions.append(Job.name.icontains(search, autoescape=True))
     counted = session.execute(sql.select(Job.state, sql.func.count()).where(*conditions).group_by(Job.state)).all()
@@ -159,7 +159,7 @@ def _log(platform: Platform, job: Job) -> tuple[Path, int] | None:
     Raises:
         HTTPException: 404 it is no search.
     """
-    if job.task not in TASKS:
+    if job.task not in SEARCHES:
         raise HTTPException(404, "this job is no search")
     root = platform.home.job(job.id) / FILES
     there = [e for e in safe_files.listing(root) if not e.folder and e.path.rsplit("/", 1)[-1] in LOGS]

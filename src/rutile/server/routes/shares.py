@@ -12,6 +12,7 @@ from pydantic import Field
 from rutile.core.settings import Result, Settings
 from rutile.jobs.tables import Share
 from rutile.server import shapes, shares
+from rutile.server.finding import SEARCHES
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.routes import datasets, files, jobs, models, searches, series, structures
 from rutile.server.shapes import Number
@@ -93,7 +94,7 @@ class SharedView(Result):
 def make_share(wish: ShareWish, who: Somebody, platform: Here, session: Writing) -> NewShare:
     """Make a link that shows a thing of one's own to everybody who has it; no account is needed to open it."""
     thing: Any = shapes.changed(session, shares.KINDS[wish.kind], wish.number, who)
-    if wish.kind == "search" and thing.task not in searches.TASKS:
+    if wish.kind == "search" and thing.task not in SEARCHES:
         raise HTTPException(404, "this job is no search")
     row, secret = shares.share(session, who.user, wish.kind, wish.number, wish.days)
     who.did(session, "shared", f"{wish.kind} {wish.number}", after={"link": row.id, "days": wish.days})
