@@ -1,4 +1,4 @@
-import { api } from '../lib/api'
+import { address, api, guest } from '../lib/api'
 import { told } from '../lib/loaded.svelte'
 import { ENDED, type JobRow, type JobView, type LogPiece, type Series, type Tree } from '../lib/types'
 
@@ -42,11 +42,11 @@ export class LiveJob {
     this.log = piece.text
     this.logStart = piece.offset
     await this.drawAgain()
-    if (this.job && !ENDED.includes(this.job.state)) this.listen(piece.next)
+    if (this.job && !guest() && !ENDED.includes(this.job.state)) this.listen(piece.next)
   }
 
   private listen(offset: number) {
-    const events = new EventSource(`api/jobs/${this.id}/events?offset=${offset}`)
+    const events = new EventSource(address(`jobs/${this.id}/events?offset=${offset}`))
     this.events = events
     this.live = true
     const on = (name: string, take: (data: Tree) => void) =>

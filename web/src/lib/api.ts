@@ -16,6 +16,7 @@ export class ApiError extends Error {
 }
 
 let csrf = ''
+let below = 'api/'
 let signedOut = () => {}
 
 /** The word that changes must carry, and what to do when the server no longer knows this browser. */
@@ -24,12 +25,23 @@ export function trust(word: string, whenSignedOut: () => void) {
   signedOut = whenSignedOut
 }
 
+/** From now on everything is asked of a link that shows one thing, without an account. */
+export function openLink(secret: string) {
+  below = `api/shared/${encodeURIComponent(secret)}/`
+}
+
+/** Whether one looks at one thing by a link, and can change nothing. */
+export const guest = () => below !== 'api/'
+
+/** Where the API has something, for links and pictures. */
+export const address = (path: string) => (below + path).replace(/\/$/, '')
+
 async function send(method: string, path: string, body?: unknown, type = 'application/json'): Promise<Response> {
   const headers: Record<string, string> = {}
   if (method !== 'GET') headers['X-CSRF-Token'] = csrf
   if (body !== undefined) headers['Content-Type'] = type
   const payload = body === undefined || body instanceof Blob ? body : JSON.stringify(body)
-  const answer = await fetch(`api/${path}`, { method, headers, body: payload as BodyInit | undefined }).catch(() => {
+  const answer = await fetch(address(path), { method, headers, body: payload as BodyInit | undefined }).catch(() => {
     throw new ApiError(0, 'the server does not answer')
   })
   if (answer.ok) return answer

@@ -35,6 +35,7 @@ const PAGES: Record<string, { title: string; one?: string; load: () => Promise<P
   compare: { title: text.jobs.compareTitle, load: () => import('./Compare.svelte') },
   compute: { title: text.nav.compute, load: () => import('./Compute.svelte') },
   admin: { title: text.nav.admin, load: () => import('./Admin.svelte') },
+  shared: { title: text.share.title, load: () => import('./Home.svelte'), loadOne: () => import('./Shared.svelte') },
   account: { title: text.nav.account, load: () => import('./Account.svelte') },
 }
 
@@ -43,7 +44,7 @@ export function pageOf(parts: string[]): Found | null {
   const page = PAGES[name]
   const load = args.length ? page?.loadOne : page?.load
   if (!page || !load || args.length > 1) return null
-  const title = args.length ? `${page.one ?? page.title} ${args[0]}` : page.title
+  const title = args.length && name !== 'shared' ? `${page.one ?? page.title} ${args[0]}` : page.title
   return { title, args, load }
 }
 

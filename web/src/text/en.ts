@@ -147,6 +147,11 @@ export const en = {
     since: 'Jobs of the last', daysAgo: 'days', ever: 'years, all', jobs: 'Jobs', failed: 'Failed', cpu_hours: 'Of them at work', announce: 'What everybody should know', level: 'How urgent', info: 'to know', warning: 'warning', until: 'Until', publish: 'Announce',
     by: 'Who', action: 'What', thing: 'Which', when: 'When', from: 'From', before: 'Before', after: 'After', backupText: 'A copy of the database, made while everything goes on. Files of jobs, data sets and models lie beside it, and are copied by the tools of the machine.', backupNow: 'Make a backup', backupMade: '{file} ({size}) is put back by:',
   },
+  share: {
+    title: 'Shared with you', act: 'Share', one: 'Share {name}', text: 'Everybody who has the link sees this one thing and what belongs to it, needs no account, and changes nothing.',
+    days: 'Days until it ends', make: 'Make a link', link: 'Link', once: 'The link is shown this once:', links: 'Links to my things', none: 'Nothing is shared by link.', thing: 'What', ends: 'Ends', opened: 'Last opened', never: 'never',
+    back: 'Take back', of: 'of {owner}, by a link that ends {ends}', job: 'Job', search: 'Search', dataset: 'Data set', model: 'Model', structure: 'Structure',
+  },
   account: {
     title: 'Account', tokens: 'Tokens for programs', tokenName: 'What for', scopes: 'May', days: 'Days', make: 'Make a token', noTokens: 'No token yet.',
     once: 'This is shown once: keep it now.', used: 'Last used', never: 'never', expires: 'Ends', end: 'End', browsers: 'Signed-in browsers', this: 'this one', since: 'Since', seen: 'Last seen', from: 'From',
