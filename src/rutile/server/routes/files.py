@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO
 from urllib.parse import quote
@@ -19,7 +19,10 @@ from rutile.jobs.folder import FILES
 from rutile.jobs.sources import file_name
 from rutile.jobs.tables import Job
 from rutile.server import safe_files, shapes
+from rutile.server.crate import write_crate
+from rutile.server.figures import Figure, figures_of
 from rutile.server.frames import FrameView, Track, frame_view, shelf_of, track
+from rutile.server.lineage import Lineage, lineage_of
 from rutile.server.people import Here, Reading, Somebody, Who
 from rutile.server.platform import Platform
 from rutile.server.safe_files import Entry
@@ -98,6 +101,13 @@ def preview_file(number: Number, file: FileId, who: Somebody, platform: Here, se
     return Preview(path=entry.path, kind=kind_of(entry), text=text, whole=entry.size <= PREVIEW, size=entry.size)
 
 
+@router.get("/figures")
+def see_figures(number: Number, who: Somebody, platform: Here, session: Reading) -> list[Figure]:
+    """Curves of the tables that the job wrote, where it is known how these are drawn; points know their structures."""
+    job = shapes.seen(session, Job, number, who)
+    return figures_of(job, platform.home.job(job.id))
+
+
 @router.get("/files/{file}/frames/{frame}")
 def see_frame(
     number: Number, file: FileId, frame: FrameNumber, who: Somebody, platform: Here, session: Reading
@@ -145,17 +155,40 @@ def download_all(number: Number, who: Somebody, platform: Here, session: Reading
     """Everything that the job wrote in one archive."""
     job = shapes.seen(session, Job, number, who)
     root = platform.home.job(job.id) / FILES
-    archive = tempfile.TemporaryFile(dir=platform.home.uploads)  # noqa: SIM115 - closed when it has been sent
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+
+    def write(out: zipfile.ZipFile) -> None:
         for entry in safe_files.listing(root):
             if not entry.folder:
                 with _opened(root, entry) as stream, out.open(_member(job, entry), "w", force_zip64=True) as target:
                     for piece in pieces(stream):
                         target.write(piece)
+
+    return _archive(platform, f"{file_name(job.name)}-{job.id}.zip", write)
+
+
+@router.get("/crate", response_class=Response)
+def download_crate(number: Number, who: Somebody, platform: Here, session: Reading) -> Response:
+    """Everything that the job wrote as an RO-Crate: an archive that says what is in it and where it comes from."""
+    job = shapes.seen(session, Job, number, who)
+    lineage = lineage_of(session, job, who.user)
+    folder = platform.home.job(job.id)
+    name = f"{file_name(job.name)}-{job.id}.crate.zip"
+    return _archive(platform, name, lambda out: write_crate(out, job, folder, lineage))
+
+
+@router.get("/lineage")
+def see_lineage(number: Number, who: Somebody, session: Reading) -> Lineage:
+    """Where the job comes from, and what was made of it: data, models, jobs."""
+    return lineage_of(session, shapes.seen(session, Job, number, who), who.user)
+
+
+def _archive(platform: Platform, name: str, write: Callable[[zipfile.ZipFile], None]) -> Response:
+    """An archive that is written whole before it is sent."""
+    archive = tempfile.TemporaryFile(dir=platform.home.uploads)  # noqa: SIM115 - closed when it has been sent
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+        write(out)
     archive.seek(0)
-    headers = LOCKED | {
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file_name(job.name))}-{job.id}.zip"
-    }
+    headers = LOCKED | {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
     return StreamingResponse(pieces(archive), media_type="application/zip", headers=headers)
 
 

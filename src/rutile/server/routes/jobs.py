@@ -28,6 +28,8 @@ from rutile.server.remedies import Failed, can_go_on, go_on, last_error, rule_of
 from rutile.server.shapes import Name, Number, Tags
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+PLACE = ("queue", "cores", "gpus", "memory", "wall_time")
+"""Where a job runs: compared beside its settings."""
 Privacy = Literal["private", "group", "public"]
 
 
@@ -170,7 +172,8 @@ def compare_jobs(
     for number in ids:
         job = shapes.seen(session, Job, number, who)
         result = read_json(platform.home.job(job.id) / RESULT) or {}
-        trees.append(_flat({"settings": job.settings, "result": result, "task": job.task}))
+        place = {name: getattr(job, name) for name in PLACE}
+        trees.append(_flat({"task": job.task, "settings": job.settings, "place": place, "result": result}))
     keys = dict.fromkeys(key for tree in trees for key in tree)
     rows = {key: [tree.get(key) for tree in trees] for key in keys}
     return {key: values for key, values in rows.items() if any(v != values[0] for v in values)}

@@ -24,7 +24,7 @@ SHOWN: dict[str, list[Callable[..., Any]]] = {
     "job": [
         jobs.see_job, series.read_log, series.search_log, series.download_log, series.read_metrics,
         series.read_performance, files.list_files, files.preview_file, files.see_frame, files.see_track,
-        files.download_file, files.show_page, files.download_all,
+        files.see_figures, files.download_file, files.show_page, files.download_all,
     ],
     "search": [searches.see_search, searches.see_found],
     "dataset": [

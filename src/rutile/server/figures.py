@@ -1,0 +1,207 @@
+"""What the results of a job look like as curves: drawn from its tables, each point with the structure that it is of."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from rutile.core.settings import Result
+from rutile.jobs import folder as kept
+from rutile.jobs.folder import read_json
+from rutile.jobs.series import thinned
+from rutile.jobs.tables import Job
+from rutile.server import safe_files
+from rutile.server.forms import known
+from rutile.server.safe_files import Entry
+
+LARGEST = 30_000_000
+"""Bytes of a table that is drawn."""
+POINTS, LINES, MOST = 2000, 60, 24
+"""Of a line, of a figure, and figures of a job."""
+Row = Mapping[str, str]
+
+
+class FigureLine(Result):
+    """One curve."""
+
+    name: str
+    """What it is of."""
+    x: list[float]
+    """Along."""
+    y: list[float | None]
+    """Up; null: not known there."""
+    frames: list[int] | None
+    """Structure of each point in the file of the figure; null: points have none."""
+
+
+class Figure(Result):
+    """Curves over one axis."""
+
+    title: str
+    """What is drawn, with the table that it is from."""
+    x_name: str
+    """Along, with its unit."""
+    y_name: str
+    """Up, with its unit."""
+    lines: list[FigureLine]
+    """The curves."""
+    file: str | None
+    """Id of the file of structures; null: there is none."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How one table is drawn."""
+
+    x: str
+    """Column along; "": the number of the row."""
+    up: tuple[tuple[str, ...], ...]
+    """Columns of each figure; a name that ends with * stands for all that begin so."""
+    by: tuple[str, ...] = ()
+    """Columns that tell the lines apart."""
+    structures: str = ""
+    """File beside it that holds the structures."""
+    frame: Callable[[Job, Row, int], int] = lambda job, row, k: k
+    """Which structure a row is of: of job, row, and its number in the table."""
+
+
+def _frame_of_step(job: Job, row: Row, k: int) -> int:
+    """Of a run of molecular dynamics, whose log and trajectory have their own intervals."""
+    del k
+    task = known(job.task)
+    field = task.settings.model_fields.get("every") if task else None
+    every = job.settings.get("every", field.default if field else 1)
+    return round(float(row["step"]) / float(every))
+
+
+DRAWINGS: dict[str, Drawing] = {
+    "log.csv": Drawing(
+        "time_fs", (("temperature_K",), ("potential_eV", "conserved_eV"), ("pressure_GPa",), ("volume_A3",)), ("run",),
+        "trajectory.extxyz", _frame_of_step,
+    ),
+    "profiles.csv": Drawing("coordinate", (("energy",),), ("path",), "paths.extxyz"),
+    "bands.csv": Drawing("distance", (("band*",),)),
+    "dos.csv": Drawing("frequency", (("states",),)),
+    "thermal.csv": Drawing("temperature", (("free_energy",), ("entropy",), ("heat_capacity",))),
+    "points.csv": Drawing("volume", (("energy",), ("pressure",)), ("structure",)),
+    "radial.csv": Drawing("r", (("g",), ("neighbours",)), ("trajectory", "centre", "neighbour")),
+    "structure_factor.csv": Drawing("q", (("s",),), ("trajectory",)),
+    "msd.csv": Drawing("lag", (("msd",),), ("trajectory", "element")),
+    "vibrations.csv": Drawing("wave_number", (("density",),), ("trajectory", "element")),
+    "viscosity.csv": Drawing("lag", (("viscosity",),), ("trajectory",)),
+    "cumulative.csv": Drawing("frequency", (("kappa_*",),)),
+}  # fmt: skip
+"""Tables of any task by their names."""
+RELAXED = Drawing("", (("energy",), ("fmax",), ("steps",)))
+"""The table of a relaxation, named like its structures."""
+UNITS = {
+    "time_fs": "fs", "temperature_K": "K", "potential_eV": "eV", "conserved_eV": "eV", "pressure_GPa": "GPa",
+    "volume_A3": "Å³",
+}  # fmt: skip
+"""Of tables whose columns say their units themselves."""
+OF_RELAXED = {"energy": "eV/atom", "fmax": "eV/Å"}
+
+
+def figures_of(job: Job, folder: Path) -> list[Figure]:
+    """Curves of all tables of a job that are known, those of the whole before those of single structures.
+
+    Args:
+        job: whose they are.
+        folder: of the job.
+    """
+    root = folder / kept.FILES
+    entries = [e for e in safe_files.listing(root) if not e.folder and not e.path.startswith(f"{kept.INPUTS}/")]
+    there = {entry.path: entry for entry in entries}
+    told = (read_json(folder / kept.RESULT) or {}).get("units") or {}
+    out: list[Figure] = []
+    for path, entry in there.items():
+        drawing, structures = _drawing(job, path, there)
+        if drawing is not None and entry.size <= LARGEST and len(out) < MOST:
+            units = OF_RELAXED if drawing is RELAXED else UNITS | dict(told.get(PurePosixPath(path).name, {}))
+            table = _Table(job, path, drawing, _rows(root, path), units, structures)
+            out += table.figures()
+    return out[:MOST]
+
+
+def _drawing(job: Job, path: str, there: Mapping[str, Entry]) -> tuple[Drawing | None, Entry | None]:
+    """How a table is drawn, and the structures beside it."""
+    place = PurePosixPath(path)
+    relaxed = str(place.with_suffix(".extxyz"))
+    if job.task == "relax" and place.suffix == ".csv":
+        if relaxed not in there and place.name == "table.csv":
+            relaxed = str(place.with_name("relaxed.extxyz"))
+        return (RELAXED, there[relaxed]) if relaxed in there else (None, None)
+    drawing = DRAWINGS.get(place.name)
+    beside = there.get(str(place.with_name(drawing.structures))) if drawing and drawing.structures else None
+    return drawing, beside
+
+
+def _rows(root: Path, path: str) -> list[dict[str, str]]:
+    with safe_files.open_inside(root, path) as stream:
+        return list(csv.DictReader(io.StringIO(stream.read().decode(errors="replace"))))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table with all that is needed to draw it."""
+
+    job: Job
+    path: str
+    drawing: Drawing
+    rows: list[dict[str, str]]
+    units: Mapping[str, str]
+    structures: Entry | None
+
+    def figures(self) -> Iterator[Figure]:
+        """Those of which the table has columns."""
+        columns = list(self.rows[0]) if self.rows else []
+        x = self.drawing.x
+        if x and x not in columns:
+            return
+        for wanted in self.drawing.up:
+            up = [c for c in columns for w in wanted if c == w or (w.endswith("*") and c.startswith(w[:-1]))]
+            lines = [line for column in up for line in self.lines(column, len(up) > 1)]
+            along = self.named(x) if x else "structure"
+            if lines:
+                yield Figure(
+                    title=f"{' and '.join(w.removesuffix('*') for w in wanted)}: {self.path}", lines=lines[:LINES],
+                    x_name=along, y_name=self.named(up[0] if len(wanted) == 1 else wanted[0]),
+                    file=self.structures.id if self.structures else None,
+                )  # fmt: skip
+
+    def named(self, column: str) -> str:
+        """A column with its unit."""
+        return f"{column} ({self.units[column]})" if self.units.get(column) else column
+
+    def lines(self, column: str, several: bool) -> Iterator[FigureLine]:
+        """The lines of one column: one for each value of the columns that tell them apart."""
+        groups: dict[tuple[str, ...], list[tuple[float, float, int]]] = {}
+        for k, row in enumerate(self.rows):
+            x, y = _number(row.get(self.drawing.x)) if self.drawing.x else float(k), _number(row.get(column))
+            if not math.isnan(x):
+                frame = self.drawing.frame(self.job, row, k) if self.structures else 0
+                groups.setdefault(tuple(row.get(name, "") for name in self.drawing.by), []).append((x, y, frame))
+        for key, points in groups.items():
+            places, columns = thinned({"y": np.array([p[1] for p in points])}, len(points), POINTS)
+            if any(y is not None for y in columns["y"]):
+                yield FigureLine(
+                    name=" ".join([column] * (several or not key) + [part for part in key if part]),
+                    x=[points[k][0] for k in places], y=columns["y"],
+                    frames=[points[k][2] for k in places] if self.structures else None,
+                )  # fmt: skip
+
+
+def _number(text: Any) -> float:
+    """NaN where there is none."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return math.nan
+    return value if math.isfinite(value) else math.nan

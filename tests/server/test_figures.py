@@ -1,0 +1,158 @@
+"""Tables of results become curves; where a job comes from leaves as a graph and as an RO-Crate."""
+
+import hashlib
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from platform_site import ok
+
+from rutile.jobs.folder import FILES, LOG, RESULT
+from rutile.jobs.tables import Dataset, Job, StoredModel, User
+
+FRAME = '1\nLattice="3 0 0 0 3 0 0 0 3" pbc="T T T"\nCu 0 0 0\n'
+
+
+def put(site, task, files, result=None, owner="ben", **changes):
+    """A finished job with files; its number."""
+    with site.platform.database.writing() as session:
+        user = session.query(User).filter_by(name=owner).one()
+        row = {"name": "a", "settings": {}, "key": "k", "created": 1.0, "state": "DONE", "version": "0.1.0"}
+        job = Job(owner_id=user.id, task=task, **row | changes)
+        session.add(job)
+        session.flush()
+        number = job.id
+    folder = site.platform.home.job(number)
+    (folder / FILES).mkdir(parents=True)
+    for path, text in files.items():
+        (folder / FILES / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / FILES / path).write_text(text, encoding="utf-8")
+    (folder / RESULT).write_text(json.dumps(result or {}))
+    (folder / LOG).write_text("done\n")
+    return number
+
+
+def figures(page, number):
+    return {figure["title"]: figure for figure in ok(page.get(f"/api/jobs/{number}/figures"))}
+
+
+def test_images_of_a_path_know_their_structures(site, ben):
+    profile = "path,image,coordinate,energy\n0,0,0.0,0.0\n0,1,1.5,0.4\n1,0,0.0,0.0\n1,1,2.0,-0.1\n"
+    units = {"profiles.csv": {"coordinate": "Å", "energy": "eV"}}
+    number = put(site, "barrier", {"b/profiles.csv": profile, "b/paths.extxyz": FRAME * 4}, {"units": units})
+    figure = figures(ben, number)["energy: b/profiles.csv"]
+    assert (figure["x_name"], figure["y_name"]) == ("coordinate (Å)", "energy (eV)")
+    assert [(line["name"], line["x"], line["y"], line["frames"]) for line in figure["lines"]] == [
+        ("0", [0.0, 1.5], [0.0, 0.4], [0, 1]), ("1", [0.0, 2.0], [0.0, -0.1], [2, 3]),
+    ]  # fmt: skip
+    shown = ok(ben.get(f"/api/jobs/{number}/files/{figure['file']}/frames/3"))
+    assert shown["frames"] == 4
+
+
+def test_rows_of_a_log_point_at_frames_of_the_trajectory(site, ben):
+    rows = "".join(f"0,{s},{2 * s},{300 + s},-1,-1,0.5,10\n" for s in range(0, 101, 10))
+    log = "run,step,time_fs,temperature_K,potential_eV,conserved_eV,pressure_GPa,volume_A3\n" + rows
+    number = put(site, "md", {"md/log.csv": log, "md/trajectory.extxyz": FRAME * 3}, settings={"every": 50})
+    found = figures(ben, number)
+    assert {title.partition(":")[0] for title in found} == {
+        "temperature_K", "potential_eV and conserved_eV", "pressure_GPa", "volume_A3",
+    }  # fmt: skip
+    (line,) = found["temperature_K: md/log.csv"]["lines"]
+    assert line["frames"] == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2]
+    assert [one["name"] for one in found["potential_eV and conserved_eV: md/log.csv"]["lines"]] == [
+        "potential_eV 0", "conserved_eV 0",
+    ]  # fmt: skip
+
+
+def test_bands_are_all_drawn_and_long_curves_keep_their_peaks(site, ben):
+    bands = "distance,band0,band1\n0,0,1\n0.5,1,\n"
+    states = np.zeros(50_000)
+    states[31_234] = 7.0
+    dos = "frequency,states\n" + "".join(f"{k},{s}\n" for k, s in enumerate(states))
+    found = figures(ben, put(site, "phonons", {"p/0/bands.csv": bands, "p/0/dos.csv": dos}))
+    assert [line["y"] for line in found["band: p/0/bands.csv"]["lines"]] == [[0.0, 1.0], [1.0, None]]
+    (line,) = found["states: p/0/dos.csv"]["lines"]
+    assert max(line["y"]) == 7.0
+    assert len(line["y"]) < 5000
+    assert found["states: p/0/dos.csv"]["file"] is None
+
+
+def test_relaxed_structures_are_points_and_strange_tables_are_left_alone(site, ben):
+    table = "structure,energy,fmax,steps\na,-1,0.01,5\nb,,0.2,9\n"
+    number = put(site, "relax", {"relaxed.csv": table, "relaxed.extxyz": FRAME * 2, "log.csv": "a,b\n1,2\n"})
+    found = figures(ben, number)
+    assert found["energy: relaxed.csv"]["lines"][0]["y"] == [-1.0, None]
+    assert found["fmax: relaxed.csv"]["y_name"] == "fmax (eV/Å)"
+    assert figures(ben, put(site, "md", {"log.csv": "", "msd.csv": "lag,x\n1,2\n", "dos.csv": "\0\n"})) == {}
+
+
+@pytest.fixture
+def chain(site):
+    """A data set, a training on it, its model, and a relaxation with that."""
+
+    def read(reference):
+        return {"setting": "x", "reference": reference, "name": "file", "source": "/x", "sha256": "ab"}
+
+    with site.platform.database.writing() as session:
+        ben = session.query(User).filter_by(name="ben").one()
+        session.add(Dataset(id=3, name="melts", owner_id=ben.id, created=0.0))
+    train = put(site, "train", {}, inputs=[read("dataset:3@1")])
+    with site.platform.database.writing() as session:
+        session.add(StoredModel(id=5, name="best", owner_id=ben.id, created=0.0, sha256="0" * 64, job_id=train))
+    relax = put(site, "relax", {"relaxed.csv": "x\n1\n"}, inputs=[read("model:5")], started=10.0, ended=20.0,
+                settings={"model": "model:5"}, tags=["oxides"])  # fmt: skip
+    return train, relax
+
+
+def test_a_graph_leads_from_data_to_the_model_to_the_result(ben, eve, chain):
+    train, relax = chain
+    graph = ok(ben.get(f"/api/jobs/{relax}/lineage"))
+    assert [(n["reference"], n["name"], n["level"]) for n in graph["nodes"]] == [
+        ("dataset:3", "melts", -3), (f"job:{train}", "a", -2), ("model:5", "best", -1), (f"job:{relax}", "a", 0),
+    ]  # fmt: skip
+    edges = [["model:5", f"job:{relax}"], [f"job:{train}", "model:5"], ["dataset:3", f"job:{train}"]]
+    assert graph["edges"] == edges
+    down = ok(ben.get(f"/api/jobs/{train}/lineage"))
+    assert [(n["reference"], n["level"]) for n in down["nodes"]] == [
+        ("dataset:3", -1), (f"job:{train}", 0), ("model:5", 1), (f"job:{relax}", 2),
+    ]  # fmt: skip
+    assert eve.get(f"/api/jobs/{relax}/lineage").status_code == 404
+
+
+def test_what_one_may_not_see_has_no_name_in_the_graph(site, eve, chain):
+    read = {"setting": "x", "reference": "model:5", "name": "f", "source": "/x", "sha256": ""}
+    number = put(site, "relax", {}, inputs=[read], privacy="public")
+    nodes = ok(eve.get(f"/api/jobs/{number}/lineage"))["nodes"]
+    assert [(n["reference"], n["name"]) for n in nodes] == [("model:5", ""), (f"job:{number}", "a")]
+
+
+def test_a_crate_describes_all_that_is_in_it(ben, chain):
+    archive = zipfile.ZipFile(io.BytesIO(ben.get(f"/api/jobs/{chain[1]}/crate").content))
+    told = json.loads(archive.read("ro-crate-metadata.json"))
+    assert told["@context"] == "https://w3id.org/ro/crate/1.1/context"
+    graph = {entity["@id"]: entity for entity in told["@graph"]}
+    assert len(graph) == len(told["@graph"])
+    assert graph["ro-crate-metadata.json"]["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
+    root = graph[graph["ro-crate-metadata.json"]["about"]["@id"]]
+    assert {"name", "description", "datePublished", "license"} <= root.keys()
+    members = set(archive.namelist()) - {"ro-crate-metadata.json"}
+    assert {part["@id"] for part in root["hasPart"]} == members == {"files/relaxed.csv", "log.txt"}
+    for name in members:
+        data = archive.read(name)
+        assert (graph[name]["contentSize"], graph[name]["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    run = graph[f"#job:{chain[1]}"]
+    assert (run["@type"], run["startTime"]) == ("CreateAction", "1970-01-01T00:00:10+00:00")
+    assert graph[run["instrument"]["@id"]]["version"] == "0.1.0"
+    assert {"#model:5", "#setting/model"} == {one["@id"] for one in run["object"]}
+    assert {graph[one["@id"]]["identifier"] for one in root["isBasedOn"]} == {"dataset:3", f"job:{chain[0]}", "model:5"}
+
+    def pointed(value):
+        if isinstance(value, dict):
+            yield from [value["@id"]] if set(value) == {"@id"} else (x for v in value.values() for x in pointed(v))
+        elif isinstance(value, list):
+            yield from (x for v in value for x in pointed(v))
+
+    outside = {x for entity in told["@graph"] for x in pointed(list(entity.values())) if not x.startswith("http")}
+    assert outside <= graph.keys(), "everything that is pointed at is described"

@@ -1,0 +1,52 @@
+"""Results of a job in a browser: curves whose points show structures, differences to the job repeated, the graph."""
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.web
+CU = '1\nLattice="1.81 1.81 0 1.81 0 1.81 0 1.81 1.81" pbc="T T T"\nCu 0 0 0\n'
+
+
+@pytest.mark.timeout(300)
+def test_points_of_a_run_show_their_structures_and_the_run_leaves_as_a_crate(site):
+    tab = site.tab
+    structure = f"structure:{site.post('structures', {'name': 'fcc', 'text': CU})['id']}"
+    number = site.done("md", structures=[structure], model="emt", time=0.1, every=50)
+    site.open(f"/jobs/{number}")
+    figure = tab.get_by_role("img", name="temperature_K: md/log.csv")
+    figure.wait_for()
+    dots = re.findall(r"M(\S+) (\S+)h0", figure.locator("path.dots").get_attribute("d"))
+    figure.click(position={"x": float(dots[-1][0]), "y": float(dots[-1][1])})
+    frames = len(dots) // 5
+    tab.get_by_text(re.compile(rf"^Structure [2-9] of {frames + 1}")).wait_for()
+    slider = tab.get_by_role("slider")
+    slider.fill("0")
+    tab.get_by_text(re.compile("^Structure 1 of")).wait_for()
+    expect(figure.locator("circle").first).to_be_visible()
+    assert site.barriers() == []
+    site.open(f"/jobs/{number}?tab=provenance")
+    graph = tab.get_by_role("region", name="Where it comes from, and what was made of it")
+    expect(graph.get_by_role("link", name=structure)).to_be_visible()
+    assert site.barriers() == []
+    with tab.expect_download() as download:
+        tab.get_by_role("link", name="All as RO-Crate").click()
+    archive = zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes()))
+    assert json.loads(archive.read("ro-crate-metadata.json"))["@graph"]
+
+
+def test_a_clone_says_what_it_asks_otherwise(site):
+    tab = site.tab
+    first = site.post("jobs", {"task": "doctor", "settings": {}, "name": "first", "cores": 64})["id"]
+    wish = site.get(f"jobs/{first}/clone") | {"cores": 48, "settings": {"folder": "elsewhere"}}
+    second = site.post("jobs", wish)["id"]
+    site.open(f"/jobs/{second}?tab=inputs")
+    tab.get_by_role("heading", name=f"Unlike job {first}, which it repeats").wait_for()
+    expect(tab.get_by_role("row", name="cores 64 48")).to_be_visible()
+    expect(tab.get_by_role("row", name="folder – elsewhere")).to_be_visible()
+    assert site.barriers() == []
