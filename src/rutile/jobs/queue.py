@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 import rutile
 from rutile.core.errors import SettingsError
 from rutile.jobs import folder as kept
+from rutile.jobs import notices
 from rutile.jobs.home import Home
 from rutile.jobs.references import Input
 from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, User
@@ -61,6 +62,8 @@ def submit(
     )  # fmt: skip
     session.add(job)
     session.flush()
+    if held:
+        notices.job_held(session, job)
     return job
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from rutile.core.errors import ExecutorError
 from rutile.jobs import folder as kept
-from rutile.jobs import queue
+from rutile.jobs import notices, queue
 from rutile.jobs.database import Database
 from rutile.jobs.folder import Status, prepare, read_status
 from rutile.jobs.home import Home
@@ -176,6 +176,7 @@ class Reconciler:
             row.cpu_seconds, row.peak_memory, row.bytes = status.cpu_seconds, status.peak_memory, size
             seconds = row.ended - row.started
             row.core_seconds, row.gpu_seconds = seconds * row.cores, seconds * row.gpus
+            notices.job_ended(session, row)
             if self.ended is not None:
                 self.ended(session, row)
         self._wake.set()
@@ -200,6 +201,7 @@ class Reconciler:
                 row.started = status.started
                 row.core_seconds = max(0.0, status.seen - status.started) * row.cores
                 row.cpu_seconds, row.peak_memory = status.cpu_seconds, status.peak_memory
+            notices.job_ended(session, row)
             if self.ended is not None:
                 self.ended(session, row)
 
@@ -270,7 +272,10 @@ class Reconciler:
             for number, (reason, state) in changed.items():
                 row = session.get(Job, number)
                 if row is not None and row.state in (QUEUED, HELD):
+                    begins = state == HELD and row.state != HELD
                     row.reason, row.state = reason, state
+                    if begins:
+                        notices.job_held(session, row)
 
     def _launch(self, place: Place, job: Job) -> None:
         """Prepare the folder and start the supervisor; doing it twice starts the job once."""

@@ -130,6 +130,48 @@ class Share(Base):
     user: Mapped[User] = relationship(lazy="joined")
 
 
+class Notice(Base):
+    """Something that a user should know."""
+
+    __tablename__ = "notices"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]
+    """done, failed, held or news."""
+    text: Mapped[str]
+    job_id: Mapped[int | None]
+    created: Mapped[float]
+    read: Mapped[float | None]
+
+
+class NoticeChoice(Base):
+    """Which notices a user wants to have sent, and where to."""
+
+    __tablename__ = "notice_choices"
+    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    mail: Mapped[str] = mapped_column(default="")
+    mail_kinds: Mapped[list[str]] = mapped_column(default=list)
+    webhook: Mapped[str] = mapped_column(default="")
+    webhook_kinds: Mapped[list[str]] = mapped_column(default=list)
+    secret: Mapped[str] = mapped_column(default="")
+    """Signs what is sent to the webhook, so it is kept as it is."""
+
+
+class Sending(Base):
+    """A notice on its way by mail or webhook: begun at most once at a time, tried again only where it surely failed."""
+
+    __tablename__ = "sendings"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    notice_id: Mapped[int] = mapped_column(sql.ForeignKey("notices.id", ondelete="CASCADE"), index=True)
+    way: Mapped[str]
+    """mail or webhook."""
+    due: Mapped[float] = mapped_column(index=True)
+    tries: Mapped[int] = mapped_column(default=0)
+    state: Mapped[str] = mapped_column(default="waits")
+    """waits, begun, sent or failed; one that stays begun was cut off, and may have arrived."""
+    error: Mapped[str] = mapped_column(default="")
+
+
 class AuditLine(Base):
     """Who did what to which thing; only ever added to."""
 

@@ -28,6 +28,7 @@ from rutile.server.routes import (
     jobs,
     metrics,
     models,
+    notices,
     searches,
     series,
     shares,
@@ -58,6 +59,7 @@ def create_app(platform: Platform) -> FastAPI:
     app.include_router(metrics.router)
     rooms = (
         account,
+        notices,
         tasks,
         jobs,
         files,

@@ -20,6 +20,7 @@ from rutile.jobs.slots import Capacity
 from rutile.jobs.tables import ADMIN, AuditLine, LoginLink, User
 from rutile.server.harvest import harvest
 from rutile.server.librarian import Librarian
+from rutile.server.messenger import Messenger
 from rutile.server.secrets import Patience, kept_of, new_secret
 from rutile.server.settings import ServeSettings
 
@@ -40,6 +41,7 @@ class Platform:
     capacity: Capacity
     reconciler: Reconciler
     librarian: Librarian
+    messenger: Messenger
     patience: Patience = field(default_factory=Patience)
     address: str = ""
     """Under which it is reached."""
@@ -62,16 +64,20 @@ class Platform:
         capacity = Capacity.of_this_machine(settings.cores, settings.memory)
         database = open_database(settings.url, home.folder)
         reconciler = Reconciler(database, home, places, capacity, lambda session, job: harvest(session, home, job))
-        return cls(settings, home, database, places, capacity, reconciler, Librarian(database, home))
+        messenger = Messenger(database, settings)
+        return cls(settings, home, database, places, capacity, reconciler, Librarian(database, home), messenger)
 
     def begin(self) -> None:
         """Let the queue go, and go on with what was being read."""
         self.reconciler.start()
         self.librarian.begin()
+        self.messenger.address = self.address
+        self.messenger.start()
 
     def close(self) -> None:
         """Stop; jobs go on."""
         self.reconciler.stop()
+        self.messenger.stop()
         self.librarian.stop()
         self.database.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +12,23 @@ from rutile.core.units import Gigabyte
 from rutile.jobs.settings import SlurmPlace
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class MailSettings(Settings):
+    """The server that takes our mail."""
+
+    host: str
+    """Its name."""
+    port: int = Field(default=587, ge=1, le=65535)
+    """Its port."""
+    sender: str = Field(pattern=r"^[^\s@]+@[^\s@]+$")
+    """Address from which mail comes."""
+    encryption: Literal["starttls", "tls", "none"] = "starttls"
+    """tls: from the first byte on (port 465)."""
+    user: str = ""
+    """Name to sign in with."""
+    password_file: Path | None = None
+    """File with its password; by default nobody signs in."""
 
 
 class ServeSettings(Settings):
@@ -44,6 +62,10 @@ class ServeSettings(Settings):
     """Its key (PEM)."""
     upload_limit: Gigabyte = Field(default=20.0, gt=0)
     """Largest file that can be uploaded."""
+    mail: MailSettings | None = None
+    """By which users are told of their jobs; by default no mail is sent."""
+    webhooks_inside: bool = False
+    """Whether users may be told by webhooks at addresses of this machine and of private networks."""
     restore: Path | None = None
     """Put this backup of the database (SQLite) back first; what was there stays beside it."""
     adopt: list[Path] = []

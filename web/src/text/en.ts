@@ -148,6 +148,11 @@ export const en = {
     since: 'Jobs of the last', daysAgo: 'days', ever: 'years, all', jobs: 'Jobs', failed: 'Failed', cpu_hours: 'Of them at work', announce: 'What everybody should know', level: 'How urgent', info: 'to know', warning: 'warning', until: 'Until', publish: 'Announce',
     by: 'Who', action: 'What', thing: 'Which', when: 'When', from: 'From', before: 'Before', after: 'After', backupText: 'A copy of the database, made while everything goes on. Files of jobs, data sets and models lie beside it, and are copied by the tools of the machine.', backupNow: 'Make a backup', backupMade: '{file} ({size}) is put back by:',
   },
+  notices: {
+    title: 'Notices', unread: '{n} not read', none: 'Nothing has happened yet.', all: 'All read', choose: 'What is sent', choices: 'Being told', text: 'The bell shows all of these. They can be sent, too:',
+    done: 'A job is done', failed: 'A job failed', held: 'A quota holds a job', news: 'An announcement', mail: 'By mail to', webhook: 'By webhook to', noMail: 'This server sends no mail.', saved: 'Saved.', kind: 'When',
+    byMail: 'mail', byWebhook: 'webhook', secret: 'Secret that signs the webhook (X-Rutile-Signature: sha256= and the HMAC of the body)',
+  },
   share: {
     title: 'Shared with you', act: 'Share', one: 'Share {name}', text: 'Everybody who has the link sees this one thing and what belongs to it, needs no account, and changes nothing.',
     days: 'Days until it ends', make: 'Make a link', link: 'Link', once: 'The link is shown this once:', links: 'Links to my things', none: 'Nothing is shared by link.', thing: 'What', ends: 'Ends', opened: 'Last opened', never: 'never',

@@ -10,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Query
 from pydantic import Field
 
 from rutile.core.settings import Result, Settings
+from rutile.jobs import notices
 from rutile.jobs.tables import ADMIN, Announcement, ApiToken, AuditLine, Group, Job, SignIn, User
 from rutile.server.backup import back_up
 from rutile.server.people import Administrator, Here, Reading, Somebody, Writing
@@ -418,6 +419,7 @@ def announce(wish: NewsWish, who: Administrator, session: Writing) -> NewsView:
     row = Announcement(**wish.model_dump(), created=time.time())
     session.add(row)
     session.flush()
+    notices.announced(session, wish.text)
     who.did(session, "announced", f"announcement {row.id}", after={"text": wish.text})
     return _news(row)
 
