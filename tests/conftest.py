@@ -93,7 +93,8 @@ NUMBERS = itertools.count()
 def database_url(request, tmp_path):
     """URL of an empty database of this test's own."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/platform.db"
+        (tmp_path / "home").mkdir(mode=0o700)
+        yield f"sqlite:///{tmp_path}/home/platform.db"
         return
     from sqlalchemy import create_engine, make_url, text
 
