@@ -29,6 +29,7 @@ QUERIES = {
     "/api/jobs/compare": {"ids": [1]}, "/api/models/compare": {"ids": [1]}, "/api/uploads/{id}": {"offset": 0},
     "/api/datasets/{number}/histogram": {"of": "fmax"}, "/api/datasets/{number}/points": {"x": "fmax", "y": "atoms"},
     "/api/jobs/{number}/log/search": {"text": "secret"}, "/api/search": {"text": "secret"},
+    "/api/jobs/compare/curves": {"ids": [1]},
 }  # fmt: skip
 OWN = ("/api/account", "/api/session", "/api/tasks", "/api/compute", "/api/announcements", "/api/health", "/metrics")
 """Routes about oneself, or about nobody."""

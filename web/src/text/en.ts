@@ -20,13 +20,14 @@ export const en = {
     link: 'On your own machine: open the link that `rutile serve` printed; it signs in without a password.',
   },
   home: {
+    hot: 'Used most this month', tasks: 'Tasks', models: 'Models', datasets: 'Data sets', usedBy: 'by {n} jobs', atOnce: 'none',
     title: 'What would you like to do?',
     beginner: 'First steps', beginnerText: 'Five guided examples, one after another. Each takes under a minute on two cores; the form is filled in, you press Submit.',
     academic: 'Forms', academicText: 'Every task of rutile as a form, with units, ranges and defaults; the equal command line beside it.',
     developer: 'Programs', developerText: 'The same through the REST API and the command line, with a token of your own.',
     token: 'Make a token', every: 'All tasks', last: 'Last jobs', allJobs: 'All jobs',
     now: 'Compute now', use: 'My use', noJobs: 'No jobs yet. The first steps need nothing but a click.',
-    cores: 'Cores', memory: 'Memory', gpus: 'GPUs', waiting: 'waiting', working: 'at work', wait: 'usual wait',
+    cores: 'Cores', memory: 'Memory', gpus: 'GPUs', waiting: 'waiting', working: 'at work', wait: 'expected wait',
     coreHours: 'Core hours', gpuHours: 'GPU hours', disk: 'Disk (GB)', done: 'Done', start: 'Start', again: 'Again',
     first: 'Do step {step} first: this one uses its result.', step: 'Step {step}',
   },
@@ -59,6 +60,7 @@ export const en = {
     rigid_ion: 'Rigid ions: simple oxides', bond_valence: 'Bond valence sums',
   },
   jobs: {
+    onlyDifferences: 'Only what differs', curve: 'Curve', row: 'row', best: 'Best values', bestText: 'The smallest value that each job reached, not its last, and where it was.',
     title: 'Jobs', empty: 'No jobs yet.', emptyFilter: 'No job fits this filter.', emptyTry: 'Begin with the first steps on the home page, or with a form.',
     filter: 'Find', filterHint: 'name, task, tag, setting …', task: 'Task', owner: 'Owner', mine: 'mine', tag: 'Tag', size: 'Jobs on a page', clear: 'Clear the filter',
     id: 'ID', name: 'Name', privacy: 'Privacy', cores: 'Cores', queue: 'Queue', start: 'Start', end: 'End', state: 'State',

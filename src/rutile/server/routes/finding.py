@@ -1,4 +1,4 @@
-"""Find anything by one text."""
+"""Find anything by one text, and what is used most."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from rutile.server.finding import Hit, everything
+from rutile.server.hot import Hot, hottest
 from rutile.server.people import Reading, Somebody
 
-router = APIRouter(prefix="/search", tags=["search"])
+router = APIRouter(tags=["search"])
 
 
-@router.get("")
+@router.get("/search")
 def find_everything(
     who: Somebody,
     session: Reading,
@@ -21,3 +22,9 @@ def find_everything(
 ) -> list[Hit]:
     """Jobs, searches, data sets, models, structures and tasks that one may see with a text in them."""
     return everything(session, text.strip() or text, who.user, most)
+
+
+@router.get("/hot")
+def most_used(who: Somebody, session: Reading, most: Annotated[int, Query(ge=1, le=50)] = 5) -> Hot:
+    """Tasks, models and data sets that jobs of the last month used most, of those that one may see."""
+    return hottest(session, who.user, most)

@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 from rutile.core.errors import SettingsError
 from rutile.core.settings import Result, Settings
 from rutile.jobs import check, queue
-from rutile.jobs.folder import RESULT, read_json
 from rutile.jobs.queue import Wish
 from rutile.jobs.rights import may_change
 from rutile.jobs.sources import inputs_of
 from rutile.jobs.tables import FAIL, Job, User
-from rutile.server import forms, shapes
+from rutile.server import comparing, forms, shapes
+from rutile.server.comparing import Compared
 from rutile.server.job_export import WAYS, Export, exported
 from rutile.server.job_list import Filter, jobs_on_page
 from rutile.server.job_views import JobPage, JobRow, JobView, rows_of, view_of
@@ -28,8 +28,7 @@ from rutile.server.remedies import Failed, can_go_on, go_on, last_error, rule_of
 from rutile.server.shapes import Name, Number, Tags
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-PLACE = ("queue", "cores", "gpus", "memory", "wall_time")
-"""Where a job runs: compared beside its settings."""
+Ids = Annotated[list[Annotated[int, Field(ge=1, le=2**31 - 1)]], Query(min_length=1, max_length=20)]
 Privacy = Literal["private", "group", "public"]
 
 
@@ -162,21 +161,23 @@ def export_jobs(filter: Annotated[Export, Query()], who: Somebody, platform: Her
 
 @router.get("/compare")
 def compare_jobs(
-    ids: Annotated[list[Annotated[int, Field(ge=1, le=2**31 - 1)]], Query(min_length=1, max_length=20)],
-    who: Somebody,
-    platform: Here,
-    session: Reading,
+    ids: Ids, who: Somebody, platform: Here, session: Reading, same: Annotated[bool, Query()] = False
 ) -> dict[str, list[Any]]:
-    """Settings and results that differ between jobs: dotted key -> value of each job, in the order given."""
-    trees = []
-    for number in ids:
-        job = shapes.seen(session, Job, number, who)
-        result = read_json(platform.home.job(job.id) / RESULT) or {}
-        place = {name: getattr(job, name) for name in PLACE}
-        trees.append(_flat({"task": job.task, "settings": job.settings, "place": place, "result": result}))
-    keys = dict.fromkeys(key for tree in trees for key in tree)
-    rows = {key: [tree.get(key) for tree in trees] for key in keys}
-    return {key: values for key, values in rows.items() if any(v != values[0] for v in values)}
+    """Settings, places and results of jobs: dotted key -> value of each job, in the order given.
+
+    Only what differs, unless `same` is asked for, too.
+    """
+    jobs = [shapes.seen(session, Job, number, who) for number in ids]
+    return comparing.rows_of(platform.home, jobs, same)
+
+
+@router.get("/compare/curves")
+def compare_curves(
+    ids: Ids, who: Somebody, platform: Here, session: Reading, points: Annotated[int, Query(ge=10, le=5000)] = 500
+) -> Compared:
+    """Curves of jobs beside each other, and the best, not the last, of losses and errors."""
+    jobs = [shapes.seen(session, Job, number, who) for number in dict.fromkeys(ids)]
+    return comparing.curves_of(platform.home, jobs, points)
 
 
 @router.post("/actions")
@@ -307,13 +308,3 @@ def _delete(session: Session, platform: Platform, job: Job, who: Who) -> int:
 _ACTIONS: dict[str, Callable[[Session, Platform, Job, Who], int]] = {
     "cancel": _cancel, "rerun": _rerun, "delete": _delete,
 }  # fmt: skip
-
-
-def _flat(tree: Any, key: str = "") -> dict[str, Any]:
-    """Dotted keys of a tree; lists are values."""
-    if not isinstance(tree, dict):
-        return {key: tree}
-    out: dict[str, Any] = {}
-    for name, inner in tree.items():
-        out |= _flat(inner, f"{key}.{name}" if key else str(name))
-    return out
