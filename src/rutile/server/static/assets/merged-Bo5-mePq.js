@@ -1,0 +1,1 @@
+function e(e){let t=[...new Set(e.flatMap(e=>e.x))].sort((e,t)=>e-t),n=new Map(t.map((e,t)=>[e,t]));return{x:t,lines:e.map(e=>{let r=Array(t.length).fill(null);return e.x.forEach((t,i)=>r[n.get(t)]=e.y[i]??null),{name:e.name,values:r}})}}export{e as t};
