@@ -34,17 +34,17 @@ demo: setup ## the main job on real data: train, evaluate, relax, search, report
 	else echo "see it in a browser: $(BIN)/rutile serve home=demo/platform adopt=[demo]"; fi
 
 test: setup ## the whole test suite except the tiers of test-slow
-	$(PYTEST) -m "not physics and not dft and not slurm"
+	$(PYTEST) -m "not physics and not dft and not slurm and not long"
 
 test-slow: setup ## statistics of physics, real engines, a private Slurm
-	$(PYTEST) -m "physics or dft or slurm"
+	$(PYTEST) -m "physics or dft or slurm or long"
 
 check: setup ## style, types, floors and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src
 	$(BIN)/lint-imports
-	$(PYTEST) -m "not slow and not physics and not dft and not slurm and not web"
+	$(PYTEST) -m "not slow and not physics and not dft and not slurm and not long and not web"
 
 format: setup ## sort imports and format
 	$(BIN)/ruff check --fix .

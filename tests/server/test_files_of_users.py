@@ -177,7 +177,10 @@ def test_pages_of_users_run_nothing(site, ben):
     (root / "evil.html").write_text("<script>alert(1)</script>")
     (root / "x.svg").write_text("<svg onload='alert(1)'/>")
     page = ben.get(f"/api/jobs/{number}/files/{identity('evil.html')}/page")
-    assert page.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("sandbox allow-scripts; default-src 'none'; script-src 'sha256-")
+    assert "allow-same-origin" not in policy
+    assert "unsafe-inline" not in policy.split("style-src")[0]
     for name in ("evil.html", "x.svg"):
         raw = ben.get(f"/api/jobs/{number}/files/{identity(name)}/download")
         assert raw.headers["content-type"] == "application/octet-stream"

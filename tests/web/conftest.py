@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,8 +27,14 @@ def browser_type_launch_args():
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory):
-    """A server of its own: its address and its login link."""
-    home = tmp_path_factory.mktemp("platform")
+    """A server: its address and its login link."""
+    with serving(tmp_path_factory.mktemp("platform")) as told:
+        yield told
+
+
+@contextmanager
+def serving(home):
+    """A server of its own in a folder: its address and its login link."""
     command = [sys.executable, "-u", "-m", "rutile", "serve", f"home={home / 'home'}", "port=0", "cores=2", "memory=16"]
     said = home / "said"
     with said.open("w") as out:
@@ -52,7 +59,14 @@ def link_of(said, server):
 @pytest.fixture(scope="session")
 def site(platform, browser):
     """A page that has signed in; every test goes on with it."""
-    address, link = platform
+    with signed_in(platform, browser) as page:
+        yield page
+
+
+@contextmanager
+def signed_in(told, browser):
+    """A page of a server in a browser of its own that has signed in by a link."""
+    address, link = told
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     page = Site(context.new_page(), address)
     page.tab.goto(link)
@@ -75,6 +89,11 @@ class Site:
         if message.type in ("error", "warning") and not message.text.startswith(NOTICE):
             self.complaints.append(message.text)
 
+    def somebody_else(self, browser, name, role="user"):
+        """A page of the same server for a new account (a context)."""
+        number = self.post("admin/users", {"name": name, "role": role})["id"]
+        return signed_in((self.address, self.post(f"admin/users/{number}/link", {})["link"]), browser)
+
     def open(self, path):
         """Go to a page by its address."""
         self.tab.goto(f"{self.address}/#{path}")
@@ -92,21 +111,33 @@ class Site:
         assert answer.ok, answer.text()
         return answer.json()
 
-    def done(self, task, seconds=90, **settings):
+    def done(self, task, seconds=90, name="made before", **settings):
         """Do a task through the API, and wait until it is done; its name is that of no other story's jobs."""
-        number = self.post("jobs", {"task": task, "name": "made before", "settings": settings})["id"]
+        number = self.post("jobs", {"task": task, "name": name, "settings": settings})["id"]
+        self.state(number, "DONE", seconds)
+        return number
+
+    def state(self, number, state, seconds=90):
+        """Wait until a job is in a state."""
         for _ in range(5 * seconds):
             job = self.get(f"jobs/{number}")
-            if job["state"] in ("DONE", "FAIL", "CANCEL"):
-                assert job["state"] == "DONE", job["reason"]
-                return number
+            if job["state"] == state:
+                return
+            assert job["state"] not in ("DONE", "FAIL", "CANCEL"), f"{job['state']}: {job['reason']}"
             time.sleep(0.2)
-        raise AssertionError(f"job {number} has not ended after {seconds} s")
+        raise AssertionError(f"job {number} is {job['state']} after {seconds} s")
 
-    def barriers(self):
-        """What keeps people out who cannot see or use a mouse: serious findings of axe."""
+    def settled(self):
+        """Wait until the page has what it asked for."""
+        self.tab.locator("main h1").first.wait_for()
+        self.tab.get_by_text("One moment").first.wait_for(state="detached")
+        self.tab.get_by_text("is being loaded").first.wait_for(state="detached")
+
+    def barriers(self, rules=()):
+        """What keeps people out who cannot see or use a mouse: serious findings of axe, of all its rules or of some."""
         self.tab.evaluate(AXE.read_text(encoding="utf-8"))
-        found = self.tab.evaluate("async () => (await axe.run()).violations")
+        asked = {"runOnly": list(rules)} if rules else {}
+        found = self.tab.evaluate("async (asked) => (await axe.run(document, asked)).violations", asked)
         serious = [f for f in found if f["impact"] in ("serious", "critical")]
         return [f"{f['id']}: {[n['html'][:120] for n in f['nodes'][:3]]}" for f in serious]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rutile.core.elements import formula
 from rutile.core.errors import SettingsError
@@ -58,6 +58,14 @@ class InfraredSettings(GivenTrajectories):
     """Reference method (calc mode) of the model; needed only if it knows several."""
     out: Path = Path("infrared")
     """Folder for table.csv (peaks), spectra.csv, report.html and result.json."""
+
+    @model_validator(mode="after")
+    def _charged(self) -> Self:
+        if self.model is None and not self.charges:
+            raise SettingsError(
+                "neither model nor charges: give model=... that predicts charges, or charges={Na: 1, ...}"
+            )
+        return self
 
 
 class PeakRow(Result):
@@ -160,8 +168,7 @@ def _charges(settings: InfraredSettings, reporter: Reporter) -> tuple[Polar, lis
     if settings.charges:
         charges = {atomic_number(name): q for name, q in settings.charges.items()}
         return polar_of_ions(charges), [], tuple(charges)
-    if settings.model is None:
-        raise SettingsError("neither model nor charges: give model=... that predicts charges, or charges={Na: 1, ...}")
+    assert settings.model is not None
     potentials, _ = open_members(settings.model, settings.precision, settings.device, settings.mode, reporter)
     found = polar_of(mean_potential(potentials))
     if found is None:

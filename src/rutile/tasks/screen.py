@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from rutile.core.describe import entries, units_of
 from rutile.core.errors import DataError, MissingPackageError, SettingsError
@@ -63,6 +63,27 @@ class ScreenSettings(screen_items.Varied, GivenStructures):
     """Folder for table.csv, report.html, final.extxyz (structures after the last task, with the columns of the table),
     result.json, and what each chunk left (parts). What is done there is not done again."""
 
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Self:
+        """Refuse what cannot be, before anything is done."""
+        if bool(self.structures) == (self.build is not None):
+            raise SettingsError(
+                "structures: give files of structures, or a builder that makes them (build=...), not both"
+            )
+        if self.ends and self.build is not None:
+            raise SettingsError("ends: they belong to structures of files; a builder makes its own")
+        pairs = bool(self.ends)
+        if self.build is not None:
+            pairs = self.build.builder in screen_items.OF_PAIRS
+            screen_items.varied(self)
+        check_chain(self.chain, self.shared, pairs)
+        return self
+
+    @property
+    def shared(self) -> dict[str, JsonValue]:
+        """Settings of all tasks of the chain."""
+        return {k: v for k, v in self.model_dump(mode="json").items() if k in PASSED_ON}
+
 
 class ScreenResult(PropertyResult):
     """What came of it."""
@@ -91,8 +112,6 @@ def run(settings: ScreenSettings, reporter: Reporter) -> ScreenResult:
 
     if settings.parquet:
         _pyarrow()
-    shared = {k: v for k, v in settings.model_dump(mode="json").items() if k in PASSED_ON}
-    _check(settings, shared)
     with folder_for_results(settings.out):
         chunks, unread = _chunks(settings, reporter)
         done: dict[int, list[dict[str, Any]]] = {}
@@ -102,7 +121,7 @@ def run(settings: ScreenSettings, reporter: Reporter) -> ScreenResult:
         known = sum(len(rows) for rows in done.values())
         todo = [k for k in range(len(chunks)) if k not in done]
         with open_executor(settings.executor, settings.workers, reporter) as executor:
-            results = executor.each(Chain(settings.chain, shared), [chunks[k] for k in todo])
+            results = executor.each(Chain(settings.chain, settings.shared), [chunks[k] for k in todo])
             for number, found in reporter.track(results, "Screening", len(todo)) if todo else ():
                 chunk = chunks[todo[number]]
                 if isinstance(found, Lost):
@@ -120,19 +139,6 @@ def _good(rows: list[dict[str, Any]], settings: ScreenSettings) -> list[dict[str
         if settings.on_bad == "error" and row["outcome"] != "done":
             raise DataError(f"{row['structure']}: {row['outcome']}; on_bad=skip lists it and goes on with the others")
     return rows
-
-
-def _check(settings: ScreenSettings, shared: dict[str, JsonValue]) -> None:
-    """Refuse what cannot be, before anything is done."""
-    if bool(settings.structures) == (settings.build is not None):
-        raise SettingsError("structures: give files of structures, or a builder that makes them (build=...), not both")
-    if settings.ends and settings.build is not None:
-        raise SettingsError("ends: they belong to structures of files; a builder makes its own")
-    pairs = bool(settings.ends)
-    if settings.build is not None:
-        pairs = settings.build.builder in screen_items.OF_PAIRS
-        screen_items.varied(settings)
-    check_chain(settings.chain, shared, pairs)
 
 
 def _chunks(settings: ScreenSettings, reporter: Reporter) -> tuple[list[Chunk], list[dict[str, Any]]]:

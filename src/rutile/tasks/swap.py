@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rutile.build.settings import Element, Positive
 from rutile.core.elements import formula, symbol
@@ -56,6 +56,12 @@ class SwapTaskSettings(SwapSettings, GivenProperty):
     by shell of neighbours), best.extxyz, last.extxyz, report.html and result.json. The same command goes on where it
     was stopped."""
 
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.structures and self.particles is None:
+            raise SettingsError("no particles: give files, or particles.composition={Cu: 1, Ag: 1}")
+        return self
+
 
 class SwapRow(Result):
     """One run: a particle at a temperature."""
@@ -99,7 +105,7 @@ def run(settings: SwapTaskSettings, reporter: Reporter) -> SwapResult:
     """Order and segregation in nanoparticles and alloys: Monte Carlo exchanges with relaxations, many runs at once.
 
     Raises:
-        SettingsError: there is no particle, or one holds a single element.
+        SettingsError: a particle holds a single element.
     """
     from rutile.potentials.combine import mean_potential
     from rutile.simulate.swap import Swaps
@@ -108,8 +114,6 @@ def run(settings: SwapTaskSettings, reporter: Reporter) -> SwapResult:
     from rutile.tasks.kept_swaps import KeptSwaps, Seen
     from rutile.tasks.swap_page import page
 
-    if not settings.structures and settings.particles is None:
-        raise SettingsError("no particles: give files, or particles.composition={Cu: 1, Ag: 1}")
     members, _ = members_and_bars(settings, reporter)
     potential = mean_potential(members)
     frames = [frame for frame in _frames(settings, potential, reporter) for _ in settings.temperatures]

@@ -44,6 +44,7 @@ export function pageOf(parts: string[]): Found | null {
   const page = PAGES[name]
   const load = args.length ? page?.loadOne : page?.load
   if (!page || !load || args.length > 1) return null
+  if (page.one && args.length && !/^\d{1,15}$/.test(args[0]!)) return null
   const title = args.length && name !== 'shared' ? `${page.one ?? page.title} ${args[0]}` : page.title
   return { title, args, load }
 }

@@ -43,7 +43,7 @@ export const en = {
     essential: 'Essential', advanced: 'Advanced', required: 'needed', kind: 'kind', use: 'Set {name}', item: 'Item {n}',
     key: 'Name', value: 'Value', comma: 'separated by commas', addItem: 'Add one', removeItem: 'Remove {name}',
     reset: 'Back to the default', range: 'allowed: {range}', asJson: 'as JSON', changed: '{n} changed', badNumber: '{value} is no number',
-    badJson: 'this is no JSON', pick: 'Choose {name}', show: 'Settings of {name}',
+    badJson: 'this is no JSON', badAddress: 'The settings in this address cannot be read: it is not whole.', pick: 'Choose {name}', show: 'Settings of {name}',
     jobName: 'Name of the job', privacy: 'Privacy', queue: 'Queue', cores: 'Cores', gpus: 'GPUs', memory: 'Memory (GB)',
     wall: 'Longest time (h)', priority: 'Priority (1 to 100)', tags: 'Tags', place: 'Where it runs', submit: 'Submit',
     problems: 'To be changed first', warnings: 'Worth a look', fine: 'Ready to submit.', expected: 'Jobs like this took {time} here and {memory} GB.',
