@@ -58,10 +58,11 @@ class Hand:
 
     def setting(self, key):
         """The field of a setting; what is folded around it is opened first."""
-        field = self.tab.locator(f'[data-key="{key}"]')
-        if not field.is_visible():
-            self.tab.get_by_text("Advanced", exact=True).click()
-        return field
+        for around in [key[:at] for at, sign in enumerate(key) if sign == "."]:
+            group = self.tab.locator(f'[data-key="{around}"] > details:not([open]) > summary')
+            if group.count():
+                group.click()
+        return self.tab.locator(f'[data-key="{key}"]')
 
     def pick(self, key, where, name, path=""):
         """Choose what the platform holds: `where` is a tab of the picker, `path` a file of a job."""
@@ -117,7 +118,9 @@ def _vacancy(moved):
 
 
 def _slab():
-    return ase.build.fcc100("Cu", (2, 2, 3), vacuum=6.0, periodic=True)
+    slab = ase.build.fcc100("Cu", (2, 2, 3), vacuum=6.0, periodic=True)
+    slab.info.clear()
+    return slab
 
 
 def _alloy():
@@ -144,6 +147,10 @@ JOBS = {
         "train",
         {"data": [shelf.silicon], "potential": {"name": "deeppot_se"}, "epochs": 1, "write_report": False},
     ),
-    "run": lambda shelf: ("md", {"structures": [shelf.structures("copper")], "model": "emt", "time": 1.0}),
+    "clusters": lambda shelf: (
+        "build",
+        {"builder": {"name": "cluster", "elements": ["Cu"], "atoms": [4, 8], "count": 30}, "out": "built.extxyz"},
+    ),
+    "run": lambda shelf: ("md", {"structures": [shelf.structures("copper")], "model": "emt", "time": 1.0, "every": 10}),
     "gold": lambda shelf: ("search", {"formula": "Cu3Au", "model": "emt", "relaxations": 20, "first": 6}),
 }

@@ -17,9 +17,10 @@ OF_COPPER = ["relax", "saddles", "md", "eos", "elastic", "phonons", "conductivit
 OF_COPPER += ["faults", "boundaries", "hull", "predict"]
 GIVEN = {
     "learn": [
-        ("pick", "initial.files", *LABELLED), ("press", "systems", "Add one"), ("write", "systems.0.label", "silicon"),
-        ("pick", "systems.0.files", "structures", "silicon"), ("press", "systems.0.explorers", "Add one"),
-        ("choose", "systems.0.explorers", "relax"), ("choose", "engine", "lennard_jones"),
+        ("pick", "initial.structures", "job", "clusters", "built.extxyz"), ("press", "systems", "Add one"),
+        ("write", "systems.0.label", "copper"), ("pick", "systems.0.files", "structures", "copper"),
+        ("press", "systems.0.explorers", "Add one"), ("choose", "systems.0.explorers", "relax"),
+        ("choose", "engine", "emt"),
     ],
     "train": [DATA],
     "compare": [("pick", "runs", "job", "single", "run"), ("pick", "runs", "job", "committee", "run")],
