@@ -22,6 +22,7 @@ BODIES = {
     ("/api/models/{number}/try", "post"): {"structure": "structure:1"},
     ("/api/jobs", "post"): {"task": "relax", "settings": {"structures": ["structure:1"], "model": "model:1"}},
     ("/api/jobs/actions", "post"): {"action": "delete", "ids": [1]},
+    ("/api/storage/free", "post"): {"references": ["job:1", "files:1", "upload:" + "a" * 24], "sure": True},
     ("/api/shares", "post"): {"kind": "job", "number": 1},
 }
 """What a request needs to be understood at all."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+import sqlalchemy as sql
 from sqlalchemy.orm import Session
 
 from rutile.jobs.home import Home
@@ -47,3 +49,10 @@ def add_version(session: Session, dataset: Dataset, sha256: str, there: Path) ->
     dataset.versions.append(version)
     session.flush()
     return version
+
+
+def forget_unused(session: Session, home: Home, contents: Iterable[str]) -> None:
+    """Remove contents (SHA-256) that no version has any more."""
+    for sha256 in contents:
+        if session.scalar(sql.select(DatasetVersion.id).where(DatasetVersion.sha256 == sha256).limit(1)) is None:
+            shutil.rmtree(home.dataset(sha256), ignore_errors=True)

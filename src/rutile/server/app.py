@@ -32,6 +32,7 @@ from rutile.server.routes import (
     searches,
     series,
     shares,
+    storage,
     structures,
     tasks,
     uploads,
@@ -73,6 +74,7 @@ def create_app(platform: Platform) -> FastAPI:
         admin,
         finding,
         shares,
+        storage,
     )
     for router in (*(room.router for room in rooms), admin.news, shares.open_routes()):
         app.include_router(router, prefix="/api", dependencies=[Depends(who_asks)])

@@ -142,7 +142,7 @@ export const en = {
     threshold: 'Threshold', above_: '{n} labels above it, with an error of {rms} (RMS)', below_: '{n} below it, {rms}', spentTitle: 'How the labels were spent', minutes: 'minutes',
   },
   admin: {
-    notYou: 'Only administrators see this page.', users: 'Accounts', groups: 'Groups', courses: 'Courses', use: 'Use', announcements: 'Announcements', audit: 'What was done', backup: 'Backup',
+    notYou: 'Only administrators see this page.', users: 'Accounts', groups: 'Groups', courses: 'Courses', use: 'Use', announcements: 'Announcements', storage: 'Storage', audit: 'What was done', backup: 'Backup',
     name: 'Name', fullName: 'Name of the person', role: 'Role', user: 'user', viewer: 'viewer', admin: 'administrator', group: 'Group', limits: 'Limits', priority: 'Highest priority', ends: 'Ends', never: 'never', seen: 'Last seen',
     edit: 'Change', editOne: 'Account {name}', link: 'Login link', linkMade: 'Signs in once, within 15 minutes:', close: 'Close', reopen: 'Open again', closed: 'closed', running: 'Jobs at work at the same time', newUser: 'Make an account', password: 'Password', make: 'Make',
     core_hours: 'Core hours', gpu_hours: 'GPU hours', disk_gb: 'Disk (GB)', newGroup: 'New group', members: 'members', course: 'Name of the course', accounts: 'Accounts', days: 'End after days', makeCourse: 'Make the accounts',
@@ -154,6 +154,10 @@ export const en = {
     title: 'Notices', unread: '{n} not read', none: 'Nothing has happened yet.', all: 'All read', choose: 'What is sent', choices: 'Being told', text: 'The bell shows all of these. They can be sent, too:',
     done: 'A job is done', failed: 'A job failed', held: 'A quota holds a job', news: 'An announcement', mail: 'By mail to', webhook: 'By webhook to', noMail: 'This server sends no mail.', saved: 'Saved.', kind: 'When',
     byMail: 'mail', byWebhook: 'webhook', secret: 'Secret that signs the webhook (X-Rutile-Signature: sha256= and the HMAC of the body)',
+  },
+  storage: {
+    title: 'Storage', text: 'What takes space, the largest first. What is removed here is gone for good.', kind: 'What', job: 'Jobs that have ended', files: 'Files of failed jobs (the jobs stay)', version: 'Old versions of data sets', upload: 'Uploads',
+    days: 'Older than days', name: 'Name', owner: 'Owner', state: 'State', size: 'Size', made: 'Made', none: 'Nothing of this kind.', select: 'Select {name}', all: 'Select all', remove: 'Remove {n} …', sure: 'Remove for good?', frees: 'This frees {size}.', gone: 'Freed {size}.',
   },
   share: {
     title: 'Shared with you', act: 'Share', one: 'Share {name}', text: 'Everybody who has the link sees this one thing and what belongs to it, needs no account, and changes nothing.',

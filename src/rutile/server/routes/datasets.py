@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import sqlalchemy as sql
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import Field
 from sqlalchemy.orm import Session
@@ -313,9 +311,7 @@ def delete_dataset(number: Number, who: Somebody, platform: Here, session: Writi
     contents = {v.sha256 for v in dataset.versions}
     session.delete(dataset)
     session.flush()
-    for sha256 in contents:
-        if session.scalar(sql.select(DatasetVersion.id).where(DatasetVersion.sha256 == sha256).limit(1)) is None:
-            shutil.rmtree(platform.home.dataset(sha256), ignore_errors=True)
+    data_sets.forget_unused(session, platform.home, contents)
     who.did(session, "deleted", f"dataset {number}", before={"name": dataset.name})
 
 
