@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase.io import read, write
 from platform_site import ok
 from test_files_of_users import copper, sent
 
@@ -116,3 +117,106 @@ def test_a_shelf_of_many_frames_opens_without_reading_them(tmp_path):
     shelf = Shelf(tmp_path / "shelf")
     assert len(shelf) == 20_000
     assert shelf.frame(19_999).energy == -1.0
+
+
+def odd_copper(tmp_path):
+    """Copper with one structure for each finding: number of the structure by the name of the check."""
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    _, images = copper(tmp_path, 8)
+    for k, atoms in enumerate(images):
+        atoms.info["config_type"] = ("shaken", "strained")[k % 2]
+        atoms.info["calc_mode"] = "PBE"
+        atoms.calc.results["forces"] -= atoms.calc.results["forces"].mean(axis=0)
+    images[1].calc.results.pop("stress")
+    images[2].calc.results["forces"][0] += [40.0, 0, 0]
+    images[2].calc.results["forces"][1] -= [40.0, 0, 0]
+    images[3].calc.results["forces"][0] += [0.2, 0, 0]
+    images[4].calc.results["energy"] += 50.0
+    images.append(images[5].copy())
+    images[-1].calc = SinglePointCalculator(images[-1], **images[5].calc.results)
+    images[-1].translate([0.3, 0.2, 0.1])
+    atom = Atoms("Cu", info={"calc_mode": "PBE"})
+    atom.calc = SinglePointCalculator(atom, energy=-0.2, forces=np.zeros((1, 3)))
+    images.append(atom)
+    path = tmp_path / "odd.extxyz"
+    write(path, images)
+    return path.read_bytes(), {
+        "no_stress": [1, 9], "large_forces": [2], "net_forces": [3], "outliers": [4], "copies": [8],
+        "isolated_atoms": [9],
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_is_odd_is_found_and_can_be_chosen(site, ben, tmp_path):
+    data, odd = odd_copper(tmp_path)
+    upload = sent(ben, "odd.extxyz", data, 100_000)
+    made = ok(ben.post("/api/datasets", json={"name": "odd", "file": f"upload:{upload['id']}"}), 201)
+    site.platform.librarian.wait()
+    url = f"/api/datasets/{made['id']}"
+    version = ok(ben.get(url))["versions"][0]
+    assert {c["name"]: c["frames"] for c in version["checks"]} == {name: len(k) for name, k in odd.items()}
+    for name, frames in odd.items():
+        assert ok(ben.get(f"{url}/table", params={"check": name}))["frames"] == frames, name
+    assert version["groups"] == {"strained": 5, "shaken": 4, "": 1}
+    assert version["modes"] == {"PBE": 10}
+    assert ok(ben.get(f"{url}/table", params={"mode": "HSE06"}))["selected"] == 0
+    near = ok(ben.get(f"{url}/histogram", params={"of": "nearest"}))
+    assert 1.5 < near["edges"][0] < near["edges"][-1] < 4.0
+    part = ok(ben.post(f"{url}/selection", json={"name": "strained", "group": "strained"}), 201)
+    site.platform.librarian.wait()
+    kept = ok(ben.get(f"/api/datasets/{part['id']}"))["versions"][0]
+    assert kept["modes"] == {"PBE": kept["frames"]}
+    assert list(kept["groups"]) == ["strained"]
+
+
+@pytest.mark.slow
+def test_a_data_set_is_divided_as_training_would(site, ben, eve, tmp_path):
+    data, _ = odd_copper(tmp_path)
+    upload = sent(ben, "odd.extxyz", data, 100_000)
+    made = ok(ben.post("/api/datasets", json={"name": "odd", "file": f"upload:{upload['id']}", "licence": "CC0"}), 201)
+    site.platform.librarian.wait()
+    url = f"/api/datasets/{made['id']}"
+    wish = {"by": "frames", "valid": 0.25, "test": 0.25, "seed": 3}
+    three = ok(ben.post(f"{url}/parts", json=wish), 201)
+    site.platform.librarian.wait()
+    assert [d["name"] for d in three] == ["odd, train", "odd, validation", "odd, test"]
+    assert {d["licence"] for d in three} == {"CC0"}
+    assert three[1]["source"].endswith(f"of dataset:{made['id']}@1 (validation, frames, seed 3)")
+    versions = [ok(ben.get(f"/api/datasets/{d['id']}"))["versions"][0] for d in three]
+    assert sum(v["frames"] for v in versions) == 10
+    assert sum(c["frames"] for v in versions for c in v["checks"] if c["name"] == "copies") == 1  # both on one side
+    again = ok(ben.post(f"{url}/parts", json=wish), 201)
+    assert [d["versions"][0]["sha256"] for d in again] == [v["sha256"] for v in versions]
+    whole = ok(ben.post(f"{url}/parts", json=wish | {"by": "groups", "valid": 0.4, "test": 0.0}), 201)
+    site.platform.librarian.wait()
+    named = [set(ok(ben.get(f"/api/datasets/{d['id']}"))["versions"][0]["groups"]) for d in whole]
+    assert named[0].isdisjoint(named[1])
+    assert ben.post(f"{url}/parts", json={"valid": 0.6, "test": 0.5}).status_code == 422
+    assert eve.post(f"{url}/parts", json=wish).status_code == 404
+
+
+@pytest.mark.slow
+def test_versions_are_compared_frame_by_frame(site, ben, tmp_path):
+    _, images = copper(tmp_path, 6)
+    write(tmp_path / "one.extxyz", images)
+    other = [images[3], images[0], images[1]]
+    other[1].calc.results["energy"] += 0.5
+    copper(tmp_path, 7)
+    write(tmp_path / "two.extxyz", [*other, *read(tmp_path / "cu.extxyz", "6:")])
+    numbers = []
+    for name in ("one", "two"):
+        data = (tmp_path / f"{name}.extxyz").read_bytes()
+        upload = sent(ben, f"{name}.extxyz", data, 100_000)
+        if not numbers:
+            made = ok(ben.post("/api/datasets", json={"name": "cu", "file": f"upload:{upload['id']}"}), 201)
+        else:
+            ok(ben.post(f"/api/datasets/{made['id']}/versions", json={"file": f"upload:{upload['id']}"}), 201)
+        numbers.append(upload["id"])
+        site.platform.librarian.wait()
+    found = ok(ben.get(f"/api/datasets/{made['id']}/differences", params={"first": 1, "second": 2}))
+    assert (found["same"], found["relabelled_frames"], found["added_frames"]) == (2, [1], [3])
+    assert found["removed_frames"] == [2, 4, 5]
+    assert [s["largest"] for s in found["columns"]["atoms"]] == [8, 4]
+    assert ben.get(f"/api/datasets/{made['id']}/differences", params={"first": 1, "second": 9}).status_code == 404

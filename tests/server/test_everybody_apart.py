@@ -17,6 +17,8 @@ BODIES = {
     ("/api/datasets/{number}", "patch"): {"name": "taken"},
     ("/api/datasets/{number}/versions", "post"): {"file": "upload:" + "a" * 24},
     ("/api/datasets/{number}/selection", "post"): {"name": "taken"},
+    ("/api/datasets/{number}/parts", "post"): {"by": "frames"},
+    ("/api/searches/{number}/keep", "post"): {"name": "taken"},
     ("/api/models", "post"): {"name": "x", "file": "job:1/secret.txt"},
     ("/api/models/{number}", "patch"): {"name": "taken"},
     ("/api/models/{number}/try", "post"): {"structure": "structure:1"},
@@ -29,6 +31,7 @@ BODIES = {
 QUERIES = {
     "/api/jobs/compare": {"ids": [1]}, "/api/models/compare": {"ids": [1]}, "/api/uploads/{id}": {"offset": 0},
     "/api/datasets/{number}/histogram": {"of": "fmax"}, "/api/datasets/{number}/points": {"x": "fmax", "y": "atoms"},
+    "/api/datasets/{number}/differences": {"first": 1, "second": 1}, "/api/searches/{number}/names": {"structures": 1},
     "/api/jobs/{number}/log/search": {"text": "secret"}, "/api/search": {"text": "secret"},
     "/api/jobs/compare/curves": {"ids": [1]},
 }  # fmt: skip

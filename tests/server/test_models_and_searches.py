@@ -1,9 +1,18 @@
 """The story: data, training, a model that is known by itself, using it, searching with it."""
 
+import io
+import json
+import zipfile
+
+import numpy as np
 import pytest
+import sqlalchemy as sql
+from ase.io import read
 from platform_site import ok
 from test_datasets import added
 from test_files_of_users import sent
+
+from rutile.jobs.tables import DONE, Job, User
 
 
 def trained(site, page, data):
@@ -87,5 +96,70 @@ def test_a_search_is_followed_from_its_log(site, ben, eve):
     assert (first["formula"], first["elements"]) == ("Cu4", {"Cu": 4})
     frame = ok(ben.get(f"/api/searches/{job['id']}/structures/{first['number']}"))
     assert frame["energy"] == pytest.approx(4 * first["energy"])
+    (name,) = ok(ben.get(f"/api/searches/{job['id']}/names", params={"structures": first["number"]}))
+    assert name["number"] == first["number"]
+    assert name["symmetry"]
+    text = ben.get(f"/api/searches/{job['id']}/export", params={"most": 3}).text
+    images = read(io.StringIO(text), ":", format="extxyz")
+    assert [a.get_potential_energy() / 4 for a in images] == pytest.approx(energies[:3], abs=1e-6)
+    kept = ok(ben.post(f"/api/searches/{job['id']}/keep", json={"name": "three", "most": 3}), 201)
+    assert (kept["frames"], kept["formula"]) == (3, "Cu4")
+    assert (seen["work"], seen["hull"], first["cycle"]) == ({}, None, None)
+    assert eve.post(f"/api/searches/{job['id']}/keep", json={"name": "three"}).status_code == 404
     assert eve.get(f"/api/searches/{job['id']}").status_code == 404
     assert ben.get(f"/api/searches/{job['id']}/structures/9999").status_code == 404
+
+
+def crystal(numbers):
+    cell = (3.0 * np.eye(3)).tolist()
+    positions = (0.9 * np.arange(3 * len(numbers)).reshape(-1, 3) % 3).tolist()
+    return {"numbers": numbers, "positions": positions, "cell": cell, "pbc": [True] * 3}
+
+
+def adaptive_log():
+    """Of a search of three elements: cycles, labels, a training, times."""
+    hull = {(22,): 0.0, (29,): 0.0, (8,): 0.0, (22, 8): -1.0, (22, 29): -0.2, (22, 29, 8): -0.9, (22, 22, 8): -0.6}
+    rows = [{"search": {}}]
+    for k, (numbers, energy) in enumerate(hull.items()):
+        made = {"number": k, "operator": "new", "parents": [k - 1] if k else [], "atoms": crystal(numbers)}
+        done = {"number": k, "energy": energy, "failure": "", "atoms": crystal(numbers)}
+        rows.append({"gave": {"kind": "search", "number": k, "at": 100.0 + k, "version": k // 4, "made": [made]}})
+        rows.append({"came": {"kind": "search", "number": k, "at": 100.5 + k, "done": [done]}})
+    rows.append({"gave": {"kind": "label", "number": 0, "at": 101.0, "why": "new", "energy": -0.9, "spread": 0.1}})
+    rows.append({"gave": {"kind": "label", "number": 1, "at": 102.0, "why": "new", "energy": -0.8, "spread": 0.1}})
+    rows.append({"came": {"kind": "label", "number": 0, "at": 104.0, "energy": -1.0, "failure": ""}})
+    rows.append({"gave": {"kind": "train", "number": 0, "at": 105.0}})
+    return rows
+
+
+def test_hull_cycles_and_workers_are_read_from_the_log_as_it_grows(site, ben):
+    with site.platform.database.writing() as session:
+        owner = session.scalar(sql.select(User).where(User.name == "ben"))
+        session.add(Job(name="titanates", task="adapt", settings={}, key="k", owner_id=owner.id, state=DONE,
+                        created=1.0, tags=[], inputs=[]))  # fmt: skip
+    folder = site.platform.home.job(1) / "files" / "adapt"
+    folder.mkdir(parents=True)
+    log = folder / "adapt.jsonl"
+    rows = [json.dumps(row) + "\n" for row in adaptive_log()]
+    log.write_text("".join(rows[:5]) + rows[5][:20])
+    assert ok(ben.get("/api/searches/1"))["done"] == 2
+    log.write_text("".join(rows[:5]))
+    with log.open("a") as file:
+        file.write("".join(rows[5:]))
+    seen = ok(ben.get("/api/searches/1"))
+    assert seen["done"] == 7
+    assert [f["cycle"] for f in sorted(seen["found"], key=lambda f: f["number"])] == [0, 0, 0, 0, 1, 1, 1]
+    hull = seen["hull"]
+    above = dict(zip(hull["numbers"], hull["above"], strict=True))
+    assert hull["elements"] == ["Cu", "O", "Ti"]
+    # TiCuO lies between TiO and Cu: (2/3)(-1) = -0.667; Ti2O between TiO and Ti: the same
+    assert above == pytest.approx({0: 0, 1: 0, 2: 0, 3: 0, 4: 0, 5: 0, 6: 0.6667 - 0.6}, abs=1e-4)
+    corners = {hull["numbers"][k] for facet in hull["facets"] for k in facet}
+    assert corners == {0, 1, 2, 3, 4, 5}
+    assert [(s["at"], s["busy"]) for s in seen["work"]["label"]] == [(1.0, 1), (2.0, 2), (4.0, 1)]
+    assert seen["work"]["train"][-1]["busy"] == 1
+    assert seen["labels"][0]["energy"] == -1.0
+    assert ok(ben.get("/api/searches/1/structures/3"))["symbols"] == ["Ti", "O"]
+    archive = zipfile.ZipFile(io.BytesIO(ben.get("/api/searches/1/export", params={"format": "cif"}).content))
+    assert len(archive.namelist()) == 7
+    assert archive.namelist()[0].startswith("0001-OTi-3")

@@ -21,12 +21,23 @@ def test_a_search_is_watched_paused_and_gone_on_with(site):
     tab.get_by_role("heading", name="gold CANCEL").wait_for()
     done = site.get(f"searches/{number}")["done"]
 
+    gallery.get_by_text(
+        re.compile(r"\b(fcc|P4/mmm|Fm-3m|L1_0|L1_2|Pm-3m|P[-\d]|C2/m|Cmmm|I4/mmm|R-3m)")
+    ).first.wait_for()
+    with tab.expect_download() as file:
+        tab.get_by_role("link", name="extxyz").click()
+    assert file.value.path().read_text().count("Lattice=") == 10
     gallery.get_by_role("button").first.click()
     lowest = site.get(f"searches/{number}")["found"][0]
     chosen = tab.get_by_role("region", name="Chosen structure")
     chosen.get_by_role("heading", name=f"{lowest['formula']} #{lowest['number']}").wait_for()
     chosen.locator(".scene canvas").wait_for(timeout=60_000)
     assert site.barriers() == []
+    tab.get_by_role("button", name="Keep it").first.click()
+    tab.wait_for_url(re.compile("/structures/"))
+    assert site.get("structures")["items"][0]["frames"] == 10
+    site.open(f"/searches/{number}")
+    gallery.get_by_role("button").first.click()
     chosen.get_by_role("button", name="Keep it").click()
     tab.get_by_role("heading", name=f"{lowest['formula']} #{lowest['number']} (job {number})").wait_for()
     kept = site.get("structures")["items"][0]
@@ -40,3 +51,20 @@ def test_a_search_is_watched_paused_and_gone_on_with(site):
     assert int(relaxed.inner_text()) >= done
     tab.get_by_role("button", name="Pause").click()
     tab.get_by_role("heading", name="gold CANCEL").wait_for()
+
+
+def test_a_search_of_three_elements_has_a_triangle(site):
+    tab = site.tab
+    settings = {"formula": "Cu-Au-Pt", "model": "emt", "relaxations": 40, "structure": {"atoms": [1, 4]}}
+    number = site.done("search", **settings)
+    site.open(f"/searches/{number}")
+    figure = tab.get_by_role("img", name="Convex hull: Au, Cu, Pt")
+    figure.wait_for()
+    assert figure.locator("line").count() >= 3
+    table = tab.get_by_role("region", name="Above the hull (meV/atom)")
+    assert [float(n) for n in table.locator("td:last-child").all_inner_texts()][:3] == [0.0] * 3
+    point = figure.locator("circle").last
+    point.click(force=True)
+    tab.get_by_role("region", name="Chosen structure").wait_for()
+    assert figure.locator("circle.chosen").count() == 1
+    assert site.barriers() == []

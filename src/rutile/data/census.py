@@ -21,7 +21,7 @@ from rutile.data.frames import Frame
 from rutile.data.judgements import Composition, ForceCheck, energy_scales, stress_sign, stress_unit
 from rutile.data.labels import CONVENTIONS, Labels
 from rutile.data.reading import Reading, files_of, format_of, readings, unknown_keys
-from rutile.data.settings import ReadSettings
+from rutile.data.settings import NET_FORCE, ReadSettings
 from rutile.structures.fingerprint import Pairs
 
 REMEMBERED = 300_000
@@ -30,8 +30,6 @@ SAMPLES = 200
 """Frames remembered for each composition to judge the stress."""
 LISTED = 20
 PROBLEMS_LISTED = 50
-NET_FORCE = 0.05
-"""A total force of a cell beyond this (eV/Angstrom) is worth a word."""
 
 
 def take_census(paths: Sequence[Path], settings: ReadSettings, reporter: Reporter) -> Census:

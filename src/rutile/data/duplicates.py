@@ -72,11 +72,11 @@ class Recogniser:
         """Whether no further frames are remembered."""
         return self._count >= REMEMBERED
 
-    def add(self, frame: Frame, pairs: Pairs, where: str) -> None:
-        """Look for an earlier frame with the same geometry, and remember this one."""
+    def add(self, frame: Frame, pairs: Pairs, where: str) -> str:
+        """Look for an earlier frame with the same geometry, and remember this one; where that is, "" without one."""
         n = len(frame.numbers)
         if n > 1 and frame.pbc.any() and not len(pairs[2]):
-            return  # too dilute to be told apart
+            return ""  # too dilute to be told apart
         sums = geometry_sums(frame, pairs)
         formula = elements.formula(frame.numbers) + ("" if frame.pbc.any() else " molecule")
         key = (formula, int(np.floor(np.log(max(abs(sums[0]), 1e-3)) / (10 * LIKE))))
@@ -84,11 +84,12 @@ class Recogniser:
             for other in self._seen.get((formula, near), ()):
                 difference = max(abs(a - b) / max(abs(a), 1e-3) for a, b in zip(sums, other.sums, strict=True))
                 if difference <= LIKE and self._repeats(frame, other, difference, where):
-                    return
+                    return other.where
         alike = self._seen.setdefault(key, [])
         if len(alike) < MOST_ALIKE and self._count < REMEMBERED:
             alike.append(_Seen(sums, frame.energy, where))
             self._count += 1
+        return ""
 
     def _repeats(self, frame: Frame, other: _Seen, difference: float, where: str) -> bool:
         """Whether a frame with nearly the sums of an earlier one repeats it; notes contradictions."""

@@ -13,6 +13,9 @@ LengthUnit = Literal["Angstrom", "Bohr", "nm"]
 StressUnit = Literal["eV/Angstrom^3", "GPa", "kbar"]
 Format = Literal["extxyz", "cif", "poscar", "xsf", "n2p2", "deepmd", "traj", "db", "aselmdb"]
 
+NET_FORCE = 0.05
+"""A total force of a cell beyond this (eV/Angstrom) is worth a word."""
+
 
 class ReadSettings(Settings):
     """How to read labelled structures from files."""

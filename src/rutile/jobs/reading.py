@@ -1,7 +1,8 @@
 """Reading files of strangers: in a child process with limits of time, memory and size, never in the server.
 
 `python -m rutile.jobs.reading KIND FILE FOLDER`: KIND `view` takes what the file says and needs no PyTorch; `data`
-finds and checks labels as training does. The last line of its output says what came of it.
+finds and checks labels as training does; `facts` says what one frame of a shelf is like. The last line of the output
+says what came of it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from rutile.core.errors import FileError, RutileError
+from rutile.core.errors import FileError, GeometryError, RutileError
 from rutile.jobs.launch import source_folder
-from rutile.jobs.shelf import Picture, write_shelf
+from rutile.jobs.shelf import Picture, Shelf, write_shelf
 
-VIEW, DATA = "view", "data"
+VIEW, DATA, FACTS = "view", "data", "facts"
 FORMATS = ("extxyz", "cif", "poscar", "xsf", "n2p2", "traj")
 """Formats that strangers' files may have; databases are not among them."""
 MOST_ATOMS = 2_000_000
@@ -46,6 +47,7 @@ class Limits:
 
 
 FOR_VIEW = Limits(20, 6.0, 4.0, 100_000)
+FOR_FACTS = Limits(10, 6.0, 0.0)
 FOR_DATA = Limits(7200, 24.0, 200.0)
 
 
@@ -69,27 +71,70 @@ def read_limited(kind: str, file: Path, folder: Path, limits: Limits) -> Found:
     Raises:
         FileError: it cannot be understood, or takes too much; one line.
     """
+    return Found(**_said(kind, file, folder, limits))
+
+
+def facts_limited(shelf: Path, frame: int) -> dict[str, Any]:
+    """What can be said of a frame of a shelf, computed in a child process; see `facts_of`.
+
+    Raises:
+        FileError: it takes too much time or memory; one line.
+    """
+    return dict(_said(FACTS, shelf, shelf, FOR_FACTS, str(frame))["facts"])
+
+
+def _said(kind: str, file: Path, folder: Path, limits: Limits, *more: str) -> dict[str, Any]:
+    """The last line of what a child says.
+
+    Raises:
+        FileError: it says what is wrong, or nothing.
+    """
     environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": source_folder(), "OMP_NUM_THREADS": "1",
                    "HOME": os.environ.get("HOME", "/")}  # fmt: skip
-    words = [sys.executable, "-m", "rutile.jobs.reading", kind, str(file), str(folder), json.dumps(limits.__dict__)]
+    words = [kind, str(file), str(folder), json.dumps(limits.__dict__), *more]
     try:
         done = subprocess.run(
-            words, env=environment, capture_output=True, text=True, check=False, cwd=folder.parent, umask=0o077,
-            stdin=subprocess.DEVNULL, timeout=10 * limits.seconds + 60,
+            [sys.executable, "-m", "rutile.jobs.reading", *words], env=environment, capture_output=True, text=True,
+            check=False, cwd=folder.parent, umask=0o077, stdin=subprocess.DEVNULL, timeout=10 * limits.seconds + 60,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise FileError(f"{file.name}: reading it takes too long") from None
     said: dict[str, Any] = {}
     with suppress(ValueError, IndexError):
         said = json.loads(done.stdout.splitlines()[-1])
-    if "frames" in said:
-        return Found(**said)
     if "problem" in said:
         raise FileError(str(said["problem"]).replace(f"{file.parent}/", ""))
+    if said:
+        return said
     if done.returncode < 0:
         raise FileError(f"{file.name}: reading it takes too much time or memory; it may be damaged")
     last = done.stderr.strip().splitlines()[-1:] or ["no reason is known"]
     raise FileError(f"{file.name}: cannot be read: {last[0][:300]}")
+
+
+def facts_of(one: Picture) -> dict[str, Any]:
+    """Symmetry, name of the structure type, density (g/cm^3) and smallest distance (Angstrom) of a structure."""
+    from ase import Atoms
+
+    from rutile.build.guards import measure
+    from rutile.data.checks import THINNEST, cell_heights
+    from rutile.search.names import prototype_of
+    from rutile.structures.symmetry import describe_crystal
+
+    atoms = Atoms(one.numbers, one.positions, cell=one.cell, pbc=one.pbc)
+    if atoms.pbc.any() and cell_heights(one.cell, one.pbc).min() < THINNEST:
+        raise FileError(f"{atoms.get_chemical_formula()}: opposite faces of its cell are less than {THINNEST} Å apart")
+    known = measure(atoms)
+    facts: dict[str, Any] = {"density": known.density, "nearest": known.nearest, "symmetry": "", "group": None,
+                             "name": ""}  # fmt: skip
+    if not one.pbc.any():
+        from rutile.search.point_groups import point_group_of
+
+        return facts | {"symmetry": point_group_of(atoms)}
+    with suppress(GeometryError):
+        crystal = describe_crystal(atoms)
+        facts |= {"symmetry": crystal.spacegroup, "group": crystal.number, "name": prototype_of(atoms)}
+    return facts
 
 
 def view_pictures(file: Path) -> Iterator[Picture]:
@@ -122,14 +167,23 @@ def data_pictures(file: Path, warnings: list[str]) -> Iterator[Picture]:
         FileError, DataError: nothing can be used.
     """
     from rutile.core.reporting import SilentReporter
+    from rutile.data.duplicates import Recogniser, close_pairs
     from rutile.data.reading import read_frames
     from rutile.data.settings import ReadSettings
 
     reporter = SilentReporter()
     settings = ReadSettings(on_bad="skip", format=_format(file))  # type: ignore[arg-type]
-    for frame in read_frames([file], settings, reporter):
-        _check_size(file, len(frame.numbers))
-        yield Picture(frame.numbers, frame.positions, frame.cell, frame.pbc, frame.energy, frame.forces, frame.stress)
+    known = Recogniser()
+    for k, frame in enumerate(read_frames([file], settings, reporter)):
+        n = len(frame.numbers)
+        _check_size(file, n)
+        pairs = close_pairs(frame)
+        i, j, d = pairs
+        yield Picture(
+            frame.numbers, frame.positions, frame.cell, frame.pbc, frame.energy, frame.forces, frame.stress,
+            frame.group, frame.calc_mode, nearest=float(d.min()) if len(d) else None,
+            alone=n - len(np.union1d(i, j)), copy=int(known.add(frame, pairs, str(k)) or -1),
+        )  # fmt: skip
     warnings += [w.replace(f"{file.parent}/", "") for w in reporter.warnings[-50:]]
 
 
@@ -178,20 +232,32 @@ def main(argv: list[str]) -> int:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(what, (amount, amount))
-    warnings: list[str] = []
-    pictures = view_pictures(file) if kind == VIEW else data_pictures(file, warnings)
     said: dict[str, Any]
     try:
-        first = next(pictures, None)
-        if first is None:
-            raise FileError(f"{file.name}: no structures")
-        said = {"frames": write_shelf(itertools.chain([first], pictures), folder, limits.frames), "warnings": warnings}
+        if kind == FACTS:
+            said = {"facts": facts_of(Shelf(folder).frame(int(argv[4])))}
+        else:
+            said = _shelved(kind, file, folder, limits)
     except MemoryError:
         said = {"problem": f"{file.name}: reading it takes too much memory"}
     except RutileError as error:
         said = {"problem": " ".join(str(error).split())[:1000]}
     sys.stdout.write(json.dumps(said) + "\n")
-    return 0 if "frames" in said else 2
+    return 2 if "problem" in said else 0
+
+
+def _shelved(kind: str, file: Path, folder: Path, limits: Limits) -> dict[str, Any]:
+    """Structures of a file in a new shelf.
+
+    Raises:
+        FileError, DataError: nothing can be used.
+    """
+    warnings: list[str] = []
+    pictures = view_pictures(file) if kind == VIEW else data_pictures(file, warnings)
+    first = next(pictures, None)
+    if first is None:
+        raise FileError(f"{file.name}: no structures")
+    return {"frames": write_shelf(itertools.chain([first], pictures), folder, limits.frames), "warnings": warnings}
 
 
 if __name__ == "__main__":

@@ -37,41 +37,42 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         return
 
 
-class Columns:
-    """Columns of numbers of a file of JSON lines that grows; each look reads only what is new.
-
-    Groups are opened ("rmse.energy"). Where a row has no such number a column has NaN. Several threads may look.
+class Growing:
+    """A file of JSON lines that grows; each look reads only what is new. Several threads may look, one at a time.
 
     Args:
         path: of the file; one that does not exist is empty.
-        most: columns are kept, the first ones.
     """
 
-    def __init__(self, path: Path, most: int) -> None:
-        self.path, self.most = path, most
-        self._lock = threading.Lock()
-        self._forget(0)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        self._begin(0)
 
-    def _forget(self, file: int) -> None:
-        self._file, self._read, self._rows = file, 0, 0
-        self._columns: dict[str, array[float]] = {}
+    def begin(self) -> None:
+        """Forget everything: what follows is another file."""
+        raise NotImplementedError
 
-    def look(self) -> tuple[dict[str, np.ndarray], int]:
-        """The columns as they are now, and the number of rows."""
-        with self._lock:
-            try:
-                with self.path.open("rb") as file:
-                    self._add(file)
-            except FileNotFoundError:
-                self._forget(0)
-            for column in self._columns.values():
-                column.extend(itertools.repeat(math.nan, self._rows - len(column)))
-            return {name: np.array(column) for name, column in self._columns.items()}, self._rows
+    def take(self, row: dict[str, Any], place: int) -> None:
+        """A row, and the byte at which it begins."""
+        raise NotImplementedError
+
+    def _begin(self, file: int) -> None:
+        self._file, self._read = file, 0
+        self.begin()
+
+    def catch_up(self) -> None:
+        """Read what is new; under the lock."""
+        try:
+            with self.path.open("rb") as file:
+                self._add(file)
+        except FileNotFoundError:
+            self._begin(0)
 
     def _add(self, file: BinaryIO) -> None:
         now = os.fstat(file.fileno())
         if now.st_ino != self._file or now.st_size < self._read:  # another file of this name
-            self._forget(now.st_ino)
+            self._begin(now.st_ino)
         if now.st_size - self._read > LONGEST:
             self._read = now.st_size - LONGEST
             file.seek(self._read)
@@ -80,15 +81,49 @@ class Columns:
         for line in file:
             if not line.endswith(b"\n"):
                 return  # the rest of it is being written
+            place = self._read
             self._read += len(line)
             try:
                 row = json.loads(line)
             except ValueError:
                 continue
             if isinstance(row, dict):
-                for name, value in _numbers(row):
-                    self._put(name, value)
-                self._rows += 1
+                self.take(row, place)
+
+
+class Columns(Growing):
+    """Columns of numbers of a file of JSON lines that grows.
+
+    Groups are opened ("rmse.energy"). Where a row has no such number a column has NaN.
+
+    Args:
+        path: of the file; one that does not exist is empty.
+        most: columns are kept, the first ones.
+    """
+
+    def __init__(self, path: Path, most: int) -> None:
+        self.most = most
+        super().__init__(path)
+
+    def begin(self) -> None:
+        """Forget everything."""
+        self._rows = 0
+        self._columns: dict[str, array[float]] = {}
+
+    def look(self) -> tuple[dict[str, np.ndarray], int]:
+        """The columns as they are now, and the number of rows."""
+        with self.lock:
+            self.catch_up()
+            for column in self._columns.values():
+                column.extend(itertools.repeat(math.nan, self._rows - len(column)))
+            return {name: np.array(column) for name, column in self._columns.items()}, self._rows
+
+    def take(self, row: dict[str, Any], place: int) -> None:
+        """The numbers of a row."""
+        del place
+        for name, value in _numbers(row):
+            self._put(name, value)
+        self._rows += 1
 
     def _put(self, name: str, value: float) -> None:
         """A number of the row that is read."""

@@ -2,8 +2,10 @@
 
 Layout (see `data.arrays`), F frames, N atoms in all: offsets [F+1], numbers [N], positions and forces [N, 3] (Angstrom,
 eV/Angstrom), cell [F, 3, 3] (Angstrom), pbc [F, 3], energy [F] (eV), stress [F, 3, 3] (eV/Angstrom^3), composition [F]
-(place in the manifest), and what is drawn: energy_per_atom (eV), fmax (eV/Angstrom), volume_per_atom (Angstrom^3),
-pressure (GPa) [F]. NaN where there is none.
+(place in the manifest), group and mode [F] (places in the manifest), copy [F] (earlier frame of the same geometry and
+energy, or -1), alone [F] (atoms without neighbours, or -1: not looked for), and what is drawn: energy_per_atom (eV),
+fmax (eV/Angstrom), volume_per_atom (Angstrom^3), pressure (GPa), nearest (Angstrom), net_force (eV/Angstrom) [F]. NaN
+where there is none.
 """
 
 from __future__ import annotations
@@ -20,17 +22,21 @@ from rutile.core.elements import symbol
 from rutile.core.units import GPA
 from rutile.data.arrays import ArrayWriters, MappedArrays, new_folder, read_manifest
 
-KIND, VERSION = "rutile-shelf", 1
+KIND, VERSION = "rutile-shelf", 2
 DRAWN = {
     "energy_per_atom": "eV", "fmax": "eV/Å", "atoms": "", "volume_per_atom": "Å³", "pressure": "GPa",
+    "nearest": "Å", "net_force": "eV/Å",
 }  # fmt: skip
 """What can be drawn of every frame, with units."""
 _ARRAYS: dict[str, tuple[type, tuple[int, ...]]] = {
     "offsets": (np.int64, ()), "numbers": (np.uint8, ()), "positions": (np.float64, (3,)), "forces": (np.float32, (3,)),
     "cell": (np.float64, (3, 3)), "pbc": (np.bool_, (3,)), "energy": (np.float64, ()), "stress": (np.float64, (3, 3)),
     "composition": (np.int32, ()), "energy_per_atom": (np.float64, ()), "fmax": (np.float64, ()),
-    "volume_per_atom": (np.float64, ()), "pressure": (np.float64, ()),
+    "volume_per_atom": (np.float64, ()), "pressure": (np.float64, ()), "nearest": (np.float64, ()),
+    "net_force": (np.float64, ()), "group": (np.int32, ()), "mode": (np.int32, ()), "copy": (np.int64, ()),
+    "alone": (np.int32, ()),
 }  # fmt: skip
+PLACES = ("group", "mode", "copy", "alone", "composition")
 MOST_COMPOSITIONS = 100_000
 
 
@@ -52,6 +58,16 @@ class Picture:
     """[N, 3] (eV/Angstrom)."""
     stress: np.ndarray | None = None
     """[3, 3] (eV/Angstrom^3)."""
+    group: str = ""
+    """Kind of structure."""
+    mode: str = ""
+    """Calc mode of the labels."""
+    nearest: float | None = None
+    """Smallest distance of two atoms (Angstrom); None: not looked for, or none is near."""
+    alone: int = -1
+    """Atoms without neighbours; -1: not looked for."""
+    copy: int = -1
+    """An earlier frame of the same geometry and energy; -1: none, or not looked for."""
 
 
 def write_shelf(pictures: Iterable[Picture], folder: Path, most_frames: int | None = None) -> int:
@@ -67,6 +83,7 @@ def write_shelf(pictures: Iterable[Picture], folder: Path, most_frames: int | No
     """
     compositions: dict[tuple[tuple[int, int], ...], int] = {}
     frames_with: Counter[str] = Counter()
+    names: dict[str, dict[str, int]] = {"group": {}, "mode": {}}
     labels: Counter[str] = Counter()
     count = atoms = 0
     with new_folder(folder) as temporary, ArrayWriters(temporary) as out:
@@ -78,21 +95,23 @@ def write_shelf(pictures: Iterable[Picture], folder: Path, most_frames: int | No
                 break
             made_of = tuple(sorted(Counter(one.numbers.tolist()).items()))
             place = compositions.setdefault(made_of, len(compositions)) if len(compositions) < MOST_COMPOSITIONS else -1
+            named = {what: known.setdefault(getattr(one, what), len(known)) for what, known in names.items()}
             frames_with.update(symbol(z) for z, _ in made_of)
             there = {"energy": one.energy, "forces": one.forces, "stress": one.stress}
             labels.update(name for name, value in there.items() if value is not None)
             count, atoms = count + 1, atoms + len(one.numbers)
-            _append(out, one, atoms, place)
+            _append(out, one, atoms, named | {"composition": place})
         out.finish(
             {
                 "format": KIND, "version": VERSION, "frames": count, "atoms": atoms, "elements": dict(frames_with),
                 "labels": dict(labels), "compositions": [list(map(list, c)) for c in compositions],
+                "groups": list(names["group"]), "modes": list(names["mode"]),
             }
         )  # fmt: skip
     return count
 
 
-def _append(out: ArrayWriters, one: Picture, end: int, place: int) -> None:
+def _append(out: ArrayWriters, one: Picture, end: int, places: dict[str, int]) -> None:
     """One structure."""
     n, nan = max(1, len(one.numbers)), float("nan")
     stress = np.full((3, 3), nan) if one.stress is None else one.stress
@@ -101,9 +120,10 @@ def _append(out: ArrayWriters, one: Picture, end: int, place: int) -> None:
     volume = abs(float(np.linalg.det(one.cell))) if np.all(one.pbc) else nan
     fmax = nan if one.forces is None or not len(one.numbers) else float(np.linalg.norm(forces, axis=1).max())
     row: dict[str, Any] = {
-        "offsets": end, "cell": one.cell, "pbc": one.pbc, "energy": energy, "stress": stress, "composition": place,
+        **places, "offsets": end, "cell": one.cell, "pbc": one.pbc, "energy": energy, "stress": stress,
         "energy_per_atom": energy / n, "fmax": fmax, "volume_per_atom": volume / n,
-        "pressure": -float(np.trace(stress)) / 3 / GPA,
+        "pressure": -float(np.trace(stress)) / 3 / GPA, "nearest": nan if one.nearest is None else one.nearest,
+        "net_force": float(np.linalg.norm(forces.sum(axis=0))), "alone": one.alone, "copy": one.copy,
     }  # fmt: skip
     for name, value in row.items():
         out[name].append(np.asarray(value, _ARRAYS[name][0])[None])
@@ -122,6 +142,7 @@ class Shelf:
             FileError: it is none, or was altered.
         """
         manifest = read_manifest(folder, KIND, VERSION)
+        self.folder = folder
         self._files = MappedArrays()
         self._arrays = {name: self._files.open(folder, manifest["arrays"][name]) for name in _ARRAYS}
         self.frames: int = manifest["frames"]
@@ -129,6 +150,10 @@ class Shelf:
         self.elements: dict[str, int] = manifest["elements"]
         self.labels: dict[str, int] = manifest["labels"]
         self.compositions: list[list[list[int]]] = manifest["compositions"]
+        self.groups: list[str] = manifest["groups"]
+        """Kinds of structures, by their places in the column `group`."""
+        self.modes: list[str] = manifest["modes"]
+        """Calc modes, by their places in the column `mode`."""
 
     def __len__(self) -> int:
         return self.frames
@@ -147,18 +172,18 @@ class Shelf:
         return Picture(
             a["numbers"][start:end], a["positions"][start:end], a["cell"][k], a["pbc"][k],
             None if np.isnan(energy) else energy, None if np.isnan(forces).all() else forces,
-            None if np.isnan(stress).all() else stress,
+            None if np.isnan(stress).all() else stress, self.groups[a["group"][k]], self.modes[a["mode"][k]],
         )  # fmt: skip
 
     def column(self, name: str) -> np.ndarray:
-        """A number of every frame, [F]: one of `DRAWN`.
+        """A number of every frame, [F]: one of `DRAWN`, or group, mode, copy, alone, composition.
 
         Raises:
             KeyError: there is no such column.
         """
         if name == "atoms":
             return np.diff(self._arrays["offsets"])
-        if name not in DRAWN:
+        if name not in DRAWN and name not in PLACES:
             raise KeyError(name)
         return self._arrays[name]
 

@@ -16,7 +16,7 @@ from rutile.core.elements import symbol
 from rutile.core.settings import Result
 from rutile.jobs.home import Home
 from rutile.jobs.reading import FOR_VIEW, VIEW, read_limited
-from rutile.jobs.shelf import Picture, Shelf
+from rutile.jobs.shelf import VERSION, Picture, Shelf
 
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 MOST_ATOMS = 50_000
@@ -68,7 +68,7 @@ def shelf_of(home: Home, file: Path) -> Shelf:
         FileError: the file cannot be read.
     """
     info = file.stat()
-    text = f"{file} {info.st_size} {info.st_mtime_ns} {info.st_ino}"
+    text = f"{VERSION} {file} {info.st_size} {info.st_mtime_ns} {info.st_ino}"
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     folder = home.cache / key
     with _locks[key]:

@@ -6,22 +6,24 @@ import logging
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sql
 
 from rutile.core.errors import FileError
+from rutile.jobs import quality
 from rutile.jobs.database import Database
 from rutile.jobs.home import Home
 from rutile.jobs.reading import DATA, FOR_DATA, read_limited
-from rutile.jobs.shelf import Shelf
+from rutile.jobs.shelf import VERSION, Shelf
 from rutile.jobs.tables import DatasetVersion
 
+MOST_NAMES = 200
+"""Kinds of structures that a page is told of."""
 SHELF = "shelf"
 """Folder of the index, beside the file."""
-FORCE_OUTLIER = 30.0
-"""Forces above this (eV/Å) are rarely meant."""
 log = logging.getLogger("rutile.server")
 
 
@@ -34,7 +36,11 @@ class Librarian:
         self._reading: dict[int, Future[None]] = {}
 
     def begin(self) -> None:
-        """Go on with what was being read when the server ended."""
+        """Go on with what was being read when the server ended, and read again what an older version read."""
+        with self.database.writing() as session:
+            for row in session.scalars(sql.select(DatasetVersion).where(DatasetVersion.state == "ready")):
+                if row.summary.get("shelf") != VERSION:
+                    row.state = "reading"
         with self.database.reading() as session:
             left = session.scalars(sql.select(DatasetVersion.id).where(DatasetVersion.state == "reading")).all()
         for number in left:
@@ -71,7 +77,8 @@ class Librarian:
         folder = self.home.dataset(version.sha256)
         try:
             warnings: list[str] = []
-            if not (folder / SHELF).exists():
+            if not _is_read(folder):
+                shutil.rmtree(folder / SHELF, ignore_errors=True)
                 warnings = read_limited(DATA, folder / version.file, folder / SHELF, FOR_DATA).warnings
             shelf = Shelf(folder / SHELF)
         except FileError as error:
@@ -92,28 +99,26 @@ class Librarian:
                 row.summary = summary
 
 
+def _is_read(folder: Path) -> bool:
+    """Whether there is an index that this version can open."""
+    try:
+        Shelf(folder / SHELF)
+    except FileError:
+        return False
+    return True
+
+
 def summary_of(shelf: Shelf) -> dict[str, Any]:
     """What the database keeps of a version that was read."""
     return {
-        "atoms": shelf.atoms, "elements": shelf.elements, "labels": shelf.labels, "checks": checks_of(shelf),
+        "atoms": shelf.atoms, "elements": shelf.elements, "labels": shelf.labels, "shelf": VERSION,
+        "checks": quality.findings(shelf), "groups": counts_of(shelf, "group", shelf.groups),
+        "modes": counts_of(shelf, "mode", shelf.modes),
     }  # fmt: skip
 
 
-def checks_of(shelf: Shelf) -> list[str]:
-    """What should be looked at, in words."""
-    out = []
-    total = len(shelf)
-    for label in ("energy", "forces", "stress"):
-        there = shelf.labels.get(label, 0)
-        if there < total:
-            out.append(f"{total - there} of {total} structures have no {label}")
-    large = shelf.column("fmax")
-    count = int((large > FORCE_OUTLIER).sum())
-    if count:
-        out.append(f"{count} structures have forces above {FORCE_OUTLIER:g} eV/Å (the largest: {np.nanmax(large):.1f})")
-    keys = np.stack([shelf.column("energy_per_atom"), shelf.column("fmax"), shelf.column("volume_per_atom")], axis=1)
-    known = keys[np.isfinite(keys[:, 0])]
-    copies = len(known) - len(np.unique(np.round(known, 9), axis=0)) if len(known) else 0
-    if copies:
-        out.append(f"{copies} structures have the energy, force and volume of another one: copies")
-    return out
+def counts_of(shelf: Shelf, column: str, names: list[str]) -> dict[str, int]:
+    """How many structures have each name, the most frequent first; one that none has is left out."""
+    counts = np.bincount(shelf.column(column), minlength=len(names)).tolist()
+    ranked = sorted(zip(names, counts, strict=True), key=lambda row: -row[1])[:MOST_NAMES]
+    return {name: count for name, count in ranked if count}

@@ -10,7 +10,9 @@ export interface Version {
   atoms: number
   elements: Record<string, number>
   labels: Record<string, number>
-  checks: string[]
+  checks: { name: string; text: string; frames: number }[]
+  groups: Record<string, number>
+  modes: Record<string, number>
 }
 
 export interface Dataset {
@@ -26,11 +28,18 @@ export interface Dataset {
   versions: Version[]
 }
 
-export const COLUMNS = ['energy_per_atom', 'fmax', 'atoms', 'volume_per_atom', 'pressure'] as const
+export const COLUMNS = ['energy_per_atom', 'fmax', 'atoms', 'volume_per_atom', 'pressure', 'nearest', 'net_force'] as const
 export type Column = (typeof COLUMNS)[number]
 
 /** Which structures of a data set. */
 export interface Selection {
+  /** Of this version; null: the newest. */
+  version: number | null
+  /** Those that a check finds; '': all. */
+  check: string
+  /** Of this kind, of this calc mode; null: of any. */
+  group: string | null
+  mode: string | null
   elements: string[]
   only: boolean
   column: Column
@@ -38,17 +47,18 @@ export interface Selection {
   high: number | null
 }
 
-export const EVERYTHING: Selection = { elements: [], only: false, column: 'energy_per_atom', low: null, high: null }
+export const EVERYTHING: Selection = { version: null, check: '', group: null, mode: null, elements: [], only: false, column: 'energy_per_atom', low: null, high: null }
 
 /** Written behind the names of columns. */
 export const UNITS: Record<Column, string> = {
-  energy_per_atom: ' (eV)', fmax: ' (eV/Å)', atoms: '', volume_per_atom: ' (Å³)', pressure: ' (GPa)',
+  energy_per_atom: ' (eV)', fmax: ' (eV/Å)', atoms: '', volume_per_atom: ' (Å³)', pressure: ' (GPa)', nearest: ' (Å)', net_force: ' (eV/Å)',
 }
 
 /** A selection as the server takes it; without limits the column says nothing. */
-export function asked({ elements, only, column, low, high }: Selection): Record<string, string | number | boolean> {
+export function asked({ version, check, group, mode, elements, only, column, low, high }: Selection): Record<string, string | number | boolean> {
   const range = low === null && high === null ? {} : { column, ...(low === null ? {} : { low }), ...(high === null ? {} : { high }) }
-  return { ...(elements.length ? { elements: elements.join(','), only } : {}), ...range }
+  const named = { ...(version === null ? {} : { version }), ...(check ? { check } : {}), ...(group === null ? {} : { group }), ...(mode === null ? {} : { mode }) }
+  return { ...named, ...(elements.length ? { elements: elements.join(','), only } : {}), ...range }
 }
 
 export function asQuery(wish: Record<string, string | number | boolean>): string {

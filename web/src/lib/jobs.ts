@@ -1,7 +1,19 @@
 /** What is done to jobs, from the list and from the page of one. */
 import { api } from './api'
-import { ENDED, type JobRow } from './types'
+import { ENDED, type JobRow, type JobView } from './types'
 import { fill, text } from '../text'
+
+/** A job once it has ended; on the way the page hears how it is. */
+export async function finished(job: JobView, told: (now: JobView) => void): Promise<JobView> {
+  const PAUSE = 700
+  let now = job
+  while (!ENDED.includes(now.state)) {
+    await new Promise((wake) => setTimeout(wake, PAUSE))
+    now = await api.get<JobView>(`jobs/${job.id}`)
+    told(now)
+  }
+  return now
+}
 
 export type Action = 'cancel' | 'rerun' | 'delete'
 

@@ -9,6 +9,18 @@ export interface Found {
   operator: string
   parents: number[]
   failure: string
+  /** Version of the potential (adaptive). */
+  cycle: number | null
+}
+
+export interface HullOfMany {
+  elements: string[]
+  /** The lowest structure of each composition. */
+  numbers: number[]
+  parts: number[][]
+  above: number[]
+  /** Corners: places in numbers. */
+  facets: number[][]
 }
 
 export interface Label {
@@ -18,6 +30,8 @@ export interface Label {
   why: string
   spread: number | null
   error: number | null
+  energy: number | null
+  failure: string
 }
 
 export interface Search {
@@ -32,6 +46,8 @@ export interface Search {
   found: Found[]
   labels: Label[]
   trainings: number
+  work: Record<string, { at: number; busy: number }[]>
+  hull: HullOfMany | null
 }
 
 export type Relaxed = Found & { energy: number }

@@ -99,7 +99,9 @@ export const en = {
     track: 'Energy along the file', number: 'structure', above: 'above the lowest (eV/atom)' },
   structures: {
     title: 'Structures', one: 'Structure', empty: 'No structures yet: paste one, or send a file.', add: 'Add a structure', paste: 'Paste it', format: 'Format', atoms: 'Atoms', formula: 'Formula', frames: 'Structures', elements: 'Elements', owner: 'Owner',
-    made: 'Added', relax: 'Relax', evaluate: 'New job with it', search: 'Find', sure: 'Delete {name}?', send: 'Or send a file', keep: 'Keep it', sent: 'Sent: {name}', example: 'An example: copper', privacy: 'Privacy', build: 'Build',
+    made: 'Added', relax: 'Relax', evaluate: 'New job with it', search: 'Find', sure: 'Delete {name}?', send: 'Or send a file', keep: 'Keep it', sent: 'Sent: {name}', example: 'An example: copper', privacy: 'Privacy', build: 'Build', buildFrom: 'Build from it', prototype: 'Prototype', supercell: 'Supercell', defect: 'Defect', slab: 'Slab', adsorbate: 'Adsorbate', boundary: 'Grain boundary', nanoparticle: 'Nanoparticle', alloy: 'Alloy', molecule: 'Molecule', disordered: 'Disordered',
+    facts: 'What it is like', spacegroup: 'Space group', symmetry: 'Symmetry', density: 'Density', nearest: 'Smallest distance', relaxNow: 'Relax it now', choosePotential: 'Choose a potential', potential: 'Potential', withCell: 'with its cell', steps: 'Steps', keepResult: 'Keep the result', relaxed: 'relaxed',
+    change: 'Change it by hand', changedName: 'changed', repeat: 'Repeat along', atomsOf: 'Atoms', atom: 'Atom', element: 'Element', takeAway: 'Take away', elementOf: 'Element of atom {k}', takeAwayOne: 'Take away atom {k}', firstAtoms: 'The first {n} atoms.', keepChanged: 'Keep as a new structure', nothingLeft: 'No atom is left.',
   },
   datasets: {
     title: 'Data sets', one: 'Data set', empty: 'No data sets yet: send a file of labelled structures.', add: 'Add a data set', name: 'Name', description: 'Description', licence: 'Licence', source: 'Source', frames: 'Structures', atoms: 'Atoms', elements: 'Elements',
@@ -107,7 +109,10 @@ export const en = {
     select: 'Drag over the bars to choose a range.', selected: '{n} of {all} structures', clear: 'All structures', train: 'Train on this', selection: 'Keep this selection as a data set', selectionName: 'Name of the selection', table: 'Structures', formula: 'Formula', number: 'No.', versions: 'Versions', hash: 'Content', newVersion: 'Add a version', sure: 'Delete {name} with all its versions?', reading: 'It is being read …', from: 'from', to: 'to', size: 'Size',
     upwards: 'Upwards', across: 'Across', points: '{y} against {x}', clickPoint: 'Click a point, and its structure is drawn.', some: '{n} of {all} are drawn.', method: 'Method', howTo: 'How to get it', get: 'Copy it', files: 'files', cite: 'paper to cite',
     resources: 'Public data', resourcesText: 'The first come with rutile. Of the others, fetch the files where they are, look at the licence there, and send them or convert them on the machine that trains.',
-    energy_per_atom: 'Energy per atom', fmax: 'Largest force', volume_per_atom: 'Volume per atom', pressure: 'Pressure',
+    energy_per_atom: 'Energy per atom', fmax: 'Largest force', volume_per_atom: 'Volume per atom', pressure: 'Pressure', nearest: 'Smallest distance', net_force: 'Sum of the forces',
+    group: 'Kind', mode: 'Calc mode', modes: 'Calc modes', found: 'Found by checks', partOf: 'part of data set {id}, {when}', trainSelection: 'Train on this selection', sayMore: 'Change what is said about it',
+    divide: 'Divide it', divideText: 'Three data sets, the same for the same seed. Copies of a structure stay on one side.', by: 'by', by_frames: 'structures, at random', by_groups: 'whole kinds', by_stratified: 'structures, every kind in proportion', valid: 'Validation', test: 'Test', seed: 'Seed', divideNow: 'Divide', trainParts: 'Train on these',
+    differences: 'Versions compared', against: 'against', same: 'The same in both', added: 'Came', removed: 'Went', relabelled: 'With other labels', spread: 'smallest / middle / largest',
   },
   compute: {
     title: 'Compute', queues: 'Queues', queue: 'Queue', kind: 'Kind', cores: 'Cores', memory: 'Memory (GB)', gpus: 'GPUs', working: 'At work', waiting: 'Waiting', wait: 'Usual wait',
@@ -139,6 +144,8 @@ export const en = {
     hull: 'Convex hull', part: 'part of {element}', formation: 'formation energy (eV/atom)', stable: 'On the hull', gallery: 'Lowest structures', chosen: 'Chosen structure', keep: 'Keep it among the structures',
     family: 'Where it comes from', children: 'What came of it', older: 'and {n} older', operators: 'Operators', operator: 'Operator', made: 'Made', low: 'Among the lowest tenth', itsBest: 'Its best above the lowest (meV/atom)', random: 'random',
     labels: 'Labels', budget: 'Labels of the budget', trained: 'trained {n} times', labelTime: 'half of the labels took less than {time}', disagreement: 'Disagreement against error', spread: 'disagreement of the committee', error: 'error (eV/atom)',
+    hullKey: 'on the hull: green; from on the hull to {far} meV/atom above it and more', corner: 'Corner', aboveHull: 'Above the hull (meV/atom)', bestBy: 'by', cycle: 'version of the potential', work: 'Workers that are busy', workTime: 'Minutes at work', search: 'search', label: 'label', train: 'train',
+    mostTaken: 'The lowest', labelsAsData: 'Labels as a data set', noLabels: 'Its labels are written when it ends.',
     threshold: 'Threshold', above_: '{n} labels above it, with an error of {rms} (RMS)', below_: '{n} below it, {rms}', spentTitle: 'How the labels were spent', minutes: 'minutes',
   },
   admin: {

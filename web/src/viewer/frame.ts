@@ -51,9 +51,12 @@ export function drawable(frame: Frame): Crystal | Molecule {
     }
   })
   if (size === 0 || !frame.pbc.some(Boolean)) return { sites }
-  const lattice = {
-    matrix: [a, b, c] as Matrix, pbc: frame.pbc as [boolean, boolean, boolean], volume: size,
-    a: Math.hypot(...a), b: Math.hypot(...b), c: Math.hypot(...c), alpha: angle(b, c), beta: angle(a, c), gamma: angle(a, b),
-  }
-  return { sites, lattice }
+  const matrix: Matrix = [a, b, c]
+  return { sites, lattice: { matrix, pbc: frame.pbc as [boolean, boolean, boolean], volume: size, ...lattice(frame) } }
+}
+
+/** Edges (Å) and angles (degrees) of the cell. */
+export function lattice(frame: Frame) {
+  const [a, b, c] = frame.cell as Matrix
+  return { a: Math.hypot(...a), b: Math.hypot(...b), c: Math.hypot(...c), alpha: angle(b, c), beta: angle(a, c), gamma: angle(a, b) }
 }

@@ -4,232 +4,48 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query
-from pydantic import Field
 from sqlalchemy.orm import Session
 
 from rutile.core.errors import FileError
-from rutile.core.settings import Result, Settings
-from rutile.jobs import data_sets
+from rutile.jobs import data_sets, quality
 from rutile.jobs.rights import may_change, visible
 from rutile.jobs.shelf import DRAWN, Shelf
-from rutile.jobs.sources import inputs_of
+from rutile.jobs.sources import file_name, inputs_of
 from rutile.jobs.tables import Dataset, DatasetVersion
-from rutile.server import shapes
+from rutile.server import parts, shapes
+from rutile.server.dataset_shapes import (
+    DatasetChange,
+    DatasetPage,
+    DatasetView,
+    DatasetWish,
+    Difference,
+    Histogram,
+    HistogramOf,
+    Listing,
+    NewFromSelection,
+    Parts,
+    Points,
+    PointsOf,
+    Selection,
+    Spread,
+    TableOf,
+    VersionView,
+    VersionWish,
+)
 from rutile.server.frames import FrameView, frame_view, numbers
 from rutile.server.librarian import SHELF
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
 from rutile.server.routes.structures import write_extxyz
-from rutile.server.shapes import FrameNumber, Name, Number
+from rutile.server.shapes import FrameNumber, Number
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
-Privacy = Literal["private", "group", "public"]
-Column = Literal["energy_per_atom", "fmax", "atoms", "volume_per_atom", "pressure"]
-Text = Annotated[str, Field(max_length=20_000)]
-
-
-class DatasetWish(Settings):
-    """A data set, or a new version of one."""
-
-    name: Name
-    """Its name."""
-    file: Annotated[str, Field(max_length=500)]
-    """upload:abc, job:12/labelled.extxyz, or dataset:3 for a copy."""
-    description: Text = ""
-    """What it holds."""
-    licence: Annotated[str, Field(max_length=200)] = ""
-    """Under which it may be used."""
-    source: Annotated[str, Field(max_length=1000)] = ""
-    """Where it comes from: DOI, address."""
-    privacy: Privacy = "private"
-    """Who may see it."""
-
-
-class VersionWish(Settings):
-    """A new version."""
-
-    file: Annotated[str, Field(max_length=500)]
-    """upload:abc or job:12/labelled.extxyz."""
-
-
-class DatasetChange(Settings):
-    """What is to be changed; what is not given stays."""
-
-    name: Name | None = None
-    """Its name."""
-    description: Text | None = None
-    """What it holds."""
-    licence: Annotated[str, Field(max_length=200)] | None = None
-    """Under which it may be used."""
-    source: Annotated[str, Field(max_length=1000)] | None = None
-    """Where it comes from."""
-    privacy: Privacy | None = None
-    """Who may see it."""
-
-
-class VersionView(Result):
-    """A version."""
-
-    number: int
-    """dataset:ID@NUMBER in settings."""
-    sha256: str
-    """Of the file: same content, same hash."""
-    file: str
-    """Name of the file."""
-    state: str
-    """reading, ready or refused."""
-    reason: str
-    """Why it was refused, or what was left out."""
-    created: float
-    """When it came (s since 1970)."""
-    bytes: int
-    """Size of the file."""
-    frames: int
-    """Structures that can be used."""
-    atoms: int
-    """Of all structures."""
-    elements: dict[str, int]
-    """Element -> structures that hold it."""
-    labels: dict[str, int]
-    """energy, forces, stress -> structures that have it."""
-    checks: list[str]
-    """What should be looked at: outliers, copies, labels that are missing."""
-
-
-class DatasetView(Result):
-    """A data set."""
-
-    id: int
-    """Its number: dataset:ID in settings."""
-    name: str
-    """Its name."""
-    owner: str
-    """Whose it is."""
-    mine: bool
-    """Whether the one who asks may change it."""
-    privacy: str
-    """Who may see it."""
-    description: str
-    """What it holds."""
-    licence: str
-    """Under which it may be used."""
-    source: str
-    """Where it comes from."""
-    created: float
-    """When it came (s since 1970)."""
-    versions: list[VersionView]
-    """Oldest first."""
-
-
-class DatasetPage(Result):
-    """A page of the list."""
-
-    items: list[DatasetView]
-    """Data sets of this page."""
-    total: int
-    """Data sets that fit the filter."""
-
-
-class Histogram(Result):
-    """How often values occur."""
-
-    column: str
-    """Of what."""
-    unit: str
-    """Its unit."""
-    edges: list[float]
-    """Of the bins, one more than counts."""
-    counts: list[int]
-    """Structures in each bin."""
-    selected: int
-    """Structures that fit the filter."""
-
-
-class Points(Result):
-    """Two numbers of some structures, for a scatter plot where a click shows the structure."""
-
-    x: list[float | None]
-    """First number."""
-    y: list[float | None]
-    """Second number."""
-    frames: list[int]
-    """Which structure each point is."""
-    selected: int
-    """Structures that fit the filter; these are some of them, evenly."""
-
-
-class Selection(Settings):
-    """Which structures are meant."""
-
-    version: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Of this version; default the newest one."""
-    elements: Annotated[str, Field(max_length=500, pattern=r"^([A-Z][a-z]?(,[A-Z][a-z]?)*)?$")] = ""
-    """With all of these elements: Ti,O."""
-    only: bool = False
-    """And no others."""
-    column: Column | None = None
-    """With a number between two bounds: this number..."""
-    low: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    """...from here..."""
-    high: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    """...to here."""
-
-
-class HistogramOf(Selection):
-    """A histogram of the structures that are meant."""
-
-    of: Column
-    """Of this number."""
-    bins: int = Field(default=50, ge=2, le=500)
-    """So many bins."""
-
-
-class PointsOf(Selection):
-    """Points of the structures that are meant."""
-
-    x: Column
-    """First number."""
-    y: Column
-    """Second number."""
-    most: int = Field(default=3000, ge=1, le=20_000)
-    """So many points at most."""
-
-
-class TableOf(Selection):
-    """A page of a table of the structures that are meant."""
-
-    sort: Column | None = None
-    """By this number; default: as they lie."""
-    down: bool = False
-    """The largest first."""
-    page: int = Field(default=1, ge=1, le=10_000_000)
-    """Which page."""
-    size: int = Field(default=20, ge=1, le=500)
-    """Structures on a page."""
-
-
-class NewFromSelection(Selection):
-    """A data set of the structures that are meant, for training on them."""
-
-    name: Name
-    """Its name."""
-
-
-class Listing(Result):
-    """Structures one after another, as a table."""
-
-    frames: list[int]
-    """Which."""
-    formulas: list[str]
-    """Of each."""
-    columns: dict[str, list[float | None]]
-    """Numbers of each."""
-    selected: int
-    """Structures that fit the filter."""
+MOST_LISTED = 100
+"""Structures that differ between versions and are named."""
 
 
 @router.get("")
@@ -274,16 +90,41 @@ def keep_selection(
     chosen = np.flatnonzero(_chosen(shelf, wish))
     if not len(chosen):
         raise HTTPException(422, "no structure fits")
-    path = platform.home.cache / f"selection-{time.time_ns()}.extxyz"
-    try:
-        write_extxyz(shelf, chosen.tolist(), path)
-        fresh = Dataset(
-            owner_id=who.user.id, created=time.time(), name=wish.name, licence=dataset.licence, privacy="private",
-            source=f"{len(chosen)} structures of dataset:{number}@{version.number}", description=dataset.description,
-        )  # fmt: skip
-        return _added(platform, who, fresh, path, f"{wish.name}.extxyz")
-    finally:
-        path.unlink(missing_ok=True)
+    return _of_frames(platform, who, dataset, version, shelf, chosen, wish.name)
+
+
+@router.post("/{number}/parts", status_code=201)
+def divide_dataset(number: Number, wish: Parts, who: Somebody, platform: Here, session: Reading) -> list[DatasetView]:
+    """Divide a version into data sets for training, validation and test; what no frame falls to is left out."""
+    dataset, version, shelf = _shelf(session, platform, number, who, wish.version)
+    if wish.valid + wish.test >= 1:
+        raise HTTPException(422, "valid and test leave nothing to train on")
+    sides = parts.divided(shelf, wish.by, wish.valid, wish.test, wish.seed)
+    return [
+        _of_frames(platform, who, dataset, version, shelf, np.flatnonzero(sides == side), f"{dataset.name}, {name}",
+                   f"{name}, {wish.by}, seed {wish.seed}")
+        for side, name in enumerate(parts.SIDES) if (sides == side).any()
+    ]  # fmt: skip
+
+
+@router.get("/{number}/differences")
+def see_differences(
+    number: Number,
+    first: Annotated[int, Query(ge=1, le=2**31 - 1)],
+    second: Annotated[int, Query(ge=1, le=2**31 - 1)],
+    who: Somebody,
+    platform: Here,
+    session: Reading,
+) -> Difference:
+    """What differs between two versions, structure by structure."""
+    shelves = [_shelf(session, platform, number, who, version)[2] for version in (first, second)]
+    found = parts.differences(*shelves)
+    columns = {name: [_spread(shelf.column(name)) for shelf in shelves] for name in DRAWN}
+    return Difference(
+        same=found.same, relabelled=len(found.relabelled), removed=len(found.removed), added=len(found.added),
+        removed_frames=found.removed[:MOST_LISTED], added_frames=found.added[:MOST_LISTED],
+        relabelled_frames=found.relabelled[:MOST_LISTED], columns=columns,
+    )  # fmt: skip
 
 
 @router.get("/{number}")
@@ -400,6 +241,31 @@ def _added(platform: Platform, who: Who, dataset: Dataset, source: Path, name: s
     return view
 
 
+def _of_frames(
+    platform: Platform, who: Who, dataset: Dataset, version: DatasetVersion, shelf: Shelf, chosen: np.ndarray,
+    name: str, how: str = "",
+) -> DatasetView:  # fmt: skip
+    """A data set of some frames of a version."""
+    path = platform.home.cache / f"selection-{time.time_ns()}.extxyz"
+    source = f"{len(chosen)} structures of dataset:{dataset.id}@{version.number}{f' ({how})' if how else ''}"
+    try:
+        write_extxyz(shelf, chosen.tolist(), path)
+        fresh = Dataset(
+            owner_id=who.user.id, created=time.time(), name=name[:200], licence=dataset.licence, privacy="private",
+            source=source, description=dataset.description,
+        )  # fmt: skip
+        return _added(platform, who, fresh, path, f"{file_name(name)}.extxyz")
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _spread(column: np.ndarray) -> Spread:
+    known = column[np.isfinite(column)].astype(float)
+    if not len(known):
+        return Spread(least=None, middle=None, largest=None)
+    return Spread(least=float(known.min()), middle=float(np.median(known)), largest=float(known.max()))
+
+
 def _shelf(
     session: Session, platform: Platform, number: int, who: Who, version: int | None
 ) -> tuple[Dataset, DatasetVersion, Shelf]:
@@ -423,6 +289,11 @@ def _chosen(shelf: Shelf, wish: Selection) -> np.ndarray:
     mask = np.ones(len(shelf), bool)
     if wish.elements:
         mask &= shelf.of_elements(wish.elements.split(","), wish.only)
+    if wish.check is not None:
+        mask &= quality.CHECKS[wish.check][0](shelf)
+    for column, names, name in (("group", shelf.groups, wish.group), ("mode", shelf.modes, wish.mode)):
+        if name is not None:
+            mask &= shelf.column(column) == (names.index(name) if name in names else -1)
     if wish.column is not None:
         values = shelf.column(wish.column)
         mask &= values >= (-np.inf if wish.low is None else wish.low)
@@ -442,5 +313,8 @@ def _view(dataset: Dataset, who: Who) -> DatasetView:
 
 def _version(version: DatasetVersion) -> VersionView:
     names = ("number", "sha256", "file", "state", "reason", "created", "bytes", "frames")
-    empty: dict[str, Any] = {"atoms": 0, "elements": {}, "labels": {}, "checks": []}
-    return VersionView(**{name: getattr(version, name) for name in names}, **(empty | version.summary))
+    empty: dict[str, Any] = {"atoms": 0, "elements": {}, "labels": {}, "checks": [], "groups": {}, "modes": {}}
+    known = version.summary if version.state == "ready" else {}
+    return VersionView(
+        **{name: getattr(version, name) for name in names}, **{k: known.get(k, none) for k, none in empty.items()}
+    )

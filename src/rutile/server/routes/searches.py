@@ -2,78 +2,64 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections import Counter
+import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import sqlalchemy as sql
 from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import Response
+from pydantic import Field
 
 from rutile.core.elements import symbol
-from rutile.core.settings import Result
+from rutile.core.settings import Result, Settings
 from rutile.jobs.folder import FILES
 from rutile.jobs.rights import visible
-from rutile.jobs.series import rows_of as rows_in
 from rutile.jobs.tables import Job
 from rutile.server import safe_files, shapes
 from rutile.server.finding import SEARCHES
-from rutile.server.frames import FrameView
+from rutile.server.found import Named, atoms_of, named, packed
+from rutile.server.frames import FrameView, shelf_of
 from rutile.server.job_views import JobPage, rows_of
 from rutile.server.people import Here, Reading, Somebody
 from rutile.server.platform import Platform
-from rutile.server.shapes import FrameNumber, Number
+from rutile.server.routes.files import LOCKED
+from rutile.server.routes.structures import StructureView, keep_frames
+from rutile.server.search_hull import HullView, hull_of
+from rutile.server.search_story import BestPoint, FoundRow, LabelPoint, Story, WorkStep, made_of, story_of
+from rutile.server.shapes import FrameNumber, Name, Number
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 router = APIRouter(prefix="/searches", tags=["searches"])
+NOWHERE = Path("/nonexistent/no log")
+"""Log of a search that has not begun."""
+MOST_STEPS = 2000
+"""Steps of the curves of workers that a page is sent, of each kind."""
+ENDINGS = {"extxyz": "extxyz", "cif": "zip"}
 LOGS = ("search.jsonl", "adapt.jsonl")
 NO_CELL = [[0.0] * 3] * 3
 """Of clusters and molecules."""
 
 
-class FoundRow(Result):
-    """A structure that was made and relaxed."""
+class ExportOf(Settings):
+    """What is written into a file."""
 
-    number: int
-    """In the order in which they were made."""
-    formula: str
-    """Of all its atoms."""
-    elements: dict[str, int]
-    """Element -> atoms."""
-    energy: float | None
-    """Of each atom (eV); null: it failed."""
-    operator: str
-    """How it was made."""
-    parents: list[int]
-    """Of whom."""
-    failure: str
-    """Why it failed."""
+    format: Literal["extxyz", "cif"] = "extxyz"
+    """One file, or an archive of one file for each crystal."""
+    most: int | None = Field(default=None, ge=1, le=100_000)
+    """So many, lowest first; default all."""
 
 
-class BestPoint(Result):
-    """The lowest energy so far."""
+class Keep(Settings):
+    """Structures to be kept."""
 
-    done: int
-    """After so many structures."""
-    energy: float
-    """Of each atom (eV)."""
-
-
-class LabelPoint(Result):
-    """A structure that was labelled in an adaptive search."""
-
-    number: int
-    """Which label."""
-    at: float
-    """When it was asked for (s since 1970)."""
-    seconds: float | None
-    """How long the engine took."""
-    why: str
-    """Why it was chosen."""
-    spread: float | None
-    """Disagreement of the committee, as the search measures it."""
-    error: float | None
-    """Energy of the potential less that of the engine, of each atom (eV)."""
+    name: Name
+    """Under this name."""
+    most: int = Field(default=10, ge=1, le=1000)
+    """So many, lowest first."""
 
 
 class SearchView(Result):
@@ -101,6 +87,10 @@ class SearchView(Result):
     """What was labelled (adaptive)."""
     trainings: int
     """How often the potential was trained (adaptive)."""
+    work: dict[str, list[WorkStep]]
+    """Workers at work over time, by kind: search, label, train (adaptive)."""
+    hull: HullView | None
+    """Of three elements and more."""
 
 
 @router.get("")
@@ -132,29 +122,84 @@ def see_search(
 ) -> SearchView:
     """How a search is, and what it found."""
     job = shapes.seen(session, Job, number, who)
-    log = _log(platform, job)
-    found, best, counts, labels, trainings = _story(*log) if log else ([], [], Counter(), [], 0)
-    good = sorted((f for f in found if f.energy is not None), key=lambda f: f.energy or 0.0)
-    failed = [f for f in found if f.energy is None]
+    story = story_of(_log(platform, job) or NOWHERE)
+    good, failed = _sorted(story)
+    operators = story.operators
+    kinds = {element for one in good for element in one.elements}
+    work = {kind: steps[:: max(1, len(steps) // MOST_STEPS)] for kind, steps in story.work.items() if steps}
     return SearchView(
-        job=job.id, task=job.task, state=job.state, made=sum(counts.values()), done=len(found), failed=len(failed),
-        operators=dict(counts), best=best, found=[*good, *failed][:most], labels=labels, trainings=trainings,
+        job=job.id, task=job.task, state=job.state, made=sum(operators.values()), done=len(story.found),
+        failed=len(failed), operators=operators, best=story.best, found=[*good, *failed][:most], labels=story.labels,
+        trainings=story.trainings, work=work, hull=hull_of(good) if len(kinds) > 2 else None,
     )  # fmt: skip
 
 
 @router.get("/{number}/structures/{structure}")
 def see_found(number: Number, structure: FrameNumber, who: Somebody, platform: Here, session: Reading) -> FrameView:
     """A structure as it was relaxed."""
-    log = _log(platform, shapes.seen(session, Job, number, who))
-    for row in rows_in(log[0]) if log else ():
-        for done in _several((row.get("came") or row).get("done")):
-            if done.get("number") == structure:
-                return _frame(structure, done)
-    raise HTTPException(404, "no such structure")
+    story = story_of(_log(platform, shapes.seen(session, Job, number, who)) or NOWHERE)
+    done = story.record(structure)
+    if done is None:
+        raise HTTPException(404, "no such structure")
+    return _frame(structure, done)
 
 
-def _log(platform: Platform, job: Job) -> tuple[Path, int] | None:
-    """The log of a search and its size; its newest one where there are several, None before there is one.
+@router.get("/{number}/names")
+def see_names(
+    number: Number,
+    structures: Annotated[list[FrameNumber], Query(min_length=1, max_length=100)],
+    who: Somebody,
+    platform: Here,
+    session: Reading,
+) -> list[Named]:
+    """Space groups (of clusters point groups) and names of known structure types."""
+    story = story_of(_log(platform, shapes.seen(session, Job, number, who)) or NOWHERE)
+    known = ((k, story.record(k)) for k in structures)
+    return [named(k, atoms_of(one)) for k, one in known if one is not None]
+
+
+@router.get("/{number}/export", response_class=Response)
+def export_search(
+    number: Number, wish: Annotated[ExportOf, Query()], who: Somebody, platform: Here, session: Reading
+) -> Response:
+    """The lowest structures, or all: one file of extended XYZ, or an archive of CIF files."""
+    job = shapes.seen(session, Job, number, who)
+    images = _lowest(platform, job, wish.most)
+    headers = LOCKED | {"Content-Disposition": f"attachment; filename=search-{number}.{ENDINGS[wish.format]}"}
+    with tempfile.TemporaryDirectory() as folder:
+        content = packed(images, wish.format, Path(folder))
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+@router.post("/{number}/keep", status_code=201)
+def keep_found(number: Number, wish: Keep, who: Somebody, platform: Here, session: Reading) -> StructureView:
+    """Keep the lowest structures among one's structures, as one of many frames."""
+    job = shapes.seen(session, Job, number, who)
+    images = _lowest(platform, job, wish.most)
+    with tempfile.TemporaryDirectory(dir=platform.home.cache) as folder:
+        file = Path(folder) / "found.extxyz"
+        file.write_bytes(packed(images, "extxyz", Path(folder)))
+        return keep_frames(platform, who, wish.name, shelf_of(platform.home, file), None)
+
+
+def _sorted(story: Story) -> tuple[list[FoundRow], list[FoundRow]]:
+    """What was relaxed, lowest first, and what failed."""
+    good = sorted((f for f in story.found if f.energy is not None), key=lambda f: f.energy or 0.0)
+    return good, [f for f in story.found if f.energy is None]
+
+
+def _lowest(platform: Platform, job: Job, most: int | None) -> list[Atoms]:
+    """The lowest structures that a search found, with their energies."""
+    story = story_of(_log(platform, job) or NOWHERE)
+    records = (story.record(one.number) for one in _sorted(story)[0][:most])
+    images = [atoms_of(one) for one in records if one is not None]
+    if not images:
+        raise HTTPException(404, "nothing has been found yet")
+    return images
+
+
+def _log(platform: Platform, job: Job) -> Path | None:
+    """The log of a search; its newest one where there are several, None before there is one.
 
     Raises:
         HTTPException: 404 it is no search.
@@ -167,78 +212,15 @@ def _log(platform: Platform, job: Job) -> tuple[Path, int] | None:
         return None
     newest = max(there, key=lambda e: e.changed)
     safe_files.open_inside(root, newest.path).close()
-    return root / newest.path, newest.size
-
-
-@functools.lru_cache(16)
-def _story(path: Path, size: int) -> tuple[list[FoundRow], list[BestPoint], Counter[str], list[LabelPoint], int]:
-    """What a log tells; `size` only tells that it has grown."""
-    del size
-    made: dict[int, dict[str, Any]] = {}
-    counts: Counter[str] = Counter()
-    found: list[FoundRow] = []
-    best: list[BestPoint] = []
-    gave: dict[int, dict[str, Any]] = {}
-    labels: list[LabelPoint] = []
-    trainings = 0
-    for row in rows_in(path):
-        gone, came = row.get("gave") or row, row.get("came") or row
-        for one in _several(gone.get("made")):
-            made[one.get("number", -1)] = one
-        for one in _several(came.get("done")):
-            fresh = _found(one, one.get("made") or made.pop(one.get("number", -1), {}))
-            found.append(fresh)
-            counts[fresh.operator] += 1
-            if fresh.energy is not None and (not best or fresh.energy < best[-1].energy):
-                best.append(BestPoint(done=len(found), energy=fresh.energy))
-        if gone.get("kind") == "label" and "gave" in row:
-            gave[gone.get("number", -1)] = gone
-        elif came.get("kind") == "label":
-            labels.append(_label(gave.pop(came.get("number", -1), {}), came))
-        elif came.get("kind") == "train" and "came" in row:
-            trainings += 1
-    counts.update(_operator(one) for one in made.values())
-    return found, best, counts, labels, trainings
-
-
-def _several(value: Any) -> list[dict[str, Any]]:
-    """Records of a line: a search writes one, an adaptive search many."""
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
-
-
-def _operator(made: dict[str, Any]) -> str:
-    ways = made.get("ways") or [[""]]
-    return str(made.get("operator") or ways[0][0])
-
-
-def _found(done: dict[str, Any], made: dict[str, Any]) -> FoundRow:
-    atoms = Counter(int(z) for z in done.get("atoms", {}).get("numbers", []))
-    energy = done.get("energy")
-    parts = {symbol(z): n for z, n in sorted(atoms.items())}
-    return FoundRow(
-        number=int(done.get("number", -1)), formula="".join(f"{s}{n if n > 1 else ''}" for s, n in parts.items()),
-        elements=parts, energy=energy if energy is not None and math.isfinite(energy) else None,
-        operator=_operator(made), parents=[int(p) for p in made.get("parents", [])],
-        failure=str(done.get("failure") or ""),
-    )  # fmt: skip
-
-
-def _label(gave: dict[str, Any], came: dict[str, Any]) -> LabelPoint:
-    truth, guess = came.get("energy"), gave.get("energy")  # of each atom, both
-    error = None if truth is None or guess is None else guess - truth
-    begin, end = gave.get("at"), came.get("at")
-    return LabelPoint(
-        number=int(came.get("number", -1)), at=float(begin or end or 0.0), why=str(gave.get("why", "")),
-        seconds=None if begin is None or end is None else end - begin, spread=gave.get("spread"), error=error,
-    )  # fmt: skip
+    return root / newest.path
 
 
 def _frame(number: int, done: dict[str, Any]) -> FrameView:
-    atoms, one = done["atoms"], _found(done, {})
+    atoms, energy = done["atoms"], done.get("energy")
     symbols = [symbol(int(z)) for z in atoms["numbers"]]
-    total = None if one.energy is None else one.energy * len(symbols)
+    total = None if energy is None or not math.isfinite(energy) else energy * len(symbols)
     return FrameView(
-        number=number, frames=1, formula=one.formula, symbols=symbols, positions=atoms["positions"],
+        number=number, frames=1, formula=made_of(done)[0], symbols=symbols, positions=atoms["positions"],
         cell=atoms.get("cell", NO_CELL), pbc=atoms.get("pbc", [False] * 3), energy=total, forces=None, stress=None,
         fmax=None,
     )  # fmt: skip

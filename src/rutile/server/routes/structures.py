@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import sqlalchemy as sql
 from fastapi import APIRouter, HTTPException, Query
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from rutile.core.errors import FileError
 from rutile.core.settings import Result, Settings
+from rutile.jobs.reading import facts_limited
 from rutile.jobs.rights import may_change, visible
 from rutile.jobs.shelf import Shelf
 from rutile.jobs.sources import inputs_of
@@ -26,6 +28,8 @@ from rutile.server.shapes import FrameNumber, Name, Number
 
 router = APIRouter(prefix="/structures", tags=["structures"])
 Privacy = Literal["private", "group", "public"]
+MOST_ATOMS = 1000
+"""Of a structure whose symmetry is looked for."""
 ENDINGS = {"extxyz": ".extxyz", "cif": ".cif", "poscar": ".vasp", "xsf": ".xsf"}
 
 
@@ -77,6 +81,21 @@ class StructureView(Result):
     """That occur."""
 
 
+class Facts(Result):
+    """What a structure is like."""
+
+    symmetry: str
+    """Space group of a crystal, point group of a molecule; "": none was found."""
+    group: int | None
+    """Number of the space group."""
+    name: str
+    """Of the structure type, where it is known: rutile, fcc, ..."""
+    density: float | None
+    """Of a crystal (g/cm³)."""
+    nearest: float | None
+    """Smallest distance of two atoms (Å)."""
+
+
 class StructurePage(Result):
     """A page of the list."""
 
@@ -106,13 +125,23 @@ def list_structures(
 @router.post("", status_code=201)
 def keep_structure(wish: StructureWish, who: Somebody, platform: Here, session: Reading) -> StructureView:
     """Keep a structure; it is read within limits first."""
-    shelf = _read(session, platform, who, wish)
-    chosen = range(len(shelf)) if wish.frame is None else [wish.frame]
-    if wish.frame is not None and wish.frame >= len(shelf):
+    return keep_frames(platform, who, wish.name, _read(session, platform, who, wish), wish.frame, wish.privacy)
+
+
+def keep_frames(
+    platform: Platform, who: Who, name: str, shelf: Shelf, frame: int | None, privacy: str = "private"
+) -> StructureView:
+    """Keep a frame of a shelf, or all of them, under a name.
+
+    Raises:
+        HTTPException: 404 there is no such frame.
+    """
+    chosen = range(len(shelf)) if frame is None else [frame]
+    if frame is not None and frame >= len(shelf):
         raise HTTPException(404, f"there are {len(shelf)} frames, from 0 on")
     first = shelf.frame(chosen[0])
     row = StoredStructure(
-        name=wish.name, owner_id=who.user.id, privacy=wish.privacy, created=time.time(),
+        name=name, owner_id=who.user.id, privacy=privacy, created=time.time(),
         formula=shelf.formula(chosen[0]), frames=len(chosen), atoms=len(first.numbers), elements=list(shelf.elements),
     )  # fmt: skip
     with platform.database.writing() as changes:
@@ -135,6 +164,23 @@ def see_frame(number: Number, frame: FrameNumber, who: Somebody, platform: Here,
     """One frame of it."""
     row = shapes.seen(session, StoredStructure, number, who)
     return frame_view(shelf_of(platform.home, platform.home.structure(row.id)), frame)
+
+
+@router.get("/{number}/frames/{frame}/facts")
+def see_facts(number: Number, frame: FrameNumber, who: Somebody, platform: Here, session: Reading) -> Facts:
+    """Symmetry, density and smallest distance of one frame."""
+    row = shapes.seen(session, StoredStructure, number, who)
+    shelf = shelf_of(platform.home, platform.home.structure(row.id))
+    if frame >= len(shelf):
+        raise HTTPException(404, f"there are {len(shelf)} frames, from 0 on")
+    if len(shelf.frame(frame).numbers) > MOST_ATOMS:
+        raise HTTPException(413, f"symmetries are looked for among at most {MOST_ATOMS} atoms")
+    return Facts(**_facts(shelf.folder, frame))
+
+
+@functools.lru_cache(1000)
+def _facts(shelf: Path, frame: int) -> dict[str, Any]:
+    return facts_limited(shelf, frame)
 
 
 @router.get("/{number}/track")
@@ -195,6 +241,7 @@ def write_extxyz(shelf: Shelf, chosen: list[int], path: Path) -> None:
         if one.stress is not None:
             results["stress"] = one.stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
         there = {name: value for name, value in results.items() if value is not None}
+        atoms.info.update({key: name for key, name in (("config_type", one.group), ("calc_mode", one.mode)) if name})
         if there:
             atoms.calc = SinglePointCalculator(atoms, **there)
         return atoms
