@@ -59,6 +59,9 @@ def test_rows_of_a_log_point_at_frames_of_the_trajectory(site, ben):
     assert {title.partition(":")[0] for title in found} == {
         "temperature_K", "potential_eV and conserved_eV", "pressure_GPa", "volume_A3",
     }  # fmt: skip
+    axes = [(figure["x_name"], figure["y_name"]) for figure in found.values()]
+    assert axes[0] == ("time (fs)", "temperature (K)")
+    assert axes[3] == ("time (fs)", "volume (Å³)")
     (line,) = found["temperature_K: md/log.csv"]["lines"]
     assert line["frames"] == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2]
     assert [one["name"] for one in found["potential_eV and conserved_eV: md/log.csv"]["lines"]] == [
@@ -72,6 +75,7 @@ def test_bands_are_all_drawn_and_long_curves_keep_their_peaks(site, ben):
     states[31_234] = 7.0
     dos = "frequency,states\n" + "".join(f"{k},{s}\n" for k, s in enumerate(states))
     found = figures(ben, put(site, "phonons", {"p/0/bands.csv": bands, "p/0/dos.csv": dos}))
+    assert found["band: p/0/bands.csv"]["y_name"] == "band (THz)"
     assert [line["y"] for line in found["band: p/0/bands.csv"]["lines"]] == [[0.0, 1.0], [1.0, None]]
     (line,) = found["states: p/0/dos.csv"]["lines"]
     assert max(line["y"]) == 7.0

@@ -18,7 +18,7 @@ def test_the_slash_leads_to_a_box_that_finds_by_keyboard(site):
     box = tab.get_by_role("combobox", name="Find anything")
     expect(box).to_be_focused()
     hits = tab.get_by_role("listbox", name="What was found").get_by_role("option")
-    expect(hits).to_have_count(1)
+    expect(hits).to_have_count(1, timeout=30_000)
     expect(hits.first).to_have_text(re.compile("Structure.*needle in hay"))
     assert box.get_attribute("aria-activedescendant") == hits.first.get_attribute("id")
     assert site.barriers() == []

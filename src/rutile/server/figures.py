@@ -103,9 +103,11 @@ RELAXED = Drawing("", (("energy",), ("fmax",), ("steps",)))
 """The table of a relaxation, named like its structures."""
 UNITS = {
     "time_fs": "fs", "temperature_K": "K", "potential_eV": "eV", "conserved_eV": "eV", "pressure_GPa": "GPa",
-    "volume_A3": "Å³",
+    "volume_A3": "Å³", "band*": "THz", "kappa_*": "W/m/K",
 }  # fmt: skip
-"""Of tables whose columns say their units themselves."""
+"""Of tables whose columns say their units themselves, and of many columns together."""
+SUFFIXES = {"Å³": "A3"}
+"""Units that are written otherwise in the names of columns."""
 OF_RELAXED = {"energy": "eV/atom", "fmax": "eV/Å"}
 
 
@@ -172,13 +174,15 @@ class _Table:
             if lines:
                 yield Figure(
                     title=f"{' and '.join(w.removesuffix('*') for w in wanted)}: {self.path}", lines=lines[:LINES],
-                    x_name=along, y_name=self.named(up[0] if len(wanted) == 1 else wanted[0]),
+                    x_name=along, y_name=self.named(wanted[0]),
                     file=self.structures.id if self.structures else None,
                 )  # fmt: skip
 
     def named(self, column: str) -> str:
         """A column with its unit."""
-        return f"{column} ({self.units[column]})" if self.units.get(column) else column
+        unit = self.units.get(column, "")
+        name = column.removesuffix("*").removesuffix(f"_{SUFFIXES.get(unit, unit)}").replace("_", " ")
+        return f"{name} ({unit})" if unit else name
 
     def lines(self, column: str, several: bool) -> Iterator[FigureLine]:
         """The lines of one column: one for each value of the columns that tell them apart."""
