@@ -1,0 +1,1 @@
+var e=[/valid.*loss/,/loss/,/rmse/,/energy/,/temperature/],t=[`epoch`,`step`,`steps`,`seconds`,`time`];function n(n){return e.map(e=>n.find(t=>e.test(t))).find(Boolean)??n.find(e=>!t.includes(e))}export{n as t};
