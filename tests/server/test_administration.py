@@ -27,7 +27,8 @@ def test_accounts_are_made_changed_and_closed(site, ada):
     program.headers["Authorization"] = f"Bearer {token}"
     assert program.get("/api/jobs").status_code == 401
     me = next(u for u in ok(ada.get("/api/admin/users")) if u["name"] == "ada")
-    assert ada.patch(f"/api/admin/users/{me['id']}", json={"role": "user"}).status_code == 409
+    for wish in ({"role": "user"}, {"disabled": True}, {"expires": 1.0}):
+        assert ada.patch(f"/api/admin/users/{me['id']}", json=wish).status_code == 409
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
 QUEUED, HELD, STARTING, RUNNING, DONE, FAIL, CANCEL = "QUEUED", "HELD", "STARTING", "RUNNING", "DONE", "FAIL", "CANCEL"
 WAITING = (QUEUED, HELD)
@@ -39,18 +39,23 @@ def _owner() -> Mapped[int]:
     return mapped_column(sql.ForeignKey("users.id"), index=True)
 
 
-class Group(Base):
-    """A group of users: a laboratory, a course."""
+class Quotas:
+    """Limits of an account or a group; None: no limit of its own."""
 
-    __tablename__ = "groups"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
     core_hours: Mapped[float | None]
     gpu_hours: Mapped[float | None]
     disk_gb: Mapped[float | None]
 
 
-class User(Base):
+class Group(Quotas, Base):
+    """A group of users: a laboratory, a course."""
+
+    __tablename__ = "groups"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class User(Quotas, Base):
     """An account. Quotas of None are those of the group; None there: no limit."""
 
     __tablename__ = "users"
@@ -64,14 +69,26 @@ class User(Base):
     expires: Mapped[float | None]
     disabled: Mapped[bool] = mapped_column(default=False)
     group_id: Mapped[int | None] = mapped_column(sql.ForeignKey("groups.id"))
-    core_hours: Mapped[float | None]
-    gpu_hours: Mapped[float | None]
-    disk_gb: Mapped[float | None]
     running_jobs: Mapped[int | None]
     """Jobs at work at the same time."""
     priority: Mapped[int] = mapped_column(default=50)
     """Highest priority (1 to 100) that the jobs of this user can have."""
     group: Mapped[Group | None] = relationship(lazy="joined")
+
+
+class Owned:
+    """A thing with a name that belongs to somebody, and who else may see it."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    owner_id: Mapped[int] = _owner()
+    privacy: Mapped[str] = mapped_column(default=PRIVATE)
+    created: Mapped[float]
+
+    @declared_attr
+    def owner(self) -> Mapped[User]:
+        """Whose it is."""
+        return relationship(lazy="joined")
 
 
 class SignIn(Base):
@@ -269,19 +286,13 @@ class Upload(Base):
     sha256: Mapped[str] = mapped_column(default="")
 
 
-class Dataset(Base):
+class Dataset(Owned, Base):
     """Labelled structures under one name, in versions."""
 
     __tablename__ = "datasets"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    owner_id: Mapped[int] = _owner()
-    privacy: Mapped[str] = mapped_column(default=PRIVATE)
     description: Mapped[str] = mapped_column(default="")
     licence: Mapped[str] = mapped_column(default="")
     source: Mapped[str] = mapped_column(default="")
-    created: Mapped[float]
-    owner: Mapped[User] = relationship(lazy="joined")
     versions: Mapped[list[DatasetVersion]] = relationship(
         order_by="DatasetVersion.number", back_populates="dataset", cascade="all, delete-orphan", lazy="selectin"
     )
@@ -308,18 +319,13 @@ class DatasetVersion(Base):
     dataset: Mapped[Dataset] = relationship(back_populates="versions")
 
 
-class StoredModel(Base):
+class StoredModel(Owned, Base):
     """A potential in the registry; its file is named by the hash of its content."""
 
     __tablename__ = "models"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    owner_id: Mapped[int] = _owner()
-    privacy: Mapped[str] = mapped_column(default=PRIVATE)
     stage: Mapped[str] = mapped_column(default="draft")
     """draft, validated, production."""
     description: Mapped[str] = mapped_column(default="")
-    created: Mapped[float]
     sha256: Mapped[str] = mapped_column(index=True)
     bytes: Mapped[int] = mapped_column(sql.BigInteger, default=0)
     elements: Mapped[list[str]] = mapped_column(default=list)
@@ -330,20 +336,13 @@ class StoredModel(Base):
     job_id: Mapped[int | None]
     parent_id: Mapped[int | None]
     datasets: Mapped[list[Any]] = mapped_column(default=list)
-    owner: Mapped[User] = relationship(lazy="joined")
 
 
-class StoredStructure(Base):
+class StoredStructure(Owned, Base):
     """A structure, or several, that a user keeps."""
 
     __tablename__ = "structures"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    owner_id: Mapped[int] = _owner()
-    privacy: Mapped[str] = mapped_column(default=PRIVATE)
-    created: Mapped[float]
     formula: Mapped[str]
     frames: Mapped[int] = mapped_column(default=1)
     atoms: Mapped[int]
     elements: Mapped[list[str]] = mapped_column(default=list)
-    owner: Mapped[User] = relationship(lazy="joined")

@@ -273,7 +273,8 @@ def change_user(number: Number, wish: UserChange, who: Administrator, session: W
     given = wish.model_dump(exclude_unset=True)
     keeps = {k: v for k, v in given.items() if v is not None or k in ("expires", "core_hours", "gpu_hours", "disk_gb",
                                                                      "running_jobs")}  # fmt: skip
-    if user.id == who.user.id and (keeps.get("role", ADMIN) != ADMIN or keeps.get("disabled")):
+    over = keeps.get("expires") is not None and keeps["expires"] < time.time()
+    if user.id == who.user.id and (keeps.get("role", ADMIN) != ADMIN or keeps.get("disabled") or over):
         raise HTTPException(409, "one cannot take these rights from oneself")
     if password := keeps.pop("password", None):
         user.password = hashed(password)

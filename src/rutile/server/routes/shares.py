@@ -132,10 +132,11 @@ def _link_of(who: Who) -> Share:
     return who.link
 
 
-def _only(kind: str) -> Callable[[Who], None]:
+def _only(kind: str) -> Callable[[str, Who], None]:
     """A condition: the link is one to this kind of thing."""
 
-    def check(who: Somebody) -> None:
+    def check(link: Link, who: Somebody) -> None:
+        del link
         if _link_of(who).kind != kind:
             raise HTTPException(404, "this link shows something else")
 
