@@ -7,7 +7,7 @@ export const en = {
     structures: 'Structures', datasets: 'Data sets', models: 'Models', searches: 'Searches', admin: 'Administration',
     skip: 'To the content',
   },
-  look: { light: 'Light', dark: 'Dark', turn: 'Change between light and dark' },
+  look: { light: 'Light', dark: 'Dark', turn: 'Change between light and dark', language: 'Language' },
   common: {
     loading: 'One moment …', retry: 'Try again', close: 'Close', cancel: 'Cancel', remove: 'Remove', add: 'Add',
     copy: 'Copy', copied: 'Copied', download: 'Download', none: 'none', all: 'all', yes: 'yes', no: 'no', of: 'of',
