@@ -1,1 +1,0 @@
-import{At as e,Ot as t,ct as n}from"./disclose-version-DZ4ABh-E.js";import{m as r}from"./index-NG5zwd5v.js";var i=class{#e=e(``);get error(){return n(this.#e)}set error(e){t(this.#e,e,!0)}async do(e){this.error=``,await e().catch(e=>this.error=r(e))}};export{i as t};

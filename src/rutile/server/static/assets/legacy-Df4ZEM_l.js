@@ -1,1 +1,0 @@
-import{Ht as e}from"./disclose-version-DZ4ABh-E.js";e();
