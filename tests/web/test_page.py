@@ -4,6 +4,7 @@ import re
 from importlib.resources import files
 
 import pytest
+from forms_by_hand import Hand, Shelf
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.web
@@ -108,8 +109,8 @@ def step(site, title):
     return site.job()
 
 
-@pytest.mark.timeout(300)
-def test_the_story_from_data_to_relaxed_crystals_by_mouse(site):
+@pytest.mark.timeout(600)
+def test_the_story_from_data_to_a_search_by_mouse(site):
     tab = site.tab
     step(site, "Take labelled silicon")
     step(site, "Train a potential")
@@ -126,6 +127,7 @@ def test_the_story_from_data_to_relaxed_crystals_by_mouse(site):
         tab.get_by_text("One moment").first.wait_for(state="detached")
         assert site.barriers() == [], name
     lists_are_filtered_by_what_the_address_says(site)
+    the_new_potential_finds_crystals(site)
 
 
 def lists_are_filtered_by_what_the_address_says(site):
@@ -143,6 +145,31 @@ def lists_are_filtered_by_what_the_address_says(site):
     tab.wait_for_url(re.compile(r"/new/train\?clone="))
     tab.get_by_text(re.compile("answered exactly this question")).wait_for()
     assert tab.get_by_label("Epochs", exact=True).input_value() == "30"
+
+
+def the_new_potential_finds_crystals(site):
+    """After the story: its potential is found in the registry, searches, and what it found is looked at."""
+    tab = site.tab
+    tab.get_by_role("link", name="Models", exact=True).click()
+    model = tab.get_by_role("main").get_by_role("link", name=re.compile("train", re.IGNORECASE)).first
+    name = model.inner_text()
+    model.click()
+    tab.get_by_role("heading", name=name).first.wait_for()
+    tab.get_by_role("link", name="New job", exact=True).click()
+    tab.get_by_role("link", name=re.compile("^search (?!resume|export)")).click()
+    hand = Hand(tab, Shelf(site, {name: 0}))
+    hand.write("formula", "Si")
+    hand.pick("model", "models", name)
+    hand.write("relaxations", "24")
+    tab.get_by_text("Ready to submit.").wait_for()
+    tab.get_by_role("button", name="Submit").click()
+    number = site.job(seconds=150)
+    tab.get_by_role("link", name="Searches", exact=True).click()
+    tab.locator(f'a[href$="/searches/{number}"]').first.click()
+    tab.get_by_role("heading", name="Lowest structures").wait_for()
+    tab.get_by_role("img", name=re.compile("^Energies of what was found")).first.wait_for()
+    assert site.get(f"searches/{number}")["done"] >= 20
+    assert site.barriers() == []
 
 
 def test_a_pasted_structure_is_drawn(site):
