@@ -180,7 +180,7 @@ def test_a_pasted_structure_is_drawn(site):
     tab.get_by_role("button", name="Keep it").click()
     tab.get_by_role("heading", name="copper").wait_for()
     tab.locator(".scene[data-formula=Cu] canvas").wait_for(timeout=60_000)
-    tab.get_by_text("1 atoms").wait_for()
+    tab.get_by_text("1 atom", exact=True).wait_for()
     assert site.barriers() == []
     tab.get_by_role("link", name="Relax").click()
     tab.get_by_text(re.compile("^structure:")).wait_for()

@@ -9,12 +9,14 @@ export function duration(seconds: number | null | undefined): string {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`
 }
 
-/** A moment: the time today, the date before. */
+/** A moment: the time today, the day before, with the year where it is another one. */
 export function moment(seconds: number | null | undefined): string {
   if (!seconds) return '–'
   const date = new Date(seconds * 1000)
   const time = date.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' })
-  return date.toDateString() === new Date().toDateString() ? time : `${day(seconds)} ${time}`
+  const now = new Date()
+  if (date.toDateString() === now.toDateString()) return time
+  return `${date.getFullYear() === now.getFullYear() ? day(seconds).slice(5) : day(seconds)} ${time}`
 }
 
 export function day(seconds: number | null | undefined): string {

@@ -33,7 +33,10 @@ export function choose(another: Language) {
   location.reload()
 }
 
-/** A sentence with its gaps filled: fill('Job {id}', { id: 3 }). */
+/** A sentence with its gaps filled: fill('Job {id}', { id: 3 }); a gap may say the one and the many: '{n:job:jobs}'. */
 export function fill(sentence: string, gaps: Record<string, string | number>): string {
-  return sentence.replace(/\{(\w+)\}/g, (_, name: string) => String(gaps[name] ?? ''))
+  return sentence.replace(/\{(\w+)(?::(\w+):(\w+))?\}/g, (_, name: string, one?: string, many?: string) => {
+    const value = gaps[name] ?? ''
+    return one ? `${value} ${Number(value) === 1 ? one : many}` : String(value)
+  })
 }
