@@ -1,12 +1,13 @@
 """Lennard-Jones clusters from nothing: relaxations until the known minimum, of our search and of others.
 
-    python benchmarks/search_clusters.py [sizes=13,26,38,55] [seeds=20] [most=4000] [ways=rutile,hopping,...]
+    python benchmarks/search_clusters.py [sizes=13,26,38,55,75] [seeds=20] [most=4000] [ways=rutile,hopping,...]
 
 Lennard-Jones without cutoff; a run ends when the energy of the known minimum (lennard_jones.py) is reached, or after
 `most` relaxations.
 
     rutile   `search.Genetic` with its defaults, children in groups of 8 that count whole, relaxed by our own batches
              (75 atoms: by the quench of the others)
+    blind    the same without pieces of known packings (`structure.motifs=0`)
     hopping  plain basin hopping of our own: one walker from random atoms in a ball, moves up to 0.36 sigma in each
              coordinate, temperature 0.8 epsilon, angular moves of the loosest atom (all as in the source)
     ase_ga, agox_ea, agox_bh, pyxtal: see search_peers.py; left out unless SEARCH_PEERS names a Python that has them
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +78,9 @@ def quenching(images: list[Atoms]) -> list[tuple[Atoms, float]]:
     return out
 
 
-def genetic(size: int, seed: int, most: int, work: Work) -> tuple[int, float]:
+def genetic(size: int, seed: int, most: int, work: Work, motifs: float | None = None) -> tuple[int, float]:
     """Relaxations until the known minimum (or all), and the lowest energy."""
-    problem = Clusters(f"Ar{size}", ClusterSearch(distance=SIGMA * PAIR))
+    problem = Clusters(f"Ar{size}", ClusterSearch(distance=SIGMA * PAIR, motifs=motifs))
     search = Genetic(problem, GeneticSettings(), seed)
     for group in search.batches(GROUP, most):
         ends = work([c.atoms for c in group])
@@ -142,7 +144,9 @@ def peer(way: str) -> Callable[[int, int, int, Work], tuple[int, float]]:
 
 
 PEERS = ("ase_ga", "agox_ea", "agox_bh", "pyxtal")
-WAYS = {"rutile": genetic, "hopping": hopping} | {way: peer(way) for way in PEERS}
+WAYS = {"rutile": genetic, "blind": partial(genetic, motifs=0.0), "hopping": hopping} | {
+    way: peer(way) for way in PEERS
+}
 
 
 def seconds() -> float:
@@ -175,7 +179,7 @@ def main(words: list[str]) -> None:
     """All runs, and the table."""
     torch.set_num_threads(1)
     given = dict(w.split("=", 1) for w in words)
-    sizes = [int(n) for n in given.get("sizes", "13,26,38,55").split(",")]
+    sizes = [int(n) for n in given.get("sizes", "13,26,38,55,75").split(",")]
     most = int(given.get("most", 4000))
     file = RESULTS / "search_clusters.json"
     runs = json.loads(file.read_text())["runs"] if file.exists() else {}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
+from rutile.build.guards import NONMETALS
 from rutile.build.packing import push_apart
 from rutile.build.recipe import Refused
 from rutile.build.sizes import bond_length, radii
 from rutile.core.elements import formula as symbols
+from rutile.search.motifs import motif
 from rutile.search.operators import (
     cluster_heredity,
     energy_heredity,
@@ -25,6 +27,8 @@ from rutile.search.point_groups import orbits, random_point_group
 from rutile.search.ranking import ByEnergy
 from rutile.search.settings import ClusterSearch, atoms_of
 
+MOTIFS = 0.25
+"""Part of the new clusters of metals and noble gases that are pieces of known packings."""
 ROOM = 1.15
 """Radius of the ball for random atoms, in units of that of a dense cluster."""
 CLOSEST = 0.5
@@ -50,6 +54,9 @@ class Clusters:
         self.numbers = np.repeat(list(self.atoms), list(self.atoms.values()))
         lengths = [bond_length(z) for z in self.numbers]
         self.distance = settings.distance or float(np.mean(lengths))
+        self.motifs = settings.motifs
+        if self.motifs is None:
+            self.motifs = MOTIFS if NONMETALS.isdisjoint(self.numbers.tolist()) else 0.0
         self.breed = Breed(self.distance)
         many = [permutation.OPERATOR] if len(self.atoms) > 1 else []
         ours = (cluster_heredity, twist, rattle, relocate, resurface, symmetrise)
@@ -63,11 +70,14 @@ class Clusters:
         return ByEnergy()
 
     def create(self, rng: np.random.Generator) -> Atoms:
-        """Atoms at random in a ball, a part of them with a random point group.
+        """Pieces of known packings, and atoms at random in a ball, a part of them with a random point group.
 
         Raises:
             Refused: the atoms do not fit the group.
         """
+        if self.motifs and rng.random() < self.motifs:
+            sites = motif(len(self.numbers), rng) * self.distance
+            return Atoms(self.numbers, positions=rng.permutation(sites))
         if rng.random() < self.settings.symmetric:
             group = random_point_group(rng)
             places = np.concatenate([orbits(group, n, rng) for n in self.atoms.values()])

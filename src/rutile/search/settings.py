@@ -34,8 +34,11 @@ class ClusterSearch(OfMolecules):
     name: Literal["cluster"] = "cluster"
     distance: Angstrom | None = Field(default=None, gt=0)
     """Usual distance of neighbours. Default: from the radii of the elements."""
+    motifs: float | None = Field(default=None, ge=0, le=1)
+    """Part of the new clusters that are cut from packings that are known: random stackings of close-packed layers,
+    decahedra, icosahedra (dimensionless). Default: 0.25 of metals and noble gases, else 0."""
     symmetric: float = Field(default=0.75, ge=0, le=1)
-    """Part of the new clusters that get a random point group (dimensionless)."""
+    """Part of the others that get a random point group (dimensionless)."""
 
 
 class CrystalSearch(OfMolecules):

@@ -34,15 +34,28 @@ def resurface(parents: list[Atoms], breed: Breed, rng: np.random.Generator) -> A
     child: Atoms = parents[0].copy()
     child.positions -= child.positions.mean(0)
     group = _kept(child, breed.distance, rng)
-    moved = False
-    for _ in range(-(-MOVES * len(child) // len(group))):
-        closer = _closer(child.positions, group, breed.distance, rng)
-        if closer is None:
-            break
-        child.positions, moved = closer, True
-    if not moved:
+    child.positions, moves = closed(child.positions, group, breed.distance, rng)
+    if not moves:
         raise Refused("no atom gains neighbours")
     return child
+
+
+def closed(x: np.ndarray, group: np.ndarray, d: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Positions [N, 3] after the loosest orbits have moved as long as that gains neighbours, and how many moved.
+
+    Args:
+        x: positions [N, 3], the centre of the group at the origin.
+        group: operations that stay, [M, 3, 3].
+        d: distance of neighbours, in the unit of the positions.
+        rng: ties are broken at random.
+    """
+    most = -(-MOVES * len(x) // len(group))
+    for moves in range(most):
+        closer = _closer(x, group, d, rng)
+        if closer is None:
+            return x, moves
+        x = closer
+    return x, most
 
 
 def _kept(atoms: Atoms, d: float, rng: np.random.Generator) -> np.ndarray:
