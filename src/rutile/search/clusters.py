@@ -27,7 +27,7 @@ from rutile.search.point_groups import orbits, random_point_group
 from rutile.search.ranking import ByEnergy
 from rutile.search.settings import ClusterSearch, atoms_of
 
-MOTIFS = 0.25
+MOTIFS = 0.1
 """Part of the new clusters of metals and noble gases that are pieces of known packings."""
 ROOM = 1.15
 """Radius of the ball for random atoms, in units of that of a dense cluster."""

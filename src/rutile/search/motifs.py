@@ -19,10 +19,12 @@ STRETCH = 0.4
 """Pieces are longer or shorter along the axis of the packing by up to exp(STRETCH)."""
 SYMMETRIC = 0.6
 """How often a piece of a decahedron or icosahedron has its axis or centre in the middle."""
-HOLE = 0.7
-"""How often the middle of other pieces is a hole, not an atom."""
-NEAR = 1.2
-"""Atoms nearer to the origin than this may be the middle of a piece, so may the holes around them."""
+ROUND = 0.5
+"""How often they are not."""
+PLACES = ("atom", "pair", "square", "tetrahedron")
+"""What is in the middle of other pieces; the middle of a square is that of an octahedron, where there is one."""
+NEAR, WIDE = 1.2, 0.15
+"""Atoms nearer to the origin than this may be the middle of a piece; distances may differ by so much."""
 STACKINGS = ("fcc", "hcp", "twin", "any")
 
 
@@ -79,18 +81,27 @@ def _centred(kind: str, size: int) -> np.ndarray:
 
 
 def _middle(sites: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An atom near the origin, or a hole between up to six neighbours."""
+    """An atom near the origin, or a place between it and others; an atom where there are no such others."""
     away = np.linalg.norm(sites, axis=1)
-    chosen = sites[rng.choice(np.flatnonzero(away <= max(NEAR, away.min() + 1e-6)))]
-    if rng.random() >= HOLE:
-        return np.asarray(chosen)
-    around = sites[np.linalg.norm(sites - chosen, axis=1) < 1.5]
-    some = rng.choice(len(around), size=rng.integers(1, min(6, len(around)), endpoint=True), replace=False)
-    return np.asarray(around[some].mean(0))
+    atom = sites[rng.choice(np.flatnonzero(away <= max(NEAR, away.min() + 1e-6)))]
+    far = np.linalg.norm(sites - atom, axis=1)
+    place = str(rng.choice(PLACES))
+    others = np.flatnonzero(np.abs(far - (np.sqrt(2) if place == "square" else 1.0)) < WIDE)
+    if place == "atom" or not len(others):
+        return np.asarray(atom)
+    corners = [atom, sites[rng.choice(others)]]
+    while place == "tetrahedron" and len(corners) < 4:
+        apart = np.linalg.norm(sites[:, None] - np.array(corners), axis=2)
+        touching = np.flatnonzero((np.abs(apart - 1) < WIDE).all(1))
+        if not len(touching):
+            break
+        corners.append(sites[rng.choice(touching)])
+    return np.asarray(np.mean(corners, axis=0))
 
 
 def _cut(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """The sites nearest to the origin, in a measure that makes z longer or shorter; ties at random."""
-    away = np.linalg.norm(x * [1, 1, np.exp(rng.uniform(-STRETCH, STRETCH))], axis=1)
+    stretch = 1.0 if rng.random() < ROUND else np.exp(rng.uniform(-STRETCH, STRETCH))
+    away = np.linalg.norm(x * [1, 1, stretch], axis=1)
     piece = x[np.argsort(away + rng.uniform(0, 1e-3, len(away)))[:count]]
     return np.asarray(piece - piece.mean(0))
