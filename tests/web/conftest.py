@@ -87,7 +87,7 @@ class Site:
 
     def _heard(self, message):
         if message.type in ("error", "warning") and not message.text.startswith(NOTICE):
-            self.complaints.append(message.text)
+            self.complaints.append(f"{message.text} {message.location.get('url', '')}".strip())
 
     def somebody_else(self, browser, name, role="user"):
         """A page of the same server for a new account (a context)."""

@@ -28,7 +28,10 @@ WAYS = {
     "searches/one": ["/searches/{RUNNING}", "/searches/{adaptive}"],
     "compare": ["/compare?ids={DONE}&ids={FAIL}", "/compare?of=models&ids={model}&ids={taught}"],
     "compute": ["/compute"],
-    "admin": [f"/admin?tab={tab}" for tab in ("users", "groups", "courses", "use", "announcements", "audit", "backup")],
+    "admin": [
+        f"/admin?tab={tab}"
+        for tab in ("users", "groups", "courses", "use", "announcements", "audit", "storage", "backup")
+    ],
     "account": ["/account"],
     "shared": ["/shared"],
     "shared/one": [f"/shared/{{link_to_{kind}}}" for kind in ("job", "search", "dataset", "model", "structure")],

@@ -26,7 +26,7 @@ SHOWN: dict[str, list[Callable[..., Any]]] = {
         series.read_performance, files.list_files, files.preview_file, files.see_frame, files.see_track,
         files.see_figures, files.download_file, files.show_page, files.download_all,
     ],
-    "search": [searches.see_search, searches.see_found],
+    "search": [searches.see_search, searches.see_found, searches.see_names],
     "dataset": [
         datasets.see_dataset, datasets.see_frame, datasets.see_histogram, datasets.see_points, datasets.see_table,
     ],
