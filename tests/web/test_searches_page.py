@@ -11,14 +11,14 @@ pytestmark = pytest.mark.web
 def test_a_search_is_watched_paused_and_gone_on_with(site):
     tab = site.tab
     settings = {"formula": "Cu-Au", "model": "emt", "relaxations": 4000, "first": 6, "structure": {"atoms": [2, 4]}}
-    number = site.post("jobs", {"task": "search", "name": "gold", "settings": settings})["id"]
+    number = site.post("jobs", {"task": "search", "name": "gold watched", "settings": settings})["id"]
     site.open("/searches")
-    tab.get_by_role("link", name="gold", exact=True).click()
+    tab.get_by_role("link", name="gold watched", exact=True).click()
     gallery = tab.locator("section", has=tab.get_by_role("heading", name="Lowest structures"))
     gallery.get_by_role("button").nth(5).wait_for(timeout=60_000)
     tab.get_by_role("img", name="Convex hull").wait_for()
     tab.get_by_role("button", name="Pause").click()
-    tab.get_by_role("heading", name="gold CANCEL").wait_for()
+    tab.get_by_role("heading", name="gold watched CANCEL").wait_for()
     done = site.get(f"searches/{number}")["done"]
 
     gallery.get_by_text(
@@ -50,7 +50,7 @@ def test_a_search_is_watched_paused_and_gone_on_with(site):
     expect(relaxed).not_to_have_text("0", timeout=60_000)
     assert int(relaxed.inner_text()) >= done
     tab.get_by_role("button", name="Pause").click()
-    tab.get_by_role("heading", name="gold CANCEL").wait_for()
+    tab.get_by_role("heading", name="gold watched CANCEL").wait_for()
 
 
 def test_a_search_of_three_elements_has_a_triangle(site):

@@ -16,7 +16,6 @@ export class ApiError extends Error {
 }
 
 let csrf = ''
-let below = 'api/'
 let signedOut = () => {}
 
 /** The word that changes must carry, and what to do when the server no longer knows this browser. */
@@ -25,16 +24,14 @@ export function trust(word: string, whenSignedOut: () => void) {
   signedOut = whenSignedOut
 }
 
-/** From now on everything is asked of a link that shows one thing, without an account. */
-export function openLink(secret: string) {
-  below = `api/shared/${encodeURIComponent(secret)}/`
-}
+/** The link by which one came, if by one: the page is loaded anew where that changes. */
+const LINK = /^#\/shared\/([^/?]+)/.exec(location.hash)?.[1]
 
 /** Whether one looks at one thing by a link, and can change nothing. */
-export const guest = () => below !== 'api/'
+export const guest = () => LINK !== undefined
 
 /** Where the API has something, for links and pictures. */
-export const address = (path: string) => (below + path).replace(/\/$/, '')
+export const address = (path: string) => `api/${LINK ? `shared/${LINK}/` : ''}${path}`.replace(/\/$/, '')
 
 async function send(method: string, path: string, body?: unknown, type = 'application/json'): Promise<Response> {
   const headers: Record<string, string> = {}
