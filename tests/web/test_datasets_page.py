@@ -17,7 +17,7 @@ def test_a_page_appears_also_where_the_server_takes_long_to_answer(site):
     network.send("Network.emulateNetworkConditions", slow)
     try:
         site.open(f"/datasets/{number}")
-        site.tab.get_by_role("heading", name="69 of 69 structures").wait_for()
+        expect(site.tab.get_by_role("heading", name="69 of 69 structures")).to_be_visible(timeout=30_000)
     finally:
         network.send("Network.emulateNetworkConditions", slow | {"latency": 0})
 

@@ -136,4 +136,4 @@ def test_what_cannot_end_well_is_said_before_it_is_submitted(site, shelf):
         hand = Hand(site.tab, shelf)
         for how, *what in UNFINISHED[name]:
             getattr(hand, how)(*what)
-        site.tab.locator("aside").get_by_text(says).wait_for()
+        expect(site.tab.locator("aside").get_by_text(says)).to_be_visible(timeout=30_000)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 TEXT = Path(__file__).parents[2] / "web" / "src" / "text"
 OTHERS = ("zh", "ja")
@@ -47,6 +48,7 @@ def test_a_browser_is_answered_in_its_own_language(site, browser, platform):
     try:
         tab = context.new_page()
         tab.goto(platform[0])
-        tab.get_by_role("button", name="登录").wait_for()
+        expect(tab.get_by_role("button", name="登录")).to_be_visible(timeout=30_000)
+        assert tab.evaluate("document.documentElement.lang") == "zh"
     finally:
         context.close()

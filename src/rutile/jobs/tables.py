@@ -91,26 +91,28 @@ class Owned:
         return relationship(lazy="joined")
 
 
-class SignIn(Base):
-    """A browser that has signed in."""
+class Opens:
+    """What lets somebody in as a user: a secret, of which only the SHA-256 is kept."""
 
-    __tablename__ = "sign_ins"
     id: Mapped[int] = mapped_column(primary_key=True)
     secret: Mapped[str] = mapped_column(unique=True)
     user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+
+
+class SignIn(Opens, Base):
+    """A browser that has signed in."""
+
+    __tablename__ = "sign_ins"
     created: Mapped[float]
     used: Mapped[float]
     address: Mapped[str] = mapped_column(default="")
     browser: Mapped[str] = mapped_column(default="")
 
 
-class ApiToken(Base):
+class ApiToken(Opens, Base):
     """What a program shows instead of a cookie."""
 
     __tablename__ = "api_tokens"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    secret: Mapped[str] = mapped_column(unique=True)
-    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
     name: Mapped[str]
     scopes: Mapped[list[str]]
     created: Mapped[float]
@@ -118,23 +120,17 @@ class ApiToken(Base):
     used: Mapped[float | None]
 
 
-class LoginLink(Base):
+class LoginLink(Opens, Base):
     """Signs in once."""
 
     __tablename__ = "login_links"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    secret: Mapped[str] = mapped_column(unique=True)
-    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
     expires: Mapped[float]
 
 
-class Share(Base):
+class Share(Opens, Base):
     """A link that shows one thing to everybody who has it, until it ends. It goes with the thing."""
 
     __tablename__ = "shares"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    secret: Mapped[str] = mapped_column(unique=True)
-    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), index=True)
     kind: Mapped[str]
     """job, search, dataset, model or structure; the column of that kind holds its number."""
     job_id: Mapped[int | None] = mapped_column(sql.ForeignKey("jobs.id", ondelete="CASCADE"), index=True)

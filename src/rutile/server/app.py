@@ -59,23 +59,9 @@ def create_app(platform: Platform) -> FastAPI:
     app.include_router(signing_in.router, prefix="/api")
     app.include_router(metrics.router)
     rooms = (
-        account,
-        notices,
-        tasks,
-        jobs,
-        files,
-        series,
-        compute,
-        uploads,
-        structures,
-        datasets,
-        models,
-        searches,
-        admin,
-        finding,
-        shares,
-        storage,
-    )
+        account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, models, searches, admin,
+        finding, shares, storage,
+    )  # fmt: skip
     for router in (*(room.router for room in rooms), admin.news, shares.open_routes()):
         app.include_router(router, prefix="/api", dependencies=[Depends(who_asks)])
 

@@ -12,6 +12,7 @@ from sqlalchemy import orm
 from sqlalchemy.orm import Session
 
 from rutile.core.errors import SettingsError
+from rutile.core.settings import Result
 from rutile.jobs import data_sets, queue
 from rutile.jobs.folder import FILES
 from rutile.jobs.home import Home
@@ -22,18 +23,23 @@ from rutile.jobs.tables import ENDED, Dataset, DatasetVersion, Job, Upload, User
 KINDS = ("job", "files", "version", "upload")
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(Result):
     """Something that takes space and can be removed."""
 
     reference: str
-    """job:12, files:12 (its files only), version:3@1, upload:..."""
+    """To be removed by: job:12, files:12 (its files only), version:3@1, upload:..."""
     kind: str
+    """job, files, version or upload."""
     name: str
+    """What it is called."""
     owner: str
+    """Whose it is."""
     state: str
+    """How it is."""
     bytes: int
+    """Its size."""
     created: float
+    """When it was made (s since 1970)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,11 @@ def _ended(owner: int | None, until: float) -> sql.Select[Job]:
 
 
 def _of_job(kind: str, job: Job) -> Piece:
-    return Piece(f"{kind}:{job.id}", kind, job.name, job.owner.name, job.state, job.bytes, job.created)
+    return _piece(f"{kind}:{job.id}", kind, job.name, job.owner.name, job.state, job.bytes, job.created)
+
+
+def _piece(reference: str, kind: str, name: str, owner: str, state: str, size: int, created: float) -> Piece:
+    return Piece(reference=reference, kind=kind, name=name, owner=owner, state=state, bytes=size, created=created)
 
 
 def _old_versions(session: Session, owner: int | None, until: float, most: int) -> list[Piece]:
@@ -85,7 +95,9 @@ def _old_versions(session: Session, owner: int | None, until: float, most: int) 
     query = query if owner is None else query.where(Dataset.owner_id == owner)
     rows = session.execute(query.order_by(DatasetVersion.bytes.desc(), DatasetVersion.id).limit(most))
     return [
-        Piece(f"version:{d.id}@{v.number}", "version", f"{d.name}, {v.file}", d.owner.name, v.state, v.bytes, v.created)
+        _piece(
+            f"version:{d.id}@{v.number}", "version", f"{d.name}, {v.file}", d.owner.name, v.state, v.bytes, v.created
+        )
         for v, d in rows
     ]
 
@@ -95,7 +107,7 @@ def _uploads(session: Session, owner: int | None, until: float, most: int) -> li
     query = query if owner is None else query.where(Upload.owner_id == owner)
     rows = session.execute(query.order_by(Upload.received.desc(), Upload.id).limit(most))
     return [
-        Piece(f"upload:{u.id}", "upload", u.name, name, "here" if u.received == u.size else "broken off", u.received,
+        _piece(f"upload:{u.id}", "upload", u.name, name, "here" if u.received == u.size else "broken off", u.received,
               u.created)
         for u, name in rows
     ]  # fmt: skip

@@ -12,14 +12,13 @@ from urllib.parse import urlsplit
 
 from rutile.core.errors import FileError, SettingsError
 
-
-class UnsureError(FileError):
-    """It was sent, and nobody said whether it arrived: sending it again might make it arrive twice."""
-
-
 TIMEOUT = 10.0
 """Seconds."""
 SIGNATURE, DELIVERY = "X-Rutile-Signature", "X-Rutile-Delivery"
+
+
+class UnsureError(FileError):
+    """It was sent, and nobody said whether it arrived: sending it again might make it arrive twice."""
 
 
 def checked(url: str) -> tuple[str, str, int, str]:

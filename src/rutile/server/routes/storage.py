@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query
@@ -15,25 +14,6 @@ from rutile.server import storage
 from rutile.server.people import MANAGE, Here, Reading, Somebody, Writing
 
 router = APIRouter(prefix="/storage", tags=["storage"])
-
-
-class PieceView(Result):
-    """Something that takes space."""
-
-    reference: str
-    """To be removed by: job:12, files:12 (its files only), version:3@1, upload:..."""
-    kind: str
-    """job, files, version or upload."""
-    name: str
-    """What it is called."""
-    owner: str
-    """Whose it is."""
-    state: str
-    """How it is."""
-    bytes: int
-    """Its size."""
-    created: float
-    """When it was made (s since 1970)."""
 
 
 class FreeWish(Settings):
@@ -66,12 +46,11 @@ def list_pieces(
     everybody: bool = False,
     days: Annotated[float, Query(ge=0, le=100_000)] = 0.0,
     most: Annotated[int, Query(ge=1, le=500)] = 100,
-) -> list[PieceView]:
+) -> list[storage.Piece]:
     """What takes space and could be removed, older than some days, the largest first. `files`: those of failed jobs."""
     if everybody and (who.user.role != ADMIN or MANAGE not in who.scopes):
         raise HTTPException(403, "only administrators see what is others'")
-    found = storage.pieces(session, None if everybody else who.user, kind, time.time() - 86400 * days, most)
-    return [PieceView(**asdict(one)) for one in found]
+    return storage.pieces(session, None if everybody else who.user, kind, time.time() - 86400 * days, most)
 
 
 @router.post("/free")

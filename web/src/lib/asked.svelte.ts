@@ -1,4 +1,4 @@
-import { told } from '../lib/loaded.svelte'
+import { told } from './loaded.svelte'
 
 /** Something that was asked of the server, and what it said against it. */
 export class Asked {
