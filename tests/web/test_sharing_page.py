@@ -67,5 +67,8 @@ def test_a_job_is_shown_with_its_files_and_nothing_else(site, stranger):
         guest.get_by_role("tab", name=name).click()
         guest.get_by_role("tabpanel", name=name).wait_for()
     assert complaints == []
+    another = site.post("structures", {"name": "another", "text": "1\npbc=F\nCu 0 0 0\n"})["id"]
+    guest.goto(site.post("shares", {"kind": "structure", "number": another})["link"])
+    guest.get_by_role("heading", name="another").wait_for()
     guest.goto(f"{site.address}/#/jobs/{number}")
     guest.get_by_role("button", name="Sign in").wait_for()
