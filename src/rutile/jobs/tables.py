@@ -265,6 +265,7 @@ class Job(Base):
         sql.Index("ix_jobs_seen", "state", "privacy", "owner_id"),
         sql.Index("ix_jobs_name", "name", "id"),
         sql.Index("ix_jobs_state", "state", "id"),
+        sql.Index("ix_jobs_list", "id", "state", "task", "privacy", "owner_id"),
         sql.Index("ix_jobs_queue", "state", "priority", "id"),
     )
 

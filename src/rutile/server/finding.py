@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from rutile.core.settings import Result
 from rutile.jobs.rights import visible
 from rutile.jobs.tables import Dataset, Job, StoredModel, StoredStructure, User
-from rutile.server.job_list import ROWS, matching, named
+from rutile.server.job_list import matching, named
 from rutile.tasks.catalogue import all_tasks
 
 SEARCHES = ("search", "search resume", "adapt")
@@ -46,10 +46,10 @@ def everything(session: Session, text: str, user: User, most: int) -> list[Hit]:
     of = sql.select(StoredStructure).where(visible(StoredStructure, user), formula)
     hits += [_hit("structure", row, row.formula)
              for row in session.scalars(of.order_by(StoredStructure.id.desc()).limit(most))]  # fmt: skip
-    jobs = ROWS.where(visible(Job, user), matching(session, text, user)).order_by(Job.id.desc()).limit(most)
-    searches = Job.task.in_(SEARCHES)
-    hits += [_hit("search", row, f"{row.task}, {row.state}") for row in session.scalars(jobs.where(searches))]
-    return hits + [_hit("job", row, f"{row.task}, {row.state}") for row in session.scalars(jobs.where(~searches))]
+    jobs = sql.select(Job.id, Job.name, Job.task, Job.state).where(visible(Job, user), matching(session, text, user))
+    jobs, searches = jobs.order_by(Job.id.desc()).limit(most), Job.task.in_(SEARCHES)
+    hits += [_hit("search", row, f"{row.task}, {row.state}") for row in session.execute(jobs.where(searches))]
+    return hits + [_hit("job", row, f"{row.task}, {row.state}") for row in session.execute(jobs.where(~searches))]
 
 
 def _hit(kind: str, row: Any, about: str) -> Hit:

@@ -8,8 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from rutile.jobs.tables import Job
-from rutile.server.job_list import ROWS, Filter, numbers_of
+from rutile.server.job_list import Filter, numbers_of
 from rutile.server.job_views import JobRow, rows_of
 from rutile.server.people import Who
 from rutile.server.platform import Platform
@@ -33,8 +32,7 @@ def exported(platform: Platform, filter: Filter, who: Who) -> Iterator[JobRow]:
         numbers = numbers_of(session, filter, who)
     for some in (numbers[k : k + AT_ONCE] for k in range(0, len(numbers), AT_ONCE)):
         with platform.database.reading() as session:
-            found = {job.id: job for job in session.scalars(ROWS.where(Job.id.in_(some)))}
-            yield from rows_of(session, [found[number] for number in some if number in found], who)
+            yield from rows_of(session, some, who)
 
 
 def as_json(rows: Iterable[JobRow]) -> Iterator[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sql
+from sqlalchemy import orm
 from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result
@@ -13,7 +15,7 @@ from rutile.jobs import check
 from rutile.jobs.folder import RESULT, read_json
 from rutile.jobs.references import Input
 from rutile.jobs.rights import may_change
-from rutile.jobs.tables import ENDED, RUNNING, WAITING, Job
+from rutile.jobs.tables import ENDED, RUNNING, WAITING, Job, User
 from rutile.server import forms
 from rutile.server.people import Who
 from rutile.server.platform import Platform
@@ -30,12 +32,12 @@ FULL = (
     "version",
 )  # fmt: skip
 """Columns that are shown of one job."""
-CHILDREN = (
-    sql.select(Job.parent_id, sql.func.count())
-    .where(Job.parent_id.in_(sql.bindparam("ids", expanding=True)))
-    .group_by(Job.parent_id)
-)
-"""How many children each of some jobs has."""
+CHILD = orm.aliased(Job)
+ROWS = sql.select(
+    *(getattr(Job, name) for name in PLAIN), Job.owner_id, Job.cpu_seconds, User.name.label("owner"),
+    sql.select(sql.func.count()).where(CHILD.parent_id == Job.id).correlate(Job).scalar_subquery().label("children"),
+).join(User, User.id == Job.owner_id)  # fmt: skip
+"""What a list shows of jobs: other columns may be long."""
 
 
 class JobRow(Result):
@@ -147,22 +149,22 @@ class JobPage(Result):
     """Jobs in each state that fit everything else of the filter."""
 
 
-def rows_of(session: Session, jobs: list[Job], who: Who) -> list[JobRow]:
-    """Jobs as rows of a list."""
-    ids = {"ids": [job.id for job in jobs]}
-    children = {row[0]: row[1] for row in session.execute(CHILDREN, ids)} if jobs else {}
-    return [JobRow(**_row(job, children.get(job.id, 0), who)) for job in jobs]
+def rows_of(session: Session, numbers: Sequence[int], who: Who) -> list[JobRow]:
+    """Jobs by their numbers as rows of a list, in this order; those that are gone are left out."""
+    found = {row.id: _row(row, who) for row in session.execute(ROWS.where(Job.id.in_(numbers)))}
+    return [found[number] for number in numbers if number in found]
 
 
-def _row(job: Job, children: int, who: Who) -> dict[str, Any]:
+def _row(job: Any, who: Who) -> JobRow:
     now = time.time()
     ran = None if job.started is None else (job.ended or now) - job.started
     waited = ((job.started or job.ended) or now) - job.created
     used = job.cpu_seconds / (ran * job.cores) if ran and ran > 1 and job.state not in WAITING else None
-    return {name: getattr(job, name) for name in PLAIN} | {
-        "owner": job.owner.name, "mine": may_change(job, who.user), "waited": max(0.0, waited), "ran": ran,
-        "efficiency": None if used is None else min(1.0, used), "children": children,
-    }  # fmt: skip
+    return JobRow(
+        **{name: getattr(job, name) for name in (*PLAIN, "owner", "children")},
+        mine=may_change(job, who.user), waited=max(0.0, waited), ran=ran,
+        efficiency=None if used is None else min(1.0, used),
+    )  # fmt: skip
 
 
 def view_of(session: Session, platform: Platform, job: Job, who: Who) -> JobView:
@@ -170,17 +172,16 @@ def view_of(session: Session, platform: Platform, job: Job, who: Who) -> JobView
     task = forms.known(job.task)
     inputs = [Input(**one) for one in job.inputs]
     plain = check.local_names(job.settings, inputs)
-    children = session.scalar(sql.select(sql.func.count()).where(Job.parent_id == job.id)) or 0
-    row = _row(job, children, who)
+    (row,) = rows_of(session, [job.id], who)
     return JobView(
-        **row, **{name: getattr(job, name) for name in FULL},
+        **row.model_dump(), **{name: getattr(job, name) for name in FULL},
         command=check.as_command(task, plain) if task else "",
         yaml=check.as_yaml(plain),
         python=check.as_python(task, plain) if task else "",
         client=check.as_client(task, job.settings, platform.address) if task else "",
         inputs=[{k: v for k, v in one.items() if k != "source"} for one in job.inputs],
         result=read_json(platform.home.job(job.id) / RESULT) if job.state in ENDED else None,
-        hint=hint(job, row["efficiency"], row["ran"]),
+        hint=hint(job, row.efficiency, row.ran),
     )  # fmt: skip
 
 

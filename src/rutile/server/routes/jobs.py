@@ -146,8 +146,8 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
 @router.get("", response_model=JobPage)
 def list_jobs(filter: Annotated[Filter, Query()], who: Somebody, platform: Here, session: Reading) -> Response:
     """Jobs that one may see, newest first unless sorted otherwise, with counts by state."""
-    jobs, total, counts = jobs_on_page(session, platform, filter, who)
-    page = JobPage(items=rows_of(session, jobs, who), total=total, page=filter.page, size=filter.size, counts=counts)
+    numbers, total, counts = jobs_on_page(session, platform, filter, who)
+    page = JobPage(items=rows_of(session, numbers, who), total=total, page=filter.page, size=filter.size, counts=counts)
     return Response(page.model_dump_json(), media_type="application/json")  # written here: not checked a second time
 
 
@@ -274,7 +274,7 @@ def see_tree(number: Number, who: Somebody, session: Reading) -> list[JobRow]:
     """The job and all that belong to it, and to those; `parent_id` tells whose child each is."""
     job = shapes.seen(session, Job, number, who)
     below = [j for j in queue.tree_below(session, number) if may_change(j, who.user) or j.owner_id == job.owner_id]
-    return rows_of(session, [job, *below], who)
+    return rows_of(session, [number, *(j.id for j in below)], who)
 
 
 def _wish_of(job: Job) -> JobRequest:

@@ -198,7 +198,7 @@ def jobs_of_model(number: Number, who: Somebody, session: Reading) -> list[JobRo
     """Jobs that read the model, newest first, of those that one may see: evaluations, calibrations, relaxations."""
     shapes.seen(session, StoredModel, number, who)
     named = sql.cast(Job.inputs, sql.String).like(f'%"model:{number}"%')
-    query = sql.select(Job).where(visible(Job, who.user), named).order_by(Job.id.desc()).limit(MOST_JOBS)
+    query = sql.select(Job.id).where(visible(Job, who.user), named).order_by(Job.id.desc()).limit(MOST_JOBS)
     return rows_of(session, list(session.scalars(query)), who)
 
 

@@ -106,7 +106,7 @@ def list_searches(
     if search:
         conditions.append(Job.name.icontains(search, autoescape=True))
     counted = session.execute(sql.select(Job.state, sql.func.count()).where(*conditions).group_by(Job.state)).all()
-    query = sql.select(Job).where(*conditions).order_by(Job.id.desc()).limit(size).offset((page - 1) * size)
+    query = sql.select(Job.id).where(*conditions).order_by(Job.id.desc()).limit(size).offset((page - 1) * size)
     counts = {row[0]: row[1] for row in counted}
     items = rows_of(session, list(session.scalars(query)), who)
     return JobPage(items=items, total=sum(counts.values()), page=page, size=size, counts=counts)

@@ -187,7 +187,7 @@ def event(name: str, data: Any) -> str:
 
 def _row(platform: Platform, number: int, who: Who) -> dict[str, Any]:
     with platform.database.reading() as session:
-        row = rows_of(session, [shapes.seen(session, Job, number, who)], who)[0].model_dump(mode="json")
+        row = rows_of(session, [shapes.seen(session, Job, number, who).id], who)[0].model_dump(mode="json")
     return row | {"ran": None if row["ran"] is None else round(row["ran"]), "waited": round(row["waited"])}
 
 
