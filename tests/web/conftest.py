@@ -33,9 +33,10 @@ def platform(tmp_path_factory):
 
 
 @contextmanager
-def serving(home):
-    """A server of its own in a folder: its address and its login link."""
+def serving(home, *more):
+    """A server of its own in a folder, with more settings: its address and its login link."""
     command = [sys.executable, "-u", "-m", "rutile", "serve", f"home={home / 'home'}", "port=0", "cores=2", "memory=16"]
+    command += more
     said = home / "said"
     with said.open("w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | {"OMP_NUM_THREADS": "1"})

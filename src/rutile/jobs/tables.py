@@ -127,6 +127,24 @@ class LoginLink(Opens, Base):
     expires: Mapped[float]
 
 
+class Identity(Base):
+    """How a user signs in with the provider of single sign-on: by issuer and subject, which never change or return."""
+
+    __tablename__ = "identities"
+    user_id: Mapped[int] = mapped_column(sql.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    issuer: Mapped[str]
+    subject: Mapped[str | None]
+    """None: invited, and not come yet."""
+    invited: Mapped[str | None]
+    """Verified mail address of the one who may become this user, once."""
+    name: Mapped[str] = mapped_column(default="")
+    """What the provider calls them."""
+    created: Mapped[float]
+    used: Mapped[float | None]
+
+    __table_args__ = (sql.UniqueConstraint("subject", "issuer"), sql.UniqueConstraint("invited", "issuer"))
+
+
 class Share(Opens, Base):
     """A link that shows one thing to everybody who has it, until it ends. It goes with the thing."""
 

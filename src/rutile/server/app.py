@@ -32,13 +32,13 @@ from rutile.server.routes import (
     searches,
     series,
     shares,
+    sign_on,
     storage,
     structures,
     tasks,
     uploads,
 )
 from rutile.server.routes import session as signing_in
-from rutile.server.settings import LOOPBACK
 
 
 def create_app(platform: Platform) -> FastAPI:
@@ -57,12 +57,13 @@ def create_app(platform: Platform) -> FastAPI:
     )  # fmt: skip
     app.state.platform = platform
     app.include_router(signing_in.router, prefix="/api")
+    app.include_router(sign_on.router, prefix="/api")
     app.include_router(metrics.router)
     rooms = (
         account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, models, searches, admin,
         finding, shares, storage,
     )  # fmt: skip
-    for router in (*(room.router for room in rooms), admin.news, shares.open_routes()):
+    for router in (*(room.router for room in rooms), sign_on.mine, admin.news, shares.open_routes()):
         app.include_router(router, prefix="/api", dependencies=[Depends(who_asks)])
 
     @app.get("/api/openapi.json", include_in_schema=False, dependencies=[Depends(who_asks)])
@@ -72,8 +73,7 @@ def create_app(platform: Platform) -> FastAPI:
 
     page_routes(app)
     app.add_middleware(Guard)
-    hosts = [*LOOPBACK, "[::1]", *platform.settings.names]
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=platform.settings.hosts, www_redirect=False)
     app.add_exception_handler(RutileError, _users_error)
     app.add_exception_handler(RequestValidationError, _wrong_request)
     return app

@@ -92,7 +92,7 @@ def who_asks(request: Request, platform: Here) -> Who:
         return _by_link(platform, request)
     header = request.headers.get("Authorization", "")
     with platform.database.reading() as session:
-        who = _by_token(session, header, request) if header else _by_cookie(session, request)
+        who = _by_token(session, header, request) if header else by_cookie(session, request)
     if who is None:
         raise HTTPException(401, "sign in, or show a token")
     _allow(who.user)
@@ -116,7 +116,8 @@ def _by_token(session: Session, header: str, request: Request) -> Who | None:
     return Who(row.User, frozenset(row.ApiToken.scopes) & rights(row.User), address_of(request))
 
 
-def _by_cookie(session: Session, request: Request) -> Who | None:
+def by_cookie(session: Session, request: Request) -> Who | None:
+    """Who has signed in with a browser; None: nobody, or too long ago. Whether their account is open is not asked."""
     secret = request.cookies.get(COOKIE, "")
     if not secret:
         return None
@@ -145,8 +146,13 @@ def rights(user: User) -> frozenset[str]:
     return frozenset({VIEWER: (READ,), ADMIN: SCOPES}.get(user.role, (READ, SUBMIT)))
 
 
+def ended(user: User) -> bool:
+    """Whether an account has ended or is closed."""
+    return user.disabled or (user.expires is not None and user.expires < time.time())
+
+
 def _allow(user: User) -> None:
-    if user.disabled or (user.expires is not None and user.expires < time.time()):
+    if ended(user):
         raise HTTPException(401, "this account has ended or is closed")
 
 

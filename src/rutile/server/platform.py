@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import time
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from rutile.server.librarian import Librarian
 from rutile.server.messenger import Messenger
 from rutile.server.secrets import Patience, kept_of, new_secret
 from rutile.server.settings import ServeSettings
+from rutile.server.sign_on import Provider
 
 LINK_LIVES = 900.0
 """Seconds in which a login link must be used."""
@@ -42,6 +46,8 @@ class Platform:
     reconciler: Reconciler
     librarian: Librarian
     messenger: Messenger
+    sign_on: Provider | None = None
+    """Who says who people are, besides us."""
     patience: Patience = field(default_factory=Patience)
     address: str = ""
     """Under which it is reached."""
@@ -58,14 +64,18 @@ class Platform:
         Raises:
             FileError: folder or database cannot be opened.
             ExecutorError: a cluster that is named is not there.
+            MissingPackageError: single sign-on is asked for without its package.
         """
+        provider = Provider(settings.sign_on) if settings.sign_on else None
         home = Home.open(settings.home)
         places = open_places(home, settings.clusters)
         capacity = Capacity.of_this_machine(settings.cores, settings.memory)
         database = open_database(settings.url, home.folder)
         reconciler = Reconciler(database, home, places, capacity, lambda session, job: harvest(session, home, job))
         messenger = Messenger(database, settings)
-        return cls(settings, home, database, places, capacity, reconciler, Librarian(database, home), messenger)
+        return cls(
+            settings, home, database, places, capacity, reconciler, Librarian(database, home), messenger, provider
+        )
 
     def begin(self) -> None:
         """Let the queue go, and go on with what was being read."""
@@ -112,10 +122,19 @@ def _first(session: Session) -> User:
     """The first administrator, who is made where there is none."""
     admin = session.scalar(sql.select(User).where(User.role == ADMIN, User.disabled.is_(False)).order_by(User.id))
     if admin is None:
-        admin = User(name=FIRST, role=ADMIN, created=time.time(), password=None)
+        admin = User(name=free_name(session, FIRST), role=ADMIN, created=time.time(), password=None)
         session.add(admin)
         session.flush()
     return admin
+
+
+def free_name(session: Session, wished: str) -> str:
+    """A name for a new account, as much as it can be the one that is wished; nobody else's, however it is written."""
+    plain = unicodedata.normalize("NFKD", wished).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._@-]+", "-", plain).strip("-._@")[:56] or "person"
+    taken = set(session.scalars(sql.select(sql.func.lower(User.name))))
+    tries = itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2)))
+    return next(one for one in tries if one.lower() not in taken)
 
 
 def login_link(session: Session, user: User) -> str:

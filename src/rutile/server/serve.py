@@ -41,7 +41,7 @@ def run(settings: ServeSettings, reporter: Reporter) -> ServeResult:
     port = socket.getsockname()[1]
     scheme = "https" if settings.certificate else "http"
     shown = settings.names[0] if settings.names else settings.host
-    platform.address = f"{scheme}://{shown}:{port}"
+    platform.address = settings.address or f"{scheme}://{shown}:{port}"
     try:
         for folder in settings.adopt:
             there = platform.adopt(folder)
@@ -104,5 +104,6 @@ TASK = Task(
         "rutile serve port=9000 browser=true",
         "rutile serve home=/data/rutile cores=8 memory=32",
         "rutile serve home=demo/platform adopt=[demo]",
+        "rutile serve sign_on.issuer=https://login.example.org sign_on.client=rutile sign_on.secret_file=secret",
     ),
 )

@@ -17,6 +17,8 @@ export interface Account extends Quotas {
   expires: number | null
   disabled: boolean
   has_password: boolean
+  invited: string | null
+  sign_on: string | null
   running_jobs: number | null
   priority: number
   seen: number | null

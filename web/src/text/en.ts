@@ -19,6 +19,14 @@ export const en = {
     title: 'Sign in', name: 'Name', password: 'Password', act: 'Sign in', out: 'Sign out',
     link: 'On your own machine: open the link that `rutile serve` printed; it signs in without a password.',
   },
+  signOn: {
+    act: 'Sign in with {name}', connect: 'Connect', disconnect: 'Take back', connected: 'You can sign in with {name}, where you are called {who}.',
+    notConnected: 'Connect this account, and you can sign in with {name}, too.',
+    unreachable: '{name} does not answer at the moment. Names and passwords of this server work.', wrong: '{name} is not set up as it should be: the log of the server says what is wrong. Names and passwords of this server work.',
+    again: 'This took too long, or began in another browser: try again.', declined: '{name} did not sign you in.', invalid: 'What {name} said cannot be trusted; the log of the server says why. Try again.',
+    stranger: '{name} knows you, this server does not yet: ask its administrators to invite you.', closed: 'This account has ended or is closed: ask the administrators.',
+    nobody: 'None of your groups at {name} may come in: ask the administrators.', taken: 'You have another account here that signs in with {name}.', wait: 'Too many tries: wait a minute.',
+  },
   home: {
     hot: 'Used most this month', tasks: 'Tasks', models: 'Models', datasets: 'Data sets', usedBy: 'by {n:job:jobs}', atOnce: 'none',
     title: 'What would you like to do?',
@@ -156,6 +164,7 @@ export const en = {
     courseText: 'Accounts are called course-01, course-02 and so on; they are a group, and end by themselves.', once: 'Passwords are shown this once: keep them now.', made: 'Accounts of the course',
     since: 'Jobs of the last', daysAgo: 'days', ever: 'years, all', jobs: 'Jobs', failed: 'Failed', cpu_hours: 'Of them at work', announce: 'What everybody should know', level: 'How urgent', info: 'to know', warning: 'warning', until: 'Until', publish: 'Announce',
     by: 'Who', action: 'What', thing: 'Which', when: 'When', from: 'From', before: 'Before', after: 'After', backupText: 'A copy of the database, made while everything goes on. Files of jobs, data sets and models lie beside it, and are copied by the tools of the machine.', backupNow: 'Make a backup', backupMade: '{file} ({size}) is put back by:',
+    signsIn: 'Signs in', byLink: 'by link only', invite: 'Invite by mail address (single sign-on)', isInvited: '{mail} is invited',
   },
   notices: {
     title: 'Notices', unread: '{n} not read', none: 'Nothing has happened yet.', all: 'All read', choose: 'What is sent', choices: 'Being told', text: 'The bell shows all of these. They can be sent, too:',

@@ -21,6 +21,14 @@ export const ja: Text = {
     title: 'サインイン', name: 'ユーザー名', password: 'パスワード', act: 'サインイン', out: 'サインアウト',
     link: '自分の計算機では:`rutile serve` が表示したリンクを開くと、パスワードなしでサインインできます。',
   },
+  signOn: {
+    act: '{name} でサインイン', connect: '連携する', disconnect: '連携を解除', connected: '{name} でサインインできます。そこでの名前は {who} です。',
+    notConnected: 'このアカウントを連携すると、{name} でもサインインできます。',
+    unreachable: '{name} は現在応答しません。このサーバーのユーザー名とパスワードは使えます。', wrong: '{name} の設定が正しくありません。理由はサーバーのログにあります。このサーバーのユーザー名とパスワードは使えます。',
+    again: '時間がかかりすぎたか、別のブラウザーで始められました。もう一度お試しください。', declined: '{name} でサインインできませんでした。', invalid: '{name} の応答は信頼できません。理由はサーバーのログにあります。もう一度お試しください。',
+    stranger: '{name} はあなたを知っていますが、このサーバーはまだ知りません。管理者に招待を依頼してください。', closed: 'このアカウントは終了したか、閉じられています。管理者に問い合わせてください。',
+    nobody: '{name} でのあなたのグループには利用権限がありません。管理者に問い合わせてください。', taken: '{name} でサインインする別のアカウントがすでにあります。', wait: '試行回数が多すぎます。1分お待ちください。',
+  },
   home: {
     hot: '今月よく使われたもの', tasks: 'タスク', models: 'モデル', datasets: 'データセット', usedBy: '{n} 件のジョブで', atOnce: 'なし',
     title: '何をしますか?',
@@ -158,6 +166,7 @@ export const ja: Text = {
     courseText: 'アカウントは course-01、course-02 のように名づけられ、一つのグループになり、期限で自動的に終わります。', once: 'パスワードはこの一度だけ表示されます。今保存してください。', made: '講習のアカウント',
     since: '最近のジョブ', daysAgo: '日', ever: '全期間', jobs: 'ジョブ', failed: '失敗', cpu_hours: 'うち稼働', announce: '皆に知らせること', level: '緊急度', info: 'お知らせ', warning: '警告', until: 'まで', publish: '知らせる',
     by: '誰が', action: '何を', thing: '対象', when: 'いつ', from: '場所', before: '前', after: '後', backupText: '動作中に作るデータベースの写しです。ジョブのファイル、データセット、モデルはその隣にあり、計算機の道具で写します。', backupNow: 'バックアップを作る', backupMade: '{file} ({size}) は次で戻せます:',
+    signsIn: 'サインイン方法', byLink: 'リンクのみ', invite: 'メールアドレスで招待(シングルサインオン)', isInvited: '{mail} を招待済み',
   },
   notices: {
     title: '通知', unread: '未読 {n} 件', none: 'まだ何もありません。', all: 'すべて既読に', choose: '送るものを選ぶ', choices: '通知の受け取り', text: 'ベルはこれらすべてを示します。送ることもできます:',

@@ -21,6 +21,14 @@ export const zh: Text = {
     title: '登录', name: '用户名', password: '密码', act: '登录', out: '退出登录',
     link: '在自己的机器上:打开 `rutile serve` 打印的链接,无需密码即可登录。',
   },
+  signOn: {
+    act: '使用{name}登录', connect: '关联', disconnect: '取消关联', connected: '您可以使用{name}登录,您在那里的名称为 {who}。',
+    notConnected: '关联此账户后,也可以使用{name}登录。',
+    unreachable: '{name}目前没有响应。本服务器的用户名和密码仍可使用。', wrong: '{name}的设置有误:服务器日志说明了原因。本服务器的用户名和密码仍可使用。',
+    again: '耗时过长,或是在另一个浏览器中开始的:请重试。', declined: '{name}没有让您登录。', invalid: '{name}给出的信息不可信;服务器日志说明了原因。请重试。',
+    stranger: '{name}认识您,但本服务器还不认识:请管理员邀请您。', closed: '此账户已到期或已关闭:请联系管理员。',
+    nobody: '您在{name}的任何组都无权进入:请联系管理员。', taken: '您在这里已有另一个使用{name}登录的账户。', wait: '尝试次数过多:请等待一分钟。',
+  },
   home: {
     hot: '本月最常用', tasks: '任务', models: '模型', datasets: '数据集', usedBy: '{n} 个作业使用', atOnce: '无',
     title: '您想做什么?',
@@ -158,6 +166,7 @@ export const zh: Text = {
     courseText: '账户名为 course-01、course-02 等;它们成为一组,到期自动停用。', once: '密码只显示这一次:请立即保存。', made: '课程的账户',
     since: '最近的作业', daysAgo: '天', ever: '全部年份', jobs: '作业', failed: '失败', cpu_hours: '其中工作时间', announce: '大家应该知道的事', level: '紧急程度', info: '通知', warning: '警告', until: '直到', publish: '发布',
     by: '谁', action: '做了什么', thing: '对什么', when: '何时', from: '来自', before: '之前', after: '之后', backupText: '数据库的副本,在一切运行时制作。作业文件、数据集和模型在它旁边,用机器的工具复制。', backupNow: '立即备份', backupMade: '{file} ({size}) 用以下命令恢复:',
+    signsIn: '登录方式', byLink: '仅通过链接', invite: '按邮箱地址邀请(单点登录)', isInvited: '已邀请 {mail}',
   },
   notices: {
     title: '通知', unread: '{n} 条未读', none: '还没有发生什么。', all: '全部已读', choose: '选择发送内容', choices: '接收通知', text: '铃铛显示以下全部。也可以发送:',

@@ -12,11 +12,11 @@ from pydantic import Field
 from rutile.core.settings import Result, Settings
 from rutile.jobs import queue
 from rutile.jobs.tables import ApiToken, SignIn, User
+from rutile.server.account_shapes import Password
 from rutile.server.people import InBrowser, Reading, Somebody, Writing
 from rutile.server.secrets import TOKEN, hashed, is_password, kept_of, new_secret
 
 router = APIRouter(prefix="/account", tags=["account"])
-Password = Annotated[str, Field(min_length=10, max_length=1000)]
 
 
 class PasswordChange(Settings):

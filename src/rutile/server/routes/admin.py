@@ -11,156 +11,26 @@ from pydantic import Field
 
 from rutile.core.settings import Result, Settings
 from rutile.jobs import notices
-from rutile.jobs.tables import ADMIN, Announcement, ApiToken, AuditLine, Group, Job, SignIn, User
+from rutile.jobs.tables import ADMIN, Announcement, ApiToken, AuditLine, Group, Identity, Job, SignIn, User
+from rutile.server.account_shapes import (
+    AccountView,
+    CourseAccount,
+    CourseWish,
+    GroupView,
+    GroupWish,
+    Quotas,
+    UserChange,
+    UserWish,
+)
 from rutile.server.backup import back_up
+from rutile.server.identities import invite
 from rutile.server.people import Administrator, Here, Reading, Somebody, Writing
 from rutile.server.platform import login_link
-from rutile.server.routes.account import Password
 from rutile.server.secrets import hashed, new_secret
 from rutile.server.shapes import Number
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 news = APIRouter(prefix="/announcements", tags=["announcements"])
-Hours = Annotated[float, Field(ge=0, le=1e12)]
-UserName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
-
-
-class Quotas(Settings):
-    """Limits; null: none (of a user: those of the group hold)."""
-
-    core_hours: Hours | None = None
-    """Cores times hours."""
-    gpu_hours: Hours | None = None
-    """GPUs times hours."""
-    disk_gb: Hours | None = None
-    """In folders of jobs."""
-
-
-class GroupWish(Quotas):
-    """A group."""
-
-    name: UserName
-    """Its name."""
-
-
-class GroupView(Result):
-    """A group."""
-
-    id: int
-    """Its number."""
-    name: str
-    """Its name."""
-    core_hours: float | None
-    """Limit of all members together."""
-    gpu_hours: float | None
-    """Limit of all members together."""
-    disk_gb: float | None
-    """Limit of all members together."""
-    members: int
-    """Accounts in it."""
-
-
-class UserWish(Quotas):
-    """An account."""
-
-    name: UserName
-    """Its name."""
-    full_name: Annotated[str, Field(max_length=200)] = ""
-    """Name of the person."""
-    role: Literal["admin", "user", "viewer"] = "user"
-    """What it may do: everything, work, look."""
-    password: Password | None = None
-    """To sign in with; without one, a login link is needed."""
-    group: UserName | None = None
-    """Its group."""
-    expires: Annotated[float, Field(ge=0, le=1e11)] | None = None
-    """It ends then (s since 1970)."""
-    running_jobs: Annotated[int, Field(ge=0, le=10_000)] | None = None
-    """Jobs at work at the same time."""
-    priority: Annotated[int, Field(ge=1, le=100)] = 50
-    """Highest priority of its jobs."""
-
-
-class UserChange(Settings):
-    """What is to be changed; what is not given stays, null takes a limit away."""
-
-    full_name: Annotated[str, Field(max_length=200)] | None = None
-    """Name of the person."""
-    role: Literal["admin", "user", "viewer"] | None = None
-    """What it may do."""
-    password: Password | None = None
-    """A new one; every browser is signed out."""
-    group: UserName | None = None
-    """Its group."""
-    expires: Annotated[float, Field(ge=0, le=1e11)] | None = None
-    """It ends then."""
-    disabled: bool | None = None
-    """Closed: nobody signs in, tokens do nothing."""
-    core_hours: Hours | None = None
-    """Limit."""
-    gpu_hours: Hours | None = None
-    """Limit."""
-    disk_gb: Hours | None = None
-    """Limit."""
-    running_jobs: Annotated[int, Field(ge=0, le=10_000)] | None = None
-    """Limit."""
-    priority: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Highest priority of its jobs."""
-
-
-class CourseWish(Quotas):
-    """Accounts for a course."""
-
-    course: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
-    """Name of the course: a group; accounts are course-01, course-02, ..."""
-    accounts: Annotated[int, Field(ge=1, le=500)]
-    """So many."""
-    days: Annotated[float, Field(gt=0, le=1000)] = 30.0
-    """They end after so many days."""
-
-
-class CourseAccount(Result):
-    """An account of a course."""
-
-    name: str
-    """Its name."""
-    password: str
-    """Its password, shown this once."""
-
-
-class AccountView(Result):
-    """An account, as an administrator sees it."""
-
-    id: int
-    """Its number."""
-    name: str
-    """Its name."""
-    full_name: str
-    """Name of the person."""
-    role: str
-    """What it may do."""
-    group: str | None
-    """Its group."""
-    created: float
-    """When it was made (s since 1970)."""
-    expires: float | None
-    """When it ends."""
-    disabled: bool
-    """Closed."""
-    has_password: bool
-    """Whether it can sign in by password."""
-    core_hours: float | None
-    """Limit."""
-    gpu_hours: float | None
-    """Limit."""
-    disk_gb: float | None
-    """Limit."""
-    running_jobs: int | None
-    """Limit."""
-    priority: int
-    """Highest priority of its jobs."""
-    seen: float | None
-    """When it was last here."""
 
 
 class UseRow(Result):
@@ -250,24 +120,27 @@ def list_users(who: Administrator, session: Reading) -> list[AccountView]:
     """Every account."""
     del who
     seen = dict(session.execute(sql.select(SignIn.user_id, sql.func.max(SignIn.used)).group_by(SignIn.user_id)).all())
-    return [_account(u, seen.get(u.id)) for u in session.scalars(sql.select(User).order_by(User.name))]
+    known = {row.user_id: row for row in session.scalars(sql.select(Identity))}
+    return [_account(u, known.get(u.id), seen.get(u.id)) for u in session.scalars(sql.select(User).order_by(User.name))]
 
 
 @router.post("/users", status_code=201)
-def add_user(wish: UserWish, who: Administrator, session: Writing) -> AccountView:
+def add_user(wish: UserWish, who: Administrator, platform: Here, session: Writing) -> AccountView:
     """Make an account."""
     _refuse_known(session, wish.name)
-    given = wish.model_dump(exclude={"password", "group"})
+    given = wish.model_dump(exclude={"password", "group", "invited"})
     user = User(**given, created=time.time(), password=hashed(wish.password) if wish.password else None)
     user.group = _group(session, wish.group)
     session.add(user)
     session.flush()
-    who.did(session, "made an account", f"user {user.name}", after=given)
-    return _account(user, None)
+    if wish.invited:
+        invite(session, user, wish.invited, platform.settings.sign_on)
+    who.did(session, "made an account", f"user {user.name}", after=given | {"invited": wish.invited})
+    return _account(user, session.get(Identity, user.id))
 
 
 @router.patch("/users/{number}")
-def change_user(number: Number, wish: UserChange, who: Administrator, session: Writing) -> AccountView:
+def change_user(number: Number, wish: UserChange, who: Administrator, platform: Here, session: Writing) -> AccountView:
     """Change an account."""
     user = _user(session, number)
     given = wish.model_dump(exclude_unset=True)
@@ -278,18 +151,22 @@ def change_user(number: Number, wish: UserChange, who: Administrator, session: W
         raise HTTPException(409, "one cannot take these rights from oneself")
     if password := keeps.pop("password", None):
         user.password = hashed(password)
+    if "invited" in given:
+        invite(session, user, given["invited"], platform.settings.sign_on)
+        keeps.pop("invited", None)
     if "group" in given:
         user.group = _group(session, keeps.pop("group", None))
     before = {name: getattr(user, name) for name in keeps}
     for name, value in keeps.items():
         setattr(user, name, value)
-    if password or keeps.get("disabled") or "role" in keeps:
+    if password or keeps.get("disabled") or "role" in keeps or "invited" in given:
         session.execute(sql.delete(SignIn).where(SignIn.user_id == user.id, SignIn.id != (who.sign_in or -1)))
     if keeps.get("disabled"):
         session.execute(sql.delete(ApiToken).where(ApiToken.user_id == user.id))
-    who.did(session, "changed an account", f"user {user.name}", before=before, after=keeps)
+    told = {"invited": given["invited"]} if "invited" in given else {}
+    who.did(session, "changed an account", f"user {user.name}", before=before, after=keeps | told)
     session.flush()
-    return _account(user, None)
+    return _account(user, session.get(Identity, number))
 
 
 @router.post("/users/{number}/link")
@@ -474,12 +351,14 @@ def _group(session: Reading, name: str | None) -> Group | None:
     return group
 
 
-def _account(user: User, seen: float | None) -> AccountView:
-    names = set(AccountView.model_fields) - {"group", "has_password", "seen"}
+def _account(user: User, known: Identity | None, seen: float | None = None) -> AccountView:
+    names = set(AccountView.model_fields) - {"group", "has_password", "invited", "sign_on", "seen"}
     return AccountView(
         **{name: getattr(user, name) for name in names},
         group=user.group.name if user.group else None,
         has_password=user.password is not None,
+        invited=known.invited if known else None,
+        sign_on=known.name if known and known.subject else None,
         seen=seen,
     )
 

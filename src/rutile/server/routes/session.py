@@ -13,7 +13,18 @@ from sqlalchemy.orm import Session
 import rutile
 from rutile.core.settings import Result, Settings
 from rutile.jobs.tables import LoginLink, SignIn, User
-from rutile.server.people import ABSOLUTE, COOKIE, Here, InBrowser, Reading, Somebody, Writing, address_of, rights
+from rutile.server.people import (
+    ABSOLUTE,
+    COOKIE,
+    Here,
+    InBrowser,
+    Reading,
+    Somebody,
+    Writing,
+    address_of,
+    ended,
+    rights,
+)
 from rutile.server.platform import Platform, note
 from rutile.server.secrets import csrf_of, is_password, kept_of, new_secret
 
@@ -88,13 +99,13 @@ def sign_in(wish: SignInRequest, request: Request, response: Response, platform:
         raise HTTPException(429, "too many tries: wait a minute", {"Retry-After": "60"})
     user = session.scalar(sql.select(User).where(User.name == wish.name))
     right = is_password(wish.password, user.password if user else None)
-    if not right or user is None or user.disabled or (user.expires is not None and user.expires < time.time()):
+    if not right or user is None or ended(user):
         note(session, wish.name, "failed to sign in", "", where)
         session.commit()
         raise HTTPException(401, "name or password is wrong")
     platform.patience.forgive(f"name {wish.name}")
     platform.patience.forgive(f"address {where}")
-    secret = _signed_in(session, user, request, response, platform)
+    secret = signed_in(session, user, request, response, platform)
     return view_of(user, csrf_of(secret), platform)
 
 
@@ -129,14 +140,25 @@ def signed_in_by_link(secret: str, platform: Platform, session: Session, respons
     """
     link = session.scalar(sql.select(LoginLink).where(LoginLink.secret == kept_of(secret)))
     user = session.get(User, link.user_id) if link is not None and link.expires > time.time() else None
-    if link is None or user is None or user.disabled:
+    if link is None or user is None or ended(user):
         raise HTTPException(401, "this link was used, or is too old: start `rutile serve` again for another")
     session.delete(link)
-    _signed_in(session, user, request, response, platform)
+    signed_in(session, user, request, response, platform)
 
 
-def _signed_in(session: Session, user: User, request: Request, response: Response, platform: Platform) -> str:
-    """Make a sign-in and its cookie."""
+def signed_in(
+    session: Session, user: User, request: Request, response: Response, platform: Platform, by: str = ""
+) -> str:
+    """Make a sign-in and its cookie; its secret.
+
+    Args:
+        session: that writes.
+        user: who has shown who they are.
+        request: of the browser.
+        response: to it.
+        platform: that it came to.
+        by: what they have shown, for the audit log, where it is no password of ours.
+    """
     secret, now = new_secret(), time.time()
     browser = request.headers.get("User-Agent", "")[:200]
     session.add(
@@ -145,12 +167,17 @@ def _signed_in(session: Session, user: User, request: Request, response: Respons
         )
     )
     session.execute(sql.delete(SignIn).where(SignIn.created < now - ABSOLUTE))
-    note(session, user.name, "signed in", "", address_of(request))
+    note(session, user.name, "signed in", by, address_of(request))
     response.set_cookie(
         COOKIE, secret, max_age=int(ABSOLUTE), httponly=True, samesite="lax", path="/",
-        secure=platform.address.startswith("https:") or request.url.scheme == "https",
+        secure=encrypted(platform, request),
     )  # fmt: skip
     return secret
+
+
+def encrypted(platform: Platform, request: Request) -> bool:
+    """Whether browsers reach us by https, so that cookies can be kept from everything else."""
+    return platform.address.startswith("https:") or request.url.scheme == "https"
 
 
 def view_of(user: User, csrf: str, platform: Platform) -> SessionView:
