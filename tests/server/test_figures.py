@@ -83,9 +83,23 @@ def test_bands_are_all_drawn_and_long_curves_keep_their_peaks(site, ben):
     assert found["states: p/0/dos.csv"]["file"] is None
 
 
+def test_steps_of_a_relaxation_know_their_structures(site, ben):
+    way = "structure,step,energy,fmax,pressure,volume\na#0,0,-1,2,,\na#0,1,-2,0.1,,\nb#0,0,-3,1,,\n"
+    told = {"path_table": "to/relaxed_path.csv", "units": {"relaxed_path.csv": {"energy": "eV/atom"}}}
+    number = put(site, "relax", {"to/relaxed_path.csv": way, "to/relaxed_path.extxyz": FRAME * 3}, told)
+    found = figures(ben, number)
+    assert set(found) == {"energy: to/relaxed_path.csv", "fmax: to/relaxed_path.csv"}
+    figure = found["energy: to/relaxed_path.csv"]
+    assert (figure["x_name"], figure["y_name"]) == ("step", "energy (eV/atom)")
+    assert [(line["name"], line["x"], line["y"], line["frames"]) for line in figure["lines"]] == [
+        ("a#0", [0.0, 1.0], [-1.0, -2.0], [0, 1]), ("b#0", [0.0], [-3.0], [2]),
+    ]  # fmt: skip
+
+
 def test_relaxed_structures_are_points_and_strange_tables_are_left_alone(site, ben):
     table = "structure,energy,fmax,steps\na,-1,0.01,5\nb,,0.2,9\n"
-    number = put(site, "relax", {"relaxed.csv": table, "relaxed.extxyz": FRAME * 2, "log.csv": "a,b\n1,2\n"})
+    units = {"units": {"relaxed.csv": {"energy": "eV/atom", "fmax": "eV/Å"}}}
+    number = put(site, "relax", {"relaxed.csv": table, "relaxed.extxyz": FRAME * 2, "log.csv": "a,b\n1,2\n"}, units)
     found = figures(ben, number)
     assert found["energy: relaxed.csv"]["lines"][0]["y"] == [-1.0, None]
     assert found["fmax: relaxed.csv"]["y_name"] == "fmax (eV/Å)"

@@ -36,7 +36,8 @@ def test_table_page_and_result(tmp_path, capsys):
     assert main(["relax", *words]) == 0, capsys.readouterr()
     result = relax.RelaxTaskResult.model_validate_json(how.out.with_suffix(".json").read_text())
     assert result.converged == 2
-    assert result.units == {how.out.with_suffix(".csv").name: relax.units_of(relax.RelaxedRow)}
+    assert set(result.units) == {"out.csv", "out_path.csv"}
+    assert result.units["out.csv"] == relax.units_of(relax.RelaxedRow)
     assert result.units[how.out.with_suffix(".csv").name]["pressure"] == "GPa"
     assert result.structures[0].spacegroup_before == "P1"
     assert result.structures[0].spacegroup == "Fm-3m"
@@ -51,7 +52,7 @@ def test_a_name_without_ending_is_a_folder_and_an_unknown_ending_an_error(tmp_pa
     how = settings(tmp_path, [rattled(0)], cell="none", max_steps=1, out=tmp_path / "sub/out")
     result = relax.run(how, SilentReporter())
     names = sorted(path.name for path in how.out.iterdir())
-    assert names == ["relaxed.extxyz", "report.html", "result.json", "table.csv"]
+    assert names == ["path.csv", "path.extxyz", "relaxed.extxyz", "report.html", "result.json", "table.csv"]
     assert (result.out, result.table) == (how.out / "relaxed.extxyz", how.out / "table.csv")
     assert json.loads((how.out / "result.json").read_text())["units"]["table.csv"]["volume"] == "Å³/atom"
     relax.run(how, SilentReporter())  # the folder is there: again a folder
@@ -65,11 +66,11 @@ def stop_after(monkeypatch, count, error):
     add = kept_relaxations.KeptRelaxations.add
     kept = []
 
-    def some(self, number, relaxed):
+    def some(self, number, relaxed, way=()):
         if len(kept) == count:
             raise error
         kept.append(number)
-        add(self, number, relaxed)
+        add(self, number, relaxed, way)
 
     monkeypatch.setattr(kept_relaxations.KeptRelaxations, "add", some)
     return kept
@@ -89,6 +90,8 @@ def test_what_was_stopped_goes_on_to_the_same_result(tmp_path, monkeypatch):
     done = tmp_path / ".out.extxyz.unfinished" / "done.extxyz"
     assert len(read(done, ":")) == 3  # readable by any program
     done.write_bytes(done.read_bytes() + b"4\nrelaxed={")  # killed while writing
+    way = done.with_name("path.extxyz")
+    way.write_bytes(way.read_bytes() + way.read_bytes()[:700])
     reporter = SilentReporter()
     with monkeypatch.context() as patch:
         second = stop_after(patch, 99, None)
@@ -99,8 +102,10 @@ def test_what_was_stopped_goes_on_to_the_same_result(tmp_path, monkeypatch):
     for a, b in zip(whole.structures, result.structures, strict=True):
         assert a.steps == b.steps
         assert a.energy == pytest.approx(b.energy, abs=1e-10)
-    for a, b in zip(read(tmp_path / "whole" / "out.extxyz", ":"), read(how.out, ":"), strict=True):
-        np.testing.assert_allclose(a.positions, b.positions, atol=1e-7)
+    for name in ("out.extxyz", "out_path.extxyz"):
+        for a, b in zip(read(tmp_path / "whole" / name, ":"), read(tmp_path / name, ":"), strict=True):
+            np.testing.assert_allclose(a.positions, b.positions, atol=1e-7)
+            assert a.info.get("step") == b.info.get("step")
     assert not done.parent.exists()
 
 
@@ -118,7 +123,7 @@ def test_another_question_does_not_go_on(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
-    how = settings(tmp_path, [rattled(seed) for seed in range(4)], atoms_at_once=4)
+    how = settings(tmp_path, [rattled(seed) for seed in range(4)], atoms_at_once=4, paths=0)
     written = []
     text = extxyz.text
 

@@ -101,6 +101,8 @@ DRAWINGS: dict[str, Drawing] = {
 """Tables of any task by their names."""
 RELAXED = Drawing("", (("energy",), ("fmax",), ("steps",)))
 """The table of a relaxation, named like its structures."""
+WAY = Drawing("step", (("energy",), ("fmax",), ("pressure",), ("volume",)), ("structure",))
+"""The table of the steps of a relaxation."""
 UNITS = {
     "time_fs": "fs", "temperature_K": "K", "potential_eV": "eV", "conserved_eV": "eV", "pressure_GPa": "GPa",
     "volume_A3": "Å³", "band*": "THz", "kappa_*": "W/m/K",
@@ -108,7 +110,6 @@ UNITS = {
 """Of tables whose columns say their units themselves, and of many columns together."""
 SUFFIXES = {"Å³": "A3"}
 """Units that are written otherwise in the names of columns."""
-OF_RELAXED = {"energy": "eV/atom", "fmax": "eV/Å"}
 
 
 def figures_of(job: Job, folder: Path) -> list[Figure]:
@@ -121,25 +122,25 @@ def figures_of(job: Job, folder: Path) -> list[Figure]:
     root = folder / kept.FILES
     entries = [e for e in safe_files.listing(root) if not e.folder and not e.path.startswith(f"{kept.INPUTS}/")]
     there = {entry.path: entry for entry in entries}
-    told = (read_json(folder / kept.RESULT) or {}).get("units") or {}
+    told = read_json(folder / kept.RESULT) or {}
     out: list[Figure] = []
     for path, entry in there.items():
-        drawing, structures = _drawing(job, path, there)
+        drawing, structures = _drawing(job, path, there, PurePosixPath(told.get("path_table") or "").name)
         if drawing is not None and entry.size <= LARGEST and len(out) < MOST:
-            units = OF_RELAXED if drawing is RELAXED else UNITS | dict(told.get(PurePosixPath(path).name, {}))
+            units = UNITS | dict((told.get("units") or {}).get(PurePosixPath(path).name, {}))
             table = _Table(job, path, drawing, _rows(root, path), units, structures)
             out += table.figures()
     return out[:MOST]
 
 
-def _drawing(job: Job, path: str, there: Mapping[str, Entry]) -> tuple[Drawing | None, Entry | None]:
-    """How a table is drawn, and the structures beside it."""
+def _drawing(job: Job, path: str, there: Mapping[str, Entry], way: str) -> tuple[Drawing | None, Entry | None]:
+    """How a table is drawn, and the structures beside it; `way` is the name of the table of steps."""
     place = PurePosixPath(path)
     relaxed = str(place.with_suffix(".extxyz"))
     if job.task == "relax" and place.suffix == ".csv":
         if relaxed not in there and place.name == "table.csv":
             relaxed = str(place.with_name("relaxed.extxyz"))
-        return (RELAXED, there[relaxed]) if relaxed in there else (None, None)
+        return (WAY if place.name == way else RELAXED, there[relaxed]) if relaxed in there else (None, None)
     drawing = DRAWINGS.get(place.name)
     beside = there.get(str(place.with_name(drawing.structures))) if drawing and drawing.structures else None
     return drawing, beside

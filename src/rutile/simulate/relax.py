@@ -12,7 +12,7 @@ Letters of shapes: N atoms, S systems.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,8 @@ BURST = 8.0
 """A cell that grew or shrank by more than this factor has failed."""
 PLUNGE = 100.0
 """A structure whose energy fell by more than this (eV/atom) has failed: no chemistry is so strong."""
+Watch = Callable[[Tensor, Tensor, Structures, Prediction, Tensor], None]
+"""Is shown every step: numbers [S], steps [S], structures, predictions, largest forces [S] (NaN: it has failed)."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def _relax_kept(
 class Relaxation:
     """Relaxes structures while it is iterated; yields the number of each as it is done, and the ledger has the rest.
 
-    Arguments and errors are those of `relax`; `names` are of the structures, for messages (default: their numbers).
+    Arguments and errors are those of `relax`; `names` are of the structures, for messages (default: their numbers), and
+    `watch` is shown the way down.
     """
 
     ledger: Ledger
@@ -139,6 +142,7 @@ class Relaxation:
         settings: RelaxSettings,
         fixed: Tensor | None = None,
         names: Sequence[str] = (),
+        watch: Watch | None = None,
     ) -> None:
         given = structures.to(dtype=torch.float64, device="cpu")
         check_structures(given, potential.elements)
@@ -150,7 +154,7 @@ class Relaxation:
         if fixed is not None and (fixed.dtype != torch.bool or fixed.shape != given.numbers.shape):
             raise ValueError(f"fixed is {fixed.dtype} {list(fixed.shape)}, not bool [{given.n_atoms}]")
         free = torch.ones(given.n_atoms, dtype=torch.bool) if fixed is None else ~fixed.cpu()
-        self.ledger, self.settings = Ledger(given, free), settings
+        self.ledger, self.settings, self._watch = Ledger(given, free), settings, watch
         self._forces, self._room = ForceField(potential), Room(potential)
         self._optimizer = _optimizer(settings.optimizer)
         self._symmetry = KeptSymmetry() if settings.keep_symmetry else None
@@ -220,6 +224,8 @@ class Relaxation:
         sound = torch.ones_like(moving.step, dtype=torch.bool)
         sound[list(reasons)] = False
         ledger.note(moving.number, moving.atom, (structures, p, fmax, smax, moving.step), sound)
+        if self._watch is not None:
+            self._watch(moving.number, moving.step, structures, p, fmax.where(sound, torch.nan))
         converged = sound & (fmax <= settings.fmax) & (smax <= settings.smax * GPA)
         ledger.converged[moving.number] = converged
         for s, reason in reasons.items():

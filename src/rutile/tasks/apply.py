@@ -219,25 +219,37 @@ def _with_results(
     frames: Sequence[Frame], prediction: Prediction, spread: Spread | None, outside: Tensor
 ) -> Iterator[Atoms]:
     """The structures of a batch with their results."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
-    from rutile.potentials.evaluate import VOIGT
-
     end = 0
     for k, frame in enumerate(frames):
         part = slice(end, end := end + len(frame.numbers))
         atoms = plain(frame)
         atoms.arrays["energies"] = _numbers(prediction.atom_energy[part])
         atoms.arrays["extrapolating"] = outside[part].cpu().numpy()
-        results = {"energy": float(prediction.energy[k]), "forces": _numbers(prediction.forces[part])}
-        if frame.pbc.all():
-            stress = _numbers(prediction.stress[k])
-            results["stress"] = np.array([stress[v] for v in VOIGT])
         if spread is not None:
             atoms.info["energy_std"] = float(spread.energy[k])
             atoms.arrays["forces_std"] = _numbers(spread.forces[part])
-        atoms.calc = SinglePointCalculator(atoms, **results)
+        set_results(atoms, prediction, k, part)
         yield atoms
+
+
+def set_results(atoms: Atoms, prediction: Prediction, number: int, part: slice | Tensor) -> None:
+    """Put energy (eV), forces (eV/Angstrom) and, of a crystal, stress (eV/Angstrom^3) into the calculator slot.
+
+    Args:
+        atoms: the structure.
+        prediction: of a batch.
+        number: of the structure in the batch.
+        part: its atoms in the batch.
+    """
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from rutile.potentials.evaluate import VOIGT
+
+    results = {"energy": float(prediction.energy[number]), "forces": _numbers(prediction.forces[part])}
+    if atoms.pbc.all():
+        stress = _numbers(prediction.stress[number])
+        results["stress"] = np.array([stress[v] for v in VOIGT])
+    atoms.calc = SinglePointCalculator(atoms, **results)
 
 
 def frame_of(one: Structures, source: str) -> Frame:

@@ -1,7 +1,7 @@
 """Relaxed structures, kept one by one as they are done, so that a run that was stopped goes on.
 
-A hidden folder beside the file that is made holds done.extxyz, which any program that knows extended XYZ can read, and
-question.json, which says what was asked.
+A hidden folder beside the file that is made holds done.extxyz and, of structures that are watched, path.extxyz, which
+any program that knows extended XYZ can read, and question.json, which says what was asked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rutile.simulate.settings import RelaxSettings
     from rutile.structures.structures import Structures
 
-DONE, QUESTION = "done.extxyz", "question.json"
+DONE, PATH, QUESTION = "done.extxyz", "path.extxyz", "question.json"
 FREE = ("out", "device", "on_bad", "atoms_at_once", "overwrite")
 """Settings that may change when a run goes on."""
 
@@ -102,18 +102,25 @@ class KeptRelaxations:
         except OSError as error:
             raise FileError(self._why(error)) from None
 
-    def add(self, number: int, relaxed: Relaxed) -> None:
-        """Keep what became of a structure.
+    def add(self, number: int, relaxed: Relaxed, way: Sequence[Atoms] = ()) -> None:
+        """Keep what became of a structure, and how it came there.
 
         Raises:
             FileError: it cannot be written; what was kept before stays.
         """
         self.done[number] = relaxed
         try:
+            if way:
+                with (self.folder / PATH).open("ab") as file:
+                    file.writelines(extxyz.text(atoms).encode() for atoms in way)
             with (self.folder / DONE).open("ab") as file:
                 file.write(extxyz.text(self._frame(number, relaxed)).encode())
         except OSError as error:
             raise FileError(self._why(error)) from None
+
+    def ways(self) -> list[Atoms]:
+        """How those came down that were watched: frames as they were added."""
+        return _whole(self.folder / PATH)
 
     def _why(self, error: OSError) -> str:
         kept = f"{len(self.done)} of {len(self.frames)} structures are kept in {self.folder / DONE}"
@@ -142,16 +149,29 @@ class KeptRelaxations:
             write_atomically(asked, self.question.encode())
         frames = []
         try:
-            for atoms in extxyz.read(done) if done.is_file() else ():
-                if not isinstance(atoms, Atoms):
-                    break
+            for atoms in _whole(done):
                 facts: dict[str, Any] = _facts(atoms)
                 number = facts.pop("number")
                 self.done[number] = Relaxed(atoms.positions, atoms.cell.array, **facts)
                 frames.append(self._frame(number, self.done[number]))
-        except (FileError, DataError, KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError):
             pass  # the last one, half written
         write_frames(done, frames, "extxyz")
+        if (self.folder / PATH).is_file():
+            write_frames(self.folder / PATH, self.ways(), "extxyz")
+
+
+def _whole(path: Path) -> list[Atoms]:
+    """Frames of a file that may end with one that is half written; none, if there is no file."""
+    frames = []
+    try:
+        for atoms in extxyz.read(path) if path.is_file() else ():
+            if not isinstance(atoms, Atoms):
+                break
+            frames.append(atoms)
+    except (FileError, DataError):
+        pass
+    return frames
 
 
 def _facts(atoms: Atoms) -> dict[str, Any]:
@@ -162,7 +182,12 @@ def _facts(atoms: Atoms) -> dict[str, Any]:
 
 
 def relax_kept(
-    kept: KeptRelaxations, potential: Potential, fixed: np.ndarray, settings: RelaxSettings, reporter: Reporter
+    kept: KeptRelaxations,
+    potential: Potential,
+    fixed: np.ndarray,
+    settings: RelaxSettings,
+    reporter: Reporter,
+    watched: int = 0,
 ) -> None:
     """Relax what is not done yet, and keep each structure as it is done.
 
@@ -172,11 +197,13 @@ def relax_kept(
         fixed: atoms that do not move, of all structures, [N] bool.
         settings: how to relax.
         reporter: told how far it is.
+        watched: of so many structures, the first ones, the way down is kept.
     """
     import torch
 
     from rutile.simulate.relax import Relaxation
     from rutile.structures.structures import concatenate
+    from rutile.tasks.relax_paths import Watched
 
     left = [k for k in range(len(kept.frames)) if k not in kept.done]
     if not left:
@@ -185,9 +212,10 @@ def relax_kept(
     held = np.concatenate([fixed[ends[k] - len(kept.frames[k].numbers) : ends[k]] for k in left])
     structures = concatenate(kept.frames[k].structures() for k in left)
     names = [kept.frames[k].source for k in left]
-    relaxation = Relaxation(structures, potential, settings, torch.from_numpy(held), names)
+    ways = Watched(names[: sum(k < watched for k in left)], left, settings.max_steps, reporter)
+    relaxation = Relaxation(structures, potential, settings, torch.from_numpy(held), names, ways.see)
     for n in reporter.track(relaxation, "Relaxing", total=len(left)):
-        kept.add(left[n], Relaxed.of(relaxation.ledger.one(n)))
+        kept.add(left[n], Relaxed.of(relaxation.ledger.one(n)), ways.of(n))
 
 
 class Stages(ExitStack):

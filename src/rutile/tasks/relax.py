@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
 from rutile.core.describe import units_of
 from rutile.core.elements import formula
@@ -43,6 +45,9 @@ class RelaxTaskSettings(RelaxSettings, HeldAtoms, GivenStructures):
     Beside it, with other endings: a table (.csv), a page (.html) and the result (.json). A name without an ending is a
     folder, as with other tasks, for relaxed.extxyz, table.csv, report.html and result.json. The same command goes on
     where it was stopped."""
+    paths: int = Field(default=10, ge=0)
+    """The way down of so many structures, the first ones, is written too: energy, largest force, pressure and volume at
+    every step (..._path.csv), with all geometries and forces (..._path.extxyz)."""
 
 
 class RelaxedRow(Result):
@@ -89,6 +94,33 @@ class RelaxTaskResult(PropertyResult):
     """One row for each structure."""
     out: Path
     """The relaxed structures."""
+    path_table: Path | None = None
+    """Energy and largest force of the first structures at every step."""
+    path_frames: Path | None = None
+    """Their geometries at every step, a frame for each row of the table."""
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Files that are written."""
+
+    out: Path
+    table: Path
+    report: Path
+    told: Path
+    path_table: Path
+    path_frames: Path
+
+    @staticmethod
+    def of(out: Path) -> _Places:
+        """Beside a file, or in a folder."""
+        from rutile.structures.io import by_name
+
+        if not out.is_dir() and (out.suffix or by_name(out)):
+            own = [out, *(out.with_suffix(ending) for ending in (".csv", ".html", ".json"))]
+            return _Places(*own, *(out.with_name(f"{out.stem}_path{ending}") for ending in (".csv", ".extxyz")))
+        names = ("relaxed.extxyz", "table.csv", "report.html", "result.json", "path.csv", "path.extxyz")
+        return _Places(*(out / name for name in names))
 
 
 def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
@@ -97,19 +129,20 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
     from rutile.structures.io import format_for_writing, write_frames
     from rutile.tasks.kept_relaxations import KeptRelaxations, question, relax_kept
     from rutile.tasks.relax_page import page
+    from rutile.tasks.relax_paths import PathRow, in_order, rows_of_ways
 
-    out, table, report, told = _places(settings.out)
-    format_for_writing(out)
+    to = _Places.of(settings.out)
+    format_for_writing(to.out)
     members, calibration = members_and_bars(settings, reporter)
     readings = list(readings_given(settings, common_elements(members), reporter))
     frames = [r.frame for r in readings if r.frame is not None]
     fixed = np.concatenate([held_atoms(settings, reading) for reading in readings])
     if settings.cell == "none":
         refuse_if_all_held(frames, fixed)
-    kept = KeptRelaxations(out, frames, question(settings, frames, fixed, model_content(settings.model)))
+    kept = KeptRelaxations(to.out, frames, question(settings, frames, fixed, model_content(settings.model)))
     with kept.opened(reporter):
         potential = mean_potential(members)
-        relax_kept(kept, potential, fixed, part(settings, RelaxSettings), reporter)
+        relax_kept(kept, potential, fixed, part(settings, RelaxSettings), reporter, settings.paths)
         done = [kept.done[k] for k in range(len(frames))]
         images = _images(members, calibration, frames, done, settings)
         for atoms, held in zip(images, np.split(fixed, np.cumsum([len(a) for a in images])[:-1]), strict=True):
@@ -120,29 +153,29 @@ def run(settings: RelaxTaskSettings, reporter: Reporter) -> RelaxTaskResult:
             converged=sum(one.converged for one in done),
             failed=sum(bool(one.failure) for one in done),
             structures=rows,
-            out=out,
-            table=table,
-            report=report,
-            units={table.name: units_of(RelaxedRow)},
+            out=to.out,
+            table=to.table,
+            report=to.report,
+            units={to.table.name: units_of(RelaxedRow)},
         )
-        write_frames(out, images)
-        write_atomically(result.table, as_csv(rows))
+        write_frames(to.out, images)
+        write_atomically(to.table, as_csv(rows))
+        ways = in_order(kept.ways())
+        path = rows_of_ways(ways)
+        if path:
+            write_frames(to.path_frames, ways, "extxyz")
+            write_atomically(to.path_table, as_csv(path))
+            units = result.units | {to.path_table.name: units_of(PathRow)}
+            result = result.model_copy(
+                update={"path_table": to.path_table, "path_frames": to.path_frames, "units": units}
+            )
         given = settings.model_dump(mode="json", exclude_unset=True)
-        write_atomically(result.report, page(rows, [len(a) for a in images], given).encode())
-        write_atomically(told, (result.model_dump_json(indent=1) + "\n").encode())
+        write_atomically(to.report, page(rows, path, [len(a) for a in images], given).encode())
+        write_atomically(to.told, (result.model_dump_json(indent=1) + "\n").encode())
     for row in rows:
         if row.outcome != CONVERGED:
             reporter.warn(f"{row.structure} ({row.formula}): {row.outcome}")
     return result
-
-
-def _places(out: Path) -> tuple[Path, Path, Path, Path]:
-    """Files for structures, table, page and result."""
-    from rutile.structures.io import by_name
-
-    if not out.is_dir() and (out.suffix or by_name(out)):
-        return out, out.with_suffix(".csv"), out.with_suffix(".html"), out.with_suffix(".json")
-    return out / "relaxed.extxyz", out / "table.csv", out / "report.html", out / "result.json"
 
 
 def _images(

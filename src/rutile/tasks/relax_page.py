@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from rutile.train.report import Card, Facts, Figures, Section, Table, Text, render
 
 if TYPE_CHECKING:
     from rutile.tasks.relax import RelaxedRow
+    from rutile.tasks.relax_paths import PathRow
 
 MOST_ROWS = 200
 """Structures in the table of the page; the CSV has all."""
 MOST_FORMULAS = 6
 """Compositions with a colour of their own, the most frequent ones."""
+LABEL = 24
+"""Letters of a structure's name in a legend, the last ones."""
 
 
-def page(rows: Sequence[RelaxedRow], atoms: Sequence[int], settings: Mapping[str, Any]) -> str:
+def page(rows: Sequence[RelaxedRow], path: Sequence[PathRow], atoms: Sequence[int], settings: Mapping[str, Any]) -> str:
     """The whole page.
 
     Args:
         rows: of all structures.
+        path: of the first of them, at every step.
         atoms: numbers of their atoms.
         settings: of the task, as JSON values.
     """
@@ -35,6 +40,7 @@ def page(rows: Sequence[RelaxedRow], atoms: Sequence[int], settings: Mapping[str
     ]
     sections = [
         Section("Energies", [Figures(_figures(rows))]),
+        *_ways_down(path),
         *_space_groups(rows),
         *_unfinished(rows),
         Section("Structures", [_table(rows)]),
@@ -71,6 +77,27 @@ def _figures(rows: Sequence[RelaxedRow]) -> list[tuple[str, str]]:
     if lines:
         found.append((panel("At the end", "volume (Å³/atom)", "energy (eV/atom)", lines), ""))
     return found
+
+
+def _ways_down(path: Sequence[PathRow]) -> list[Section]:
+    """Energies and largest forces at every step, by structure."""
+    from rutile.tasks.property_figures import MOST_CURVES, Line, panel
+
+    ways: dict[str, list[PathRow]] = {}
+    for row in path:
+        ways.setdefault(PurePath(row.structure).name[-LABEL:], []).append(row)
+    some = {name: way for name, way in ways.items() if len(way) > 1}
+    drawn = list(some.items())[:MOST_CURVES]
+    if not drawn:
+        return []
+    energies = [Line(name, [r.step for r in way], [r.energy - way[-1].energy for r in way]) for name, way in drawn]
+    forces = [Line(name, [r.step for r in way], [r.fmax for r in way]) for name, way in drawn]
+    pulled = any(r.fmax > 0 for _, way in drawn for r in way)
+    figures = [
+        (panel("Energy above the end", "step", "energy (eV/atom)", energies, beside=True), ""),
+        (panel("Largest force", "step", "force (eV/Å)", forces, log=pulled, beside=True), ""),
+    ]
+    return [Section("The way down", [Figures(figures)])]
 
 
 def _space_groups(rows: Sequence[RelaxedRow]) -> list[Section]:
