@@ -47,14 +47,21 @@ class Site:
         raise AssertionError(f"job {number} is {job['state']}: {job['reason']}")
 
 
-def make_site(folder, **settings):
+def opened(folder, **settings):
+    """The platform of a folder, as another server opens it."""
     platform = Platform.open(ServeSettings(home=folder, **{"cores": 2, "memory": 16.0} | settings))
     platform.address = "http://127.0.0.1:8765"
     platform.patience.tries = 1000
+    return Site(platform, create_app(platform))
+
+
+def make_site(folder, **settings):
+    site = opened(folder, **settings)
+    platform = site.platform
     with platform.database.writing() as session:
         for name, role in (("ada", ADMIN), ("ben", USER), ("eve", USER), ("vic", VIEWER)):
             session.add(User(name=name, role=role, created=time.time(), password=HASH))
-    return Site(platform, create_app(platform))
+    return site
 
 
 def ok(answer, code=200):

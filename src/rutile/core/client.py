@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from rutile.core.connection import found_connection
 from rutile.core.errors import FileError, RutileError
 
 ENDED = ("DONE", "FAIL", "CANCEL")
@@ -33,14 +34,27 @@ class Refused(RutileError):
 class Client:
     """One account on one server.
 
+    Without address and token those of the variables RUTILE_ADDRESS and RUTILE_TOKEN, or, in a notebook of the platform,
+    those of its owner.
+
     Args:
         address: of the server, such as https://rutile.example.org.
         token: that begins with rtl_.
         timeout: seconds that an answer may take.
+
+    Raises:
+        FileError: neither is given, and nothing says them; or one is given without the other.
     """
 
-    def __init__(self, address: str, token: str, timeout: float = 60.0) -> None:
+    def __init__(self, address: str = "", token: str = "", timeout: float = 60.0) -> None:
+        if not address and not token:
+            address, token = found_connection()
+        if not address or not token:
+            raise FileError("Client: address and token belong together: give both, or neither")
         self.address, self.token, self.timeout = address.rstrip("/"), token, timeout
+
+    def __repr__(self) -> str:
+        return f"Client({self.address!r})"
 
     def request(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """Ask anything of the API; `path` follows /api.
@@ -80,6 +94,11 @@ class Client:
                 return job
             time.sleep(every)
 
+    def files(self, number: int) -> list[dict[str, Any]]:
+        """What a job wrote: path, size, kind, id, and the reference by which another job reads it."""
+        rows: list[dict[str, Any]] = self.request("GET", f"/jobs/{number}/files")
+        return rows
+
     def cancel(self, number: int) -> None:
         """End a job."""
         self.request("POST", f"/jobs/{number}/cancel")
@@ -94,12 +113,27 @@ class Client:
         Raises:
             FileError: the job has no such file.
         """
-        files = self.request("GET", f"/jobs/{number}/files")
+        files = self.files(number)
         found = next((f for f in files if f["path"] == path), None)
         if found is None:
             raise FileError(f"job {number} has no file {path}; it has {', '.join(f['path'] for f in files[:20])}")
         to.write_bytes(self._send("GET", f"/jobs/{number}/files/{found['id']}/download"))
         return to
+
+    def models(self, **filter: Any) -> list[dict[str, Any]]:
+        """A page of the models of the registry, newest first; `filter`: search, stage, elements, page, size."""
+        items: list[dict[str, Any]] = self.request("GET", "/models", None, **filter)["items"]
+        return items
+
+    def download_model(self, number: int, to: Path) -> Path:
+        """Fetch the file of a model, for `rutile.load`."""
+        to.write_bytes(self._send("GET", f"/models/{number}/download"))
+        return to
+
+    def notebook(self, number: int) -> dict[str, Any]:
+        """How one's own notebook is opened, once it is `ready`: its `link`, and the `tunnel` that is needed first."""
+        found: dict[str, Any] = self.request("GET", f"/jobs/{number}/notebook")
+        return found
 
     def upload(self, path: Path) -> str:
         """Send a file; the reference by which jobs read it."""

@@ -7,6 +7,7 @@ log.txt        what it prints
 perf.jsonl     processor, memory, input and output, sampled
 metrics.jsonl, progress.json   what the task reports
 cancel         a file: please end
+connection.json, door.json   of a notebook: see core.connection; nobody else can read them, and no route shows them
 files/         the folder that the task works in: its settings, inputs and results
 """
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import rutile
+from rutile.core.connection import CONNECTION
+from rutile.core.connection import VARIABLE as CONNECTED
 from rutile.jobs import folder as kept
 from rutile.jobs.folder import Order
 
@@ -45,7 +47,7 @@ def words_of(task: str) -> list[str]:
 
 
 def clean_environment(folder: Path, cores: int, gpu_ids: Sequence[int] | None) -> dict[str, str]:
-    """All that a job sees: nothing of the server's secrets.
+    """All that a job sees: nothing of the server's secrets; the name of the file by which it signs in, if it has one.
 
     Args:
         folder: of the job.
@@ -55,6 +57,8 @@ def clean_environment(folder: Path, cores: int, gpu_ids: Sequence[int] | None) -
     found = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(ENGINES)}
     found |= dict.fromkeys(THREADS, str(cores))
     found |= {"PYTHONPATH": source_folder(), "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg", kept.VARIABLE: str(folder)}
+    if (folder / CONNECTION).exists():
+        found[CONNECTED] = str(folder / CONNECTION)
     if gpu_ids is not None:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpu_ids))
     return found

@@ -19,7 +19,7 @@ from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from rutile.core.errors import ExecutorError
+from rutile.core.errors import RutileError
 from rutile.jobs import folder as kept
 from rutile.jobs import notices, queue
 from rutile.jobs.database import Database
@@ -51,6 +51,7 @@ class Reconciler:
         places: Mapping[str, Place],
         capacity: Capacity,
         ended: Callable[[Session, Job], None] | None = None,
+        begins: Mapping[str, Callable[[Session, Job], None]] | None = None,
     ) -> None:
         """A reconciler that does nothing yet.
 
@@ -60,9 +61,10 @@ class Reconciler:
             places: where jobs run, by queue.
             capacity: of this machine.
             ended: is called for every job that has ended, within the transaction that says so.
+            begins: is called before a job of a task is started, perhaps twice; what it raises ends the job.
         """
         self.database, self.home, self.places, self.capacity = database, home, places, capacity
-        self.ended = ended
+        self.ended, self.begins = ended, dict(begins or {})
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._asked: dict[str, float] = {}
@@ -283,12 +285,13 @@ class Reconciler:
         inputs = [Input(**one) for one in job.inputs]
         names = names_for(inputs)
         local = isinstance(place, Here)
-        order = order_of(job.task, folder, job.cores, job.memory, job.wall_time, job.gpu_ids if local else None)
         try:
+            self._begin(job)
+            order = order_of(job.task, folder, job.cores, job.memory, job.wall_time, job.gpu_ids if local else None)
             prepare(folder, order, replaced(job.settings, lambda text: names.get(text, text)))
             bring(folder, inputs)
             native = place.start(job, folder)
-        except (OSError, ExecutorError) as error:
+        except (OSError, RutileError) as error:
             text = (
                 f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
             )
@@ -299,6 +302,13 @@ class Reconciler:
                 row = session.get(Job, job.id)
                 if row is not None:
                     row.native_id, row.claimed = native, time.time()
+
+    def _begin(self, job: Job) -> None:
+        """What the task of a job needs before it is started."""
+        before = self.begins.get(job.task)
+        if before is not None:
+            with self.database.writing() as session:
+                before(session, session.get_one(Job, job.id))
 
 
 def bytes_in(folder: Path) -> int:

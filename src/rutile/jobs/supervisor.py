@@ -7,6 +7,7 @@ may end, be killed or be replaced. The same process runs within a job of Slurm. 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -29,6 +30,8 @@ LOOK = 0.1
 SAMPLE = 1.0
 """Seconds between two samples at first; a job of days has about a thousand, not hundreds of thousands."""
 GPUS = "CUDA_VISIBLE_DEVICES"
+CHILD_SUBREAPER = 36
+"""Of prctl(2)."""
 
 
 class Watch:
@@ -57,6 +60,7 @@ class Watch:
             self._look(meter)
             time.sleep(LOOK)
         _end_group(self.child.pid, signal.SIGKILL)  # what it left behind
+        _end_orphans()
         return self._end(code, "")
 
     def _look(self, meter: Meter) -> None:
@@ -142,6 +146,21 @@ def _end_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
+def _adopt() -> None:
+    """Become the parent of what a job leaves behind, also in sessions of their own: kernels, terminals (Linux only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_orphans() -> None:
+    """End every process that descends from this one."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
 def begin(folder: Path) -> Status | None:
     """Take the job; None where another supervisor has taken it: a job is done once.
 
@@ -176,6 +195,7 @@ def main(argv: list[str]) -> int:
     """Supervise the job of a folder; its exit code (Slurm shows it)."""
     folder = Path(argv[0])
     os.umask(0o077)
+    _adopt()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     found: dict[str, Any] | None = read_json(folder / kept.JOB)
     if found is None:

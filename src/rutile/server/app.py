@@ -28,6 +28,7 @@ from rutile.server.routes import (
     jobs,
     metrics,
     models,
+    notebooks,
     notices,
     searches,
     series,
@@ -61,7 +62,7 @@ def create_app(platform: Platform) -> FastAPI:
     app.include_router(metrics.router)
     rooms = (
         account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, models, searches, admin,
-        finding, shares, storage,
+        finding, shares, storage, notebooks,
     )  # fmt: skip
     for router in (*(room.router for room in rooms), sign_on.mine, admin.news, shares.open_routes()):
         app.include_router(router, prefix="/api", dependencies=[Depends(who_asks)])

@@ -22,7 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Surfaces and pores": ("surfaces", "adsorb", "binding", "swap"),
     "Data": ("label", "inspect", "build", "generate", "convert", "starter"),
-    "This machine": ("demo", "doctor"),
+    "This machine": ("notebook", "demo", "doctor"),
 }  # fmt: skip
 """Tasks as they stand together on a page; one that stands nowhere is shown under "More"."""
 OTHER = "More"

@@ -12,6 +12,7 @@ from fastapi import Depends, HTTPException, Request
 from sqlalchemy.orm import Session
 
 from rutile.jobs.tables import ADMIN, GUEST, VIEWER, ApiToken, Share, SignIn, User
+from rutile.server.job_tokens import is_good
 from rutile.server.platform import Platform, note
 from rutile.server.secrets import TOKEN, csrf_of, kept_of, same
 from rutile.server.shares import opened
@@ -112,6 +113,8 @@ def _by_token(session: Session, header: str, request: Request) -> Who | None:
     asked = sql.select(ApiToken, User).join(User, User.id == ApiToken.user_id)
     row = session.execute(asked.where(ApiToken.secret == kept_of(secret))).one_or_none()
     if row is None or (row.ApiToken.expires is not None and row.ApiToken.expires < time.time()):
+        return None
+    if not is_good(session, row.ApiToken):
         return None
     return Who(row.User, frozenset(row.ApiToken.scopes) & rights(row.User), address_of(request))
 

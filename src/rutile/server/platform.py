@@ -20,8 +20,10 @@ from rutile.jobs.home import Home
 from rutile.jobs.places import Place, open_places
 from rutile.jobs.reconciler import Reconciler
 from rutile.jobs.slots import Capacity
-from rutile.jobs.tables import ADMIN, AuditLine, LoginLink, User
+from rutile.jobs.tables import ADMIN, AuditLine, Job, LoginLink, User
+from rutile.server import notebooks
 from rutile.server.harvest import harvest
+from rutile.server.job_tokens import say_address, take_back
 from rutile.server.librarian import Librarian
 from rutile.server.messenger import Messenger
 from rutile.server.secrets import Patience, kept_of, new_secret
@@ -71,14 +73,17 @@ class Platform:
         places = open_places(home, settings.clusters)
         capacity = Capacity.of_this_machine(settings.cores, settings.memory)
         database = open_database(settings.url, home.folder)
-        reconciler = Reconciler(database, home, places, capacity, lambda session, job: harvest(session, home, job))
+        reconciler = Reconciler(database, home, places, capacity)
         messenger = Messenger(database, settings)
-        return cls(
-            settings, home, database, places, capacity, reconciler, Librarian(database, home), messenger, provider
-        )
+        librarian = Librarian(database, home)
+        out = cls(settings, home, database, places, capacity, reconciler, librarian, messenger, provider)
+        reconciler.ended, reconciler.begins = out._job_ended, {notebooks.NOTEBOOK: out._notebook_begins}
+        return out
 
     def begin(self) -> None:
         """Let the queue go, and go on with what was being read."""
+        with self.database.reading() as session:
+            say_address(session, self.home, lambda job: notebooks.inside(self.settings, job, self.address))
         self.reconciler.start()
         self.librarian.begin()
         self.messenger.address = self.address
@@ -99,6 +104,16 @@ class Platform:
         """
         with self.database.writing() as session:
             return adopt(session, self.home, _first(session), folder, lambda s, job: harvest(s, self.home, job))
+
+    def _job_ended(self, session: Session, job: Job) -> None:
+        """What follows from the end of a job: what it made is kept, what let it in is not."""
+        harvest(session, self.home, job)
+        if job.task == notebooks.NOTEBOOK:
+            take_back(session, self.home, job)
+
+    def _notebook_begins(self, session: Session, job: Job) -> None:
+        """A notebook is about to start: it gets what lets it in."""
+        notebooks.begin(session, self.home, self.settings, job, self.address)
 
     def first_link(self) -> str:
         """A login link for the first administrator, who is made where there is none.

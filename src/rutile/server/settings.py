@@ -98,6 +98,9 @@ class ServeSettings(Settings):
     commands: bool = False
     """Whether jobs may name programs and lines of shell (`engine.command`, `executor.prologue`): only where everybody
     with an account may run anything as this user."""
+    notebooks: Literal["nobody", "admins", "users"] = "nobody"
+    """Who may open notebooks (JupyterLab; the extra `notebook`). Who may, runs anything as the user of this server, and
+    reads and changes everything that the platform keeps."""
     proxy: bool = False
     """A server in front does TLS and says who asks (X-Forwarded-For, X-Forwarded-Proto)."""
     certificate: Path | None = None

@@ -53,6 +53,7 @@ TASKS: dict[str, str] = {
     "generate": "rutile.tasks.generate:TASK",
     "convert": "rutile.tasks.convert:TASK",
     "starter": "rutile.tasks.starter:TASK",
+    "notebook": "rutile.tasks.notebook:TASK",
     "demo": "rutile.tasks.demo:TASK",
     "doctor": "rutile.tasks.doctor:TASK",
 }

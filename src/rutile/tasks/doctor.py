@@ -183,6 +183,7 @@ def _extras() -> list[Check]:
         "tensorboard": "training curves in TensorBoard",
         "wandb": "training curves in Weights & Biases",
         "mlflow": "training curves in MLflow",
+        "jupyterlab": "opens notebooks",
     }
     checks = []
     for name, use in wanted.items():

@@ -5,6 +5,7 @@ import type { SessionView, User } from './types'
 class Session {
   user = $state.raw<User | null>(null)
   version = $state('')
+  notebooks = $state(false)
   /** Whether the server has been asked. */
   known = $state(false)
   error = $state('')
@@ -22,12 +23,14 @@ class Session {
     trust(view.csrf, () => this.forget())
     this.user = view.user
     this.version = view.version
+    this.notebooks = view.notebooks
     this.known = true
     this.error = ''
   }
 
   forget() {
     this.user = null
+    this.notebooks = false
     this.known = true
   }
 

@@ -15,6 +15,8 @@ export interface SessionView {
   csrf: string
   local: boolean
   version: string
+  /** Whether this account may open notebooks. */
+  notebooks: boolean
 }
 
 export type State = 'QUEUED' | 'HELD' | 'STARTING' | 'RUNNING' | 'DONE' | 'FAIL' | 'CANCEL'

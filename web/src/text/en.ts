@@ -175,6 +175,10 @@ export const en = {
     title: 'Storage', text: 'What takes space, the largest first. What is removed here is gone for good.', kind: 'What', job: 'Jobs that have ended', files: 'Files of failed jobs (the jobs stay)', version: 'Old versions of data sets', upload: 'Uploads',
     days: 'Older than days', name: 'Name', owner: 'Owner', state: 'State', size: 'Size', made: 'Made', none: 'Nothing of this kind.', select: 'Select {name}', all: 'Select all', remove: 'Remove {n} …', sure: 'Remove for good?', frees: 'This frees {size}.', gone: 'Freed {size}.',
   },
+  notebook: {
+    title: 'Notebook', open: 'Open notebook', with: 'Open in a notebook', of: 'Notebook of {name}', begins: 'JupyterLab begins …',
+    ends: 'It ends from its menu (File, Shut Down), when nothing is done in it for a while, or when the job is cancelled.', tunnel: 'It listens only on its own machine. First run this on yours, and leave it open:', tunnelLabel: 'Command for a tunnel',
+  },
   share: {
     title: 'Shared with you', act: 'Share', one: 'Share {name}', text: 'Everybody who has the link sees this one thing and what belongs to it, needs no account, and changes nothing.',
     days: 'Days until it ends', make: 'Make a link', link: 'Link', once: 'The link is shown this once:', links: 'Links to my things', none: 'Nothing is shared by link.', thing: 'What', ends: 'Ends', opened: 'Last opened', never: 'never',

@@ -177,6 +177,10 @@ export const zh: Text = {
     title: '存储', text: '占用空间的内容,最大的在前。在此移除的将永久消失。', kind: '内容', job: '已结束的作业', files: '失败作业的文件(作业保留)', version: '数据集的旧版本', upload: '上传',
     days: '早于(天)', name: '名称', owner: '所有者', state: '状态', size: '大小', made: '创建时间', none: '没有这类内容。', select: '选择 {name}', all: '全选', remove: '移除 {n} 项 …', sure: '永久移除?', frees: '将释放 {size}。', gone: '已释放 {size}。',
   },
+  notebook: {
+    title: '笔记本', open: '打开笔记本', with: '在笔记本中打开', of: '{name} 的笔记本', begins: 'JupyterLab 正在启动 …',
+    ends: '从它的菜单（File，Shut Down）结束；一段时间无操作或作业被取消时也会结束。', tunnel: '它只在自己的机器上监听。请先在您的机器上运行下面的命令，并保持打开：', tunnelLabel: '隧道命令',
+  },
   share: {
     title: '与您共享', act: '共享', one: '共享 {name}', text: '拥有链接的人都能看到这一项及其所属内容,无需账户,也不能更改任何东西。',
     days: '多少天后失效', make: '创建链接', link: '链接', once: '链接只显示这一次:', links: '指向我的内容的链接', none: '没有通过链接共享的内容。', thing: '内容', ends: '失效', opened: '上次打开', never: '从未',

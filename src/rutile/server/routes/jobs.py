@@ -17,7 +17,7 @@ from rutile.jobs.queue import Wish
 from rutile.jobs.rights import may_change
 from rutile.jobs.sources import inputs_of
 from rutile.jobs.tables import FAIL, Job, User
-from rutile.server import comparing, forms, shapes
+from rutile.server import comparing, forms, notebooks, shapes
 from rutile.server.comparing import Compared
 from rutile.server.job_export import WAYS, Export, exported
 from rutile.server.job_list import Filter, jobs_on_page
@@ -132,6 +132,7 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
         shapes.changed(session, Job, wish.parent_id, who)
     if wish.cloned_from is not None:
         shapes.seen(session, Job, wish.cloned_from, who)
+    notebooks.refuse(platform.settings, who.user, task.name)
     inputs = inputs_of(session, platform.home, who.user, wish.settings)
     check.validated(task, wish.settings, inputs, platform.settings.commands)
     owner = session.get_one(User, who.user.id)
@@ -292,6 +293,7 @@ def _cancel(session: Session, platform: Platform, job: Job, who: Who) -> int:
 def _rerun(session: Session, platform: Platform, job: Job, who: Who) -> int:
     if job.queue not in platform.places:
         raise SettingsError(f"job {job.id}: its queue {job.queue} is not there any more")
+    notebooks.refuse(platform.settings, who.user, job.task)
     inputs_of(session, platform.home, who.user, job.settings)  # they must still be there
     fresh = queue.again(session, job, session.get_one(User, who.user.id))
     who.did(session, "reran", f"job {job.id}", after={"job": fresh.id})

@@ -13,9 +13,11 @@ from sqlalchemy.orm import Session
 import rutile
 from rutile.core.settings import Result, Settings
 from rutile.jobs.tables import LoginLink, SignIn, User
+from rutile.server.notebooks import why_not
 from rutile.server.people import (
     ABSOLUTE,
     COOKIE,
+    SUBMIT,
     Here,
     InBrowser,
     Reading,
@@ -82,6 +84,8 @@ class SessionView(Result):
     """Whether only this machine reaches the server."""
     version: str
     """Of rutile."""
+    notebooks: bool
+    """Whether this account may open notebooks here."""
 
 
 @router.get("/health")
@@ -187,4 +191,7 @@ def view_of(user: User, csrf: str, platform: Platform) -> SessionView:
         group=user.group.name if user.group else None, scopes=sorted(rights(user)),
         has_password=user.password is not None,
     )  # fmt: skip
-    return SessionView(user=view, csrf=csrf, local=platform.settings.local, version=rutile.__version__)
+    return SessionView(
+        user=view, csrf=csrf, local=platform.settings.local, version=rutile.__version__,
+        notebooks=SUBMIT in rights(user) and not why_not(platform.settings, user),
+    )  # fmt: skip

@@ -18,7 +18,7 @@ from rutile.jobs.references import REFERENCE, Input, references_in
 from rutile.jobs.rights import found, visible
 from rutile.jobs.sources import inputs_of
 from rutile.jobs.tables import DONE, Dataset, Job, StoredModel, StoredStructure, User
-from rutile.server import forms, shapes
+from rutile.server import forms, notebooks, shapes
 from rutile.server.people import Here, Reading, Somebody
 from rutile.server.platform import Platform
 from rutile.tasks.catalogue import all_tasks
@@ -138,6 +138,7 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
     inputs: list[Input] = []
     full = None
     try:
+        notebooks.refuse(platform.settings, who.user, task.name)
         inputs = inputs_of(session, platform.home, who.user, wish.settings)
         full = check.validated(task, wish.settings, inputs, platform.settings.commands)
     except SettingsError as error:
