@@ -7,7 +7,7 @@ from platform_site import ok
 from test_files_of_users import copper, sent
 
 from rutile.jobs.shelf import Picture, Shelf, write_shelf
-from rutile.jobs.tables import DatasetVersion
+from rutile.jobs.tables import Dataset, DatasetVersion
 from rutile.server.platform import Platform
 
 
@@ -94,6 +94,20 @@ def test_what_is_no_data_set_is_refused_with_a_reason(site, ben):
     assert version["state"] == "refused"
     assert version["reason"]
     assert ben.get(f"/api/datasets/{made['id']}/table").status_code == 409
+
+
+def test_data_whose_file_is_gone_says_so(site):
+    """Such as after a copy of the database alone was put back."""
+    with site.platform.database.writing() as session:
+        session.add(Dataset(id=1, owner_id=2, name="cu", created=0.0))
+        session.flush()
+        row = {"dataset_id": 1, "number": 1, "sha256": "0" * 64, "file": "cu.extxyz", "format": "extxyz"}
+        session.add(DatasetVersion(**row, created=0.0, state="reading"))
+    site.platform.librarian.begin()
+    site.platform.librarian.wait()
+    with site.platform.database.reading() as session:
+        version = session.get_one(DatasetVersion, 1)
+    assert (version.state, version.reason) == ("refused", "cu.extxyz is not there any more: add the data again")
 
 
 @pytest.mark.slow

@@ -78,6 +78,8 @@ class Librarian:
         try:
             warnings: list[str] = []
             if not _is_read(folder):
+                if not (folder / version.file).is_file():
+                    raise FileError(f"{version.file} is not there any more: add the data again")
                 shutil.rmtree(folder / SHELF, ignore_errors=True)
                 warnings = read_limited(DATA, folder / version.file, folder / SHELF, FOR_DATA).warnings
             shelf = Shelf(folder / SHELF)

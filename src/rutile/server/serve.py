@@ -10,6 +10,10 @@ from rutile.core.settings import Result
 from rutile.server.settings import ServeSettings
 from rutile.tasks.task import Task
 
+REST = 75
+"""Seconds for which a connection without requests is kept: longer than servers in front keep theirs (nginx: 60), or one
+that we just close would be given the next request."""
+
 
 class ServeResult(Result):
     """What is left when the server has ended; jobs go on."""
@@ -57,11 +61,13 @@ def run(settings: ServeSettings, reporter: Reporter) -> ServeResult:
         import webbrowser
 
         webbrowser.open(link)
-    options: dict[str, Any] = {"proxy_headers": settings.proxy, "server_header": False}
+    options: dict[str, Any] = {
+        "proxy_headers": settings.proxy, "server_header": False, "timeout_keep_alive": REST, "log_level": "warning",
+        "timeout_graceful_shutdown": 3,
+    }  # fmt: skip
     if settings.certificate is not None:
         options |= {"ssl_certfile": str(settings.certificate), "ssl_keyfile": str(settings.key)}
-    config = uvicorn.Config(create_app(platform), log_level="warning", timeout_graceful_shutdown=3, **options)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(create_app(platform), **options))
     try:
         server.run(sockets=[socket])
     except KeyboardInterrupt:
