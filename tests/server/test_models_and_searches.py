@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -159,6 +160,17 @@ def test_hull_cycles_and_workers_are_read_from_the_log_as_it_grows(site, ben):
     assert [(s["at"], s["busy"]) for s in seen["work"]["label"]] == [(1.0, 1), (2.0, 2), (4.0, 1)]
     assert seen["work"]["train"][-1]["busy"] == 1
     assert seen["labels"][0]["energy"] == -1.0
+    assert seen["hard"] is None
+    for version, weight in (("version_000", 2.5), ("version_001", 1.5)):
+        (folder / version / "model").mkdir(parents=True)
+        table = folder / version / "model" / "weights.csv"
+        table.write_text(f"structure,loss,weight\n{version}/new.extxyz#3,0.2,{weight}\nnew.extxyz#1,0.1,0.5\n")
+        os.utime(table, ns=(k := 10**18 + int(version[-1]) * 10**9, k))
+    with log.open("a") as file:
+        file.write(json.dumps({"came": {"kind": "train", "number": 0, "at": 109.0}}) + "\n")
+    hard = ok(ben.get("/api/searches/1"))["hard"]
+    assert (hard["file"], hard["weights"]) == ("adapt/version_001/model/weights.csv", [1.5, 0.5])
+    assert hard["hardest"][0] == {"structure": "version_001/new.extxyz#3", "loss": 0.2, "weight": 1.5}
     assert ok(ben.get("/api/searches/1/structures/3"))["symbols"] == ["Ti", "O"]
     archive = zipfile.ZipFile(io.BytesIO(ben.get("/api/searches/1/export", params={"format": "cif"}).content))
     assert len(archive.namelist()) == 7

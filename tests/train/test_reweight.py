@@ -1,5 +1,6 @@
 """FL_i weights: published values, resume, suspects, and what they do to a training."""
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -125,6 +126,16 @@ def test_a_wrong_label_is_named_while_training(tmp_path):
     (said,) = [text for text in reporter.warnings if "medians" in text]
     assert "toy.extxyz#5" in said
     assert "toy.extxyz#4" not in said
+    rows = list(csv.DictReader((tmp_path / "weights.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 12
+    assert rows[0]["structure"].endswith("toy.extxyz#5")
+    losses, weighted = ([float(row[name]) for row in rows] for name in ("loss", "weight"))
+    assert losses == sorted(losses, reverse=True)
+    assert weighted[1:] == sorted(weighted[1:], reverse=True)  # the first one is suspected: it counts as any other
+    assert weighted[1] > weighted[0]
+    (tmp_path / "sub").mkdir()
+    fit(potential, train, train, settings(epochs=1), tmp_path / "sub", reporter)
+    assert not (tmp_path / "sub" / "weights.csv").exists()
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ class Site:
         self.complaints = []
         tab.on("console", self._heard)
         tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        tab.set_default_timeout(30_000)
+        tab.set_default_timeout(60_000)
 
     def _heard(self, message):
         if message.type in ("error", "warning") and not message.text.startswith(NOTICE):

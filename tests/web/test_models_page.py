@@ -12,7 +12,7 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
     tab = site.tab
     data = site.done("starter", names=["silicon"])
     file = f"job:{data}/silicon.extxyz"
-    site.done("train", data=[file], epochs=2, write_report=False)
+    site.done("train", name="judged", data=[file], epochs=2, write_report=False)
     model = site.get("models")["items"][0]["id"]
     site.done("evaluate", data=[file], model=f"model:{model}")
     site.post("structures", {"name": "dimer", "text": "2\n\nSi 0 0 0\nSi 0 0 2.3\n"})
@@ -23,9 +23,9 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
     tab.get_by_text("No models yet").wait_for()
     tab.get_by_role("button", name="Rn", exact=True).click()
     tab.get_by_role("button", name="Si", exact=True).click()
-    tab.get_by_role("link", name="made before", exact=True).wait_for()
+    tab.get_by_role("link", name="judged", exact=True).wait_for()
     assert site.barriers() == []
-    tab.get_by_role("link", name="made before", exact=True).click()
+    tab.get_by_role("link", name="judged", exact=True).click()
 
     tab.get_by_role("img", name="Energy: predicted against reference").wait_for()
     worst = tab.get_by_role("region", name="Worst structures").locator("tbody tr")

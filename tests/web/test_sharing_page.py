@@ -13,7 +13,7 @@ def stranger(site, browser):
     """A browser that nobody has signed in with; what it complains about."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     tab = context.new_page()
-    tab.set_default_timeout(30_000)
+    tab.set_default_timeout(60_000)
     complaints = []
     tab.on("console", lambda said: said.type == "error" and complaints.append(said.text))
     yield tab, complaints

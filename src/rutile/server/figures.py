@@ -96,6 +96,7 @@ DRAWINGS: dict[str, Drawing] = {
     "msd.csv": Drawing("lag", (("msd",),), ("trajectory", "element")),
     "vibrations.csv": Drawing("wave_number", (("density",),), ("trajectory", "element")),
     "viscosity.csv": Drawing("lag", (("viscosity",),), ("trajectory",)),
+    "weights.csv": Drawing("", (("weight",), ("loss",))),
     "cumulative.csv": Drawing("frequency", (("kappa_*",),)),
 }  # fmt: skip
 """Tables of any task by their names."""

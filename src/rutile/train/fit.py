@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rutile.core.errors import FileError, SettingsError, TrainingError
+from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.seeds import integer
 from rutile.data.batches import BatchSampler, alike
@@ -35,9 +36,9 @@ from rutile.train.loggers import Row
 from rutile.train.loss import RunningErrors, errors, prefactors, structure_losses
 from rutile.train.optimizers import WeightAverage, make_optimizer
 from rutile.train.parallel import Alone, Said, or_problem, team
-from rutile.train.reweight import Reweighter, Uniform, make_reweighter
+from rutile.train.reweight import Reweighter, Uniform, as_table, make_reweighter
 from rutile.train.schedule import make_schedule
-from rutile.train.settings import TrainSettings
+from rutile.train.settings import WEIGHTS_FILE, TrainSettings
 
 TIMINGS = frozenset(
     {"train_seconds", "valid_seconds", "seconds", "structures_per_second", "atoms_per_second", "loader_wait"}
@@ -172,6 +173,9 @@ class _Run:
             kept = f"; {self.path} is kept: then the same command goes on from there" if self.path.exists() else ""
             raise FileError(f"{error}{kept}") from None
         self._keep()
+        table = as_table(self.reweighter, self.train.source) if self.team.first else None
+        if table is not None:
+            write_atomically(self.folder / WEIGHTS_FILE, table)
         return FitResult(
             reason, self.epoch, self.step, self.seconds, self.best.epoch, self.best.score, list(self.history)
         )

@@ -8,6 +8,9 @@ gradient flows through them. The validation loss is never weighted.
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -129,6 +132,24 @@ def fl(losses: Tensor, gamma: float) -> Tensor:
     """FL_i = (n loss_i / sum_j loss_j)^gamma, [n]; ones where all losses are 0."""
     total = losses.sum()
     return (losses * (len(losses) / total)) ** gamma if total > 0 else torch.ones_like(losses)
+
+
+def as_table(reweighter: Reweighter, source: Callable[[int], str]) -> bytes | None:
+    """Structures with their losses and weights as CSV, what is hardest to learn first; None: all count alike.
+
+    Args:
+        reweighter: after some epochs.
+        source: where structure i came from.
+    """
+    state = reweighter.state()
+    if not {"losses", "weights"} <= set(state):
+        return None
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("structure", "loss", "weight"))
+    for i in torch.argsort(state["losses"].nan_to_num(-1.0), descending=True, stable=True).tolist():
+        writer.writerow((source(i), f"{float(state['losses'][i]):.6g}", f"{float(state['weights'][i]):.6g}"))
+    return text.getvalue().encode()
 
 
 def make_reweighter(settings: ReweightSettings, n: int) -> Reweighter:

@@ -283,6 +283,10 @@ class MlflowSettings(Settings):
     MLFLOW_TRACKING_URI says, else mlflow.db in the working directory; `mlflow ui` shows it."""
 
 
+WEIGHTS_FILE = "weights.csv"
+"""In the folder of a run whose structures do not count alike: structures, losses and weights, the hardest first."""
+
+
 class ReweightSettings(Settings):
     """Weights of structures from their last losses: FL_i = (n loss_i / sum_j loss_j)^gamma, without gradient.
 

@@ -48,6 +48,14 @@ export interface Search {
   trainings: number
   work: Record<string, { at: number; busy: number }[]>
   hull: HullOfMany | null
+  hard: Hard | null
+}
+
+/** Weights of the structures that the newest potential learned, the hardest first. */
+export interface Hard {
+  file: string
+  weights: number[]
+  hardest: { structure: string; loss: number; weight: number }[]
 }
 
 export type Relaxed = Found & { energy: number }

@@ -153,6 +153,7 @@ export const ja: Text = {
     nothingKept: 'このジョブには続けられるものがありません。', best: '見つけた構造のエネルギーと、これまでの最低', number: '構造', above: '最低より上 (eV/atom)',
     hull: '凸包', part: '{element} の割合', formation: '生成エネルギー (eV/atom)', stable: '凸包上', gallery: '最低の構造', chosen: '選んだ構造', keep: '構造に保存',
     family: '由来', children: '子孫', older: 'さらに古い {n} 件', operators: '演算子', operator: '演算子', made: '作成', low: '最低の十分の一に', itsBest: '最良のものの最低からの差 (meV/atom)', random: 'ランダム',
+    hard: '学習しにくい構造', hardText: '最新の訓練の終わりに各構造が持つ重み、FL = (n loss / Σ loss)^gamma：{file}', weights: '構造の重み', hardestFirst: '構造、難しいものから', loss: '損失',
     labels: 'ラベル', budget: 'ラベルの予算', trained: '{n} 回訓練', labelTime: 'ラベルの半数は {time} 未満', disagreement: '不一致対誤差', spread: '委員会の不一致', error: '誤差 (eV/atom)',
     hullKey: '緑:凸包上。ほかは凸包上から {far} meV/atom 以上まで', corner: '頂点', aboveHull: '凸包より上 (meV/atom)', bestBy: '横軸', cycle: 'ポテンシャルの版', work: '働いているワーカー', workTime: '稼働時間(分)', search: '探索', label: 'ラベル付け', train: '訓練',
     mostTaken: '最低の', labelsAsData: 'ラベルをデータセットに', noLabels: 'ラベルは終わるときに書かれます。',

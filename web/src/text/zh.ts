@@ -153,6 +153,7 @@ export const zh: Text = {
     nothingKept: '这个作业没有可以继续的内容。', best: '所找到结构的能量,以及至今最低', number: '结构', above: '高于最低 (eV/atom)',
     hull: '凸包', part: '{element} 的分数', formation: '形成能 (eV/atom)', stable: '在凸包上', gallery: '能量最低的结构', chosen: '选中的结构', keep: '存入结构',
     family: '来源', children: '后代', older: '以及更早的 {n} 个', operators: '算子', operator: '算子', made: '产生', low: '在最低的十分之一中', itsBest: '其最佳高于最低 (meV/atom)', random: '随机',
+    hard: '难以学习的结构', hardText: '最新一次训练结束时每个结构的权重，FL = (n loss / Σ loss)^gamma：{file}', weights: '结构的权重', hardestFirst: '结构，最难的在前', loss: '损失',
     labels: '标签', budget: '标签预算', trained: '训练 {n} 次', labelTime: '半数标签用时少于 {time}', disagreement: '分歧对误差', spread: '委员会的分歧', error: '误差 (eV/atom)',
     hullKey: '绿色:在凸包上;其余为凸包上至高于凸包 {far} meV/atom 及以上', corner: '顶点', aboveHull: '高于凸包 (meV/atom)', bestBy: '按', cycle: '势的版本', work: '忙碌的进程', workTime: '工作分钟', search: '搜索', label: '标注', train: '训练',
     mostTaken: '最低的', labelsAsData: '标签存为数据集', noLabels: '标签在结束时写出。',

@@ -21,6 +21,7 @@ from rutile.server import safe_files, shapes
 from rutile.server.finding import SEARCHES
 from rutile.server.found import Named, atoms_of, named, packed
 from rutile.server.frames import FrameView, shelf_of
+from rutile.server.hard import HardView, hardest_of
 from rutile.server.job_views import JobPage, rows_of
 from rutile.server.people import Here, Reading, Somebody
 from rutile.server.platform import Platform
@@ -91,6 +92,8 @@ class SearchView(Result):
     """Workers at work over time, by kind: search, label, train (adaptive)."""
     hull: HullView | None
     """Of three elements and more."""
+    hard: HardView | None
+    """What the newest potential finds hard to learn (adaptive)."""
 
 
 @router.get("")
@@ -127,10 +130,11 @@ def see_search(
     operators = story.operators
     kinds = {element for one in good for element in one.elements}
     work = {kind: steps[:: max(1, len(steps) // MOST_STEPS)] for kind, steps in story.work.items() if steps}
+    hard = hardest_of(platform.home.job(job.id) / FILES) if story.trainings else None
     return SearchView(
         job=job.id, task=job.task, state=job.state, made=sum(operators.values()), done=len(story.found),
         failed=len(failed), operators=operators, best=story.best, found=[*good, *failed][:most], labels=story.labels,
-        trainings=story.trainings, work=work, hull=hull_of(good) if len(kinds) > 2 else None,
+        trainings=story.trainings, work=work, hull=hull_of(good) if len(kinds) > 2 else None, hard=hard,
     )  # fmt: skip
 
 
