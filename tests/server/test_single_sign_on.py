@@ -210,6 +210,7 @@ LIES = {
     "nonce": {"nonce": "of another"},
     "no nonce": {"nonce": None},
     "audience": {"aud": "another client"},
+    "audience by hand": {"aud": "another client", "azp": CLIENT},
     "audiences": {"aud": [CLIENT, "another"], "azp": "another"},
     "many audiences for nobody": {"aud": [CLIENT, "another"]},
     "no audience": {"aud": None},

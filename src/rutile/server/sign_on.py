@@ -373,7 +373,7 @@ def _secret_of(settings: SignOnSettings) -> str:
     try:
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        raise FileError(f"sign_on.secret_file = {path}: cannot be read: {error}") from None
+        raise FileError(f"sign_on.secret_file = {path}: cannot be read: {getattr(error, 'strerror', error)}") from None
     if not secret:
         raise FileError(f"sign_on.secret_file = {path}: it is empty; write the client's secret into it")
     return secret
