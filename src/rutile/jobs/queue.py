@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
@@ -107,12 +108,34 @@ def delete(session: Session, home: Home, job: Job) -> None:
     """Remove a job that has ended, with its folder.
 
     Raises:
-        SettingsError: it has not ended.
+        SettingsError: it has not ended, or another one reads what it wrote.
     """
     if job.state not in ENDED:
         raise SettingsError(f"job {job.id} is {job.state}: cancel it first")
+    refuse_in_use(session, f"job:{job.id}")
     shutil.rmtree(home.job(job.id), ignore_errors=True)
     session.delete(job)
+
+
+def refuse_in_use(session: Session, thing: str, place: Path | None = None) -> None:
+    """Refuse to remove what a job that has not ended reads.
+
+    Args:
+        session: that reads or writes.
+        thing: as settings name it: dataset:3, model:5, structure:7, job:12, upload:...
+        place: only what is read from this folder (one version of a data set).
+
+    Raises:
+        SettingsError: names that job.
+    """
+    live = sql.select(Job.id, Job.state, Job.inputs).where(Job.state.in_((*WAITING, *ACTIVE))).order_by(Job.id)
+    for number, state, inputs in session.execute(live):
+        for one in inputs:
+            named = one["reference"].split("@")[0].split("/")[0] == thing
+            if named and (place is None or Path(one["source"]).is_relative_to(place)):
+                raise SettingsError(
+                    f"job {number} ({state}) reads {one['reference']}: wait until it has ended, or cancel it first"
+                )
 
 
 def tree_below(session: Session, number: int) -> list[Job]:

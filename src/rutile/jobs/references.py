@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rutile.core.errors import SettingsError
+from rutile.core.errors import FileError, SettingsError
 from rutile.jobs import folder as kept
 
 REFERENCE = re.compile(r"(job|dataset|model|structure|upload):(\w+)(?:@(\d+))?(?:/(.+))?")
@@ -127,7 +127,8 @@ def bring(folder: Path, inputs: list[Input]) -> None:
     """Put the inputs into the folder of a job: files are linked, folders copied (what goes on in them writes there).
 
     Raises:
-        OSError: something is not there any more.
+        FileError: something is not there any more.
+        OSError: no room, or no right to write.
     """
     place = folder / kept.FILES / kept.INPUTS
     for one in inputs:
@@ -135,8 +136,9 @@ def bring(folder: Path, inputs: list[Input]) -> None:
         source, target = Path(one.source), place / one.name
         if target.is_symlink() or target.exists():
             continue
+        if not source.exists():
+            raise FileError(f"{one.setting} = {one.reference}: it is not there any more; clone the job, choose another")
         if source.is_dir():
             shutil.copytree(source, target, symlinks=True)
         else:
-            source.stat()
             target.symlink_to(source)

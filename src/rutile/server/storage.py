@@ -165,21 +165,32 @@ def _number(name: str) -> int:
     return int(name) if name.isascii() and name.isdigit() and len(name) < 10 else 0
 
 
-def _job(session: Session, home: Home, user: User, name: str) -> _Found | None:
+def _unused(session: Session, user: User, name: str) -> Job | None:
+    """A job of theirs that has ended and that no other one is to read.
+
+    Raises:
+        SettingsError: it has not ended, or is read.
+    """
     job = session.get(Job, _number(name))
     if job is None or not _mine(job, user):
         return None
     if job.state not in ENDED:
         raise SettingsError(f"job {job.id} is {job.state}: cancel it first")
+    queue.refuse_in_use(session, f"job:{job.id}")
+    return job
+
+
+def _job(session: Session, home: Home, user: User, name: str) -> _Found | None:
+    job = _unused(session, user, name)
+    if job is None:
+        return None
     return _Found(bytes_in(home.job(job.id)), lambda: queue.delete(session, home, job))
 
 
 def _files(session: Session, home: Home, user: User, name: str) -> _Found | None:
-    job = session.get(Job, _number(name))
-    if job is None or not _mine(job, user):
+    job = _unused(session, user, name)
+    if job is None:
         return None
-    if job.state not in ENDED:
-        raise SettingsError(f"job {job.id} is {job.state}: cancel it first")
     folder = home.job(job.id) / FILES
 
     def remove() -> None:
@@ -199,6 +210,7 @@ def _version(session: Session, home: Home, user: User, name: str) -> _Found | No
         return None
     if version is dataset.versions[-1]:
         raise SettingsError(f"dataset:{dataset.id}@{version.number} is the newest version: delete the data set instead")
+    queue.refuse_in_use(session, f"dataset:{dataset.id}", home.dataset(version.sha256))
     same = sql.select(sql.func.count(DatasetVersion.id)).where(DatasetVersion.sha256 == version.sha256)
     alone = session.scalar(same) == 1
 
@@ -214,6 +226,7 @@ def _upload(session: Session, home: Home, user: User, name: str) -> _Found | Non
     upload = session.get(Upload, name)
     if upload is None or not _mine(upload, user):
         return None
+    queue.refuse_in_use(session, f"upload:{upload.id}")
 
     def remove() -> None:
         session.delete(upload)

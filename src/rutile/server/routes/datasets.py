@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Query
 from sqlalchemy.orm import Session
 
 from rutile.core.errors import FileError
-from rutile.jobs import data_sets, quality
+from rutile.jobs import data_sets, quality, queue
 from rutile.jobs.rights import may_change, visible
 from rutile.jobs.shelf import DRAWN, Shelf
 from rutile.jobs.sources import file_name, inputs_of
@@ -150,6 +150,7 @@ def delete_dataset(number: Number, who: Somebody, platform: Here, session: Writi
     """Remove a data set; contents that no other one has go, too."""
     dataset = shapes.changed(session, Dataset, number, who)
     contents = {v.sha256 for v in dataset.versions}
+    queue.refuse_in_use(session, f"dataset:{number}")
     session.delete(dataset)
     session.flush()
     data_sets.forget_unused(session, platform.home, contents)

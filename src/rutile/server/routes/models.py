@@ -221,6 +221,7 @@ def delete_model(number: Number, who: Somebody, platform: Here, session: Writing
     if model.stage == "production":
         raise HTTPException(409, "a model in production cannot be deleted: change its stage first")
     sha256 = model.sha256
+    queue.refuse_in_use(session, f"model:{number}")
     session.delete(model)
     session.flush()
     if session.scalar(sql.select(StoredModel.id).where(StoredModel.sha256 == sha256).limit(1)) is None:

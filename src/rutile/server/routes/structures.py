@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from rutile.core.errors import FileError
 from rutile.core.settings import Result, Settings
+from rutile.jobs import queue
 from rutile.jobs.reading import facts_limited
 from rutile.jobs.rights import may_change, visible
 from rutile.jobs.shelf import Shelf
@@ -192,8 +193,9 @@ def see_track(number: Number, who: Somebody, platform: Here, session: Reading) -
 
 @router.delete("/{number}", status_code=204)
 def delete_structure(number: Number, who: Somebody, platform: Here, session: Writing) -> None:
-    """Remove a structure; jobs that are to read it will fail."""
+    """Remove a structure that no job is to read."""
     row = shapes.changed(session, StoredStructure, number, who)
+    queue.refuse_in_use(session, f"structure:{number}")
     platform.home.structure(row.id).unlink(missing_ok=True)
     session.delete(row)
     who.did(session, "deleted", f"structure {number}", before={"name": row.name})
