@@ -220,7 +220,7 @@ def test_garbage_in_every_format(name, tmp_path):
 
 def test_all_frames_bad_is_an_error_also_when_skipping(tmp_path):
     path = write(tmp_path / "a.xyz", frame_text("energy=nan"))
-    with pytest.raises(DataError, match=r"no usable frame \(1 skipped\)"):
+    with pytest.raises(DataError, match=r"no usable frame \(1 skipped\); the first: .*frame 0: .*energy"):
         read(path, on_bad="skip")
 
 

@@ -92,7 +92,7 @@ def test_what_is_no_data_set_is_refused_with_a_reason(site, ben):
     site.platform.librarian.wait()
     version = ok(ben.get(f"/api/datasets/{made['id']}"))["versions"][0]
     assert version["state"] == "refused"
-    assert version["reason"]
+    assert "line 1 announces 99999999999 atoms" in version["reason"]
     assert ben.get(f"/api/datasets/{made['id']}/table").status_code == 409
 
 

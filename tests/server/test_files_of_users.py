@@ -57,6 +57,26 @@ def test_a_request_that_is_too_long_is_refused_before_it_is_read(site, ben):
     assert ben.post("/api/uploads", json={"name": "x", "size": 10**14}).status_code == 413
 
 
+@pytest.mark.parametrize(("name", "data", "told"), [
+    ("nan.extxyz", b"1\nProperties=species:S:1:pos:R:3\nCu nan 0 0\n", "nan.extxyz: frame 0: position of atom 0 = "),
+    ("cell.extxyz", b'1\nLattice="inf 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3\nCu 0 0 0\n', "its cell"),
+    ("all.zip", b"PK\x03\x04", "all.zip: files of this kind are not read here (an archive: unpack it"),
+    ("notes.txt", b"hello\n", "notes.txt: files of this kind are not read here; known are extxyz, "),
+])  # fmt: skip
+def test_files_that_hold_no_structure_are_refused_in_one_sentence(ben, name, data, told):
+    upload = sent(ben, name, data)
+    answer = ben.post("/api/structures", json={"name": "x", "file": f"upload:{upload['id']}"})
+    assert answer.status_code == 422
+    assert told in answer.json()["detail"]
+    assert "format=" not in answer.json()["detail"]
+
+
+def test_an_empty_file_is_told_so(ben):
+    answer = ben.post("/api/uploads", json={"name": "cu.cif", "size": 0})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "cu.cif: the file is empty (0 bytes): choose another"
+
+
 @pytest.mark.slow
 def test_structures_are_kept_and_seen_frame_by_frame(ben, eve, tmp_path):
     data, images = copper(tmp_path)

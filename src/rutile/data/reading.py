@@ -66,12 +66,14 @@ def usable(paths: Sequence[Path], settings: ReadSettings, reporter: Reporter) ->
         LabelError: a label key that the settings name is in no frame.
     """
     good = bad = 0
+    first = ""
     keys: set[str] = set()
     for reading in readings(paths, settings):
         if reading.problem is not None:
             if settings.on_bad == "error":
                 raise reading.problem
             bad += 1
+            first = first or str(reading.problem)
             reporter.warn(f"skipped: {reading.problem}")
             continue
         keys |= reading.keys
@@ -79,7 +81,7 @@ def usable(paths: Sequence[Path], settings: ReadSettings, reporter: Reporter) ->
         yield reading
     where = ", ".join(str(p) for p in paths)
     if good == 0:
-        raise DataError(f"{where}: no usable frame" + (f" ({bad} skipped)" if bad else ": empty"))
+        raise DataError(f"{where}: no usable frame" + (f" ({bad} skipped); the first: {first}" if bad else ": empty"))
     if bad:
         reporter.warn(f"{bad} of {good + bad} frames were skipped (on_bad=skip)")
     check_keys_exist(settings, keys, where)

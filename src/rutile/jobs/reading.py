@@ -28,6 +28,7 @@ from rutile.jobs.shelf import Picture, Shelf, write_shelf
 VIEW, DATA, FACTS = "view", "data", "facts"
 FORMATS = ("extxyz", "cif", "poscar", "xsf", "n2p2", "traj")
 """Formats that strangers' files may have; databases are not among them."""
+ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".tar", ".7z", ".rar")
 MOST_ATOMS = 2_000_000
 """Atoms of one structure."""
 
@@ -145,8 +146,9 @@ def view_pictures(file: Path) -> Iterator[Picture]:
     """
     from rutile.structures import io
 
-    for atoms in io.iterate(file, _format(file)):
+    for k, atoms in enumerate(io.iterate(file, _format(file))):
         _check_size(file, len(atoms))
+        _check_numbers(file, k, atoms)
         results = dict(atoms.calc.results) if atoms.calc is not None else {}
         energy, forces, stress = (results.get(k) for k in ("energy", "forces", "stress"))
         if energy is None:
@@ -190,15 +192,37 @@ def data_pictures(file: Path, warnings: list[str]) -> Iterator[Picture]:
 def _format(file: Path) -> str:
     from rutile.structures import io
 
-    found = io.detect(file)
+    try:
+        found = io.detect(file)
+    except FileError:
+        raise _unknown(file) from None
     if found not in FORMATS:
-        raise FileError(f"{file.name}: files of this kind are not read here; known are {', '.join(FORMATS)}")
+        raise _unknown(file)
     return found
+
+
+def _unknown(file: Path) -> FileError:
+    remedy = " (an archive: unpack it, and send the files in it)" if file.suffix in ARCHIVES else ""
+    return FileError(f"{file.name}: files of this kind are not read here{remedy}; known are {', '.join(FORMATS)}")
 
 
 def _check_size(file: Path, atoms: int) -> None:
     if atoms > MOST_ATOMS:
         raise FileError(f"{file.name}: a structure of {atoms} atoms; at most {MOST_ATOMS}")
+
+
+def _check_numbers(file: Path, frame: int, atoms: Any) -> None:
+    """Refuse a structure whose atoms or cell are nowhere.
+
+    Raises:
+        FileError: the first position, or the cell, that is no finite number.
+    """
+    wrong = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(wrong):
+        raise FileError(f"{file.name}: frame {frame}: position of atom {wrong[0]} = {atoms.positions[wrong[0]]}: "
+                        "expected finite numbers (Å)")  # fmt: skip
+    if not np.isfinite(np.asarray(atoms.cell)).all():
+        raise FileError(f"{file.name}: frame {frame}: its cell has numbers that are not finite: expected Å")
 
 
 def _number(value: Any) -> float | None:

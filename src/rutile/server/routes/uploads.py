@@ -15,6 +15,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result, Settings
+from rutile.jobs import queue
 from rutile.jobs.data_sets import sha256_of
 from rutile.jobs.sources import file_name
 from rutile.jobs.tables import Upload
@@ -35,7 +36,7 @@ class UploadWish(Settings):
 
     name: Name
     """Its name; the ending says what it is."""
-    size: Annotated[int, Field(ge=1, le=2**50)]
+    size: Annotated[int, Field(ge=0, le=2**50)]
     """Bytes."""
 
 
@@ -57,6 +58,8 @@ class UploadView(Result):
 @router.post("", status_code=201)
 def begin_upload(wish: UploadWish, who: Somebody, platform: Here, session: Writing) -> UploadView:
     """Announce a file; then send its pieces."""
+    if not wish.size:
+        raise HTTPException(422, f"{wish.name}: the file is empty (0 bytes): choose another")
     limit = platform.settings.upload_limit * 1e9
     if wish.size > limit:
         raise HTTPException(413, f"a file may have {limit / 1e9:g} GB at most")
@@ -98,7 +101,8 @@ async def send_piece(
 
 @router.delete("/{id}", status_code=204)
 def delete_upload(id: UploadId, who: Somebody, platform: Here, session: Writing) -> None:
-    """Forget an upload."""
+    """Forget an upload that no job is to read."""
+    queue.refuse_in_use(session, f"upload:{id}")
     session.delete(_mine(session, id, who))
     platform.home.upload(id).unlink(missing_ok=True)
 
