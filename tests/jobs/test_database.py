@@ -1,5 +1,6 @@
 """The tables are what the migrations make, in SQLite and in PostgreSQL."""
 
+import sys
 import threading
 
 import pytest
@@ -68,6 +69,24 @@ def test_a_database_of_a_newer_rutile_is_refused(database, tmp_path):
 def test_a_database_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(FileError, match="cannot be opened"):
         open_database(f"sqlite:///{tmp_path}/nowhere/x.db", tmp_path)
+
+
+def test_a_driver_that_is_missing_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(FileError, match=r"^database postgresql\+psycopg://host/x: psycopg is missing: pip install"):
+        open_database("postgresql+psycopg://host/x", tmp_path)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "other://host/x"])
+def test_what_is_no_url_of_a_database_is_one_line(url, tmp_path):
+    with pytest.raises(FileError, match=r"^database: no URL of a database that is known here"):
+        open_database(url, tmp_path)
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path):
+    (tmp_path / "platform.db").write_bytes(b"garbage" * 1000)
+    with pytest.raises(FileError, match="cannot be opened: file is not a database"):
+        open_database(f"sqlite:///{tmp_path}/platform.db", tmp_path)
 
 
 def test_passwords_of_databases_are_not_shown():

@@ -94,6 +94,7 @@ def test_ctrl_c_ends_the_server_in_order(tmp_path):
         (["database=sqlite:////nowhere/x.db"], "cannot be opened"),
         (["clusters=[{}]"], "no program 'sbatch'"),
         (["port=99999"], "port = 99999"),
+        (["certificate=/nowhere", "key=/nowhere"], "certificate = /nowhere: no such file"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, words, line):

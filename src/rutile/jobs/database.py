@@ -76,16 +76,23 @@ def open_database(url: str, home: Path) -> Database:
         home: folder of the platform, for the lock.
 
     Raises:
-        FileError: it cannot be opened, or a newer rutile made it.
+        FileError: it cannot be opened, its driver is missing, or a newer rutile made it.
     """
     from alembic.util import CommandError
 
-    database = Database(url)
+    try:
+        database = Database(url)
+    except ModuleNotFoundError as error:
+        raise FileError(f"database {shown(url)}: {error.name} is missing: pip install 'rutile[postgres]'") from None
+    except sql.exc.ArgumentError:
+        raise FileError(
+            "database: no URL of a database that is known here; expected such as postgresql+psycopg://user@host/rutile"
+        ) from None
     with (home / "database.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             upgrade(database)
-        except sql.exc.OperationalError as error:
+        except sql.exc.DatabaseError as error:
             database.close()
             raise FileError(f"database {shown(url)}: cannot be opened: {str(error.orig).splitlines()[0]}") from None
         except CommandError as error:

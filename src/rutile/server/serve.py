@@ -37,6 +37,7 @@ def run(settings: ServeSettings, reporter: Reporter) -> ServeResult:
     from rutile.server.backup import restore
     from rutile.server.platform import Platform
 
+    _check_certificate(settings)
     if settings.restore is not None:
         aside = restore(Home.open(settings.home), settings.restore)
         reporter.info(f"{settings.restore} is in place; what was there is {aside}")
@@ -76,6 +77,28 @@ def run(settings: ServeSettings, reporter: Reporter) -> ServeResult:
         working = len(at_work(session))
     platform.database.close()
     return ServeResult(address=platform.address, working=working)
+
+
+def _check_certificate(settings: ServeSettings) -> None:
+    """Refuse TLS that cannot be, before anything is announced.
+
+    Raises:
+        FileError: certificate or key is not there, or they are not a pair in PEM.
+    """
+    import ssl
+
+    if settings.certificate is None:
+        return
+    for name, file in (("certificate", settings.certificate), ("key", settings.key)):
+        if file is not None and not file.is_file():
+            raise FileError(f"{name} = {file}: no such file; give a file in PEM")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.certificate, settings.key)
+    except (ssl.SSLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error.strerror
+        raise FileError(
+            f"certificate = {settings.certificate}, key = {settings.key}: {reason}; give a pair in PEM"
+        ) from None
 
 
 def listening(settings: ServeSettings) -> Any:
