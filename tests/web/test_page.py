@@ -114,7 +114,7 @@ def test_the_story_from_data_to_a_search_by_mouse(site):
     tab = site.tab
     step(site, "Take labelled silicon")
     step(site, "Train a potential")
-    tab.get_by_role("img", name=re.compile("^Energy rmse: train, valid")).first.wait_for()
+    tab.get_by_role("img", name=re.compile(r"^Energy RMSE \(eV.atom\): train, valid")).first.wait_for()
     step(site, "See how good it is")
     tab.get_by_role("link", name=re.compile("^Report")).first.click()
     assert tab.frame_locator("iframe").locator("body").inner_text()

@@ -24,7 +24,7 @@ from rutile.data.arrays import ArrayWriters, MappedArrays, new_folder, read_mani
 
 KIND, VERSION = "rutile-shelf", 2
 DRAWN = {
-    "energy_per_atom": "eV", "fmax": "eV/Å", "atoms": "", "volume_per_atom": "Å³", "pressure": "GPa",
+    "energy_per_atom": "eV/atom", "fmax": "eV/Å", "atoms": "", "volume_per_atom": "Å³/atom", "pressure": "GPa",
     "nearest": "Å", "net_force": "eV/Å",
 }  # fmt: skip
 """What can be drawn of every frame, with units."""

@@ -51,7 +51,7 @@ export const EVERYTHING: Selection = { version: null, check: '', group: null, mo
 
 /** Written behind the names of columns. */
 export const UNITS: Record<Column, string> = {
-  energy_per_atom: ' (eV)', fmax: ' (eV/Å)', atoms: '', volume_per_atom: ' (Å³)', pressure: ' (GPa)', nearest: ' (Å)', net_force: ' (eV/Å)',
+  energy_per_atom: ' (eV/atom)', fmax: ' (eV/Å)', atoms: '', volume_per_atom: ' (Å³/atom)', pressure: ' (GPa)', nearest: ' (Å)', net_force: ' (eV/Å)',
 }
 
 /** A selection as the server takes it; without limits the column says nothing. */

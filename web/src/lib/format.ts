@@ -47,8 +47,17 @@ export function number(value: number, digits = 5): string {
   return size >= 1e6 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(digits)))
 }
 
-/** A setting's key as words: batch_size is "Batch size". */
+/** Numbers beside each other, with as many digits as tell them apart. */
+export function numbers(values: number[]): string[] {
+  const sorted = [...values].sort((a, b) => a - b)
+  const step = Math.min(...sorted.slice(1).map((v, k) => v - sorted[k]!).filter((d) => d > 0))
+  const largest = Math.max(...values.map(Math.abs))
+  const digits = Number.isFinite(step) && largest > 0 ? Math.ceil(Math.log10(largest / step)) + 1 : 4
+  return values.map((v) => number(v, Math.min(15, Math.max(4, digits))))
+}
+
+/** A setting's key as words: batch_size is "Batch size", force_rmse "Force RMSE". */
 export function words(key: string): string {
-  const text = key.replaceAll('_', ' ').replaceAll('-', ' ')
+  const text = key.replaceAll('_', ' ').replaceAll('-', ' ').replace(/\b(mae|rmse)\b/g, (short) => short.toUpperCase())
   return text.charAt(0).toUpperCase() + text.slice(1)
 }
