@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,44 @@ class Client:
         """How one's own notebook is opened, once it is `ready`: its `link`, and the `tunnel` that is needed first."""
         found: dict[str, Any] = self.request("GET", f"/jobs/{number}/notebook")
         return found
+
+    def share(self, kind: str, number: int, days: float = 7.0) -> str:
+        """A link that shows a thing of one's own to everybody who has it, told this once.
+
+        `kind`: job, search, dataset, model or structure.
+        """
+        return str(self.request("POST", "/shares", {"kind": kind, "number": number, "days": days})["link"])
+
+    def shares(self) -> list[dict[str, Any]]:
+        """One's links that have not ended, newest first: id, kind, number, name, expires, used."""
+        rows: list[dict[str, Any]] = self.request("GET", "/shares")
+        return rows
+
+    def end_share(self, id: int) -> None:
+        """Take a link back, by its id in the list."""
+        self.request("DELETE", f"/shares/{id}")
+
+    def storage(self, kind: str = "job", **filter: Any) -> list[dict[str, Any]]:
+        """What takes space and could be removed, the largest first: reference, name, bytes.
+
+        `kind`: job, files (those of failed jobs), version, upload; `filter`: days, most, everybody.
+        """
+        rows: list[dict[str, Any]] = self.request("GET", "/storage", None, kind=kind, **filter)
+        return rows
+
+    def free(self, references: Sequence[str], sure: bool = False) -> dict[str, Any]:
+        """What removing these would free (bytes, freed, problems); only with `sure` they are removed, for good."""
+        found: dict[str, Any] = self.request("POST", "/storage/free", {"references": list(references), "sure": sure})
+        return found
+
+    def notices(self, most: int = 50) -> list[dict[str, Any]]:
+        """What one should know, newest first: id, kind (done, failed, held, news), text, job_id, read."""
+        items: list[dict[str, Any]] = self.request("GET", "/account/notices", None, most=most)["items"]
+        return items
+
+    def mark_read(self, ids: Sequence[int] | None = None) -> None:
+        """These notices, or all, were read."""
+        self.request("POST", "/account/notices/read", {"ids": None if ids is None else list(ids)})
 
     def upload(self, path: Path) -> str:
         """Send a file; the reference by which jobs read it."""
