@@ -17,7 +17,7 @@ from test_serve import SOURCE, served, token_of
 import rutile
 from rutile.core.client import Refused
 from rutile.core.connection import CONNECTION, DOOR
-from rutile.jobs.folder import FILES, LOG, read_status
+from rutile.jobs.folder import FILES, LOG, ask_to_stop, read_status
 
 pytest.importorskip("jupyterlab", reason="needs JupyterLab: pip install 'rutile[notebook]'")
 websocket = pytest.importorskip("websocket")
@@ -92,6 +92,8 @@ def platform(tmp_path):
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        for job in (tmp_path / "home" / "jobs").glob("*/"):  # what a test that failed has left
+            ask_to_stop(job)
 
 
 def ready(client, number, seconds=120):

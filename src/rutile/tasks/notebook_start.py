@@ -59,7 +59,8 @@ for image in images[:10]:
         print(image.get_chemical_formula(), "holds elements that the potential does not know")
         continue
     image.calc = model.calculator()
-    print(image.get_chemical_formula(), image.get_potential_energy(), "eV", abs(image.get_forces()).max(), "eV/Å")"""
+    energy, largest = image.get_potential_energy(), abs(image.get_forces()).max()
+    print(image.get_chemical_formula(), energy, "eV", largest, "eV/Å")"""
 REGISTRY = """## A model of the registry
 
 With its number, its file is fetched and used as above."""
