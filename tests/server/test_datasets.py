@@ -6,8 +6,10 @@ from ase.io import read, write
 from platform_site import ok
 from test_files_of_users import copper, sent
 
+from rutile.jobs.reading import read_limited
 from rutile.jobs.shelf import Picture, Shelf, write_shelf
 from rutile.jobs.tables import Dataset, DatasetVersion
+from rutile.server import librarian
 from rutile.server.platform import Platform
 
 
@@ -108,6 +110,17 @@ def test_data_whose_file_is_gone_says_so(site):
     with site.platform.database.reading() as session:
         version = session.get_one(DatasetVersion, 1)
     assert (version.state, version.reason) == ("refused", "cu.extxyz is not there any more: add the data again")
+
+
+@pytest.mark.slow
+def test_a_reader_that_a_killed_server_left_may_be_faster(site, ben, tmp_path, monkeypatch):
+    def twice(*asked):
+        read_limited(*asked)
+        return read_limited(*asked)
+
+    monkeypatch.setattr(librarian, "read_limited", twice)
+    version = added(site, ben, tmp_path)[0]["versions"][0]
+    assert (version["state"], version["frames"]) == ("ready", 6)
 
 
 @pytest.mark.slow

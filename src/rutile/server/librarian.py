@@ -81,7 +81,11 @@ class Librarian:
                 if not (folder / version.file).is_file():
                     raise FileError(f"{version.file} is not there any more: add the data again")
                 shutil.rmtree(folder / SHELF, ignore_errors=True)
-                warnings = read_limited(DATA, folder / version.file, folder / SHELF, FOR_DATA).warnings
+                try:
+                    warnings = read_limited(DATA, folder / version.file, folder / SHELF, FOR_DATA).warnings
+                except FileError:
+                    if not _is_read(folder):  # a reader that a killed server left was faster
+                        raise
             shelf = Shelf(folder / SHELF)
         except FileError as error:
             shutil.rmtree(folder / SHELF, ignore_errors=True)
