@@ -1,11 +1,13 @@
 """What a job reads cannot be taken from under it, and what is gone is said by its name."""
 
 import pytest
+import sqlalchemy as sql
 from platform_site import ok
 from test_files_of_users import copper, sent
 
 from rutile.core.errors import FileError
 from rutile.jobs.references import Input, bring
+from rutile.jobs.tables import Upload, User
 
 
 def waiting(page, reference):
@@ -48,3 +50,31 @@ def test_an_input_that_is_gone_is_named_as_the_user_named_it(tmp_path):
     with pytest.raises(FileError, match=r"^model = model:5: it is not there any more; clone the job") as caught:
         bring(tmp_path, [gone])
     assert "secret" not in str(caught.value)
+
+
+def test_an_upload_is_forgotten_after_days_but_not_while_a_job_reads_it(site, ben, tmp_path):
+    data, _ = copper(tmp_path)
+    old, read = (sent(ben, "cu.extxyz", data)["id"] for _ in range(2))
+    number = waiting(ben, f"upload:{read}")
+    with site.platform.database.writing() as session:
+        session.execute(sql.update(Upload).values(created=1.0))
+    fresh = sent(ben, "cu.extxyz", data)["id"]
+    assert {one["id"] for one in ok(ben.get("/api/uploads"))} == {read, fresh}
+    assert not site.platform.home.upload(old).exists()
+    ok(ben.post(f"/api/jobs/{number}/cancel"))
+    sent(ben, "cu.extxyz", data)
+    assert ben.get(f"/api/uploads/{read}").status_code == 404
+
+
+def test_uploads_count_as_disk_and_a_full_quota_takes_no_more(site, ben, tmp_path):
+    data, _ = copper(tmp_path)
+    with site.platform.database.writing() as session:
+        session.execute(sql.update(User).where(User.name == "ben").values(disk_gb=1.5 * len(data) / 1e9, core_hours=0))
+    first, second = (sent(ben, "cu.extxyz", data)["id"] for _ in range(2))
+    told = ben.post("/api/uploads", json={"name": "cu.extxyz", "size": len(data)})
+    assert told.status_code == 409
+    assert "your quota is used up" in told.json()["detail"]
+    assert "GB of disk: free some first" in told.json()["detail"]
+    assert ben.delete(f"/api/uploads/{second}").status_code == 204
+    sent(ben, "cu.extxyz", data)
+    assert ok(ben.get(f"/api/uploads/{first}"))["received"] == len(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rutile.jobs import folder as kept
 from rutile.jobs import notices
 from rutile.jobs.home import Home
 from rutile.jobs.references import Input
-from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, User
+from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, Upload, User
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,23 @@ def refuse_in_use(session: Session, thing: str, place: Path | None = None) -> No
     Raises:
         SettingsError: names that job.
     """
+    for number, state, one in being_read(session):
+        if thing_of(one) == thing and (place is None or Path(one["source"]).is_relative_to(place)):
+            raise SettingsError(
+                f"job {number} ({state}) reads {one['reference']}: wait until it has ended, or cancel it first"
+            )
+
+
+def being_read(session: Session) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """What jobs that have not ended read: number and state of the job, and the input."""
     live = sql.select(Job.id, Job.state, Job.inputs).where(Job.state.in_((*WAITING, *ACTIVE))).order_by(Job.id)
     for number, state, inputs in session.execute(live):
-        for one in inputs:
-            named = one["reference"].split("@")[0].split("/")[0] == thing
-            if named and (place is None or Path(one["source"]).is_relative_to(place)):
-                raise SettingsError(
-                    f"job {number} ({state}) reads {one['reference']}: wait until it has ended, or cancel it first"
-                )
+        yield from ((number, state, one) for one in inputs)
+
+
+def thing_of(one: dict[str, Any]) -> str:
+    """What an input is part of, as settings name it: dataset:3, upload:..."""
+    return str(one["reference"]).split("@")[0].split("/")[0]
 
 
 def tree_below(session: Session, number: int) -> list[Job]:
@@ -159,22 +168,24 @@ def next_waiting(session: Session, queue: str, most: int = 200) -> list[Job]:
 
 
 def used(session: Session, users: Iterable[int]) -> tuple[float, float, float]:
-    """Core hours, GPU hours and disk (GB) of some users."""
+    """Core hours, GPU hours and disk (GB; jobs and uploads) of some users."""
+    those = list(users)
     row = session.execute(
         sql.select(
             sql.func.coalesce(sql.func.sum(Job.core_seconds), 0.0),
             sql.func.coalesce(sql.func.sum(Job.gpu_seconds), 0.0),
             sql.func.coalesce(sql.func.sum(Job.bytes), 0),
-        ).where(Job.owner_id.in_(list(users)))
+        ).where(Job.owner_id.in_(those))
     ).one()
-    return row[0] / 3600, row[1] / 3600, float(row[2]) / 1e9
+    sent = session.scalar(sql.select(sql.func.sum(Upload.received)).where(Upload.owner_id.in_(those))) or 0
+    return row[0] / 3600, row[1] / 3600, float(row[2] + sent) / 1e9
 
 
 QUOTAS = (("core_hours", "core hours"), ("gpu_hours", "GPU hours"), ("disk_gb", "GB of disk"))
 
 
-def over_quota(session: Session, user: User) -> str:
-    """Why a user's jobs are held; "" where none of the limits is reached."""
+def over_quota(session: Session, user: User, kinds: Sequence[str] = ()) -> str:
+    """Why a user's jobs are held; "" where none of the limits, or of those of these kinds, is reached."""
     group = user.group
     checks = [(user, [user.id], "your")]
     if group is not None and any(getattr(group, name) is not None for name, _ in QUOTAS):
@@ -184,7 +195,7 @@ def over_quota(session: Session, user: User) -> str:
         limits = [getattr(who, name) for name, _ in QUOTAS]
         if all(limit is None for limit in limits):
             continue
-        for limit, amount, (_, unit) in zip(limits, used(session, members), QUOTAS, strict=True):
-            if limit is not None and amount >= limit:
+        for limit, amount, (name, unit) in zip(limits, used(session, members), QUOTAS, strict=True):
+            if (not kinds or name in kinds) and limit is not None and amount >= limit:
                 return f"{whose} quota is used up: {amount:.2f} of {limit:g} {unit}"
     return ""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy import orm
 from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result
@@ -32,12 +31,16 @@ FULL = (
     "version",
 )  # fmt: skip
 """Columns that are shown of one job."""
-CHILD = orm.aliased(Job)
-ROWS = sql.select(
-    *(getattr(Job, name) for name in PLAIN), Job.owner_id, Job.cpu_seconds, User.name.label("owner"),
-    sql.select(sql.func.count()).where(CHILD.parent_id == Job.id).correlate(Job).scalar_subquery().label("children"),
-).join(User, User.id == Job.owner_id)  # fmt: skip
-"""What a list shows of jobs: other columns may be long."""
+JOBS, USERS = Job.__table__.c, User.__table__.c
+CHILDREN = Job.__table__.alias()
+ROWS = (
+    sql.select(
+        *(JOBS[name] for name in (*PLAIN, "owner_id", "cpu_seconds")), USERS.name.label("owner"),
+        sql.select(sql.func.count()).where(CHILDREN.c.parent_id == JOBS.id).scalar_subquery().label("children"),
+    )
+    .where(USERS.id == JOBS.owner_id, JOBS.id.in_(sql.bindparam("numbers", expanding=True)))
+)  # fmt: skip
+"""What a list shows of jobs: other columns may be long, and objects take longer to make than rows to read."""
 
 
 class JobRow(Result):
@@ -151,7 +154,7 @@ class JobPage(Result):
 
 def rows_of(session: Session, numbers: Sequence[int], who: Who) -> list[JobRow]:
     """Jobs by their numbers as rows of a list, in this order; those that are gone are left out."""
-    found = {row.id: _row(row, who) for row in session.execute(ROWS.where(Job.id.in_(numbers)))}
+    found = {row.id: _row(row, who) for row in session.execute(ROWS, {"numbers": numbers})}
     return [found[number] for number in numbers if number in found]
 
 

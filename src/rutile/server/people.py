@@ -9,6 +9,7 @@ from typing import Annotated
 
 import sqlalchemy as sql
 from fastapi import Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from rutile.jobs.tables import ADMIN, GUEST, VIEWER, ApiToken, Share, SignIn, User
@@ -28,6 +29,11 @@ READ, SUBMIT, MANAGE = "read", "submit", "admin"
 SCOPES = (READ, SUBMIT, MANAGE)
 OWN = ("/api/session", "/api/account")
 """Routes about oneself, open also to those who may only look."""
+BY_TOKEN, BY_COOKIE = (
+    sql.select(kind, User).join(User, User.id == kind.user_id).where(kind.secret == sql.bindparam("secret"))
+    for kind in (ApiToken, SignIn)
+)
+"""Who a secret lets in; asked by every request, so made once."""
 NOTE_USE = 60.0
 """When somebody was last seen is written down at most this often (s)."""
 
@@ -66,12 +72,18 @@ class Who:
     user: User
     scopes: frozenset[str]
     address: str
+    by: tuple[type[ApiToken | Share | SignIn], int]
+    """What lets them in, and its number."""
     csrf: str = ""
     """Of a browser."""
-    sign_in: int | None = None
-    """Row of the browser's sign-in."""
     link: Share | None = None
     """By which somebody without an account sees one thing."""
+
+    @property
+    def sign_in(self) -> int | None:
+        """Number of the browser's sign-in."""
+        kind, number = self.by
+        return number if kind is SignIn else None
 
     def did(self, session: Session, action: str, thing: str = "", **what: dict[str, object]) -> None:
         """Write into the audit log what was done."""
@@ -83,8 +95,22 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def who_asks(request: Request, platform: Here) -> Who:
-    """Who asks; every route but those of signing in depends on it.
+async def who_asks(request: Request, platform: Here) -> Who:
+    """Who asks; every route but those of signing in depends on it. Now and then it is noted that they were here.
+
+    Raises:
+        HTTPException: as `known`.
+    """
+    who = await platform.briefly(known, request, platform)
+    now = time.time()
+    if now - platform.seen.get(who.by, 0.0) > NOTE_USE:
+        platform.seen[who.by] = now
+        await run_in_threadpool(_note_use, platform, *who.by)
+    return who
+
+
+def known(request: Request, platform: Platform) -> Who:
+    """Who asks.
 
     Raises:
         HTTPException: 401 nobody we know; 403 a change without the word of the page, or without the right.
@@ -102,7 +128,6 @@ def who_asks(request: Request, platform: Here) -> Who:
             raise HTTPException(403, f"the header {CSRF} is missing or wrong: GET /api/session tells it")
         if SUBMIT not in who.scopes and not request.url.path.startswith(OWN):
             raise HTTPException(403, "this token may only read")
-    _note_use(platform, who, header)
     return who
 
 
@@ -110,13 +135,13 @@ def _by_token(session: Session, header: str, request: Request) -> Who | None:
     kind, _, secret = header.partition(" ")
     if kind.lower() != "bearer" or not secret.startswith(TOKEN):
         return None
-    asked = sql.select(ApiToken, User).join(User, User.id == ApiToken.user_id)
-    row = session.execute(asked.where(ApiToken.secret == kept_of(secret))).one_or_none()
+    row = session.execute(BY_TOKEN, {"secret": kept_of(secret)}).one_or_none()
     if row is None or (row.ApiToken.expires is not None and row.ApiToken.expires < time.time()):
         return None
     if not is_good(session, row.ApiToken):
         return None
-    return Who(row.User, frozenset(row.ApiToken.scopes) & rights(row.User), address_of(request))
+    scopes = frozenset(row.ApiToken.scopes) & rights(row.User)
+    return Who(row.User, scopes, address_of(request), (ApiToken, row.ApiToken.id))
 
 
 def by_cookie(session: Session, request: Request) -> Who | None:
@@ -124,12 +149,11 @@ def by_cookie(session: Session, request: Request) -> Who | None:
     secret = request.cookies.get(COOKIE, "")
     if not secret:
         return None
-    asked = sql.select(SignIn, User).join(User, User.id == SignIn.user_id)
-    row = session.execute(asked.where(SignIn.secret == kept_of(secret))).one_or_none()
+    row = session.execute(BY_COOKIE, {"secret": kept_of(secret)}).one_or_none()
     now = time.time()
     if row is None or now - row.SignIn.used > IDLE or now - row.SignIn.created > ABSOLUTE:
         return None
-    return Who(row.User, rights(row.User), address_of(request), csrf_of(secret), row.SignIn.id)
+    return Who(row.User, rights(row.User), address_of(request), (SignIn, row.SignIn.id), csrf_of(secret))
 
 
 def _by_link(platform: Platform, request: Request) -> Who:
@@ -138,10 +162,8 @@ def _by_link(platform: Platform, request: Request) -> Who:
         link = opened(session, request.path_params[LINK])
     if link is None or request.method not in SAFE:
         raise HTTPException(401, "this link has ended, was taken back, or never was")
-    change = sql.update(Share).where(Share.id == link.id).values(used=time.time())
-    _note(platform, f"link {link.id}", change)
     guest = User(id=0, name="", role=GUEST)
-    return Who(guest, frozenset({READ}), address_of(request), link=link)
+    return Who(guest, frozenset({READ}), address_of(request), (Share, link.id), link=link)
 
 
 def rights(user: User) -> frozenset[str]:
@@ -159,26 +181,12 @@ def _allow(user: User) -> None:
         raise HTTPException(401, "this account has ended or is closed")
 
 
-def _note_use(platform: Platform, who: Who, header: str) -> None:
-    """Write down that somebody was here, now and then."""
+def _note_use(platform: Platform, kind: type[ApiToken | Share | SignIn], number: int) -> None:
+    """Write down that somebody was here."""
     now = time.time()
-    if who.sign_in is not None:
-        change = sql.update(SignIn).where(SignIn.id == who.sign_in, SignIn.used < now - NOTE_USE).values(used=now)
-        key = f"sign-in {who.sign_in}"
-    else:
-        secret = kept_of(header.partition(" ")[2])
-        change = sql.update(ApiToken).where(ApiToken.secret == secret).values(used=now)
-        key = f"token {secret}"
-    _note(platform, key, change)
-
-
-def _note(platform: Platform, key: str, change: sql.Update) -> None:
-    now = time.time()
-    if now - platform.seen.get(key, 0.0) < NOTE_USE:
-        return
-    platform.seen[key] = now
+    old = sql.or_(kind.used.is_(None), kind.used < now - NOTE_USE)
     with platform.database.writing() as session:
-        session.execute(change)
+        session.execute(sql.update(kind).where(kind.id == number, old).values(used=now))
 
 
 Somebody = Annotated[Who, Depends(who_asks)]

@@ -6,11 +6,13 @@ import itertools
 import re
 import time
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import sqlalchemy as sql
+from anyio import CapacityLimiter, to_thread
 from sqlalchemy.orm import Session
 
 from rutile.core.errors import FileError
@@ -30,8 +32,12 @@ from rutile.server.secrets import Patience, kept_of, new_secret
 from rutile.server.settings import ServeSettings
 from rutile.server.sign_on import Provider
 
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 LINK_LIVES = 900.0
 """Seconds in which a login link must be used."""
+BRIEF = 2
+"""Threads for brief work, in which Python computes: more of them only wait for its one lock, and for each other."""
 FIRST = "admin"
 """Name of the account that the first start makes."""
 
@@ -55,9 +61,14 @@ class Platform:
     """Under which it is reached."""
     counts: dict[Any, tuple[float, dict[str, int]]] = field(default_factory=dict)
     """Jobs by state for a filter, with the time until which they are good."""
-    seen: dict[str, float] = field(default_factory=dict)
+    seen: dict[Any, float] = field(default_factory=dict)
     """When use of a sign-in or token was last written down."""
     began: float = field(default_factory=time.time)
+    brief: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BRIEF))
+
+    async def briefly(self, work: Callable[[*Args], T], *args: *Args) -> T:
+        """Do work of some milliseconds in one of few threads, in the order in which it is asked for."""
+        return await to_thread.run_sync(work, *args, limiter=self.brief)
 
     @classmethod
     def open(cls, settings: ServeSettings) -> Platform:

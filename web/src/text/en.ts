@@ -71,7 +71,7 @@ export const en = {
     onlyDifferences: 'Only what differs', curve: 'Curve', row: 'row', best: 'Best values', bestText: 'The smallest value that each job reached, not its last, and where it was.',
     title: 'Jobs', empty: 'No jobs yet.', emptyFilter: 'No job fits this filter.', emptyTry: 'Begin with the first steps on the home page, or with a form.',
     filter: 'Find', filterHint: 'name, task, tag, setting …', task: 'Task', owner: 'Owner', mine: 'mine', tag: 'Tag', size: 'Jobs on a page', clear: 'Clear the filter',
-    id: 'ID', name: 'Name', privacy: 'Privacy', cores: 'Cores', queue: 'Queue', start: 'Start', end: 'End', state: 'State',
+    id: 'ID', name: 'Name', privacy: 'Privacy', withCores: '{n:core:cores}', cores: 'Cores', queue: 'Queue', start: 'Start', end: 'End', state: 'State',
     waited: 'Waited', progress: 'Progress', efficiency: 'Efficiency', actions: 'Actions', selected: '{n} selected',
     cancel: 'Cancel', rerun: 'Run again', clone: 'Clone and edit', compare: 'Compare', delete: 'Delete', download: 'Download',
     sureDelete: 'Delete {n} job(s) and all their files? This cannot be undone.', selectAll: 'Select all on this page', select: 'Select job {id}',

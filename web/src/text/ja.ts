@@ -73,7 +73,7 @@ export const ja: Text = {
     onlyDifferences: '違いだけ', curve: '曲線', row: '行', best: '最良値', bestText: '各ジョブが達した最小値(最後の値ではありません)とその位置。',
     title: 'ジョブ', empty: 'ジョブはまだありません。', emptyFilter: 'この条件に合うジョブはありません。', emptyTry: 'ホームの「はじめの一歩」か、フォームから始めてください。',
     filter: '検索', filterHint: '名前、タスク、タグ、設定 …', task: 'タスク', owner: '所有者', mine: '自分の', tag: 'タグ', size: '1 ページのジョブ数', clear: '条件を消す',
-    id: '番号', name: '名前', privacy: '公開範囲', cores: 'コア', queue: 'キュー', start: '開始', end: '終了', state: '状態',
+    id: '番号', name: '名前', privacy: '公開範囲', withCores: '{n} コア', cores: 'コア', queue: 'キュー', start: '開始', end: '終了', state: '状態',
     waited: '待ち', progress: '進捗', efficiency: '効率', actions: '操作', selected: '{n} 件選択',
     cancel: '中止', rerun: '再実行', clone: '複製して編集', compare: '比較', delete: '削除', download: 'ダウンロード',
     sureDelete: 'ジョブ {n} 件とそのファイルをすべて削除しますか?元に戻せません。', selectAll: 'このページをすべて選択', select: 'ジョブ {id} を選択',

@@ -73,7 +73,7 @@ export const zh: Text = {
     onlyDifferences: '只看差别', curve: '曲线', row: '行', best: '最佳值', bestText: '每个作业达到的最小值(不是最后的值)及其位置。',
     title: '作业', empty: '还没有作业。', emptyFilter: '没有作业符合这个筛选。', emptyTry: '从首页的“第一步”或某个表单开始。',
     filter: '查找', filterHint: '名称、任务、标签、设置 …', task: '任务', owner: '所有者', mine: '我的', tag: '标签', size: '每页作业数', clear: '清除筛选',
-    id: '编号', name: '名称', privacy: '可见范围', cores: '核', queue: '队列', start: '开始', end: '结束', state: '状态',
+    id: '编号', name: '名称', privacy: '可见范围', withCores: '{n} 核', cores: '核', queue: '队列', start: '开始', end: '结束', state: '状态',
     waited: '等待', progress: '进度', efficiency: '效率', actions: '操作', selected: '已选 {n} 个',
     cancel: '取消', rerun: '重新运行', clone: '复制并编辑', compare: '比较', delete: '删除', download: '下载',
     sureDelete: '删除 {n} 个作业及其全部文件?此操作无法撤销。', selectAll: '选择本页全部', select: '选择作业 {id}',

@@ -145,11 +145,16 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
 
 
 @router.get("", response_model=JobPage)
-def list_jobs(filter: Annotated[Filter, Query()], who: Somebody, platform: Here, session: Reading) -> Response:
+async def list_jobs(filter: Annotated[Filter, Query()], who: Somebody, platform: Here, session: Reading) -> Response:
     """Jobs that one may see, newest first unless sorted otherwise, with counts by state."""
+    page = await platform.briefly(_page, session, platform, filter, who)
+    return Response(page, media_type="application/json")  # written there: not checked a second time
+
+
+def _page(session: Session, platform: Platform, filter: Filter, who: Who) -> str:
     numbers, total, counts = jobs_on_page(session, platform, filter, who)
     page = JobPage(items=rows_of(session, numbers, who), total=total, page=filter.page, size=filter.size, counts=counts)
-    return Response(page.model_dump_json(), media_type="application/json")  # written here: not checked a second time
+    return page.model_dump_json()
 
 
 @router.get("/export", response_class=Response)

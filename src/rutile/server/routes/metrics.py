@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from rutile.jobs.places import Here as ThisMachine
 from rutile.jobs.tables import ACTIVE, STATES, Job, User
-from rutile.server.people import Here, Reading, who_asks
+from rutile.server.people import Here, Reading, known
 
 router = APIRouter(tags=["metrics"])
 
@@ -22,7 +22,7 @@ def prometheus(request: Request, platform: Here, session: Reading) -> Response:
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
     if platform.settings.proxy or not _near(request):
-        who = who_asks(request, platform)
+        who = known(request, platform)
         if who.user.role != "admin":
             raise HTTPException(403, "only administrators may do this")
     registry = CollectorRegistry()

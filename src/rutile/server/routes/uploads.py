@@ -64,6 +64,9 @@ def begin_upload(wish: UploadWish, who: Somebody, platform: Here, session: Writi
     if wish.size > limit:
         raise HTTPException(413, f"a file may have {limit / 1e9:g} GB at most")
     _forget_old(session, platform)
+    over = queue.over_quota(session, who.user, ["disk_gb"])
+    if over:
+        raise HTTPException(409, f"{over}: free some first (page Account)")
     mine = session.scalar(sql.select(sql.func.count()).where(Upload.owner_id == who.user.id)) or 0
     if mine >= MOST:
         raise HTTPException(409, f"{MOST} uploads of yours are here already: delete some")
@@ -147,7 +150,10 @@ def complete(session: Session, id: str, who: Who) -> Upload:
 
 
 def _forget_old(session: Session, platform: Platform) -> None:
+    read = {queue.thing_of(one) for _, _, one in queue.being_read(session)}
     for upload in session.scalars(sql.select(Upload).where(Upload.created < time.time() - LIVES)):
+        if f"upload:{upload.id}" in read:
+            continue
         platform.home.upload(upload.id).unlink(missing_ok=True)
         session.delete(upload)
 
