@@ -16,6 +16,7 @@ from rutile.potentials.classical import CLASSICAL, open_model
 from rutile.potentials.emt import Emt
 from rutile.potentials.evaluate import VOIGT, evaluate
 from rutile.potentials.lennard_jones import LennardJones
+from rutile.potentials.named import ELEMENTS, NOTES
 from rutile.structures.structures import Structures
 from rutile.testing.potential_contract import potential_contract
 
@@ -88,3 +89,12 @@ def test_models_by_name(tmp_path, monkeypatch):
 def test_unknown_elements_are_refused():
     with pytest.raises(ElementError, match="Ti"):
         evaluate(Emt(), Structures.from_ase([bulk("Ti")]))
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_what_is_known_without_loading_is_what_the_potential_can(name):
+    can, known = set(CLASSICAL[name]().elements), set(ELEMENTS[name])
+    assert known <= can
+    assert bool(known) == bool(can)
+    assert can - known <= {1, 6, 7, 8}  # of EMT in the roughest way only
+    assert set(ELEMENTS) == set(NOTES) == set(CLASSICAL)

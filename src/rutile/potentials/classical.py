@@ -9,9 +9,10 @@ from torch import nn
 from rutile.core.errors import ModelFileError
 from rutile.core.files import did_you_mean
 from rutile.potentials.bond_valence import BondValence
-from rutile.potentials.emt import METALS, Emt
+from rutile.potentials.emt import Emt
 from rutile.potentials.lennard_jones import LennardJones
 from rutile.potentials.model import Model, ModelInfo
+from rutile.potentials.named import ELEMENTS, NOTES
 from rutile.potentials.rigid_ion import RigidIon
 from rutile.potentials.save import load_model
 
@@ -21,13 +22,6 @@ CLASSICAL: dict[str, type[nn.Module]] = {
     "rigid_ion": RigidIon,
     "bond_valence": BondValence,
 }
-NOTES = {
-    "emt": "Effective medium theory: Al, Cu, Ag, Au, Ni, Pd, Pt; of H, C, N and O only in the roughest way.",
-    "lennard_jones": "Lennard-Jones with the constants of argon, for whatever elements.",
-    "rigid_ion": "Rigid ions of TiO2 (Matsui and Akaogi 1991).",
-    "bond_valence": "Li in a framework of O, F, P, S and Fe that must be held (bond-valence site energies).",
-}
-"""What their users must know."""
 
 
 def open_model(path: Path) -> Model:
@@ -41,6 +35,4 @@ def open_model(path: Path) -> Model:
         if not path.exists():
             raise ModelFileError(f"model={path}: no such file or run{did_you_mean(path, CLASSICAL)}")
         return load_model(path)
-    potential = CLASSICAL[name]()
-    elements = METALS if name == "emt" else tuple(potential.elements)  # type: ignore[arg-type]
-    return Model([potential], ModelInfo(elements=elements, notes=(NOTES[name],)))
+    return Model([CLASSICAL[name]()], ModelInfo(elements=ELEMENTS[name], notes=(NOTES[name],)))

@@ -28,8 +28,6 @@ from rutile.core.elements import symbol
 from rutile.core.errors import ElementError
 from rutile.graph.graph import Graph
 
-METALS = (13, 28, 29, 46, 47, 78, 79)
-"""Atomic numbers that it was made for."""
 NEAREST = BETA * max(p[1] for p in parameters.values()) * Bohr
 """Distance of neighbours in the widest of the metals (Angstrom)."""
 MIDDLE = NEAREST * 0.5 * (math.sqrt(3.0) + 2.0)

@@ -22,6 +22,8 @@ class FoundRow(Result):
 
     number: int
     """In the order in which they were made."""
+    order: int
+    """In the order in which they were relaxed, as the newest potential has it; the first one is 1."""
     formula: str
     """Of all its atoms."""
     elements: dict[str, int]
@@ -86,7 +88,9 @@ class Story(Growing):
 
     def begin(self) -> None:
         """Forget everything."""
-        self.found: list[FoundRow] = []
+        self.found: dict[int, FoundRow] = {}
+        """By their numbers; what was relaxed again is here as it was last."""
+        self.done = 0
         self.best: list[BestPoint] = []
         self.labels: list[LabelPoint] = []
         self.trainings = 0
@@ -123,11 +127,12 @@ class Story(Growing):
             self.trainings += 1
 
     def _relaxed(self, one: dict[str, Any]) -> None:
-        fresh = _found(one, one.get("made") or self._made.pop(one.get("number", -1), {}))
-        self.found.append(fresh)
-        self.counts[fresh.operator] += 1
+        self.done += 1
+        fresh = _found(one, one.get("made") or self._made.pop(one.get("number", -1), {}), self.done)
+        self.counts[fresh.operator] += fresh.number not in self.found
+        self.found[fresh.number] = fresh
         if fresh.energy is not None and (not self.best or fresh.energy < self.best[-1].energy):
-            self.best.append(BestPoint(done=len(self.found), energy=fresh.energy))
+            self.best.append(BestPoint(done=self.done, energy=fresh.energy))
 
     def _busy(self, kind: str, change: int, at: Any) -> None:
         if not isinstance(at, int | float):
@@ -179,11 +184,11 @@ def made_of(done: dict[str, Any]) -> tuple[str, dict[str, int]]:
     return "".join(f"{s}{n if n > 1 else ''}" for s, n in parts.items()), parts
 
 
-def _found(done: dict[str, Any], made: dict[str, Any]) -> FoundRow:
+def _found(done: dict[str, Any], made: dict[str, Any], order: int) -> FoundRow:
     formula, parts = made_of(done)
     energy = done.get("energy")
     return FoundRow(
-        number=int(done.get("number", -1)), formula=formula,
+        number=int(done.get("number", -1)), order=order, formula=formula,
         elements=parts, energy=energy if energy is not None and math.isfinite(energy) else None,
         operator=_operator(made), parents=[int(p) for p in made.get("parents", [])],
         failure=str(done.get("failure") or ""), cycle=made.get("version"),

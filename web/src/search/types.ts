@@ -2,6 +2,8 @@ import type { State } from '../lib/types'
 
 export interface Found {
   number: number
+  /** When it was last relaxed, counted from 1. */
+  order: number
   formula: string
   elements: Record<string, number>
   /** eV/atom; null: it failed. */

@@ -132,7 +132,7 @@ def see_search(
     work = {kind: steps[:: max(1, len(steps) // MOST_STEPS)] for kind, steps in story.work.items() if steps}
     hard = hardest_of(platform.home.job(job.id) / FILES) if story.trainings else None
     return SearchView(
-        job=job.id, task=job.task, state=job.state, made=sum(operators.values()), done=len(story.found),
+        job=job.id, task=job.task, state=job.state, made=sum(operators.values()), done=story.done,
         failed=len(failed), operators=operators, best=story.best, found=[*good, *failed][:most], labels=story.labels,
         trainings=story.trainings, work=work, hull=hull_of(good) if len(kinds) > 2 else None, hard=hard,
     )  # fmt: skip
@@ -188,8 +188,8 @@ def keep_found(number: Number, wish: Keep, who: Somebody, platform: Here, sessio
 
 def _sorted(story: Story) -> tuple[list[FoundRow], list[FoundRow]]:
     """What was relaxed, lowest first, and what failed."""
-    good = sorted((f for f in story.found if f.energy is not None), key=lambda f: f.energy or 0.0)
-    return good, [f for f in story.found if f.energy is None]
+    good = sorted((f for f in story.found.values() if f.energy is not None), key=lambda f: f.energy or 0.0)
+    return good, [f for f in story.found.values() if f.energy is None]
 
 
 def _lowest(platform: Platform, job: Job, most: int | None) -> list[Atoms]:

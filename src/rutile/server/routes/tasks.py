@@ -13,14 +13,14 @@ from sqlalchemy.orm import Session
 
 from rutile.core.errors import RutileError, SettingsError
 from rutile.core.settings import Result, Settings
-from rutile.jobs import check, queue
-from rutile.jobs.references import REFERENCE, Input, references_in
-from rutile.jobs.rights import found, visible
+from rutile.jobs import check
+from rutile.jobs.references import Input
+from rutile.jobs.rights import visible
 from rutile.jobs.sources import inputs_of
-from rutile.jobs.tables import DONE, Dataset, Job, StoredModel, StoredStructure, User
+from rutile.jobs.tables import DONE, Job, User
 from rutile.server import forms, notebooks, shapes
+from rutile.server.cautions import cautions
 from rutile.server.people import Here, Reading, Somebody
-from rutile.server.platform import Platform
 from rutile.tasks.catalogue import all_tasks
 from rutile.tasks.task import Task
 
@@ -149,7 +149,7 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
     return CheckView(
         ok=not problems,
         problems=[ProblemView(key=p.key, message=p.message) for p in problems],
-        warnings=warnings_of(session, platform, who.user, wish.settings),
+        warnings=cautions(session, who.user, task.name, wish.settings, full),
         settings=None if full is None else full.model_dump(mode="json"),
         command=check.as_command(task, plain),
         yaml=check.as_yaml(plain),
@@ -160,31 +160,6 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
         else _same(session, who.user, check.job_key(task, wish.settings, inputs)),
         expected=_expected(session, task),
     )
-
-
-def warnings_of(session: Session, platform: Platform, user: User, given: dict[str, Any]) -> list[str]:
-    """What should be looked at: elements that a potential does not know, stress that is not there, quotas."""
-    models, parts = [], []
-    for key, reference in references_in(given):
-        match = REFERENCE.fullmatch(reference)
-        assert match is not None
-        kind, number = match[1], match[2]
-        if not number.isdigit():
-            continue
-        if kind == "model" and (model := found(session, StoredModel, int(number), user)):
-            models.append(model)
-        elif kind == "structure" and (one := found(session, StoredStructure, int(number), user)):
-            parts.append((key, one.name, set(one.elements)))
-        elif kind == "dataset" and (data := found(session, Dataset, int(number), user)) and data.versions:
-            parts.append((key, data.name, set(data.versions[-1].summary.get("elements", {}))))
-    out = []
-    for model in models:
-        for key, name, elements in parts:
-            strange = sorted(elements - set(model.elements)) if model.elements else []
-            if strange:
-                out.append(f"{key}: {name} holds {', '.join(strange)}, which the potential {model.name} does not know")
-    over = queue.over_quota(session, user)
-    return [*out, f"the job would be held: {over}"] if over else out
 
 
 def _task(name: str) -> Task:
