@@ -92,3 +92,18 @@ def test_on_a_telephone_jobs_are_cards(listed):
         assert listed.barriers() == []
     finally:
         tab.set_viewport_size({"width": 1400, "height": 900})
+
+
+def test_a_form_says_that_a_job_would_wait_for_ever(site):
+    site.open("/new/doctor")
+    warning = site.tab.get_by_text("local has 2 cores and 16 GB: a job that asks for more waits for ever.")
+    cores, memory = (site.tab.get_by_label(name, exact=True) for name in ("Cores", "Memory (GB)"))
+    cores.fill("64")
+    warning.wait_for()
+    assert site.barriers() == []
+    cores.fill("2")
+    warning.wait_for(state="detached")
+    memory.fill("100")
+    warning.wait_for()
+    memory.fill("4")
+    warning.wait_for(state="detached")

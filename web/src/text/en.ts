@@ -53,6 +53,7 @@ export const en = {
     reset: 'Back to the default', range: 'allowed: {range}', asJson: 'as JSON', changed: '{n} changed', badNumber: '{value} is no number',
     badJson: 'this is no JSON', badAddress: 'The settings in this address cannot be read: it is not whole.', pick: 'Choose {name}', show: 'Settings of {name}',
     jobName: 'Name of the job', privacy: 'Privacy', queue: 'Queue', cores: 'Cores', gpus: 'GPUs', memory: 'Memory (GB)',
+    tooMuch: '{queue} has {cores:core:cores} and {memory} GB: a job that asks for more waits for ever.',
     wall: 'Longest time (h)', priority: 'Priority (1 to 100)', tags: 'Tags', place: 'Where it runs', submit: 'Submit',
     problems: 'To be changed first', warnings: 'Worth a look', fine: 'Ready to submit.', expected: 'Jobs like this took {time} here and {memory} GB.',
     same: 'Job {id} answered exactly this question: open it.', equal: 'The same elsewhere',

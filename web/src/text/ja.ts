@@ -55,6 +55,7 @@ export const ja: Text = {
     reset: '既定値に戻す', range: '許される範囲:{range}', asJson: 'JSON で', changed: '{n} 件変更', badNumber: '{value} は数ではありません',
     badJson: 'JSON ではありません', badAddress: 'このアドレスの設定は読めません。途中で切れています。', pick: '{name} を選択', show: '{name} の設定',
     jobName: 'ジョブの名前', privacy: '公開範囲', queue: 'キュー', cores: 'コア', gpus: 'GPU', memory: 'メモリ (GB)',
+    tooMuch: '{queue} は {cores} コア、{memory} GB です。それを超えるジョブはいつまでも待ちます。',
     wall: '最長時間 (h)', priority: '優先度 (1 から 100)', tags: 'タグ', place: '実行場所', submit: '送信',
     problems: '先に直すところ', warnings: '確認を', fine: '送信できます。', expected: '同様のジョブはここで {time}、{memory} GB を使いました。',
     same: 'ジョブ {id} がまったく同じ問いに答えています:開く。', equal: '同じことを他の方法で',

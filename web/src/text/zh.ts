@@ -55,6 +55,7 @@ export const zh: Text = {
     reset: '恢复默认值', range: '允许范围:{range}', asJson: 'JSON 形式', changed: '改动 {n} 处', badNumber: '{value} 不是数',
     badJson: '这不是 JSON', badAddress: '此地址中的设置无法读取:地址不完整。', pick: '选择 {name}', show: '{name} 的设置',
     jobName: '作业名称', privacy: '可见范围', queue: '队列', cores: '核', gpus: 'GPU', memory: '内存 (GB)',
+    tooMuch: '{queue} 有 {cores} 核和 {memory} GB 内存：要求更多的作业将一直等待。',
     wall: '最长时间 (h)', priority: '优先级 (1 到 100)', tags: '标签', place: '在哪里运行', submit: '提交',
     problems: '请先修改', warnings: '值得留意', fine: '可以提交。', expected: '这样的作业在这里用了 {time} 和 {memory} GB。',
     same: '作业 {id} 已回答过完全相同的问题:打开它。', equal: '别处的等价写法',
