@@ -71,8 +71,8 @@ def test_the_lowest_start_counts_and_a_stopped_run_goes_on(tmp_path, monkeypatch
     whole = TASK.run(settings(tmp_path, dispersion=None, counts=[2], fmax=0.05, out=tmp_path / "w"), SilentReporter())
     add, done = kept_relaxations.KeptRelaxations.add, []
 
-    def stop(self, number, relaxed):
-        add(self, number, relaxed)
+    def stop(self, number, relaxed, way=()):
+        add(self, number, relaxed, way)
         done.append(number)
         if len(done) == 4:
             raise KeyboardInterrupt

@@ -65,8 +65,8 @@ def test_atoms_fixed_in_a_file_stay_and_a_run_that_was_stopped_goes_on(tmp_path,
     whole = TASK.run(other, SilentReporter())
     add, count = kept_relaxations.KeptRelaxations.add, []
 
-    def stop(self, number, relaxed):
-        add(self, number, relaxed)
+    def stop(self, number, relaxed, way=()):
+        add(self, number, relaxed, way)
         count.append(number)
         if len(count) == 4:
             raise KeyboardInterrupt
