@@ -22,7 +22,7 @@ class Quotas(Settings):
     gpu_hours: Hours | None = None
     """GPUs times hours."""
     disk_gb: Hours | None = None
-    """In folders of jobs."""
+    """GB of folders of jobs and of uploads."""
 
 
 class GroupWish(Quotas):

@@ -29,6 +29,8 @@ READ, SUBMIT, MANAGE = "read", "submit", "admin"
 SCOPES = (READ, SUBMIT, MANAGE)
 OWN = ("/api/session", "/api/account")
 """Routes about oneself, open also to those who may only look."""
+Entry = type[ApiToken] | type[Share] | type[SignIn]
+"""Tables of what lets somebody in."""
 BY_TOKEN, BY_COOKIE = (
     sql.select(kind, User).join(User, User.id == kind.user_id).where(kind.secret == sql.bindparam("secret"))
     for kind in (ApiToken, SignIn)
@@ -72,7 +74,7 @@ class Who:
     user: User
     scopes: frozenset[str]
     address: str
-    by: tuple[type[ApiToken | Share | SignIn], int]
+    by: tuple[Entry, int]
     """What lets them in, and its number."""
     csrf: str = ""
     """Of a browser."""
@@ -181,8 +183,8 @@ def _allow(user: User) -> None:
         raise HTTPException(401, "this account has ended or is closed")
 
 
-def _note_use(platform: Platform, kind: type[ApiToken | Share | SignIn], number: int) -> None:
-    """Write down that somebody was here."""
+def _note_use(platform: Platform, kind: Entry, number: int) -> None:
+    """Write down that somebody was here by a token, a link or a sign-in."""
     now = time.time()
     old = sql.or_(kind.used.is_(None), kind.used < now - NOTE_USE)
     with platform.database.writing() as session:

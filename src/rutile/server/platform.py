@@ -61,10 +61,11 @@ class Platform:
     """Under which it is reached."""
     counts: dict[Any, tuple[float, dict[str, int]]] = field(default_factory=dict)
     """Jobs by state for a filter, with the time until which they are good."""
-    seen: dict[Any, float] = field(default_factory=dict)
-    """When use of a sign-in or token was last written down."""
+    seen: dict[tuple[type, int], float] = field(default_factory=dict)
+    """When use of a sign-in, a token or a link was last written down, by its table and number."""
     began: float = field(default_factory=time.time)
     brief: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BRIEF))
+    """Who may do brief work now; see `briefly`."""
 
     async def briefly(self, work: Callable[[*Args], T], *args: *Args) -> T:
         """Do work of some milliseconds in one of few threads, in the order in which it is asked for."""

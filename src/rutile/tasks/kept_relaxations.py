@@ -103,7 +103,7 @@ class KeptRelaxations:
             raise FileError(self._why(error)) from None
 
     def add(self, number: int, relaxed: Relaxed, way: Sequence[Atoms] = ()) -> None:
-        """Keep what became of a structure, and how it came there.
+        """Keep what became of a structure, and how it came there (frames of its steps; none: it was not watched).
 
         Raises:
             FileError: it cannot be written; what was kept before stays.

@@ -44,7 +44,6 @@ export interface Search {
   done: number
   failed: number
   operators: Record<string, number>
-  best: { done: number; energy: number }[]
   found: Found[]
   labels: Label[]
   trainings: number
