@@ -61,7 +61,7 @@ def test_elements_that_a_potential_without_file_does_not_know(ben):
     one = ok(ben.post("/api/structures", json={"name": "si", "text": SILICON.format("")}), 201)
     structures = [f"structure:{one['id']}"]
     assert said(ben, "relax", structures=structures, model="emt") == [
-        "structures: si holds Si, which the potential emt does not know"
+        "structures: si holds Si, which the potential emt is not made for"
     ]
     assert said(ben, "relax", structures=structures, model="lennard_jones") == []
 

@@ -25,7 +25,7 @@ class _Read:
     """What a job reads."""
 
     potentials: list[tuple[str, set[str]]] = field(default_factory=list)
-    """Names, and the elements that they know; none: any."""
+    """Potentials and what they lack, in words, and the elements that they are for; none: any."""
     models: list[StoredModel] = field(default_factory=list)
     parts: list[tuple[str, str, set[str]]] = field(default_factory=list)
     """Settings, names of structures or data, and their elements."""
@@ -65,7 +65,7 @@ def _read(session: Session, user: User, given: dict[str, Any]) -> _Read:
     out = _Read()
     named = given.get("model")
     if isinstance(named, str) and ELEMENTS.get(named):
-        out.potentials.append((named, {symbol(z) for z in ELEMENTS[named]}))
+        out.potentials.append((f"{named} is not made for", {symbol(z) for z in ELEMENTS[named]}))
     for key, reference in references_in(given):
         match = REFERENCE.fullmatch(reference)
         assert match is not None
@@ -73,7 +73,7 @@ def _read(session: Session, user: User, given: dict[str, Any]) -> _Read:
         if not number.isdigit():
             continue
         if kind == "model" and (model := found(session, StoredModel, int(number), user)):
-            out.potentials.append((model.name, set(model.elements)))
+            out.potentials.append((f"{model.name} does not know", set(model.elements)))
             out.models.append(model)
         elif kind == "structure" and (one := found(session, StoredStructure, int(number), user)):
             out.parts.append((key, one.name, set(one.elements)))
@@ -86,11 +86,11 @@ def _read(session: Session, user: User, given: dict[str, Any]) -> _Read:
 
 def _strange(read: _Read) -> Iterator[str]:
     """Elements that potentials do not know."""
-    for name, known in read.potentials:
+    for lacks, known in read.potentials:
         for key, part, elements in read.parts:
             strange = sorted(elements - known) if known else []
             if strange:
-                yield f"{key}: {part} holds {', '.join(strange)}, which the potential {name} does not know"
+                yield f"{key}: {part} holds {', '.join(strange)}, which the potential {lacks}"
 
 
 def _without_stress(read: _Read, task: str, full: BaseModel | None) -> Iterator[str]:
