@@ -395,6 +395,7 @@ def test_full_disk_while_training(place, small_disk, capsys):
     assert left_behind(small_disk) == []
 
 
+@pytest.mark.slow
 def test_full_disk_while_saving_the_checkpoint_or_model(place, small_disk, capsys):
     """Data fits, the rest does not: nothing that looks like a model is left."""
     words = [*QUICK, "potential.hidden=[100,100]", "checkpoint_seconds=0"]
@@ -468,6 +469,18 @@ def test_ctrl_c_ends_with_one_line_and_what_is_saved_can_be_used(when, place):
 
 
 @pytest.mark.slow
+def test_ctrl_c_has_its_exit_code_wherever_it_comes(tmp_path):
+    """Also while a text is executed: the interpreter would then end by SIGINT, caught or not."""
+    (tmp_path / "interrupted.py").write_text(
+        "import rutile.cli.main as cli\ncli._dispatch = lambda argv: exec('raise KeyboardInterrupt')\ncli.entry()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (130, "rutile: interrupted\n")
+
+
+@pytest.mark.slow
 def test_errors_of_a_real_process(place):
     """Exit code and streams as a shell sees them."""
     done = subprocess.run(
@@ -477,6 +490,7 @@ def test_errors_of_a_real_process(place):
     assert done.stderr == "rutile inspect: error: none.extxyz: no such file\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(place):
     """`rutile train --help | head -1`."""
     line = f"{sys.executable} -m rutile train --help | head -1; exit ${{PIPESTATUS[0]}}"

@@ -34,13 +34,17 @@ OK, BUG, USER_ERROR, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 def entry() -> None:
     """Console script."""
     code = main(sys.argv[1:])
-    if any(thread.daemon for thread in threading.enumerate()):
+    if code == INTERRUPTED or any(thread.daemon for thread in threading.enumerate()):
         _leave(code)
     sys.exit(code)
 
 
 def _leave(code: int) -> None:
-    """End the process as the interpreter does, but for threads at work in C++ (PyTorch), which would abort it there."""
+    """End the process with this exit code, whatever the interpreter has met.
+
+    Its own end would abort threads at work in C++ (PyTorch), and, where Ctrl-C came while the text of a program was
+    executed (as dataclasses do, so while PyTorch is imported), kill the process by SIGINT although it was caught.
+    """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
