@@ -41,7 +41,7 @@ class Pairs(Crystals):
         super().__init__("Cu", CrystalSearch(units=(2,)))
         self.operators = (Operator("move", 1, moved), Operator("other", 1, moved))
 
-    def create(self, rng):
+    def create(self, rng, before):
         if rng.random() < 0.1:
             raise Refused("bad luck")
         return Atoms("Cu2", positions=[[0, 0, 0], rng.uniform(1, 4, 3)], cell=[5.0] * 3, pbc=True)

@@ -47,8 +47,8 @@ class Problem(Protocol):
         """What counts as low, from the beginning."""
         ...
 
-    def create(self, rng: np.random.Generator) -> Atoms:
-        """A new structure, or `Refused`."""
+    def create(self, rng: np.random.Generator, before: int) -> Atoms:
+        """A new structure, or `Refused`; so many structures of any kind were made before it."""
         ...
 
     def tidied(self, atoms: Atoms) -> Atoms:
@@ -111,7 +111,7 @@ class Breeder:
     def _made(self, way: Way, order: Order, rng: np.random.Generator) -> Atoms:
         """One attempt at it."""
         if way.operator == NEW:
-            return self.problem.tidied(self.problem.create(rng))
+            return self.problem.tidied(self.problem.create(rng, order.number))
         parents = [order.parents[number] for number in way.parents]
         operator = next(op for op in self.problem.operators if op.name == way.operator)
         atoms = self.problem.tidied(operator.make(parents, replace(self.problem.breed, times=way.times), rng))

@@ -36,7 +36,8 @@ class ClusterSearch(OfMolecules):
     """Usual distance of neighbours. Default: from the radii of the elements."""
     motifs: float | None = Field(default=None, ge=0, le=1)
     """Part of the new clusters that are cut from packings that are known: random stackings of close-packed layers,
-    decahedra, icosahedra (dimensionless). Default: 0.1 of metals and noble gases, else 0."""
+    decahedra, icosahedra (dimensionless). Default: half of metals and noble gases after the first hundred structures,
+    else 0."""
     symmetric: float = Field(default=0.75, ge=0, le=1)
     """Part of the others that get a random point group (dimensionless)."""
 
