@@ -1,5 +1,6 @@
 """YAML files and key=value words become settings; every problem becomes one clear line."""
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -322,3 +323,27 @@ def test_variants_named_by_a_word_inside_a_list():
         Inner(),
         Other(size=3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [("epochs=1000000000000", "epochs"), ("optimizer={name: lbfgs, history: 10000000000}", "optimizer.history"),
+     ("widths=[5, 20000000000]", "widths"), ("terms=[{name: lbfgs, history: 20000000000}]", "terms.history")],
+)  # fmt: skip
+def test_integers_that_no_computer_counts_to_are_refused_by_value_and_place(word, key):
+    said = error(word)
+    assert re.fullmatch(rf"{re.escape(key)} = \d+: expected an integer of at most 1000000000", said)
+
+
+def test_seeds_may_have_63_bits_and_bounds_of_their_own_come_first():
+    class Drawn(Settings):
+        """Drawn."""
+
+        seed: int = 0
+        """Of random numbers."""
+        address: int = Field(0, le=2**40)
+        """With its own bound."""
+
+    assert config.load(Drawn, [], [f"seed={2**63 - 1}", f"address={2**40}"]).seed == 2**63 - 1
+    with pytest.raises(SettingsError, match="seed = 9223372036854775808: expected an integer of at most"):
+        config.load(Drawn, [], [f"seed={2**63}"])

@@ -18,6 +18,7 @@ def drive(simulation, kind, many):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 7, 100])
 def test_equal_work_without_a_driver_is_perfectly_parallel(workers):
     one = simulate({"a": Simulated(lambda x: x * x, lambda item, rng: 60.0, workers, start=0.0)}, 0, speed=0.0)

@@ -161,6 +161,7 @@ def test_killed_at_any_event_it_is_the_same_search(tmp_path, lost):
     assert again.done
 
 
+@pytest.mark.slow
 def test_after_a_kill_it_comes_to_an_end(tmp_path):
     path, workers = tmp_path / "log", Workers(5)
     search = fresh()
@@ -200,6 +201,7 @@ def test_settings_that_are_younger_than_a_log_may_have_their_defaults(tmp_path):
         AdaptiveLog(path, {"structure": now["structure"]}, {})
 
 
+@pytest.mark.slow
 def test_with_a_larger_budget_it_goes_on(tmp_path):
     few = SETTINGS.model_copy(update={"stop": SETTINGS.stop.model_copy(update={"labels": 8})})
     search = fresh(few)
@@ -215,6 +217,7 @@ def test_with_a_larger_budget_it_goes_on(tmp_path):
     assert set(search.finals) <= set(more.finals)  # what was paid for stays
 
 
+@pytest.mark.slow
 def test_trainings_that_are_lost_again_and_again_end_it(tmp_path):
     class Dead(Workers):
         def next(self):
@@ -226,6 +229,7 @@ def test_trainings_that_are_lost_again_and_again_end_it(tmp_path):
     assert "two trainings" in search.ended
 
 
+@pytest.mark.slow
 def test_lost_workers_are_replaced_and_work_that_kills_them_is_given_up(tmp_path):
     search, workers = fresh(), Workers(2, lost=0.4)
     drive(search, workers, AdaptiveLog(tmp_path / "log", {}), lambda *event: one_version(search))
@@ -234,6 +238,7 @@ def test_lost_workers_are_replaced_and_work_that_kills_them_is_given_up(tmp_path
     assert max(n for key, n in workers.done.items() if key[0] != "label") == 1
 
 
+@pytest.mark.slow
 def test_a_version_that_forgets_is_kept_out_and_one_is_trained_anew(tmp_path):
     starts = []
 

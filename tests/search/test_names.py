@@ -21,6 +21,7 @@ def test_polymorphs_have_their_names_in_any_cell(name):
     assert prototype_of(atoms) == ""
 
 
+@pytest.mark.slow
 def test_strained_diamond_is_not_beta_tin():
     atoms = prototype("beta_tin", ("Si",))
     assert prototype_of(atoms) == "beta_tin"

@@ -133,6 +133,7 @@ def test_resurface_mends_a_surface_and_leaves_a_closed_one():
     assert apart(fingerprint(child, breed.distance), mark) < 0.01
 
 
+@pytest.mark.slow
 def test_resurface_keeps_a_symmetry_half_of_the_time():
     """From a cluster of C5v, whose orbits have 1, 5 or 10 atoms, with more pairs of neighbours than before."""
     group, distance = point_group("C5v"), 2.553

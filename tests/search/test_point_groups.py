@@ -22,6 +22,7 @@ def test_order(name, order):
     np.testing.assert_allclose(group @ group.transpose(0, 2, 1), np.tile(np.eye(3), (order, 1, 1)), atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_orbits_have_the_symmetry(name):
     rng, made = np.random.default_rng(1), 0

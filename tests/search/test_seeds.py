@@ -37,7 +37,7 @@ def test_others_are_refused():
     crystals = Crystals("NaCl", CrystalSearch(units=(2, 3)))
     with pytest.raises(Refused, match="not periodic"):
         crystals.adopted(molecule("NaCl"))
-    with pytest.raises(Refused, match=r"2 or 3 units of ClNa \(structure.units\)"):
+    with pytest.raises(Refused, match=r"2 or 3 units of NaCl \(structure.units\)"):
         crystals.adopted(bulk("NaCl", "rocksalt", a=5.6))
 
 

@@ -46,7 +46,7 @@ def test_new_crystals_repeat_where_asked(part):
     problem, primitive = Crystals("TiO2", CrystalSearch(units=(4,), repeated=part)), []
     for seed in range(60):
         try:
-            atoms = problem.create(np.random.default_rng(seed))
+            atoms = problem.create(np.random.default_rng(seed), 0)
         except Refused:
             continue
         assert len(atoms) == 12

@@ -94,6 +94,7 @@ def test_molecules_lie_in_every_way_and_touch_nothing():
     assert {"C down", "O down", "CO down", "H2 down", "H2O down"} <= names
 
 
+@pytest.mark.slow
 def test_oxygen_on_copper_has_the_energy_of_the_reference():
     found = found_on(copper(), {"O": Atoms("O")})
     bound, _ = energies(found)
@@ -126,6 +127,7 @@ def test_every_site_agrees_with_ase_one_at_a_time():
         assert ours[name] == pytest.approx(relaxed(covered) - clean - alone, abs=3e-3), name
 
 
+@pytest.mark.slow
 def test_two_atoms_together_interact():
     """E_int is the energy of both together above both alone, and vanishes far apart."""
     found = found_on(copper((3, 3, 3), 2.0), {"O": Atoms("O")}, together=[("O", "O")], combinations=6)

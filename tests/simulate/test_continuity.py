@@ -46,6 +46,7 @@ def test_a_smooth_potential_does_not_jump():
     assert max(jump.force for jump in found) < 1e-7
 
 
+@pytest.mark.slow
 def test_a_step_of_the_energy_is_measured_exactly():
     """One pair less: each of the two atoms loses a neighbour."""
     found = [jump for jump in jumps(Stepped(), crystal()) if jump.event.kind == CUTOFF]
@@ -64,6 +65,7 @@ def test_a_kink_is_a_jump_of_the_force_alone():
     assert all(0.5 - 1e-6 < force < 1.0 for force in kinks)
 
 
+@pytest.mark.slow
 def test_events_lead_to_their_borders():
     structure = crystal()
     for event in find_events(structure, 4.0, 10):

@@ -68,6 +68,7 @@ def go(atoms, ensemble, potential=LJ, **more):
     return last(dynamics, dynamics.begin(Structures.from_ase(atoms)))
 
 
+@pytest.mark.slow
 def test_the_same_path_as_ase_step_by_step():
     atoms = crystal(repeat=(2, 2, 1))
     dynamics = Dynamics([LJ], settings(NveSettings(temperature=900), steps=40))

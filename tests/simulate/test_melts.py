@@ -16,6 +16,7 @@ def copper(rattle=0.0):
     return atoms
 
 
+@pytest.mark.slow
 def test_snapshots_lie_along_the_quench_and_a_run_is_the_same_in_company():
     how = Melt(forces=EmtForces(), time=30, quench_time=40, timestep=2, snapshots=4, quench_temperature=300)
     first, second = melts([copper(), copper(0.1)], how, Emt(), [1500.0, 900.0], 7)

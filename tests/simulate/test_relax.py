@@ -424,6 +424,7 @@ class Short(torch.nn.Module):
         return LJ(graph)
 
 
+@pytest.mark.slow
 def test_where_memory_runs_out_batches_are_halved():
     batch = [rattled(seed) for seed in range(60, 66)]
     short = Short(9)
@@ -440,6 +441,7 @@ def test_one_structure_too_large_for_memory_fails_alone():
     assert "too little memory" in result.failure[1]
 
 
+@pytest.mark.slow
 def test_batches_by_neighbours(monkeypatch):
     import rutile.simulate.room as room
 

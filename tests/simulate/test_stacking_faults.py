@@ -70,6 +70,7 @@ def test_faults_of_fcc_are_those_of_ase(fcc, k):
     assert found.unstable == pytest.approx(found.energy[2], rel=0.02)
 
 
+@pytest.mark.slow
 def test_curves_have_the_symmetry_of_the_crystal(fcc):
     for along_bond in (fcc[1], fcc[3]):
         np.testing.assert_allclose(along_bond.energy, along_bond.energy[::-1], atol=1e-5)

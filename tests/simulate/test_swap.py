@@ -86,6 +86,7 @@ def test_two_elements_that_seek_each_other_reach_their_ground_state():
     assert alpha[1, 0, 1] > 0.3  # second neighbours are alike
 
 
+@pytest.mark.slow
 def test_elements_that_do_not_care_mix():
     atoms = lattice((3, 3, 3), share=0.25)
     states = ran(atoms, Bonds(0.0), (300.0,), steps=400, relax="never")

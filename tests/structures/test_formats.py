@@ -105,6 +105,7 @@ def test_one_molecule_comes_back(format, atoms, tmp_path):
     assert_same(atoms, frame, format, 1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["extxyz", "cif", "n2p2", "traj", "db", "aselmdb"])
 @ROUND_TRIP
 @given(frames=st.lists(labelled(), min_size=2, max_size=4))

@@ -130,6 +130,7 @@ def test_no_final_structures_where_they_get_no_steps():
     assert _adaptive(plan(final_steps=0), None).settings.final == 0
 
 
+@pytest.mark.slow
 def test_the_table_keeps_a_label_below_that_of_its_final_relaxation():
     search = _adaptive(plan(), None)
     crystal = bulk("Cu")
@@ -170,6 +171,7 @@ def test_a_lesson_whose_new_labels_are_all_for_validation_is_trained_on_the_old_
     assert len(read(*valid, ":")) == 1
 
 
+@pytest.mark.slow
 def test_it_says_when_the_labeler_labels_nothing(tmp_path):
     with pytest.raises(LabelError, match="emt does not know U"):
         run(plan(formula="CuU", begin=2, self_check=False, out=tmp_path / "out"), SilentReporter())
@@ -217,6 +219,7 @@ def test_a_training_ends_when_nobody_wants_it_any_more(tmp_path, monkeypatch):
         assert seen == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_labels_that_are_known_cost_nothing(tmp_path):
     settings = plan()
     asker = Asker(settings.engine, "1", tmp_path, 0.0, Ending(4, 0.01, cell=True))

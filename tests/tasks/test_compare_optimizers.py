@@ -138,6 +138,7 @@ def test_an_optimizer_that_always_diverges_is_told_and_not_the_end(data, tmp_pat
         compare(data, tmp_path / "sgd", "optimizers=[sgd]")
 
 
+@pytest.mark.slow
 def test_a_rate_at_which_another_seed_diverges_is_not_taken(data, tmp_path, monkeypatch):
     usual = contestants.CONTESTANTS["adam"].usual
 

@@ -33,6 +33,7 @@ def model(tmp_path):
     return tmp_path / "m.rutile"
 
 
+@pytest.mark.slow
 def test_a_committee_is_compressed_and_compared(tmp_path, model, frames, capsys):
     out = tmp_path / "fast.rutile"
     assert main(["compress", str(model), f"out={out}", f"check={frames}", "--json"]) == 0
@@ -79,6 +80,7 @@ def test_other_potentials_are_refused(tmp_path):
         compress.run(compress.CompressSettings(model=tmp_path / "b.rutile", out=tmp_path / "x"), SilentReporter())
 
 
+@pytest.mark.slow
 def test_training_from_a_compressed_model_is_refused_with_the_reason(tmp_path, model, capsys):
     single = tmp_path / "one.rutile"
     Model([load(model).potentials[0].compressed()], ModelInfo(elements=(8, 22))).save(single)

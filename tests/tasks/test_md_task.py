@@ -272,6 +272,7 @@ def test_a_cell_of_one_atom_stays_cold_and_is_told_of(tmp_path, name):
     assert "metals.extxyz#1: an atom whose drift is taken out has nothing left to move: take a supercell" in said
 
 
+@pytest.mark.slow
 def test_a_left_handed_cell_is_no_matter(tmp_path):
     """A cell of negative determinant is a cell like any other: its volume is positive."""
     atoms = bulk("Cu", "fcc", a=3.6, cubic=True)

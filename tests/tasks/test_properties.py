@@ -66,6 +66,7 @@ def test_eos_of_two_metals(tmp_path, metals, capsys):
         assert set(units) <= set(rows_of(out / file)[0]), file
 
 
+@pytest.mark.slow
 def test_elastic_constants_of_two_metals(tmp_path, metals, capsys):
     result = ran(capsys, "elastic", metals, "model=emt", f"out={tmp_path / 'elastic'}")
     copper, aluminium = result["structures"]

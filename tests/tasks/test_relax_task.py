@@ -228,6 +228,7 @@ def test_a_molecule_whose_cell_shall_move_is_called_by_the_name_of_its_file(tmp_
         relax.run(how, SilentReporter())
 
 
+@pytest.mark.slow
 def test_a_left_handed_cell_relaxes_as_its_mirror_image(tmp_path):
     atoms = rattled(3)
     mirror = atoms.copy()

@@ -119,6 +119,7 @@ def test_wrong_settings(tmp_path, changes, text):
         run(SearchSettings(**CUAU | changes, out=tmp_path / "out"), SilentReporter())
 
 
+@pytest.mark.slow
 def test_figures_of_hulls():
     ends = np.eye(3)
     parts = np.vstack([ends, [[0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3], [0.2, 0.2, 0.6]]])

@@ -72,7 +72,7 @@ def test_a_smooth_model_on_its_own_cluster(tmp_path):
     coarse, half = result.dynamics
     assert coarse.outcome == half.outcome == "done"
     assert 3 < coarse.scatter / half.scatter < 5
-    assert coarse.structure.startswith("cluster (O")
+    assert coarse.structure.startswith("cluster (Ti")
     assert coarse.atoms == 27
     assert not reporter.warnings
 

@@ -86,6 +86,7 @@ def test_one_score_per_frame_gives_the_usual_quantile(frames, coverage):
     assert conformal_quantile(scores, np.arange(frames), coverage) == expected
 
 
+@pytest.mark.slow
 def test_the_promise_holds_for_few_frames_whose_atoms_err_together():
     """Mean over many sets of 12 frames; the quantile of all atoms pooled, as if independent, promises too much."""
     coverage, pooled = [], []

@@ -202,6 +202,7 @@ def test_a_compiler_that_fails_at_the_start_or_later_is_left_with_one_warning(st
     assert hears.warnings == ["compile: training goes on without it, as RuntimeError: No working C++ compiler found"]
 
 
+@pytest.mark.slow
 def test_descriptor_potentials_have_nothing_to_compile(store, tmp_path):
     from toy import ToyDescriptors
 

@@ -250,6 +250,7 @@ def test_metrics_file_has_every_epoch_once_after_a_resume(store, tmp_path):
     assert all(float(row["valid_force_rmse"]) > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_tensorboard_events(store, tmp_path):
     pytest.importorskip("tensorboard")
     run(store, tmp_path, settings(epochs=2, tensorboard=True))

@@ -47,6 +47,7 @@ def short_of_memory(store, folder, most):
     return potential, reporter, failures
 
 
+@pytest.mark.slow
 def test_batch_is_halved_where_memory_is_short(store, tmp_path):
     whole, _ = run(store, tmp_path / "a", settings(**HOW, batch_size=9))
     halved, reporter, failures = short_of_memory(store, tmp_path / "b", most=4)  # parts of 5 and 4

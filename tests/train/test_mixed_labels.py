@@ -46,6 +46,7 @@ def losses_of(examples, ids, p=P):
     return structure_losses(errors(predict(True), labelled), p, LOSS)
 
 
+@pytest.mark.slow
 def test_each_frame_adds_the_terms_that_it_has(store):
     """A batch of all equals each alone, and a frame's loss is the sum of the terms of its labels."""
     examples = GraphExamples(store, np.arange(len(store)), ToyDescriptors(seed=1))

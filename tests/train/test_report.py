@@ -113,6 +113,7 @@ def test_rounds_are_whole_numbers_below_their_curve(last):
     assert all(text.isdigit() for _, text in ticks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("span", [1.2, 3.0, 9.0, 25.0, 60.0, 400.0])
 @pytest.mark.parametrize("first", [0.0012, 0.03])
 def test_labels_of_trials_do_not_overlap_however_narrow_their_range(first, span):
@@ -192,6 +193,7 @@ def test_unknown_element_names_the_frame():
         list(compare([make_toy()], [copper], atoms_per_batch=10))
 
 
+@pytest.mark.slow
 def test_more_runs_than_colours_are_all_drawn():
     svg = FIGURES["many curves"]()
     assert all(f"run{k}" in svg for k in range(9))
@@ -204,6 +206,7 @@ def test_marked_values_stand_out():
     assert "<strong>3</strong>" in table
 
 
+@pytest.mark.slow
 def test_residuals_are_told_apart_by_element_group_and_method():
     model = make_toy(seed=1)
     frames = [frame(k) for k in range(7)]
@@ -254,3 +257,13 @@ def test_a_committee_has_a_section_about_its_error_bars():
     assert known.count("<figure>") == 3
     assert "<dd>3.25</dd>" in known
     assert "forces" not in known
+
+
+def test_marks_of_an_axis_are_whole_numbers_without_an_offset():
+    with mpl.rc_context(drawing.STYLE):
+        figure, axes = drawing.square("energies")
+        axes.plot([0, 1], [8.20001, 8.20004])
+        text = drawing.svg(figure)
+    marks = [float(found) for found in re.findall(r">(8\.2\d+)<", text)]
+    assert len(set(marks)) >= 3
+    assert "+8.2" not in text

@@ -28,7 +28,7 @@ from rutile.active.plan import (
 from rutile.build.plan import images, make_plan
 from rutile.build.recipe import Mechanics
 from rutile.build.settings import DisorderSettings, RandomCrystalSettings, StepSettings
-from rutile.core.elements import formula, symbol
+from rutile.core.elements import symbol, unit_formula
 from rutile.core.errors import DataError, ElementError, SettingsError
 from rutile.core.executors.executor import Executor, Lost
 from rutile.core.files import write_atomically
@@ -245,7 +245,7 @@ def drawn(explorer: FilesExplorer, what: str, number: int) -> tuple[Atoms, ...]:
 
 def random_steps(explorer: RandomExplorer, seeds: Sequence[Atoms]) -> tuple[StepSettings, ...]:
     """Builders of random structures with the compositions of these."""
-    formulas = tuple(dict.fromkeys(_unit(a) for a in seeds))
+    formulas = tuple(dict.fromkeys(unit_formula(a.numbers) for a in seeds))
     crystals = round(explorer.count * explorer.crystals)
     steps: list[StepSettings] = []
     if crystals:
@@ -253,10 +253,3 @@ def random_steps(explorer: RandomExplorer, seeds: Sequence[Atoms]) -> tuple[Step
     if crystals < explorer.count:
         steps.append(DisorderSettings(formulas=formulas, atoms=explorer.atoms, count=explorer.count - crystals))
     return tuple(steps)
-
-
-def _unit(atoms: Atoms) -> str:
-    """The smallest whole formula, such as TiO2."""
-    counts = np.bincount(atoms.numbers)
-    share = np.gcd.reduce(counts)
-    return formula(np.repeat(np.arange(len(counts)), counts // share).tolist())

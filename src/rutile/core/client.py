@@ -44,7 +44,7 @@ class Client:
         timeout: seconds that an answer may take.
 
     Raises:
-        FileError: neither is given, and nothing says them; or one is given without the other.
+        FileError: neither is given, and nothing says them; one is given without the other; the address is none.
     """
 
     def __init__(self, address: str = "", token: str = "", timeout: float = 60.0) -> None:
@@ -52,6 +52,8 @@ class Client:
             address, token = found_connection()
         if not address or not token:
             raise FileError("Client: address and token belong together: give both, or neither")
+        if not address.startswith(("http://", "https://")):
+            raise FileError(f"address = {address!r}: expected http://host:port or https://host")
         self.address, self.token, self.timeout = address.rstrip("/"), token, timeout
 
     def __repr__(self) -> str:
@@ -174,8 +176,15 @@ class Client:
         """These notices, or all, were read."""
         self.request("POST", "/account/notices/read", {"ids": None if ids is None else list(ids)})
 
-    def upload(self, path: Path) -> str:
-        """Send a file; the reference by which jobs read it."""
+    def upload(self, path: str | Path) -> str:
+        """Send a file; the reference by which jobs read it.
+
+        Raises:
+            FileError: there is no such file.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileError(f"{path}: no such file")
         size = path.stat().st_size
         upload = self.request("POST", "/uploads", {"name": path.name, "size": size})
         with path.open("rb") as file:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -41,6 +41,8 @@ Tree = dict[str, Any]
 Origins = dict[str, str]
 PAIR = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 """What counts as a `key=value` word."""
+LARGEST = 10**9
+"""Of integers that are settings, where they have no bound of their own; seeds may have 63 bits."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -225,7 +227,7 @@ def build(cls: type[S], tree: Tree, origins: Origins | None = None) -> S:
     """
     try:
         suited = cls.suited(tree) if issubclass(cls, Settings) else tree
-        return cls.model_validate(_complete(cls, suited))
+        built = cls.model_validate(_complete(cls, suited))
     except ValidationError as e:
         problems: dict[str, str] = {}
         for error in e.errors():
@@ -235,6 +237,26 @@ def build(cls: type[S], tree: Tree, origins: Origins | None = None) -> S:
         # where a group was given for `str | Group`, the problem lies inside it, not in its being no text
         outer = {k for k in problems if any(other.startswith(f"{k}.") for other in problems)}
         raise SettingsError("\n".join(t for k, t in problems.items() if k not in outer)) from None
+    if large := list(_too_large(built)):
+        raise SettingsError("\n".join(f"{(origins or {}).get(key, '')}{text}" for key, text in large))
+    return built
+
+
+def _too_large(group: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Integers that no computer counts to, by their keys; those with a bound of their own were held to it."""
+    fields = type(group).model_fields
+    for name in (name for name in fields if name in group.model_fields_set):
+        key, value = prefix + name, getattr(group, name)
+        if isinstance(value, BaseModel):
+            yield from _too_large(value, f"{key}.")
+            continue
+        most = 2**63 - 1 if name == "seed" else LARGEST
+        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+        for one in inside:
+            if isinstance(one, BaseModel):
+                yield from _too_large(one, f"{key}.")
+            elif isinstance(one, int) and abs(one) > most and "<" not in describe(key, fields[name]).kind:
+                yield key, f"{key} = {_short(one)}: expected an integer of at most {most}"
 
 
 def _complete(annotation: Any, value: Any, default: Any = None) -> Any:

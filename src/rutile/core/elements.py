@@ -1,12 +1,23 @@
 """Chemical elements by symbol and atomic number."""
 
-from collections.abc import Iterable
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from ase.data import atomic_numbers, chemical_symbols
 
 from rutile.core.errors import ElementError
 
 MAX_Z = 118
+_ELECTROPOSITIVE_FIRST = (
+    "OgRnXeKrArNeHeFrCsRbKNaLiRaBaSrCaMgBe"
+    "LrNoMdFmEsCfBkCmAmPuNpUPaThAcLuYbTmErHoDyTbGdEuSmPmNdPrCeLaYSc"
+    "RfHfZrTiDbTaNbVSgWMoCrBhReTcMnHsOsRuFeMtIrRhCoDsPtPdNiRgAuAgCuCnHgCdZn"
+    "NhTlInGaAlBFlPbSnGeSiCMcBiSbAsPNHLvPoTeSeSOTsAtIBrClF"
+)
+"""Elements as IUPAC orders them in formulas."""
+_PLACES = {name: k for k, name in enumerate(re.findall("[A-Z][a-z]?", _ELECTROPOSITIVE_FIRST))}
 
 
 def symbol(number: int) -> str:
@@ -33,8 +44,29 @@ def number(name: str) -> int:
 
 
 def formula(numbers: Iterable[int]) -> str:
-    """Composition such as "O4Ti2", elements in alphabetical order."""
-    counts: dict[str, int] = {}
-    for z in numbers:
-        counts[symbol(int(z))] = counts.get(symbol(int(z)), 0) + 1
-    return "".join(f"{s}{n if n > 1 else ''}" for s, n in sorted(counts.items()))
+    """Composition with all its atoms as chemists write it, such as "Ti2O4".
+
+    The electropositive element first (IUPAC Red Book 2005, Table VI; ISBN 978-0-85404-438-2); with carbon and hydrogen
+    those two, then the others by the alphabet (E. A. Hill 1900, doi:10.1021/ja02046a005).
+
+    Raises:
+        ElementError: a number is not in 1..118.
+    """
+    return formula_of(Counter(int(z) for z in numbers))
+
+
+def unit_formula(numbers: Iterable[int]) -> str:
+    """The smallest whole composition, such as "TiO2" for Ti2O4; raises as `formula`."""
+    counts = Counter(int(z) for z in numbers)
+    share = math.gcd(*counts.values())
+    return formula_of({z: n // share for z, n in counts.items()})
+
+
+def formula_of(counts: Mapping[int, int]) -> str:
+    """`formula` from the number of atoms of each atomic number."""
+    names = {symbol(z): n for z, n in counts.items()}
+    if {"C", "H"} <= names.keys():
+        order = ["C", "H", *sorted(names.keys() - {"C", "H"})]
+    else:
+        order = sorted(names, key=lambda name: _PLACES[name])
+    return "".join(f"{name}{names[name] if names[name] > 1 else ''}" for name in order)

@@ -78,8 +78,12 @@ PerPicosecond = Annotated[float, Unit("1/ps")]
 WattPerMetreKelvin = Annotated[float, Unit("W/m/K")]
 Micrometre = Annotated[float, Unit("µm")]
 SiemensPerMetre = Annotated[float, Unit("S/m")]
+AtomsPerSecond = Annotated[float, Unit("atoms/s")]
+Percent = Annotated[float, Unit("%")]
 MilliPascalSecond = Annotated[float, Unit("mPa s")]
 
+ERROR_UNITS = {"energy": "eV/atom", "force": "eV/Å", "force_vector": "eV/Å", "stress": "eV/Å³"}
+"""Of errors of predictions, by their quantity: energies per atom, components of forces, their vectors, of stress."""
 ENERGY_UNITS = {"eV": 1.0, "meV": 1e-3, "Hartree": HARTREE, "Ry": HARTREE / 2, "kcal/mol": 0.0433641153087705,
                 "kJ/mol": 0.01036426965626}  # fmt: skip
 """Accepted names of energy units in data files, in eV."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rutile.core.settings import Result
+from rutile.core.units import ElectronVolt
 
 
 class FileRow(Result):
@@ -42,8 +43,8 @@ class ElementRow(Result):
     """Frames that contain it."""
     atoms: int
     """Atoms of it in all frames."""
-    isolated_atom: float | None
-    """Energy of the isolated atom (eV), if the files hold one."""
+    isolated_atom: ElectronVolt | None
+    """Energy of the isolated atom, if the files hold one."""
 
 
 class CountRow(Result):

@@ -16,6 +16,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from rutile.core.elements import formula
 from rutile.label.kpoints import kpoints
 from rutile.label.labeler import Failure, Label, Labeler, Outcome
 from rutile.label.settings import EmtSettings, EngineBase, RigidIonSettings
@@ -94,7 +95,7 @@ def judge_check(atoms: Atoms, outcomes: Sequence[Outcome]) -> Verdict:
     """Compare the labels of `variations`."""
     failed = next((o for o in outcomes if isinstance(o, Failure)), None)
     if failed is not None:
-        text = f"the self-check on {atoms.get_chemical_formula()} could not be computed: {failed.kind}: {failed.reason}"
+        text = f"the self-check on {formula(atoms.numbers)} could not be computed: {failed.kind}: {failed.reason}"
         return Verdict(Failure("self-check", text, failed.last_lines), False, float("nan"), None, text)
     labels = [o for o in outcomes if isinstance(o, Label)]
     energies, first = [x.energy for x in labels], labels[0]
@@ -113,7 +114,7 @@ def judge_check(atoms: Atoms, outcomes: Sequence[Outcome]) -> Verdict:
 
 def _verdict(atoms: Atoms, force: tuple[float, float], stress: tuple[float | None, float]) -> Verdict:
     """Errors and what is allowed, in words."""
-    where = f"on {atoms.get_chemical_formula()} ({len(atoms)} atoms)"
+    where = f"on {formula(atoms.numbers)} ({len(atoms)} atoms)"
     if not force[0] <= force[1]:
         text = (
             f"self-check {where}: forces differ from finite differences of the energy by {force[0]:.3g} eV/Angstrom "

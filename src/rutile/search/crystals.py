@@ -67,7 +67,7 @@ class Crystals:
         """By energy."""
         return ByEnergy()
 
-    def create(self, rng: np.random.Generator) -> Atoms:
+    def create(self, rng: np.random.Generator, before: int) -> Atoms:
         """A crystal with or without a random space group, with atoms on general and special sites.
 
         Raises:
@@ -102,7 +102,7 @@ class Crystals:
                 return one
         unit = symbols([z for z, n in self.unit.items() for _ in range(n)])
         units_text = " or ".join(map(str, self.settings.units))
-        raise Refused(f"it is {atoms.get_chemical_formula()}, not {units_text} units of {unit} (structure.units)")
+        raise Refused(f"it is {symbols(atoms.numbers)}, not {units_text} units of {unit} (structure.units)")
 
 
 def as_given(atoms: Atoms) -> tuple[Atoms, Atoms]:

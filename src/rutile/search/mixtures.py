@@ -7,6 +7,7 @@ from ase import Atoms
 
 from rutile.build.recipe import Refused
 from rutile.build.sizes import reference_volume
+from rutile.core.elements import formula
 from rutile.search.compositions import Compositions
 from rutile.search.crystals import CRYSTAL_OPERATORS, NAMED_OPERATORS, as_given, new_crystal, tidied
 from rutile.search.operators import add_atoms, decorate, permutation, remove_atoms, substitute
@@ -44,7 +45,7 @@ class Mixtures:
         """By energy above the convex hull."""
         return AboveHull(self.compositions)
 
-    def create(self, rng: np.random.Generator) -> Atoms:
+    def create(self, rng: np.random.Generator, before: int) -> Atoms:
         """A crystal of a random composition with a random space group, with atoms on general and special sites.
 
         Raises:
@@ -77,5 +78,5 @@ class Mixtures:
             if self.compositions.allows(one.numbers):
                 return one
         low, high = self.settings.atoms
-        raise Refused(f"it is {atoms.get_chemical_formula()}, none of those that are searched for with {low} to {high} "
+        raise Refused(f"it is {formula(atoms.numbers)}, none of those that are searched for with {low} to {high} "
                       "atoms (structure.atoms)")  # fmt: skip

@@ -95,7 +95,7 @@ class MolecularClusters(_Molecular):
         if settings.distance is not None:
             self.distance, self.breed = settings.distance, Breed(settings.distance)
 
-    def create(self, rng: np.random.Generator) -> Atoms:
+    def create(self, rng: np.random.Generator, before: int) -> Atoms:
         """Molecules at random in a ball, turned at random."""
         radius = (3 * self.kit.volume / PACKED / (4 * np.pi)) ** (1 / 3)
         made = []
@@ -145,7 +145,7 @@ class MolecularCrystals(_Molecular):
         self.settings = settings
         self.operators = (*self.operators, molecule_strain.OPERATOR)
 
-    def create(self, rng: np.random.Generator) -> Atoms:
+    def create(self, rng: np.random.Generator, before: int) -> Atoms:
         """A crystal with a random primitive space group, molecules on general and special sites.
 
         Raises:

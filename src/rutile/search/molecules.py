@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from rutile.build.molecules_source import molecule_called
 from rutile.build.recipe import Refused
 from rutile.build.sizes import radii, van_der_waals, volume_of_spheres
+from rutile.core.elements import formula
 from rutile.search.individual import MOLECULE
 from rutile.structures.fingerprint import pairs_within
 
@@ -199,7 +200,7 @@ def found_in(atoms: Atoms, kit: Kit) -> Atoms:
         piece = _in_one_piece(atoms, np.flatnonzero(label == k), pairs)
         fits = [n for n, kind in enumerate(kit.kinds) if sorted(kind.atoms.numbers) == sorted(piece.numbers)]
         if not fits:
-            raise Refused(f"it holds {piece.get_chemical_formula()}, which is none of the molecules")
+            raise Refused(f"it holds {formula(piece.numbers)}, which is none of the molecules")
         ordered = [(n, *_ordered(piece, kit.kinds[n].atoms)) for n in fits]
         best = min(ordered, key=lambda one: one[2])
         by_kind[best[0]].append(best[1])

@@ -103,7 +103,7 @@ class Surfaces:
         """By energy."""
         return ByEnergy()
 
-    def create(self, rng: np.random.Generator) -> Atoms:
+    def create(self, rng: np.random.Generator, before: int) -> Atoms:
         """Atoms at random places, a part of them with symmetry, that fall onto the slab one after another.
 
         Raises:

@@ -16,6 +16,7 @@ from ase import Atoms
 
 from rutile.build.inserting import with_guests
 from rutile.build.recipe import Refused
+from rutile.core.elements import formula
 from rutile.core.seeds import stream
 from rutile.simulate.adsorb_settings import BindSettings
 from rutile.simulate.adsorbates import condition
@@ -90,7 +91,7 @@ def starts(hosts: Sequence[Atoms], guests: Mapping[str, Atoms], settings: BindSe
                     try:
                         made = with_guests(host, guest, count, settings.apart, rng, at_open)
                     except Refused as why:
-                        raise Refused(f"{count} {name} in {host.get_chemical_formula()} (host {h}): {why}") from None
+                        raise Refused(f"{count} {name} in {formula(host.numbers)} (host {h}): {why}") from None
                     out.append(Start(h, g, count, made))
     return out
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from rutile.build.boundary import CUBIC, Boundary, half_turn, joined, sigma_of, tilt, tilt_planes, twists
 from rutile.build.boundary import twist as twisted
 from rutile.build.crystals import Parent
+from rutile.core.elements import unit_formula
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import Reporter
 from rutile.core.units import GPA
@@ -168,7 +169,7 @@ def _boundaries(crystal: Atoms, settings: BoundaryEnergySettings) -> Iterator[Bo
     Raises:
         SettingsError: it is not cubic, an axis or plane is zero, a plane does not hold the axis, or there is none.
     """
-    name = crystal.get_chemical_formula(empirical=True)
+    name = unit_formula(crystal.numbers)
     known = describe_crystal(crystal)
     if known.number < CUBIC:
         raise SettingsError(f"{name} ({known.spacegroup}) is not cubic: boundaries are made of cubic crystals only")

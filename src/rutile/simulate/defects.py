@@ -101,16 +101,17 @@ def defects(structures: Structures, potential: Potential, settings: DefectSettin
     drafts = [d for k, one in enumerate(singles) for d in _drafts(k, one, settings)]
     if not drafts:
         raise SettingsError(f"kinds={','.join(settings.kinds)}: no crystal has room for an interstitial atom")
+    if unknown := {symbol(d.number): -3.5 for d in drafts if d.number not in potentials[d.crystal]}:
+        such = ", ".join(f"{name}: {value}" for name, value in unknown.items())
+        raise SettingsError(
+            f"references: the chemical potential of {' and of '.join(unknown)} is needed, such as "
+            f"references={{{such}}} (eV)"
+        )
     batch = concatenate(d.structure for d in drafts)
     done = relax(batch, potential, relaxation(settings), reporter)
     out = []
     for k, (draft, end) in enumerate(zip(drafts, done.structures.split(), strict=True)):
         c, sign = draft.crystal, 1 if draft.kind == "interstitial" else -1
-        if draft.number not in potentials[c]:
-            raise SettingsError(
-                f"references: the chemical potential of {symbol(draft.number)} is needed, such as "
-                f"references={{{symbol(draft.number)}: -3.5}} (eV)"
-            )
         cells = (end.n_atoms - sign) // singles[c].n_atoms
         base = cells * whole[c] + sign * potentials[c][draft.number]
         why = done.failure[k]

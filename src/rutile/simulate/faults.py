@@ -23,6 +23,7 @@ import spglib
 from ase import Atoms
 from scipy.interpolate import CubicSpline
 
+from rutile.core.elements import unit_formula
 from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.reporting import Reporter
 from rutile.potentials.potential import Potential
@@ -202,7 +203,7 @@ def _systems(crystal: Atoms, settings: FaultSettings) -> list[tuple[Miller, Mill
     lattice = f"{family} {data.international[0]}"
     if lattice not in USUAL:
         raise SettingsError(
-            f"planes: none are usual for {crystal.get_chemical_formula(empirical=True)} ({data.international}); give "
+            f"planes: none are usual for {unit_formula(crystal.numbers)} ({data.international}); give "
             "planes and directions, such as planes=[[1,1,0]] directions=[[0,0,1]]"
         )
     return list(USUAL[lattice])

@@ -97,7 +97,7 @@ class EosSettings(PropertySettings):
 
     span: float = Field(default=0.06, gt=0, lt=0.5)
     """Volumes reach from (1 - span) to (1 + span) times that of the start (dimensionless)."""
-    points: int = Field(default=9, ge=5)
+    points: int = Field(default=9, ge=5, le=1000)
     """Number of volumes."""
     inner: Literal["none", "atoms", "shape"] = "shape"
     """What relaxes at each volume: none (all is scaled), atoms, or shape: the atoms and the shape of the cell."""
@@ -136,7 +136,7 @@ class PhononSettings(LatticeSettings):
     """Of one atom at a time; symmetry says which and where to."""
     mesh_length: Angstrom = Field(default=50.0, gt=0)
     """Wave vectors of the densities of states lie on a mesh of 2 pi / mesh_length."""
-    band_points: int = Field(default=51, ge=2)
+    band_points: int = Field(default=51, ge=2, le=10_000)
     """Wave vectors along each line of the band structure."""
     max_temperature: Kelvin = Field(default=1000.0, gt=0, le=HOTTEST)
     """Free energy, entropy and heat capacity are given from 0 K to here."""
@@ -334,7 +334,7 @@ class FaultSettings(PropertySettings):
     """Planes of the faults, of the conventional cell; empty: {111} of fcc, {110} and {112} of bcc, basal of hcp."""
     directions: tuple[tuple[int, int, int], ...] = ()
     """Direction [u v w] of the shift in each of the planes, of the conventional cell; empty: the usual ones."""
-    points: int = Field(default=13, ge=5)
+    points: int = Field(default=13, ge=5, le=1000)
     """Shifts along each direction, from none to a whole period; 13 have the third parts that faults often sit at."""
     grid: tuple[Repeat, Repeat] | None = None
     """Also all shifts in each plane, so many along both of its vectors: a surface of energies."""

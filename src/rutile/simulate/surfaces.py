@@ -23,6 +23,7 @@ from scipy.spatial import HalfspaceIntersection
 from rutile.build.guards import Known, measure
 from rutile.build.slab import ALONG, EMPTY
 from rutile.build.surface import Slab, miller_indices, slabs, with_vacuum
+from rutile.core.elements import formula
 from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.reporting import Reporter
 from rutile.potentials.potential import Potential
@@ -135,7 +136,7 @@ def conventional(atoms: Atoms) -> Atoms:
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     found = spglib.standardize_cell(cell, to_primitive=False, symprec=SYMPREC)
     if found is None:
-        raise GeometryError(f"no space group found for {atoms.get_chemical_formula()}: is it a crystal?")
+        raise GeometryError(f"no space group found for {formula(atoms.numbers)}: is it a crystal?")
     return Atoms(found[2], scaled_positions=found[1], cell=found[0], pbc=True)
 
 
@@ -152,7 +153,7 @@ def cuts(crystal: Atoms, settings: SurfaceSettings) -> list[Slab]:
         found = slabs(crystal, miller, (settings.thickness, settings.thickness + THICKER), "stoichiometric")
         if not found and settings.miller:
             raise SettingsError(
-                f"miller={miller}: {crystal.get_chemical_formula()} has no slab of its composition up to "
+                f"miller={miller}: {formula(crystal.numbers)} has no slab of its composition up to "
                 f"{settings.thickness + THICKER:g} Å thick; take another thickness"
             )
         out += [s for s in found if known.add(measure(with_vacuum(s.atoms, EMPTY)), ALONG)]

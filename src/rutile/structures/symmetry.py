@@ -9,6 +9,7 @@ import spglib
 from ase import Atoms
 from ase.geometry import cell_to_cellpar
 
+from rutile.core.elements import formula
 from rutile.core.errors import GeometryError
 
 SYMPREC = 0.05
@@ -38,7 +39,7 @@ def describe_crystal(atoms: Atoms, symprec: float = SYMPREC) -> Crystal:
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     data = spglib.get_symmetry_dataset(cell, symprec=symprec) if atoms.pbc.all() else None
     if data is None:
-        raise GeometryError(f"no space group found for {atoms.get_chemical_formula()}: is it a crystal?")
+        raise GeometryError(f"no space group found for {formula(atoms.numbers)}: is it a crystal?")
     a, b, c, alpha, beta, gamma = (float(x) for x in cell_to_cellpar(data.std_lattice))
     return Crystal(str(data.international), int(data.number), (a, b, c), (alpha, beta, gamma))
 
@@ -52,7 +53,7 @@ def standard_cell(atoms: Atoms, primitive: bool, symprec: float = SYMPREC) -> At
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     found = spglib.standardize_cell(cell, to_primitive=primitive, symprec=symprec) if atoms.pbc.all() else None
     if found is None:
-        raise GeometryError(f"no space group found for {atoms.get_chemical_formula()}: is it a crystal?")
+        raise GeometryError(f"no space group found for {formula(atoms.numbers)}: is it a crystal?")
     return Atoms(found[2], scaled_positions=found[1], cell=found[0], pbc=True, info=dict(atoms.info))
 
 
@@ -82,7 +83,7 @@ def symmetrised(
     scaled, numbers = atoms.get_scaled_positions(wrap=False), atoms.numbers
     data = spglib.get_symmetry_dataset((atoms.cell.array, scaled, numbers), symprec) if atoms.pbc.all() else None
     if data is None:
-        raise GeometryError(f"no symmetry found for {atoms.get_chemical_formula()}: is it a crystal?")
+        raise GeometryError(f"no symmetry found for {formula(atoms.numbers)}: is it a crystal?")
     turns, images, places = [], [], []
     for turn, shift in zip(data.rotations, data.translations, strict=True):
         moved = scaled @ turn.T + shift

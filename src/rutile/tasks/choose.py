@@ -18,6 +18,7 @@ from rutile.core.errors import SettingsError
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
+from rutile.core.units import EVPerAngstrom
 from rutile.tasks.apply import GivenStructures, batches, read_given, reading_of, readings_given
 from rutile.tasks.calibrate import REMEDY
 from rutile.tasks.task import Task
@@ -66,10 +67,10 @@ class ChooseResult(Result):
     """Structures that are worth a label, within the budget."""
     classes: dict[str, int]
     """Structures by class: accurate, candidate, failed, impossible."""
-    low: float
-    """Trust level below which the members agree (eV/Å)."""
-    high: float
-    """Trust level above which a structure counts as broken (eV/Å)."""
+    low: EVPerAngstrom
+    """Trust level below which the members agree."""
+    high: EVPerAngstrom
+    """Trust level above which a structure counts as broken."""
     calibrated: bool
     """Whether disagreement was scaled to the size of errors."""
     out: Path

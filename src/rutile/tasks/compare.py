@@ -10,6 +10,7 @@ from pydantic import Field
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
+from rutile.core.units import Second
 from rutile.tasks.task import Task
 
 
@@ -33,9 +34,9 @@ class RunRow(Result):
     """Complete epochs."""
     best_epoch: int | None = None
     """Epoch of the best validation, counted from 1."""
-    seconds: float | None = None
+    seconds: Second | None = None
     """Time in the training loop, all members of a committee."""
-    epoch_seconds: float | None = None
+    epoch_seconds: Second | None = None
     """Median time of an epoch without validation."""
     atoms_per_second: int | None = None
     """Median pace of training."""

@@ -12,6 +12,7 @@ from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, merged
+from rutile.core.units import EVPerAngstrom, Second
 from rutile.tasks.task import Task
 from rutile.train.contestants import OptimizerName
 from rutile.train.settings import JobSettings, TrainSettings
@@ -66,11 +67,11 @@ class OptimizerRow(Result):
     """The same of the worst seed; infinite where it diverged."""
     final: float | None = None
     """Validation loss at the end."""
-    force_rmse: float | None = None
-    """At the lowest loss (eV/Å)."""
+    force_rmse: EVPerAngstrom | None = None
+    """At the lowest loss."""
     to_target: float | None = None
     """Passes over the data until the target loss is reached; null: not reached."""
-    seconds: float | None = None
+    seconds: Second | None = None
     """Time of a training."""
     runs: int
     """Trainings of this optimizer in all."""

@@ -10,6 +10,7 @@ from pydantic import Field
 from rutile.core.errors import FileError, SettingsError
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
+from rutile.core.units import EVPerAngstrom, EVPerAtom, Megabyte
 from rutile.data.settings import ReadSettings
 from rutile.tasks.task import Task
 
@@ -38,14 +39,14 @@ class CompressResult(Result):
     """The model file."""
     members: int
     """Potentials in it."""
-    megabytes: float
+    megabytes: Megabyte
     """Size of all tables."""
     structures: int
     """Structures of the check."""
-    energy_difference: float | None
-    """Largest difference of an energy per atom on them (eV/atom)."""
-    force_difference: float | None
-    """Largest difference of a force component on them (eV/Å)."""
+    energy_difference: EVPerAtom | None
+    """Largest difference of an energy per atom on them."""
+    force_difference: EVPerAngstrom | None
+    """Largest difference of a force component on them."""
 
 
 def run(settings: CompressSettings, reporter: Reporter) -> CompressResult:

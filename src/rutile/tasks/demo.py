@@ -17,7 +17,7 @@ from rutile.core.errors import SettingsError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
-from rutile.core.units import Angstrom, MilliElectronVolt, Second
+from rutile.core.units import Angstrom, EVPerAngstrom, GigaPascal, MilliElectronVolt, MilliEVPerAtom, Percent, Second
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class RelaxedPolymorph(Result):
     """Lattice constants of the conventional cell by DFT (Å)."""
     abc: tuple[Angstrom, Angstrom, Angstrom] | None
     """The same by the potential (Å)."""
-    volume: float | None
-    """Difference of the volume (%)."""
+    volume: Percent | None
+    """Difference of the volume."""
     group: str
     """Space group after the relaxation with the potential; "" where that failed."""
 
@@ -97,12 +97,12 @@ class RelaxedPolymorph(Result):
 class DemoResult(Result):
     """How good the potential is, and where the page is."""
 
-    energy_rmse: float
-    """On held-out structures with forces below 5 eV/Å (meV/atom); the report has the others beside them."""
-    force_rmse: float
-    """On the same structures, of components (eV/Å)."""
-    stress_rmse: float
-    """On the same structures, of components (GPa)."""
+    energy_rmse: MilliEVPerAtom
+    """On held-out structures with forces below 5 eV/Å; the report has the others beside them."""
+    force_rmse: EVPerAngstrom
+    """On the same structures, of components."""
+    stress_rmse: GigaPascal
+    """On the same structures, of components."""
     polymorphs: list[RelaxedPolymorph]
     """Lowest DFT energy first."""
     found: list[str]

@@ -16,7 +16,7 @@ from rutile.core.errors import LabelError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
-from rutile.core.units import EVPerAngstrom
+from rutile.core.units import Angstrom, AtomsPerSecond, EVPerAngstrom, EVPerAtom, GigaPascal
 from rutile.data.settings import ReadSettings
 from rutile.tasks.task import Task
 
@@ -104,22 +104,22 @@ class WorstFrame(Result):
     """Kind of frame."""
     mode: str
     """Calc mode of the labels; "": it names none."""
-    energy_error: float | None
-    """Predicted minus reference energy (eV/atom)."""
-    force_rmse: float | None
-    """RMSE of force components (eV/Å)."""
-    force_max: float | None
-    """Largest error of a force vector (eV/Å)."""
-    energy: float | None
-    """Reference energy (eV/atom)."""
-    force: float | None
-    """Largest reference force (eV/Å)."""
-    stress_rmse: float | None
-    """RMSE of stress components (GPa)."""
-    pressure: float | None
-    """Reference pressure (GPa)."""
-    pressure_error: float | None
-    """Predicted minus reference pressure (GPa)."""
+    energy_error: EVPerAtom | None
+    """Predicted minus reference energy."""
+    force_rmse: EVPerAngstrom | None
+    """RMSE of force components."""
+    force_max: EVPerAngstrom | None
+    """Largest error of a force vector."""
+    energy: EVPerAtom | None
+    """Reference energy."""
+    force: EVPerAngstrom | None
+    """Largest reference force."""
+    stress_rmse: GigaPascal | None
+    """RMSE of stress components."""
+    pressure: GigaPascal | None
+    """Reference pressure."""
+    pressure_error: GigaPascal | None
+    """Predicted minus reference pressure."""
 
 
 class Hole(Result):
@@ -129,10 +129,10 @@ class Hole(Result):
     """The elements, such as "O-Ti"."""
     mode: str
     """Calc mode; "" for a model without names of modes."""
-    bond: float
-    """Sum of the covalent radii (Å)."""
-    distance: float
-    """Largest distance below 0.7 of it where the pair is not repulsive (Å)."""
+    bond: Angstrom
+    """Sum of the covalent radii."""
+    distance: Angstrom
+    """Largest distance below 0.7 of it where the pair is not repulsive."""
 
 
 class DimerCheck(Result):
@@ -162,7 +162,7 @@ class EvaluateResult(Result):
     """Structures with labels and predictions."""
     dimers: DimerCheck | None = None
     """Whether atoms repel each other at short distance."""
-    speed: float | None = None
+    speed: AtomsPerSecond | None = None
     """Atoms whose energy, forces and stress were predicted in a second, by all members of a committee; reading the
     files and the first batch, which warms up, are left out."""
     threads: int | None = None

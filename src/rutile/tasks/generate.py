@@ -13,6 +13,7 @@ from rutile.core.errors import FileError, SettingsError
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
+from rutile.core.units import Second
 from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class GenerateResult(Result):
     """Element -> structures that hold it."""
     steps: list[StepRow]
     """One row for each step."""
-    seconds: float
+    seconds: Second
     """Time of this run."""
     out: Path
     """The structures."""

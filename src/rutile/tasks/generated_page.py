@@ -10,6 +10,7 @@ from typing import Any
 
 from rutile.build.guards import BONDED, Measured
 from rutile.build.plan import Tally, images
+from rutile.core.elements import formula
 from rutile.train import figures
 from rutile.train.report import Card, Facts, Figures, Section, Table, Text, Value, render
 
@@ -129,6 +130,6 @@ def _pictures(made: Sequence[Tally], out: Path) -> list[list[tuple[str, str]]]:
     last = max(wanted, default=-1) + 1
     for number, atoms in enumerate(islice(images(out), last)):
         if number in wanted:
-            caption = f"{atoms.get_chemical_formula()}, {atoms.info['parent']}"
+            caption = f"{formula(atoms.numbers)}, {atoms.info['parent']}"
             found[wanted[number]].append((figures.structure(atoms), caption))
     return [f for f in found if f]

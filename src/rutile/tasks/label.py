@@ -17,6 +17,7 @@ from rutile.core.executors.settings import ExecutorSettings, ThreadsSettings
 from rutile.core.files import write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
+from rutile.core.units import Second
 from rutile.data.settings import Format, ReadSettings
 from rutile.label.settings import EngineSettings
 from rutile.tasks.task import Task
@@ -84,8 +85,8 @@ class LabelResult(Result):
     """Structures whose label was known before this run."""
     computed: int
     """Calculations of this run, with those of the self-check and of isolated atoms."""
-    seconds: float
-    """Time that the labels took, also in earlier runs, in all (s)."""
+    seconds: Second
+    """Time that the labels took, also in earlier runs, in all."""
     calc_mode: str
     """Name of the reference method."""
     code: str
@@ -161,7 +162,7 @@ def _frames(structures: list[Atoms], done: Labelled, reporter: Reporter) -> Iter
             yield _labelled(atoms, outcome)
         else:
             reporter.warn(
-                f"no energy of an isolated {atoms.get_chemical_formula()} ({outcome.kind}: {outcome.reason}); training "
+                f"no energy of an isolated {formula(atoms.numbers)} ({outcome.kind}: {outcome.reason}); training "
                 "will fit one to the composition"
             )
 

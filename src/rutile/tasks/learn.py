@@ -26,6 +26,7 @@ from rutile.core.files import UNFINISHED, folder_for_results, remove_folder, wri
 from rutile.core.lock import alone_in
 from rutile.core.reporting import PartReporter, Reporter
 from rutile.core.settings import Result, Settings
+from rutile.core.units import EVPerAngstrom
 from rutile.label.settings import EngineSettings
 from rutile.potentials.settings.stored import MODEL_FILE
 from rutile.tasks.task import Task
@@ -153,8 +154,8 @@ class LearnResult(Result):
     """Labels that the engine made, and failures."""
     share: float | None
     """Candidates as a part of what the last exploration met."""
-    force_rmse: float | None
-    """Newest error of force components: on the test files, else on frames for validation (eV/Å)."""
+    force_rmse: EVPerAngstrom | None
+    """Newest error of force components: on the test files, else on frames for validation."""
     model: Path | None
     """The newest committee."""
     table: Path

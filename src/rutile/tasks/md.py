@@ -55,7 +55,7 @@ class MdTaskSettings(MdSettings, HeldAtoms, GivenStructures):
 
     temperatures: list[Temperature] = []
     """Run each structure at each of these (K), instead of at ensemble.temperature."""
-    replicas: int = Field(default=1, ge=1)
+    replicas: int = Field(default=1, ge=1, le=10_000)
     """Runs of each structure at each temperature, with other velocities and noise."""
     every: int = Field(default=100, ge=1)
     """Steps between two frames of a trajectory."""

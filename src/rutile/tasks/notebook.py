@@ -27,7 +27,7 @@ from rutile.core.executors.catalogue import told_to_end
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result, Settings
-from rutile.core.units import Minute
+from rutile.core.units import Minute, Second
 from rutile.tasks.notebook_start import start_notebook
 from rutile.tasks.task import Task
 
@@ -71,8 +71,8 @@ class NotebookResult(Result):
 
     why: Why
     """idle: nothing was done for a while; shut down: from its menu; interrupted: Ctrl-C."""
-    seconds: float
-    """How long it was there (s)."""
+    seconds: Second
+    """How long it was there."""
     notebooks: list[Path]
     """Notebooks in the folder."""
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
+from rutile.core.units import EVPerAngstrom, EVPerAtom
 from rutile.tasks.apply import GivenStructures, members_and_bars, predicted, read_given
 from rutile.tasks.task import Task
 
@@ -37,10 +38,10 @@ class PredictResult(Result):
     """Number of structures."""
     extrapolating: int
     """Structures with descriptors outside the range of the training data."""
-    lowest: float
-    """Lowest energy (eV/atom)."""
-    largest_force: float
-    """Largest force on an atom (eV/Å)."""
+    lowest: EVPerAtom
+    """Lowest energy."""
+    largest_force: EVPerAngstrom
+    """Largest force on an atom."""
     out: Path
     """The structures with the predictions."""
 

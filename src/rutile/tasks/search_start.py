@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rutile.core.elements import symbol
+from rutile.core import elements
 from rutile.core.errors import DataError, FileError, SettingsError
 from rutile.core.files import write_atomically
 from rutile.core.settings import Result
@@ -162,17 +162,17 @@ def told_of_row(row: Result) -> dict[str, Any]:
 def composition_of(atoms: Atoms, formula: str) -> str:
     """Composition in the order of the formula that is searched for, of crystals without common divisor, such as TiO2.
 
-    Where other elements are there (a slab), by Hill.
+    Where other elements are there (a slab), all atoms, in the usual order.
     """
     written: dict[int, int] = {}
     for part in end_members(formula) if formula else ():
         written |= atoms_of(part)
     numbers = atoms.numbers.tolist()
     if set(numbers) - set(written):
-        return str(atoms.get_chemical_formula())
+        return elements.formula(atoms.numbers)
     counts = {z: numbers.count(z) for z in written if z in numbers}
     each = math.gcd(*counts.values()) if atoms.pbc.all() else 1
-    return "".join(symbol(z) + (str(n // each) if n > each else "") for z, n in counts.items())
+    return "".join(elements.symbol(z) + (str(n // each) if n > each else "") for z, n in counts.items())
 
 
 def names_of(images: Sequence[Atoms], formula: str = "") -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from rutile.core.elements import unit_formula
 from rutile.core.errors import GeometryError
 from rutile.core.files import folder_for_results
 from rutile.core.reporting import Reporter
@@ -185,7 +186,7 @@ def _page(
     names = ["structure", "formula", "miller", "termination", "outcome", "energy", "energy_std", "unrelaxed", "share",
              "symmetric"]  # fmt: skip
     pictures = [
-        (wulff_shape(crystal.get_chemical_formula(empirical=True), shape, {_text(m): m for m in shape.share}),
+        (wulff_shape(unit_formula(crystal.numbers), shape, {_text(m): m for m in shape.share}),
          f"{source}; mean {shape.energy * JOULE_PER_M2:.3f} J/m².")
         for crystal, shape, (source, _) in zip(crystals, shapes, work.names(), strict=True)
         if shape is not None

@@ -14,7 +14,7 @@ from rutile.core.files import folder_for_results, remove_unfinished, write_atomi
 from rutile.core.lock import alone_in
 from rutile.core.reporting import Reporter, SilentReporter
 from rutile.core.settings import Result
-from rutile.core.units import EVPerAngstrom
+from rutile.core.units import EVPerAngstrom, Second
 from rutile.tasks.task import Task
 from rutile.train.settings import JobSettings, TrainSettings
 
@@ -92,7 +92,7 @@ class TrainResult(Result):
     """Complete epochs (of the last member)."""
     best_epoch: int
     """Epoch whose weights were kept (of the last member)."""
-    seconds: float
+    seconds: Second
     """Time in the training loop, all members."""
     errors: list[PartError]
     """MAE, RMSE and maximum on each part of the data."""

@@ -25,7 +25,7 @@ def new_structure(problem: Problem, seed: int | np.random.Generator) -> Atoms:
     rng = np.random.default_rng(seed)
     for _ in range(TRIES):
         try:
-            return problem.tidied(problem.create(rng))
+            return problem.tidied(problem.create(rng, 0))
         except Refused:
             continue
     raise AssertionError(f"no structure in {TRIES} attempts")

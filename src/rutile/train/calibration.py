@@ -36,6 +36,7 @@ import numpy as np
 
 from rutile.core.errors import DataError
 from rutile.core.settings import Result
+from rutile.core.units import ERROR_UNITS
 from rutile.potentials.calibration import BarScale
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95)
 """Coverages that are checked beside the one that is asked for."""
 BINS = 10
 """Bins of equal count in which RMSE and RMV are compared."""
-UNITS = {"energy": "eV/atom", "force": "eV/Å"}
 
 
 @dataclass(frozen=True)
@@ -352,7 +352,7 @@ def check(
     limit = float(np.quantile(test.error, 0.9)) if error_limit is None else error_limit
     summary = QuantityCheck(
         quantity=name,
-        unit=UNITS[name],
+        unit=ERROR_UNITS[name],
         fitted=fitted.frames,
         frames=test.frames,
         values=len(ratio),

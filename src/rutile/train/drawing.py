@@ -25,6 +25,7 @@ STYLE: Any = {
     "axes.titleweight": "bold", "axes.grid": True, "grid.color": INK, "grid.alpha": 0.12, "grid.linewidth": 0.6,
     "legend.frameon": False, "legend.fontsize": 9, "figure.facecolor": "none", "axes.facecolor": "none",
     "savefig.facecolor": "none", "lines.linewidth": 1.6, "axes.axisbelow": True, "svg.image_inline": True,
+    "axes.formatter.useoffset": False,
 }  # fmt: skip
 
 

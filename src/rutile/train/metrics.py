@@ -16,12 +16,11 @@ import numpy as np
 import torch
 
 from rutile.core.elements import symbol
-from rutile.core.units import GPA
+from rutile.core.units import ERROR_UNITS, GPA
 from rutile.data.frames import Labelled
 from rutile.potentials.potential import Prediction
 
 Row = dict[str, Any]
-UNITS = {"energy": "eV/atom", "force": "eV/Å", "force_vector": "eV/Å", "stress": "eV/Å³"}
 SUBSETS = ("all", "limit", "mode", "element", "group")
 VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 COUNT, SUM, SQUARES, LARGEST = range(4)
@@ -81,12 +80,12 @@ class ErrorSums:
         """
         one_mode = len({name for _, subset, name in self._sums if subset == "mode"}) < 2
         shown = [key for key in self._sums if not (one_mode and key[1] == "mode")]
-        order = sorted(shown, key=lambda k: (SUBSETS.index(k[1]), k[2], list(UNITS).index(k[0])))
+        order = sorted(shown, key=lambda k: (SUBSETS.index(k[1]), k[2], list(ERROR_UNITS).index(k[0])))
         rows = []
         for quantity, subset, name in order:
             n, total, squares, largest = self._sums[quantity, subset, name]
             errors = np.array([total / n, np.sqrt(squares / n), largest])
-            units = {UNITS[quantity]: 1.0} | ({"GPa": 1 / GPA} if quantity == "stress" else {})
+            units = {ERROR_UNITS[quantity]: 1.0} | ({"GPa": 1 / GPA} if quantity == "stress" else {})
             for unit, factor in units.items():
                 row: Row = {"quantity": quantity, "unit": unit, "subset": subset, "name": name, "count": int(n)}
                 rows.append(row | dict(zip(("mae", "rmse", "max"), (errors * factor).tolist(), strict=True)))

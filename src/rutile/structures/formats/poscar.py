@@ -23,6 +23,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from rutile.core.elements import formula
 from rutile.core.errors import DataError
 from rutile.structures.formats.common import BadFrame, Entry, floats, text_lines
 
@@ -117,7 +118,7 @@ def write(path: Path, frames: Iterable[Atoms]) -> int:
         raise DataError("POSCAR holds crystals only, and this structure is not periodic in 3 directions")
     runs = [(symbol, len(list(group))) for symbol, group in groupby(atoms.get_chemical_symbols())]
     comment = " ".join(str(atoms.info.get("comment", atoms.info.get("config_type", ""))).split())
-    lines = [comment or atoms.get_chemical_formula(), "1.0"]
+    lines = [comment or formula(atoms.numbers), "1.0"]
     lines += [" ".join(map(repr, row)) for row in atoms.cell.array.tolist()]
     lines += [" ".join(s for s, _ in runs), " ".join(str(n) for _, n in runs), "Cartesian"]
     lines += [" ".join(map(repr, row)) for row in atoms.positions.tolist()]
