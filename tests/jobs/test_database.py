@@ -17,8 +17,8 @@ pytestmark = pytest.mark.databases
 
 
 @pytest.fixture
-def database(database_url, tmp_path):
-    database = open_database(database_url, tmp_path)
+def database(empty_database_url, tmp_path):
+    database = open_database(empty_database_url, tmp_path)
     yield database
     database.close()
 

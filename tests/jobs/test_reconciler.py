@@ -71,6 +71,7 @@ def shop(tmp_path, database_url, monkeypatch):
 ENDED = ("DONE", "FAIL", "CANCEL")
 
 
+@pytest.mark.slow
 def test_jobs_start_end_and_are_accounted(shop):
     good, bad = shop.add("print(1)", cores=2), shop.add("raise SystemExit(7)")
     assert shop.until(good, *ENDED).state == "DONE"
@@ -90,6 +91,7 @@ def test_a_job_is_claimed_once(shop):
     assert took == [True, False, False]
 
 
+@pytest.mark.slow
 def test_a_job_that_was_claimed_and_never_started_is_started_later(shop, monkeypatch):
     """The server was killed between the claim and the start."""
     monkeypatch.setattr(reconciler, "PATIENCE", 0.2)
@@ -101,6 +103,7 @@ def test_a_job_that_was_claimed_and_never_started_is_started_later(shop, monkeyp
     assert (shop.home.job(number) / kept.FILES / "ran").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_a_job_that_ended_while_nobody_looked_is_known_later(shop):
     number = shop.add("import time; time.sleep(0.3); raise SystemExit(5)")
     shop.until(number, "STARTING", "RUNNING")
@@ -131,6 +134,7 @@ class Late(Here):
         return found
 
 
+@pytest.mark.slow
 def test_a_job_that_begins_while_it_is_looked_for_is_not_lost(shop):
     place = Late(shop.home)
     shop.keeper.places = {"local": place}
@@ -200,6 +204,7 @@ def test_a_quota_holds_jobs_until_it_is_raised(shop):
     assert shop.until(number, *ENDED).state == "DONE"
 
 
+@pytest.mark.slow
 def test_a_groups_quota_holds_for_its_members(shop):
     with shop.database.writing() as session:
         user = session.scalars(sql.select(User)).one()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from left_behind import end_what_is_left, processes_of
 
 
@@ -15,6 +16,7 @@ def started(code, conf):
     return process
 
 
+@pytest.mark.slow
 def test_a_slurm_whose_tests_were_killed_is_ended_and_another_one_is_not(tmp_path, monkeypatch):
     monkeypatch.setattr("left_behind.PATIENCE", 0.5)
     dead, other = tmp_path / "rutile-slurm-dead", tmp_path / "another"

@@ -184,8 +184,14 @@ def used(session: Session, users: Iterable[int]) -> tuple[float, float, float]:
 QUOTAS = (("core_hours", "core hours"), ("gpu_hours", "GPU hours"), ("disk_gb", "GB of disk"))
 
 
-def over_quota(session: Session, user: User, kinds: Sequence[str] = ()) -> str:
-    """Why a user's jobs are held; "" where none of the limits, or of those of these kinds, is reached."""
+def over_quota(session: Session, user: User, disk: float | None = None) -> str:
+    """Why a user's jobs are held, and what helps; "" where no limit is reached.
+
+    Args:
+        session: that reads.
+        user: whose.
+        disk: GB that are to come; only the limit of disk is looked at then.
+    """
     group = user.group
     checks = [(user, [user.id], "your")]
     if group is not None and any(getattr(group, name) is not None for name, _ in QUOTAS):
@@ -196,6 +202,12 @@ def over_quota(session: Session, user: User, kinds: Sequence[str] = ()) -> str:
         if all(limit is None for limit in limits):
             continue
         for limit, amount, (name, unit) in zip(limits, used(session, members), QUOTAS, strict=True):
-            if (not kinds or name in kinds) and limit is not None and amount >= limit:
-                return f"{whose} quota is used up: {amount:.2f} of {limit:g} {unit}"
+            if limit is None or (disk is not None and name != "disk_gb"):
+                continue
+            helps = "free some (page Account), or ask" if name == "disk_gb" else "ask"
+            if amount >= limit:
+                return f"{whose} quota is used up: {amount:.3g} of {limit:g} {unit}: {helps} an administrator"
+            if disk is not None and amount + disk > limit:
+                left = f"{limit - amount:.3g} of {limit:g} {unit} are left, and it has {disk:.3g}"
+                return f"{whose} quota is too small for it: {left}: {helps} an administrator"
     return ""

@@ -7,10 +7,12 @@ says what came of it.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from rutile.core.elements import formula
 from rutile.core.errors import FileError, GeometryError, RutileError
 from rutile.jobs.launch import source_folder
 from rutile.jobs.shelf import Picture, Shelf, write_shelf
@@ -31,6 +34,8 @@ FORMATS = ("extxyz", "cif", "poscar", "xsf", "n2p2", "traj")
 ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".tar", ".7z", ".rar")
 MOST_ATOMS = 2_000_000
 """Atoms of one structure."""
+DEATH_OF_PARENT = 1
+"""Of prctl(2)."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def facts_of(one: Picture) -> dict[str, Any]:
 
     atoms = Atoms(one.numbers, one.positions, cell=one.cell, pbc=one.pbc)
     if atoms.pbc.any() and cell_heights(one.cell, one.pbc).min() < THINNEST:
-        raise FileError(f"{atoms.get_chemical_formula()}: opposite faces of its cell are less than {THINNEST} Å apart")
+        raise FileError(f"{formula(atoms.numbers)}: opposite faces of its cell are less than {THINNEST} Å apart")
     known = measure(atoms)
     facts: dict[str, Any] = {"density": known.density, "nearest": known.nearest, "symmetry": "", "group": None,
                              "name": ""}  # fmt: skip
@@ -247,6 +252,7 @@ def _tensor(stress: Any) -> np.ndarray | None:
 
 def main(argv: list[str]) -> int:
     """The child."""
+    _end_with_parent()
     kind, file, folder = argv[0], Path(argv[1]), Path(argv[2])
     limits = Limits(**json.loads(argv[3]))
     for what, amount in (
@@ -268,6 +274,12 @@ def main(argv: list[str]) -> int:
         said = {"problem": " ".join(str(error).split())[:1000]}
     sys.stdout.write(json.dumps(said) + "\n")
     return 2 if "problem" in said else 0
+
+
+def _end_with_parent() -> None:
+    """Go when the server is killed, which reads again when it is back (Linux only)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(DEATH_OF_PARENT, signal.SIGKILL, 0, 0, 0)
 
 
 def _shelved(kind: str, file: Path, folder: Path, limits: Limits) -> dict[str, Any]:

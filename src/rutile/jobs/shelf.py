@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rutile.core.elements import symbol
+from rutile.core.elements import formula_of, symbol
 from rutile.core.units import GPA
 from rutile.data.arrays import ArrayWriters, MappedArrays, new_folder, read_manifest
 
@@ -158,6 +158,11 @@ class Shelf:
     def __len__(self) -> int:
         return self.frames
 
+    @property
+    def periodic(self) -> int:
+        """How many frames repeat in all three directions: those that can have stress."""
+        return int(self._arrays["pbc"].all(axis=1).sum())
+
     def frame(self, k: int) -> Picture:
         """One structure.
 
@@ -197,7 +202,7 @@ class Shelf:
         return np.asarray(fits[self._arrays["composition"]])
 
     def formula(self, k: int) -> str:
-        """Of one frame, elements in the order of their numbers."""
+        """Of one frame."""
         place = int(self._arrays["composition"][k])
         made_of = self.compositions[place] if place >= 0 else []
-        return "".join(f"{symbol(z)}{n if n > 1 else ''}" for z, n in made_of)
+        return formula_of({z: n for z, n in made_of})

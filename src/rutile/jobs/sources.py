@@ -55,11 +55,11 @@ def _meaning(session: Session, home: Home, user: User, reference: str) -> tuple[
         model = found(session, StoredModel, int(number), user)
         if model is None:
             raise SettingsError("no such model, or you may not read it")
-        return f"{file_name(model.name)}.rutile", home.model(model.sha256), model.sha256
+        return file_name(model.name, ".rutile"), home.model(model.sha256), model.sha256
     structure = found(session, StoredStructure, int(number), user)
     if structure is None:
         raise SettingsError("no such structure, or you may not read it")
-    return f"{file_name(structure.name)}.extxyz", home.structure(structure.id), ""
+    return file_name(structure.name, ".extxyz"), home.structure(structure.id), ""
 
 
 def _of_job(session: Session, home: Home, user: User, number: int, inside: str) -> tuple[str, Path, str]:
@@ -89,7 +89,7 @@ def _of_dataset(session: Session, home: Home, user: User, number: int, version: 
     return file_name(one.file), home.dataset(one.sha256) / one.file, one.sha256
 
 
-def file_name(text: str) -> str:
-    """A text as the name of a file: without separators, not hidden, not long."""
+def file_name(text: str, ending: str = "") -> str:
+    """A text as the name of a file: without separators, not hidden, not long; with an ending, once."""
     kept_signs = "".join(c if c.isalnum() or c in "._-+" else "_" for c in text)
-    return kept_signs.lstrip(".")[-120:] or "file"
+    return (kept_signs.removesuffix(ending).lstrip(".")[-120:] or "file") + ending
