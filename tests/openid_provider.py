@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
@@ -17,12 +18,18 @@ from joserfc.jwk import ECKey, KeySet, RSAKey
 CLIENT, SECRET = "rutile client", "s3cr:t/+ü"
 
 
+@cache
+def signing_key():
+    """A key of RSA: made once, it takes long."""
+    return RSAKey.generate_key(2048, auto_kid=True)
+
+
 class Provider:
     """What it knows: who signs in next, codes that it gave, its keys, and what it lies about."""
 
     def __init__(self, address):
         self.issuer = address
-        self.keys = [RSAKey.generate_key(2048, auto_kid=True)]
+        self.keys = [signing_key()]
         self.key = self.keys[0]
         """Signs; tests may take one that is not among its keys."""
         self.secret = SECRET.encode()

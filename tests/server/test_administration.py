@@ -9,12 +9,13 @@ from platform_site import PASSWORD, ok
 from rutile.core.errors import FileError
 from rutile.jobs.home import Home
 from rutile.jobs.tables import Job
-from rutile.server.backup import restore
+from rutile.server.backup import restore, without_files
 from rutile.server.platform import Platform
 
 pytestmark = pytest.mark.databases
 
 
+@pytest.mark.slow
 def test_accounts_are_made_changed_and_closed(site, ada):
     new = ok(ada.post("/api/admin/users", json={"name": "zoe", "password": PASSWORD, "role": "user"}), 201)
     assert ada.post("/api/admin/users", json={"name": "zoe"}).status_code == 409
@@ -82,6 +83,7 @@ def test_use_is_accounted_by_group(site, ada, ben, eve):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_was_done_is_written_down(site, ada, ben):
     number = ok(ben.post("/api/jobs", json={"task": "doctor"}), 201)["id"]
     ok(ben.patch(f"/api/jobs/{number}", json={"privacy": "public"}))
@@ -116,15 +118,24 @@ def test_a_backup_can_be_put_back(site, ada, ben, tmp_path):
         assert (answer.status_code, "pg_dump" in answer.text) == (422, True)
         return
     ok(ben.post("/api/jobs", json={"task": "doctor", "name": "before"}), 201)
-    backup = ok(ada.post("/api/admin/backup"), 201)["file"]
+    ok(ben.post("/api/structures", json={"name": "copper", "text": "1\n\nCu 0 0 0\n"}), 201)
+    made = ok(ada.post("/api/admin/backup"), 201)
+    backup = made["file"]
+    assert made["command"] == f"rutile serve home={tmp_path / 'home'} restore={backup}"
     ok(ben.post("/api/jobs", json={"task": "doctor", "name": "after"}), 201)
     assert Path(backup).stat().st_mode & 0o077 == 0
     site.platform.close()
     with pytest.raises(FileError, match="not a backup"):
         restore(Home(tmp_path / "home"), Path(__file__))
+    with pytest.raises(FileError, match=r"gone\.db: no such file"):
+        restore(Home(tmp_path / "home"), tmp_path / "gone.db")
     aside = restore(Home(tmp_path / "home"), Path(backup))
     assert aside.exists()
     again = Platform.open(site.platform.settings)
     with again.database.reading() as session:
         assert [j.name for j in session.query(Job)] == ["before"]
+    assert without_files(again.database, again.home) == ""
+    fresh = Home.open(tmp_path / "fresh")
+    assert restore(fresh, Path(backup)) is None
+    assert without_files(again.database, fresh) == "1 of 1 structures"
     again.close()

@@ -47,6 +47,7 @@ def test_it_is_known_where_cells_move(task, settings, moves):
     assert moves_cells(found.settings.model_validate(known)) is moves
 
 
+@pytest.mark.slow
 def test_a_potential_without_stress_is_told_of_where_cells_move(site, ben):
     one = ok(ben.post("/api/structures", json={"name": "si", "text": SILICON.format("")}), 201)
     structures = [f"structure:{one['id']}"]
@@ -57,6 +58,7 @@ def test_a_potential_without_stress_is_told_of_where_cells_move(site, ben):
     assert said(ben, "relax", structures=structures, model=seeing, cell="full") == []
 
 
+@pytest.mark.slow
 def test_elements_that_a_potential_without_file_does_not_know(ben):
     one = ok(ben.post("/api/structures", json={"name": "si", "text": SILICON.format("")}), 201)
     structures = [f"structure:{one['id']}"]
@@ -68,8 +70,9 @@ def test_elements_that_a_potential_without_file_does_not_know(ben):
 
 @pytest.mark.slow
 def test_data_without_stress_is_told_of_before_training(site, ben):
-    frames = SILICON.format(STRESS) + SILICON.format("").replace("1.36 1.36 1.36", "1.3 1.3 1.3")
-    for text, told in ((frames, "stress for 1 of 2 structures"), (SILICON.format(STRESS), None)):
+    labelled, atom = SILICON.format(STRESS), '1\nProperties=species:S:1:pos:R:3 energy=-1 pbc="F F F"\nSi 0 0 0\n'
+    frames = labelled + SILICON.format("").replace("1.36 1.36 1.36", "1.3 1.3 1.3")
+    for text, told in ((frames, "stress for 1 of 2 periodic structures"), (labelled + atom, None)):
         upload = sent(ben, "si.extxyz", text.encode())
         data = ok(ben.post("/api/datasets", json={"name": "si", "file": f"upload:{upload['id']}"}), 201)["id"]
         site.platform.librarian.wait()

@@ -10,6 +10,7 @@ from test_serve import served, token_of
 
 import rutile
 from rutile.core.client import Refused
+from rutile.core.errors import FileError
 
 
 @pytest.fixture
@@ -58,3 +59,15 @@ def test_links_space_and_notices_through_the_client(client, tmp_path):
     assert not (tmp_path / "model.rutile").exists()
     with pytest.raises(Refused):
         client.notebook(number)
+
+
+@pytest.mark.slow
+def test_mistakes_of_a_script_are_one_line(client, tmp_path):
+    with pytest.raises(FileError, match=r"gone\.cif: no such file"):
+        client.upload(str(tmp_path / "gone.cif"))
+    (tmp_path / "a b.extxyz").write_text("1\n\nCu 0 0 0\n")
+    assert client.upload(str(tmp_path / "a b.extxyz")).startswith("upload:")  # a path as text, too
+    with pytest.raises(Refused, match="this token is unknown, has ended or was taken back"):
+        rutile.Client(client.address, "rtl_wrong").models()
+    with pytest.raises(FileError, match="'nonsense': expected http"):
+        rutile.Client("nonsense", "rtl_wrong")

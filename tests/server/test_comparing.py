@@ -72,6 +72,7 @@ def used(site):
     put(site, inputs=["model:1"] * 1, task="md", created=1.0)
 
 
+@pytest.mark.slow
 def test_what_is_used_most_comes_first(site, ben, eve, used):
     put(site, task="md")
     told = ok(ben.get("/api/hot"))

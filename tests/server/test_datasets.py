@@ -1,11 +1,21 @@
 """Data sets: read once, asked often."""
 
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
 import numpy as np
+import psutil
 import pytest
 from ase.io import read, write
 from platform_site import ok
 from test_files_of_users import copper, sent
 
+import rutile
 from rutile.jobs.reading import read_limited
 from rutile.jobs.shelf import Picture, Shelf, write_shelf
 from rutile.jobs.tables import Dataset, DatasetVersion
@@ -121,6 +131,69 @@ def test_a_reader_that_a_killed_server_left_may_be_faster(site, ben, tmp_path, m
     monkeypatch.setattr(librarian, "read_limited", twice)
     version = added(site, ben, tmp_path)[0]["versions"][0]
     assert (version["state"], version["frames"]) == ("ready", 6)
+
+
+@pytest.mark.slow
+def test_a_reader_ends_with_the_server_that_is_killed_and_leaves_nothing(site, ben, tmp_path):
+    """What it leaves is removed when the file is read again."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    frame = "1\nProperties=species:S:1:pos:R:3 energy=-1\nCu 0 0 0\n"
+    (folder / "large.extxyz").write_text(frame * 300_000)  # a minute
+    read = "import sys; from pathlib import Path; from rutile.jobs.reading import *; f = Path(sys.argv[1]); "
+    read += "read_limited(DATA, f / 'large.extxyz', f / 'shelf', FOR_DATA)"
+    server = subprocess.Popen(
+        [sys.executable, "-c", read, folder], env={**os.environ, "PYTHONPATH": str(Path(rutile.__file__).parents[1])}
+    )
+    end = time.monotonic() + 60
+    while not list(folder.glob(".shelf*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    (reader,) = psutil.Process(server.pid).children()
+    server.kill()
+    server.wait()
+    assert psutil.wait_procs([reader], timeout=10)[1] == []
+    left = list(folder.glob(".shelf*"))
+    assert left
+    home = added(site, ben, tmp_path)[0]["versions"][0]["sha256"]
+    kept = site.platform.home.dataset(home)
+    shutil.copytree(left[0], kept / left[0].name)
+    shutil.rmtree(kept / "shelf")
+    with site.platform.database.writing() as session:
+        session.get_one(DatasetVersion, 1).state = "reading"
+    site.platform.librarian.begin()
+    site.platform.librarian.wait()
+    assert not list(kept.glob(".shelf*"))
+    assert (kept / "shelf").is_dir()
+
+
+@pytest.mark.slow
+def test_a_small_one_does_not_wait_for_a_large_one(site, ben, tmp_path, monkeypatch):
+    free = threading.Event()
+
+    def slow(kind, file, *more):
+        assert file.stat().st_size < 4000 or free.wait(60)
+        return read_limited(kind, file, *more)
+
+    monkeypatch.setattr(librarian, "LARGE", 4000)
+    monkeypatch.setattr(librarian, "read_limited", slow)
+    sizes = [len(copper(tmp_path, frames)[0]) for frames in (60, 1)]
+    assert sizes[0] > 4000 > sizes[1]
+    numbers = []
+    for frames in (60, 1):
+        upload = sent(ben, "copper.extxyz", copper(tmp_path, frames)[0], 100_000)
+        made = ok(ben.post("/api/datasets", json={"name": "copper", "file": f"upload:{upload['id']}"}), 201)
+        numbers.append(made["id"])
+
+    def states():
+        return [ok(ben.get(f"/api/datasets/{number}"))["versions"][0]["state"] for number in numbers]
+
+    end = time.monotonic() + 60
+    while states()[1] == "reading" and time.monotonic() < end:
+        time.sleep(0.1)
+    assert states() == ["reading", "ready"]
+    free.set()
+    site.platform.librarian.wait()
+    assert states() == ["ready", "ready"]
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ BODIES = {
     ("/api/datasets/{number}/selection", "post"): {"name": "taken"},
     ("/api/datasets/{number}/parts", "post"): {"by": "frames"},
     ("/api/searches/{number}/keep", "post"): {"name": "taken"},
+    ("/api/structures/{number}", "patch"): {"name": "taken"},
     ("/api/models", "post"): {"name": "x", "file": "job:1/secret.txt"},
     ("/api/models/{number}", "patch"): {"name": "taken"},
     ("/api/models/{number}/try", "post"): {"structure": "structure:1"},

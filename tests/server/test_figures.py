@@ -38,6 +38,7 @@ def figures(page, number):
     return {figure["title"]: figure for figure in ok(page.get(f"/api/jobs/{number}/figures"))}
 
 
+@pytest.mark.slow
 def test_images_of_a_path_know_their_structures(site, ben):
     profile = "path,image,coordinate,energy\n0,0,0.0,0.0\n0,1,1.5,0.4\n1,0,0.0,0.0\n1,1,2.0,-0.1\n"
     units = {"profiles.csv": {"coordinate": "Å", "energy": "eV"}}
@@ -57,15 +58,16 @@ def test_rows_of_a_log_point_at_frames_of_the_trajectory(site, ben):
     number = put(site, "md", {"md/log.csv": log, "md/trajectory.extxyz": FRAME * 3}, settings={"every": 50})
     found = figures(ben, number)
     assert {title.partition(":")[0] for title in found} == {
-        "temperature_K", "potential_eV and conserved_eV", "pressure_GPa", "volume_A3",
+        "temperature", "potential and conserved", "pressure", "volume",
     }  # fmt: skip
     axes = [(figure["x_name"], figure["y_name"]) for figure in found.values()]
     assert axes[0] == ("time (fs)", "temperature (K)")
+    assert axes[1] == ("time (fs)", "eV")
     assert axes[3] == ("time (fs)", "volume (Å³)")
-    (line,) = found["temperature_K: md/log.csv"]["lines"]
+    (line,) = found["temperature: md/log.csv"]["lines"]
     assert line["frames"] == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2]
-    assert [one["name"] for one in found["potential_eV and conserved_eV: md/log.csv"]["lines"]] == [
-        "potential_eV 0", "conserved_eV 0",
+    assert [one["name"] for one in found["potential and conserved: md/log.csv"]["lines"]] == [
+        "potential 0", "conserved 0",
     ]  # fmt: skip
 
 
@@ -90,7 +92,7 @@ def test_steps_of_a_relaxation_know_their_structures(site, ben):
     found = figures(ben, number)
     assert set(found) == {"energy: to/relaxed_path.csv", "fmax: to/relaxed_path.csv"}
     figure = found["energy: to/relaxed_path.csv"]
-    assert (figure["x_name"], figure["y_name"]) == ("step", "energy (eV/atom)")
+    assert (figure["x_name"], figure["y_name"], figure["joined"]) == ("step", "energy (eV/atom)", True)
     assert [(line["name"], line["x"], line["y"], line["frames"]) for line in figure["lines"]] == [
         ("a#0", [0.0, 1.0], [-1.0, -2.0], [0, 1]), ("b#0", [0.0], [-3.0], [2]),
     ]  # fmt: skip
@@ -103,6 +105,7 @@ def test_relaxed_structures_are_points_and_strange_tables_are_left_alone(site, b
     found = figures(ben, number)
     assert found["energy: relaxed.csv"]["lines"][0]["y"] == [-1.0, None]
     assert found["fmax: relaxed.csv"]["y_name"] == "fmax (eV/Å)"
+    assert not found["energy: relaxed.csv"]["joined"]  # structures of their own do not follow each other
     assert figures(ben, put(site, "md", {"log.csv": "", "msd.csv": "lag,x\n1,2\n", "dos.csv": "\0\n"})) == {}
 
 
@@ -146,6 +149,7 @@ def test_what_one_may_not_see_has_no_name_in_the_graph(site, eve, chain):
     assert [(n["reference"], n["name"]) for n in nodes] == [("model:5", ""), (f"job:{number}", "a")]
 
 
+@pytest.mark.slow
 def test_a_crate_describes_all_that_is_in_it(ben, chain):
     archive = zipfile.ZipFile(io.BytesIO(ben.get(f"/api/jobs/{chain[1]}/crate").content))
     told = json.loads(archive.read("ro-crate-metadata.json"))

@@ -13,7 +13,7 @@ from platform_site import ok
 from test_datasets import added
 from test_files_of_users import sent
 
-from rutile.jobs.tables import DONE, Job, User
+from rutile.jobs.tables import DONE, Job, StoredModel, User
 
 
 def trained(site, page, data):
@@ -68,6 +68,13 @@ def test_a_trained_model_is_in_the_registry_with_where_it_comes_from(site, ben, 
     twin = ok(ben.post("/api/models", json={"name": "twin", "file": f"job:{job['id']}/run/model.rutile"}), 201)
     differ = ok(ben.get("/api/models/compare", params={"ids": [model["id"], twin["id"]]}))
     assert differ["stage"] == ["production", "draft"]
+    with site.platform.database.writing() as session:
+        session.get_one(StoredModel, twin["id"]).metrics = [
+            {"set": "own", "values": {"energy_mae": 0.5, "atoms_per_second": 7.0}}
+        ]
+    differ = ok(ben.get("/api/models/compare", params={"ids": [model["id"], twin["id"]]}))
+    assert differ["own energy_mae (eV/atom)"] == [None, 0.5]
+    assert differ["own atoms_per_second"] == [None, 7.0]
     assert ben.delete(f"/api/models/{twin['id']}").status_code == 204
     assert ben.get(f"{url}/download").status_code == 200
 
@@ -91,7 +98,6 @@ def test_a_search_is_followed_from_its_log(site, ben, eve):
     assert seen["done"] == 12
     energies = [f["energy"] for f in seen["found"] if f["energy"] is not None]
     assert energies == sorted(energies)
-    assert seen["best"][-1]["energy"] == pytest.approx(energies[0])
     assert sum(seen["operators"].values()) == seen["made"] >= 12
     first = seen["found"][0]
     assert (first["formula"], first["elements"]) == ("Cu4", {"Cu": 4})
@@ -133,6 +139,7 @@ def adaptive_log():
     return rows
 
 
+@pytest.mark.slow
 def test_hull_cycles_and_workers_are_read_from_the_log_as_it_grows(site, ben):
     with site.platform.database.writing() as session:
         owner = session.scalar(sql.select(User).where(User.name == "ben"))
@@ -181,4 +188,4 @@ def test_hull_cycles_and_workers_are_read_from_the_log_as_it_grows(site, ben):
     assert ok(ben.get("/api/searches/1/structures/3"))["symbols"] == ["Ti", "O"]
     archive = zipfile.ZipFile(io.BytesIO(ben.get("/api/searches/1/export", params={"format": "cif"}).content))
     assert len(archive.namelist()) == 7
-    assert archive.namelist()[0].startswith("0001-OTi-3")
+    assert archive.namelist()[0].startswith("0001-TiO-3")

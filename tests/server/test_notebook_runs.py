@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -19,9 +20,11 @@ from rutile.core.client import Refused
 from rutile.core.connection import CONNECTION, DOOR
 from rutile.jobs.folder import FILES, LOG, ask_to_stop, read_status
 
-pytest.importorskip("jupyterlab", reason="needs JupyterLab: pip install 'rutile[notebook]'")
 websocket = pytest.importorskip("websocket")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("jupyterlab") is None, reason="needs JupyterLab: pip install 'rutile[notebook]'"),
+]
 SALT = "salt\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
 
 
@@ -249,3 +252,25 @@ def test_on_a_laptop_it_tells_its_link_and_ctrl_c_ends_it(tmp_path):
     assert process.returncode == 0, log.read_text()
     assert "Traceback" not in log.read_text()
     assert not is_open(link)
+
+
+def in_slurm():
+    return subprocess.run(["squeue", "--noheader", "--format=%i"], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slurm
+def test_a_notebook_of_a_cluster_is_signed_in_and_reached_through_a_tunnel(slurm, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", str(slurm / "slurm.conf"))
+    with platform(tmp_path) as begin:
+        _, address, link = begin("clusters=[{name: slurm, memory: false}]")
+        admin = rutile.Client(address, token_of(address, link))
+        number = admin.submit("notebook", {}, queue="slurm", memory=4.0)
+        kernel = Kernel(ready(admin, number))
+        assert in_slurm().count("\n") == 1
+        assert kernel.run(f"import rutile; print(rutile.Client().job({number})['queue'])").strip() == "slurm"
+        port = urlsplit(admin.notebook(number)["link"]).port
+        assert admin.notebook(number)["tunnel"] == f"ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}"
+        admin.cancel(number)
+        assert admin.wait(number, 90)["state"] == "CANCEL"
+        assert not is_open(f"http://127.0.0.1:{port}")
+        assert gone(lambda: in_slurm() != "")

@@ -301,6 +301,7 @@ def test_a_file_that_only_one_may_read_was_never_open_to_others(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
+@pytest.mark.slow
 def test_the_wall_time_of_a_notebook_ends_its_token(site, ben):
     number = ok(ben.post("/api/jobs", json=WISH | {"wall_time": 600.0}), 201)["id"]
     site.wait(ben, number, ("RUNNING",))

@@ -98,6 +98,7 @@ def sendings(site):
         return [(row.way, row.state, row.tries) for row in session.scalars(sql.select(Sending).order_by(Sending.id))]
 
 
+@pytest.mark.slow
 def test_ends_of_jobs_quotas_and_announcements_are_told_once(site, ben, eve, ada):
     done, failed = ended(site, ben), ended(site, ben, "FAIL", "no such element")
     users = {u["name"]: u["id"] for u in ok(ada.get("/api/admin/users"))}

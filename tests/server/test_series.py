@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rutile.server.routes import series
-from rutile.server.routes.series import Hit, Hits, Series, search_lines, series_of
+from rutile.server import job_output
+from rutile.server.job_output import Hit, Hits, Series, search_lines, series_of
 
 
 def line_by_line(text, wanted, most):
@@ -28,7 +28,7 @@ def test_blocks_tell_the_same_as_lines(tmp_path_factory, text, wanted, most, blo
     path = tmp_path_factory.mktemp("log") / "log.txt"
     path.write_text(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(series, "BLOCK", block)
+        patch.setattr(job_output, "BLOCK", block)
         assert search_lines(path, wanted, most) == line_by_line(text, wanted, most)
 
 

@@ -35,6 +35,7 @@ def link(page, kind, number, **wish):
     return made["link"].rsplit("/", 1)[1], made["view"]
 
 
+@pytest.mark.slow
 def test_a_link_shows_its_thing_to_everybody(things, ben):
     stranger = things.page()
     for kind, number in (("job", 1), ("search", 2), ("dataset", 1), ("model", 1), ("structure", 1)):
@@ -53,6 +54,7 @@ def test_a_link_shows_its_thing_to_everybody(things, ben):
     assert ok(stranger.get(f"/api/shared/{secret}/structures/1/frames/0"))["formula"] == "Cu"
 
 
+@pytest.mark.slow
 def test_a_link_opens_nothing_but_its_thing(things, ben):
     """Over every route that the description knows, with the link as token, cookie and path."""
     secret, _ = link(ben, "job", 1)
@@ -93,6 +95,7 @@ def test_only_who_may_change_a_thing_shares_it(things, ben, eve, ada):
     assert things.page().post("/api/shares", json={"kind": "job", "number": 1}).status_code == 401
 
 
+@pytest.mark.slow
 def test_links_that_ended_were_taken_back_or_lost_their_thing_are_refused(things, ben, eve):
     old, _ = link(ben, "job", 1)
     with things.platform.database.writing() as session:
@@ -117,6 +120,7 @@ def test_a_new_thing_that_gets_an_old_number_is_not_shared(things, ben):
     assert things.page().get(f"/api/shared/{secret}/structures/2").status_code == 401
 
 
+@pytest.mark.slow
 def test_links_of_a_closed_account_show_nothing(things, ben):
     secret, _ = link(ben, "job", 1)
     with things.platform.database.writing() as session:
@@ -124,6 +128,7 @@ def test_links_of_a_closed_account_show_nothing(things, ben):
     assert things.page().get(f"/api/shared/{secret}").status_code == 401
 
 
+@pytest.mark.slow
 def test_the_secret_of_a_link_is_kept_as_a_hash_and_its_use_is_noted(things, ben, ada):
     secret, _ = link(ben, "job", 1)
     assert ok(ben.get("/api/shares"))[0]["used"] is None

@@ -27,6 +27,7 @@ FREE = {
 """Routes that ask nobody who they are, and why."""
 
 
+@pytest.mark.slow
 def test_every_route_of_the_api_asks_who_it_is(site):
     """But for those in `FREE`; taken from the description of the API, so that new routes are in it."""
     stranger = site.page()
@@ -72,6 +73,7 @@ def test_a_strange_host_name_is_refused(site, ben):
     assert ben.get("/api/session", headers={"Host": "evil.example"}).status_code == 400
 
 
+@pytest.mark.slow
 def test_names_and_passwords_that_are_wrong_look_the_same(site):
     page = site.page()
     wrong = page.post("/api/session", json={"name": "ben", "password": "not it at all"})
@@ -159,6 +161,7 @@ def test_the_cookie_is_out_of_reach_of_scripts(site):
     assert "samesite=lax" in cookie
 
 
+@pytest.mark.slow
 def test_answers_say_what_browsers_may_do_with_them(ben):
     for path in ("/", "/api/jobs", "/api/nothing"):
         headers = ben.get(path).headers

@@ -30,7 +30,7 @@ class _Read:
     parts: list[tuple[str, str, set[str]]] = field(default_factory=list)
     """Settings, names of structures or data, and their elements."""
     data: list[tuple[str, str, int, int]] = field(default_factory=list)
-    """Settings, names of data sets, their structures, and how many of these have stress."""
+    """Settings, names of data sets, their periodic structures, and how many of these have stress."""
 
 
 def cautions(session: Session, user: User, task: str, given: dict[str, Any], full: BaseModel | None) -> list[str]:
@@ -80,7 +80,8 @@ def _read(session: Session, user: User, given: dict[str, Any]) -> _Read:
         elif kind == "dataset" and (data := found(session, Dataset, int(number), user)) and data.versions:
             newest = data.versions[-1]
             out.parts.append((key, data.name, set(newest.summary.get("elements", {}))))
-            out.data.append((key, data.name, newest.frames, newest.summary.get("labels", {}).get("stress", 0)))
+            labelled = newest.summary.get("labels", {}).get("stress", 0)
+            out.data.append((key, data.name, newest.summary.get("periodic", labelled), labelled))
     return out
 
 
@@ -103,9 +104,9 @@ def _without_stress(read: _Read, task: str, full: BaseModel | None) -> Iterator[
                     f"the potential {model.name} has learned no stress: cells that change may come out wrong; "
                     "compare some with the reference first"
                 )
-    for key, name, frames, labelled in read.data if task in TEACHING else ():
-        if labelled < frames:
+    for key, name, periodic, labelled in read.data if task in TEACHING else ():
+        if labelled < periodic:
             yield (
-                f"{key}: {name} has stress for {labelled or 'none'} of {frames} structures: what learns from it knows "
-                "little of how cells resist, so do not trust it where cells change"
+                f"{key}: {name} has stress for {labelled or 'none'} of {periodic} periodic structures: what learns "
+                "from it knows little of how cells resist, so do not trust it where cells change"
             )

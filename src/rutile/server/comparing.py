@@ -10,7 +10,7 @@ from rutile.jobs import folder as kept
 from rutile.jobs.folder import read_json
 from rutile.jobs.home import Home
 from rutile.jobs.tables import Job
-from rutile.server.routes.series import Series, series_of
+from rutile.server.job_output import Series, series_of
 
 PLACE = ("queue", "cores", "gpus", "memory", "wall_time")
 """Where a job runs: compared beside its settings."""

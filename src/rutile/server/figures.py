@@ -50,6 +50,8 @@ class Figure(Result):
     """Along, with its unit."""
     y_name: str
     """Up, with its unit."""
+    joined: bool
+    """Whether points of a line follow each other; those of structures of their own do not."""
     lines: list[FigureLine]
     """The curves."""
     file: str | None
@@ -175,16 +177,22 @@ class _Table:
             along = self.named(x) if x else "structure"
             if lines:
                 yield Figure(
-                    title=f"{' and '.join(w.removesuffix('*') for w in wanted)}: {self.path}", lines=lines[:LINES],
-                    x_name=along, y_name=self.named(wanted[0]),
+                    title=f"{' and '.join(map(self.plain, wanted))}: {self.path}", lines=lines[:LINES],
+                    x_name=along, y_name=self.named(*wanted), joined=bool(x),
                     file=self.structures.id if self.structures else None,
                 )  # fmt: skip
 
-    def named(self, column: str) -> str:
-        """A column with its unit."""
+    def named(self, *columns: str) -> str:
+        """A column with its unit; of several only the unit that they have in common."""
+        unit = self.units.get(columns[0], "")
+        if unit and len(columns) > 1:
+            return unit
+        return self.plain(columns[0]) + (f" ({unit})" if unit else "")
+
+    def plain(self, column: str) -> str:
+        """A column in words."""
         unit = self.units.get(column, "")
-        name = column.removesuffix("*").removesuffix(f"_{SUFFIXES.get(unit, unit)}").replace("_", " ")
-        return f"{name} ({unit})" if unit else name
+        return column.removesuffix("*").removesuffix(f"_{SUFFIXES.get(unit, unit)}").replace("_", " ")
 
     def lines(self, column: str, several: bool) -> Iterator[FigureLine]:
         """The lines of one column: one for each value of the columns that tell them apart."""
@@ -198,7 +206,7 @@ class _Table:
             places, columns = thinned({"y": np.array([p[1] for p in points])}, len(points), POINTS)
             if any(y is not None for y in columns["y"]):
                 yield FigureLine(
-                    name=" ".join([column] * (several or not key) + [part for part in key if part]),
+                    name=" ".join([self.plain(column)] * (several or not key) + [part for part in key if part]),
                     x=[points[k][0] for k in places], y=columns["y"],
                     frames=[points[k][2] for k in places] if self.structures else None,
                 )  # fmt: skip

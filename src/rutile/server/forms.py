@@ -7,6 +7,7 @@ import re
 import shlex
 from typing import Any
 
+from rutile.core.describe import every_entry
 from rutile.tasks.catalogue import TASKS, load_task
 from rutile.tasks.task import Task
 
@@ -74,6 +75,12 @@ def essentials(task: Task) -> set[str]:
     given = {k[1].replace("-", "_") for k in keys if k}
     given |= {full.split(".")[0] for short, full in task.settings.ALIASES.items() if short in given}
     return (needed | given) & set(task.settings.model_fields)
+
+
+@functools.cache
+def result_units(name: str) -> dict[str, str]:
+    """Units of what a task finds: dotted name -> symbol."""
+    return {entry.key: entry.unit for entry in every_entry(load_task(name).result) if entry.unit}
 
 
 def _is_path(field: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rutile.core.elements import formula
 from rutile.core.errors import GeometryError
 from rutile.core.settings import Result
 
@@ -63,7 +64,7 @@ def packed(images: Sequence[Atoms], format: str, folder: Path) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for rank, atoms in enumerate(images, 1):
-            name = f"{rank:04d}-{atoms.get_chemical_formula()}-{atoms.info['number']}.cif"
+            name = f"{rank:04d}-{formula(atoms.numbers)}-{atoms.info['number']}.cif"
             write_frames(folder / name, atoms, "cif")
             archive.write(folder / name, name)
     return out.getvalue()

@@ -115,6 +115,8 @@ class JobView(JobRow):
     """The same through this server, in Python."""
     inputs: list[dict[str, Any]]
     """What it read: setting, reference, name, sha256."""
+    units: dict[str, str]
+    """Of values in the result, by dotted names."""
     result: dict[str, Any] | None
     """What the task returned, once it is done."""
     hint: str
@@ -183,6 +185,7 @@ def view_of(session: Session, platform: Platform, job: Job, who: Who) -> JobView
         python=check.as_python(task, plain) if task else "",
         client=check.as_client(task, job.settings, platform.address) if task else "",
         inputs=[{k: v for k, v in one.items() if k != "source"} for one in job.inputs],
+        units=forms.result_units(job.task) if task else {},
         result=read_json(platform.home.job(job.id) / RESULT) if job.state in ENDED else None,
         hint=hint(job, row.efficiency, row.ran),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reads data sets in the background, one after another, each in a child with limits; goes on after a restart."""
+"""Reads data sets in the background, small beside large ones, each in a child with limits; goes on after a restart."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import sqlalchemy as sql
 
 from rutile.core.errors import FileError
+from rutile.core.files import remove_unfinished
 from rutile.jobs import quality
 from rutile.jobs.database import Database
 from rutile.jobs.home import Home
@@ -24,15 +25,17 @@ MOST_NAMES = 200
 """Kinds of structures that a page is told of."""
 SHELF = "shelf"
 """Folder of the index, beside the file."""
+LARGE = 20_000_000
+"""Bytes of a file from which it waits for other large ones."""
 log = logging.getLogger("rutile.server")
 
 
 class Librarian:
-    """One thread."""
+    """Two threads: nobody waits for what takes minutes with what takes seconds."""
 
     def __init__(self, database: Database, home: Home) -> None:
         self.database, self.home = database, home
-        self._thread = ThreadPoolExecutor(1, "librarian")
+        self._small, self._large = (ThreadPoolExecutor(1, f"librarian-{what}") for what in ("small", "large"))
         self._reading: dict[int, Future[None]] = {}
 
     def begin(self) -> None:
@@ -48,7 +51,8 @@ class Librarian:
 
     def read(self, number: int) -> None:
         """Read a version soon."""
-        self._reading[number] = self._thread.submit(self._read, number)
+        lane = self._large if self._size(number) > LARGE else self._small  # the same file is always in the same one
+        self._reading[number] = lane.submit(self._read, number)
 
     def wait(self) -> None:
         """Until all that was asked for is done."""
@@ -57,7 +61,17 @@ class Librarian:
 
     def stop(self) -> None:
         """Read no more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for lane in (self._small, self._large):
+            lane.shutdown(wait=False, cancel_futures=True)
+
+    def _size(self, number: int) -> int:
+        """Bytes of the file of a version; 0: it is not there."""
+        with self.database.reading() as session:
+            version = session.get(DatasetVersion, number)
+        try:
+            return (self.home.dataset(version.sha256) / version.file).stat().st_size if version else 0
+        except FileNotFoundError:
+            return 0
 
     def _read(self, number: int) -> None:
         try:
@@ -81,6 +95,7 @@ class Librarian:
                 if not (folder / version.file).is_file():
                     raise FileError(f"{version.file} is not there any more: add the data again")
                 shutil.rmtree(folder / SHELF, ignore_errors=True)
+                remove_unfinished(folder)
                 try:
                     warnings = read_limited(DATA, folder / version.file, folder / SHELF, FOR_DATA).warnings
                 except FileError:
@@ -119,7 +134,7 @@ def summary_of(shelf: Shelf) -> dict[str, Any]:
     return {
         "atoms": shelf.atoms, "elements": shelf.elements, "labels": shelf.labels, "shelf": VERSION,
         "checks": quality.findings(shelf), "groups": counts_of(shelf, "group", shelf.groups),
-        "modes": counts_of(shelf, "mode", shelf.modes),
+        "modes": counts_of(shelf, "mode", shelf.modes), "periodic": shelf.periodic,
     }  # fmt: skip
 
 

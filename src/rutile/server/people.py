@@ -123,7 +123,8 @@ def known(request: Request, platform: Platform) -> Who:
     with platform.database.reading() as session:
         who = _by_token(session, header, request) if header else by_cookie(session, request)
     if who is None:
-        raise HTTPException(401, "sign in, or show a token")
+        unknown = "this token is unknown, has ended or was taken back: make another one (page Account)"
+        raise HTTPException(401, unknown if header else "sign in, or show a token")
     _allow(who.user)
     if request.method not in SAFE:
         if not header and not same(request.headers.get(CSRF, ""), who.csrf):

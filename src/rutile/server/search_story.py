@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rutile.core.elements import symbol
+from rutile.core.elements import formula_of, symbol
 from rutile.core.settings import Result
 from rutile.jobs.series import Growing
 
@@ -40,15 +40,6 @@ class FoundRow(Result):
     """Version of the potential that relaxed it, in an adaptive search."""
 
 
-class BestPoint(Result):
-    """The lowest energy so far."""
-
-    done: int
-    """After so many structures."""
-    energy: float
-    """Of each atom (eV)."""
-
-
 class LabelPoint(Result):
     """A structure that was labelled in an adaptive search."""
 
@@ -61,7 +52,7 @@ class LabelPoint(Result):
     why: str
     """Why it was chosen."""
     spread: float | None
-    """Disagreement of the committee, as the search measures it."""
+    """Disagreement of the committee: the standard deviation of the energy of each atom (eV)."""
     error: float | None
     """Energy of the potential less that of the engine, of each atom (eV)."""
     energy: float | None
@@ -91,7 +82,6 @@ class Story(Growing):
         self.found: dict[int, FoundRow] = {}
         """By their numbers; what was relaxed again is here as it was last."""
         self.done = 0
-        self.best: list[BestPoint] = []
         self.labels: list[LabelPoint] = []
         self.trainings = 0
         self.work: dict[str, list[WorkStep]] = {kind: [] for kind in WORK}
@@ -131,8 +121,6 @@ class Story(Growing):
         fresh = _found(one, one.get("made") or self._made.pop(one.get("number", -1), {}), self.done)
         self.counts[fresh.operator] += fresh.number not in self.found
         self.found[fresh.number] = fresh
-        if fresh.energy is not None and (not self.best or fresh.energy < self.best[-1].energy):
-            self.best.append(BestPoint(done=self.done, energy=fresh.energy))
 
     def _busy(self, kind: str, change: int, at: Any) -> None:
         if not isinstance(at, int | float):
@@ -178,10 +166,9 @@ def _operator(made: dict[str, Any]) -> str:
 
 
 def made_of(done: dict[str, Any]) -> tuple[str, dict[str, int]]:
-    """Formula of a relaxed structure, elements by their numbers, and how many atoms of each it has."""
+    """Formula of a relaxed structure, and how many atoms of each element it has."""
     atoms = Counter(int(z) for z in done.get("atoms", {}).get("numbers", []))
-    parts = {symbol(z): n for z, n in sorted(atoms.items())}
-    return "".join(f"{s}{n if n > 1 else ''}" for s, n in parts.items()), parts
+    return formula_of(atoms), {symbol(z): n for z, n in sorted(atoms.items())}
 
 
 def _found(done: dict[str, Any], made: dict[str, Any], order: int) -> FoundRow:

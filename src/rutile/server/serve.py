@@ -34,14 +34,17 @@ def run(settings: ServeSettings, reporter: Reporter) -> ServeResult:
     from rutile.jobs.home import Home
     from rutile.jobs.queue import at_work
     from rutile.server.app import create_app
-    from rutile.server.backup import restore
+    from rutile.server.backup import restore, without_files
     from rutile.server.platform import Platform
 
     _check_certificate(settings)
     if settings.restore is not None:
         aside = restore(Home.open(settings.home), settings.restore)
-        reporter.info(f"{settings.restore} is in place; what was there is {aside}")
+        reporter.info(f"{settings.restore} is in place" + (f"; what was there is {aside}" if aside else ""))
     platform = Platform.open(settings)
+    if settings.restore is not None and (gone := without_files(platform.database, platform.home)):
+        rooms = ", ".join(room.name for room in platform.home.rooms)
+        reporter.warn(f"no files of {gone} in {platform.home.folder}: copy what lies in {rooms} of the old home there")
     socket = listening(settings)
     port = socket.getsockname()[1]
     scheme = "https" if settings.certificate else "http"

@@ -63,3 +63,19 @@ def changed(session: Session, kind: type[Thing], number: int, who: Who) -> Thing
     if not may_change(thing, who.user):
         raise HTTPException(403, f"this {kind.__tablename__[:-1]} is {thing.owner.name}'s")
     return thing
+
+
+def alter(session: Session, thing: Thing, given: dict[str, Any], who: Who, what: str) -> None:
+    """Change columns of a thing, and note it.
+
+    Args:
+        session: that writes.
+        thing: that `who` may change.
+        given: column -> new value.
+        who: who asks.
+        what: the thing, such as "model 5".
+    """
+    before = {name: getattr(thing, name) for name in given}
+    for name, value in given.items():
+        setattr(thing, name, value)
+    who.did(session, "changed", what, before=before, after=given)

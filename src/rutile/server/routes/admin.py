@@ -22,7 +22,7 @@ from rutile.server.account_shapes import (
     UserChange,
     UserWish,
 )
-from rutile.server.backup import back_up
+from rutile.server.backup import back_up, put_back
 from rutile.server.identities import invite
 from rutile.server.people import Administrator, Here, Reading, Somebody, Writing
 from rutile.server.platform import login_link
@@ -113,6 +113,8 @@ class Backup(Result):
     """Where it lies on the server."""
     bytes: int
     """Its size."""
+    command: str
+    """Puts it back."""
 
 
 @router.get("/users")
@@ -318,7 +320,7 @@ def make_backup(who: Administrator, platform: Here) -> Backup:
     path = back_up(platform.database, platform.home)
     with platform.database.writing() as session:
         who.did(session, "made a backup", path.name)
-    return Backup(file=str(path), bytes=path.stat().st_size)
+    return Backup(file=str(path), bytes=path.stat().st_size, command=put_back(platform.home, path))
 
 
 @news.get("")

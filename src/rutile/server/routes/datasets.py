@@ -137,11 +137,7 @@ def see_dataset(number: Number, who: Somebody, session: Reading) -> DatasetView:
 def change_dataset(number: Number, wish: DatasetChange, who: Somebody, session: Writing) -> DatasetView:
     """Change what is said about it."""
     dataset = shapes.changed(session, Dataset, number, who)
-    given = wish.model_dump(exclude_none=True)
-    before = {name: getattr(dataset, name) for name in given}
-    for name, value in given.items():
-        setattr(dataset, name, value)
-    who.did(session, "changed", f"dataset {number}", before=before, after=given)
+    shapes.alter(session, dataset, wish.model_dump(exclude_none=True), who, f"dataset {number}")
     return _view(dataset, who)
 
 
@@ -255,7 +251,7 @@ def _of_frames(
             owner_id=who.user.id, created=time.time(), name=name[:200], licence=dataset.licence, privacy="private",
             source=source, description=dataset.description,
         )  # fmt: skip
-        return _added(platform, who, fresh, path, f"{file_name(name)}.extxyz")
+        return _added(platform, who, fresh, path, file_name(name, ".extxyz"))
     finally:
         path.unlink(missing_ok=True)
 

@@ -215,10 +215,7 @@ def change_job(number: Number, wish: JobChange, who: Somebody, platform: Here, s
     given = wish.model_dump(exclude_none=True)
     if "priority" in given:
         given["priority"] = min(given["priority"], job.owner.priority)
-    before = {name: getattr(job, name) for name in given}
-    for name, value in given.items():
-        setattr(job, name, value)
-    who.did(session, "changed", f"job {number}", before=before, after=given)
+    shapes.alter(session, job, given, who, f"job {number}")
     return view_of(session, platform, job, who)
 
 

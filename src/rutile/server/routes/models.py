@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, Response
 from pydantic import Field
 
 from rutile.core.settings import Result, Settings
+from rutile.core.units import ERROR_UNITS
 from rutile.jobs import check, queue
 from rutile.jobs.queue import Wish
 from rutile.jobs.registry import register
@@ -179,12 +180,18 @@ def compare_models(
     trees = []
     for number in ids:
         model = shapes.seen(session, StoredModel, number, who)
-        errors = {f"{m['set']} {name}": value for m in model.metrics for name, value in m["values"].items()}
+        errors = {f"{m['set']} {_with_unit(name)}": value for m in model.metrics for name, value in m["values"].items()}
         plain = {k: v for k, v in model.card.items() if k != "info"}
         trees.append(plain | {"stage": model.stage, "bytes": model.bytes} | errors)
     keys = dict.fromkeys(key for tree in trees for key in tree)
     rows = {key: [tree.get(key) for tree in trees] for key in keys}
     return {key: values for key, values in rows.items() if any(v != values[0] for v in values)}
+
+
+def _with_unit(metric: str) -> str:
+    """A metric such as force_rmse, and its unit."""
+    unit = ERROR_UNITS.get(metric.rpartition("_")[0])
+    return f"{metric} ({unit})" if unit else metric
 
 
 @router.get("/{number}")
@@ -206,11 +213,7 @@ def jobs_of_model(number: Number, who: Somebody, session: Reading) -> list[JobRo
 def change_model(number: Number, wish: ModelChange, who: Somebody, session: Writing) -> ModelView:
     """Change name, description, stage or privacy."""
     model = shapes.changed(session, StoredModel, number, who)
-    given = wish.model_dump(exclude_none=True)
-    before = {name: getattr(model, name) for name in given}
-    for name, value in given.items():
-        setattr(model, name, value)
-    who.did(session, "changed", f"model {number}", before=before, after=given)
+    shapes.alter(session, model, wish.model_dump(exclude_none=True), who, f"model {number}")
     return _view(session, model, who)
 
 
@@ -236,7 +239,9 @@ def download_model(number: Number, who: Somebody, platform: Here, session: Readi
     path = platform.home.model(model.sha256)
     if not path.is_file():
         raise HTTPException(404, "its file is gone")
-    headers = LOCKED | {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(file_name(model.name))}.rutile"}
+    headers = LOCKED | {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file_name(model.name, '.rutile'))}"
+    }
     return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
 

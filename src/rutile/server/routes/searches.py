@@ -28,7 +28,7 @@ from rutile.server.platform import Platform
 from rutile.server.routes.files import LOCKED
 from rutile.server.routes.structures import StructureView, keep_frames
 from rutile.server.search_hull import HullView, hull_of
-from rutile.server.search_story import BestPoint, FoundRow, LabelPoint, Story, WorkStep, made_of, story_of
+from rutile.server.search_story import FoundRow, LabelPoint, Story, WorkStep, made_of, story_of
 from rutile.server.shapes import FrameNumber, Name, Number
 
 if TYPE_CHECKING:
@@ -80,8 +80,6 @@ class SearchView(Result):
     """Of these, those that failed."""
     operators: dict[str, int]
     """How many each operator made."""
-    best: list[BestPoint]
-    """Lowest energy of each atom against structures, where it fell."""
     found: list[FoundRow]
     """Structures of the lowest energies first."""
     labels: list[LabelPoint]
@@ -133,7 +131,7 @@ def see_search(
     hard = hardest_of(platform.home.job(job.id) / FILES) if story.trainings else None
     return SearchView(
         job=job.id, task=job.task, state=job.state, made=sum(operators.values()), done=story.done,
-        failed=len(failed), operators=operators, best=story.best, found=[*good, *failed][:most], labels=story.labels,
+        failed=len(failed), operators=operators, found=[*good, *failed][:most], labels=story.labels,
         trainings=story.trainings, work=work, hull=hull_of(good) if len(kinds) > 2 else None, hard=hard,
     )  # fmt: skip
 

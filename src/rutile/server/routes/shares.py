@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Path
@@ -153,6 +154,7 @@ def _routes() -> dict[Callable[..., Any], APIRoute]:
     return {route.endpoint: route for room in rooms for route in room.router.routes if isinstance(route, APIRoute)}
 
 
+@cache
 def open_routes() -> APIRouter:
     """All that links open: the same functions that show a thing to its owner, told who asks."""
     known = _routes()

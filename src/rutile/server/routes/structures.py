@@ -57,6 +57,15 @@ class StructureWish(Settings):
         return self
 
 
+class StructureChange(Settings):
+    """What is to be changed; what is not given stays."""
+
+    name: Name | None = None
+    """Its name."""
+    privacy: Privacy | None = None
+    """Who may see it."""
+
+
 class StructureView(Result):
     """A structure that is kept."""
 
@@ -158,6 +167,14 @@ def keep_frames(
 def see_structure(number: Number, who: Somebody, session: Reading) -> StructureView:
     """One structure."""
     return _view(shapes.seen(session, StoredStructure, number, who), who)
+
+
+@router.patch("/{number}")
+def change_structure(number: Number, wish: StructureChange, who: Somebody, session: Writing) -> StructureView:
+    """Change name or privacy."""
+    row = shapes.changed(session, StoredStructure, number, who)
+    shapes.alter(session, row, wish.model_dump(exclude_none=True), who, f"structure {number}")
+    return _view(row, who)
 
 
 @router.get("/{number}/frames/{frame}")

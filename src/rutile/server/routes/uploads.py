@@ -64,9 +64,8 @@ def begin_upload(wish: UploadWish, who: Somebody, platform: Here, session: Writi
     if wish.size > limit:
         raise HTTPException(413, f"a file may have {limit / 1e9:g} GB at most")
     _forget_old(session, platform)
-    over = queue.over_quota(session, who.user, ["disk_gb"])
-    if over:
-        raise HTTPException(409, f"{over}: free some first (page Account)")
+    if over := queue.over_quota(session, who.user, wish.size / 1e9):
+        raise HTTPException(409, over)
     mine = session.scalar(sql.select(sql.func.count()).where(Upload.owner_id == who.user.id)) or 0
     if mine >= MOST:
         raise HTTPException(409, f"{MOST} uploads of yours are here already: delete some")
