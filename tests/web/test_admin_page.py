@@ -53,7 +53,7 @@ def test_a_course_is_set_up_announced_and_written_down(site):
 
     tab_of(site, "Backup")
     tab.get_by_role("button", name="Make a backup").click()
-    tab.get_by_text("rutile serve restore=").wait_for()
+    tab.get_by_text(re.compile("rutile serve home=.* restore=")).wait_for()
     tab_of(site, "Use")
     tab_of(site, "What was done")
     for action in ("made a course", "changed a group", "changed an account", "announced", "made a backup"):

@@ -15,7 +15,7 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
     site.done("train", name="judged", data=[file], epochs=2, write_report=False)
     model = site.get("models")["items"][0]["id"]
     site.done("evaluate", data=[file], model=f"model:{model}")
-    site.post("structures", {"name": "dimer", "text": "2\n\nSi 0 0 0\nSi 0 0 2.3\n"})
+    site.post("structures", {"name": "two of silicon", "text": "2\n\nSi 0 0 0\nSi 0 0 2.3\n"})
 
     site.open("/models")
     tab.get_by_text("Elements that it must know").click()
@@ -50,7 +50,7 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
 
     tab.get_by_role("button", name="Choose a structure").click()
     tab.get_by_role("tab", name="Structures").click()
-    tab.get_by_role("button", name="dimer").click()
+    tab.get_by_role("button", name="two of silicon").click()
     tab.get_by_role("button", name="Energy and forces").click()
     tab.get_by_role("status").get_by_text("DONE").wait_for(timeout=90_000)
     tab.get_by_text("Largest force").first.wait_for()

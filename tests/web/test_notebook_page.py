@@ -1,7 +1,7 @@
 """A notebook in a browser: opened from a structure by mouse, its first cell runs, and it ends with its job."""
 
 import pytest
-from conftest import serving, signed_in
+from page_site import serving, signed_in
 from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.web, pytest.mark.slow]

@@ -19,7 +19,7 @@ def test_points_of_a_run_show_their_structures_and_the_run_leaves_as_a_crate(sit
     structure = f"structure:{site.post('structures', {'name': 'fcc', 'text': CU})['id']}"
     number = site.done("md", structures=[structure], model="emt", time=0.1, every=50)
     site.open(f"/jobs/{number}")
-    figure = tab.get_by_role("img", name="temperature_K: md/log.csv")
+    figure = tab.get_by_role("img", name="temperature: md/log.csv")
     figure.wait_for()
     dots = re.findall(r"M(\S+) (\S+)h0", figure.locator("path.dots").get_attribute("d"))
     figure.click(position={"x": float(dots[-1][0]), "y": float(dots[-1][1])})

@@ -72,3 +72,24 @@ def test_a_job_is_shown_with_its_files_and_nothing_else(site, stranger):
     guest.get_by_role("heading", name="another").wait_for()
     guest.goto(f"{site.address}/#/jobs/{number}")
     guest.get_by_role("button", name="Sign in").wait_for()
+
+
+def test_a_kept_thing_is_shown_to_everybody_here_and_hidden_again_by_its_owner(site, browser):
+    text = '1\nLattice="3.6 0 0 0 3.6 0 0 0 3.6" Properties=species:S:1:pos:R:3\nCu 0 0 0\n'
+    number = site.post("structures", {"name": "our copper", "text": text, "format": "extxyz"})["id"]
+    with site.somebody_else(browser, "mate") as mate:
+        site.open(f"/structures/{number}")
+        site.tab.get_by_role("button", name="Share", exact=True).click()
+        who = site.tab.get_by_label("Who may see it")
+        expect(who).to_have_value("private")
+        expect(who.get_by_role("option", name=re.compile("^my group"))).to_be_disabled()  # there is none
+        who.select_option("public")
+        site.tab.get_by_role("status").get_by_text("Saved.").wait_for()
+        mate.open(f"/structures/{number}")
+        mate.tab.get_by_role("heading", name="our copper").wait_for()
+        expect(mate.tab.get_by_role("button", name="Share", exact=True)).to_have_count(0)
+        who.select_option("private")
+        expect(who).to_have_value("private")
+        site.tab.get_by_role("button", name="Close").click()
+        mate.tab.reload()
+        mate.tab.get_by_text("no such structure, or you may not see it").wait_for()

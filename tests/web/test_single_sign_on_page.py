@@ -1,7 +1,7 @@
 """Single sign-on in a browser: by mouse through a provider and back, what is said where it fails, and who sees what."""
 
 import pytest
-from conftest import Site, serving, signed_in
+from page_site import Site, serving, signed_in
 from playwright.sync_api import expect
 
 pytest.importorskip("authlib")

@@ -1,9 +1,12 @@
 import { address, api, guest } from '../lib/api'
 import { told } from '../lib/loaded.svelte'
+import { reach } from '../lib/reach.svelte'
 import { ENDED, type JobRow, type JobView, type LogPiece, type Series, type Tree } from '../lib/types'
 
 const SHOWN = 400_000
 const TAIL = 60_000
+/** Milliseconds until a server that did not answer is asked again. */
+const AGAIN = 3000
 
 /** A job that is looked at: the job, its log and its curves, kept up to date by one stream of events. */
 export class LiveJob {
@@ -20,8 +23,19 @@ export class LiveJob {
 
   /** For $effect, which ends it. */
   follow(): () => void {
-    this.open().catch((reason) => (this.error = told(reason)))
-    return () => this.close()
+    let over = false
+    const begin = () => {
+      if (over) return
+      this.open().then(() => (this.error = ''), (reason) => {
+        this.error = told(reason)
+        if (reach.away) setTimeout(begin, AGAIN)
+      })
+    }
+    begin()
+    return () => {
+      over = true
+      this.close()
+    }
   }
 
   async refresh() {
@@ -48,7 +62,7 @@ export class LiveJob {
   private listen(offset: number) {
     const events = new EventSource(address(`jobs/${this.id}/events?offset=${offset}`))
     this.events = events
-    this.live = true
+    events.onopen = () => (this.live = true)
     const on = (name: string, take: (data: Tree) => void) =>
       events.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data)))
     on('job', (row: JobRow) => this.job && (this.job = { ...this.job, ...row }))
@@ -67,7 +81,10 @@ export class LiveJob {
     })
     events.onerror = () => {
       events.close()
-      if (this.events === events) setTimeout(() => this.events === events && this.listen(offset), 3000)
+      if (this.events !== events) return
+      this.live = false
+      this.refresh().catch(() => {})
+      setTimeout(() => this.events === events && this.listen(offset), AGAIN)
     }
   }
 

@@ -1,4 +1,5 @@
 /** The REST API of the server; the page uses nothing else. */
+import { reach } from './reach.svelte'
 
 export interface Problem {
   key: string
@@ -39,8 +40,10 @@ async function send(method: string, path: string, body?: unknown, type = 'applic
   if (body !== undefined) headers['Content-Type'] = type
   const payload = body === undefined || body instanceof Blob ? body : JSON.stringify(body)
   const answer = await fetch(address(path), { method, headers, body: payload as BodyInit | undefined }).catch(() => {
+    reach.away = true
     throw new ApiError(0, 'the server does not answer')
   })
+  reach.away = false
   if (answer.ok) return answer
   if (answer.status === 401 && path !== 'session') signedOut()
   const told = await answer.json().catch(() => ({}))
@@ -52,9 +55,24 @@ async function ask<T>(method: string, path: string, body?: unknown, type?: strin
   return answer.status === 204 ? (undefined as T) : answer.json()
 }
 
+/** Milliseconds: who asks for the same thing again sooner has clicked twice. */
+const TWICE = 700
+const asked = new Map<string, Promise<unknown>>()
+
+/** What is posted twice by a double click is posted once, and both have its answer; not files, which may look alike. */
+function once<T>(path: string, body: unknown): Promise<T> {
+  const what = `${path} ${JSON.stringify(body)}`
+  const before = asked.get(what) as Promise<T> | undefined
+  if (before || path === 'uploads') return before ?? ask<T>('POST', path, body)
+  const answer = ask<T>('POST', path, body)
+  asked.set(what, answer)
+  answer.catch(() => {}).finally(() => setTimeout(() => asked.delete(what), TWICE))
+  return answer
+}
+
 export const api = {
   get: <T>(path: string) => ask<T>('GET', path),
-  post: <T>(path: string, body?: unknown) => ask<T>('POST', path, body),
+  post: <T>(path: string, body?: unknown) => once<T>(path, body),
   put: <T>(path: string, body: unknown, type?: string) => ask<T>('PUT', path, body, type),
   patch: <T>(path: string, body: unknown) => ask<T>('PATCH', path, body),
   delete: (path: string) => ask<void>('DELETE', path),

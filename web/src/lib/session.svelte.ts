@@ -9,6 +9,8 @@ class Session {
   /** Whether the server has been asked. */
   known = $state(false)
   error = $state('')
+  /** Whether the server no longer knows this browser, though nobody has signed out here. */
+  lost = $state(false)
 
   async begin() {
     try {
@@ -20,12 +22,16 @@ class Session {
   }
 
   accept(view: SessionView) {
-    trust(view.csrf, () => this.forget())
+    trust(view.csrf, () => {
+      this.lost = true
+      this.forget()
+    })
     this.user = view.user
     this.version = view.version
     this.notebooks = view.notebooks
     this.known = true
     this.error = ''
+    this.lost = false
   }
 
   forget() {

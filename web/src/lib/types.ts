@@ -60,6 +60,8 @@ export interface JobView extends JobRow {
   client: string
   inputs: { setting: string; reference: string; name: string; sha256: string }[]
   result: Tree | null
+  /** Of values in the result, by dotted names. */
+  units: Record<string, string>
   hint: string
   wall_time: number | null
   cpu_seconds: number

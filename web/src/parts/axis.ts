@@ -20,14 +20,16 @@ export function axisOf(values: number[], log: boolean, marks = 6): Axis {
   const room = (high - low || Math.abs(low) || 1) * 0.04
   low -= room
   high += room
-  const ticks = log && high - low > 1 ? decades(low, high) : steps(low, high, marks).map((v) => (log ? 10 ** v : v))
+  const least = !log && fit.every(Number.isInteger) ? 1 : 0
+  const ticks = log && high - low > 1 ? decades(low, high) : steps(low, high, marks, least).map((v) => (log ? 10 ** v : v))
   return { low, high, ticks, at: (value) => (scale(value) - low) / (high - low) }
 }
 
-function steps(low: number, high: number, marks: number): number[] {
+/** Even marks; of whole numbers (`least` is 1) none lie between them. */
+function steps(low: number, high: number, marks: number, least: number): number[] {
   const rough = (high - low) / marks
   const size = 10 ** Math.floor(Math.log10(rough))
-  const step = size * NICE.find((n) => n * size >= rough)!
+  const step = Math.max(least, size * NICE.find((n) => n * size >= rough)!)
   const first = Math.ceil(low / step)
   return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, k) => Number(((first + k) * step).toPrecision(12)))
 }

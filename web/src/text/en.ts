@@ -9,6 +9,7 @@ export const en = {
   },
   look: { light: 'Light', dark: 'Dark', turn: 'Change between light and dark', language: 'Language' },
   common: {
+    away: 'The server does not answer. Jobs go on without it; this page tries again by itself.', notLoaded: 'This page could not be loaded: the server does not answer, or has been renewed.',
     loading: 'One moment …', retry: 'Try again', close: 'Close', cancel: 'Cancel', remove: 'Remove', add: 'Add',
     copy: 'Copy', copied: 'Copied', download: 'Download', none: 'none', all: 'all', yes: 'yes', no: 'no', of: 'of',
     open: 'Open', delete: 'Delete', save: 'Save', choose: 'Choose …', more: 'More', search: 'Search', name: 'Name',
@@ -17,6 +18,7 @@ export const en = {
   },
   signIn: {
     title: 'Sign in', name: 'Name', password: 'Password', act: 'Sign in', out: 'Sign out',
+    lost: 'You were signed out, in another tab or by the time that went by. Sign in, and go on where you were.',
     link: 'On your own machine: open the link that `rutile serve` printed; it signs in without a password.',
   },
   signOn: {
@@ -100,8 +102,8 @@ export const en = {
     noPerformance: 'Nothing measured yet: the first sample comes after a second.', setting: 'Setting', value: 'Value', fromFile: 'Read from',
     hash: 'Content (SHA-256)', version: 'Version of rutile', key: 'Key of the question', clonedFrom: 'Repeats', parent: 'Belongs to',
     submitted: 'Submitted', ran: 'Ran', core: 'Core hours', exit: 'Exit code', owner: 'Owner', inside: 'Jobs inside', live: 'live', noInputs: 'It read no files of the platform.',
-    cpu: 'Processor time', peak: 'Largest memory', disk: 'Folder', report: 'Report', showReport: 'Report {name}', useFile: 'Use in a new job', frame: 'Structure', frames: '{n:structure:structures}',
-    noMatch: 'No line holds this.', clickPoint: 'Click a point, and its structure is drawn; the slider moves along the points.', alongStructures: 'Curves and structures', showStructures: 'Show the structures',
+    cpu: 'Processor time', peak: 'Largest memory', disk: 'Folder', report: 'Report', showReport: 'Report {name}', frame: 'Structure', frames: '{n:structure:structures}',
+    noMatch: 'No line holds this.', clickPoint: 'Click a point, and its structure is drawn; the slider moves along the points.', alongStructures: 'Curves and structures', showStructures: 'Show the structures', keepStructures: 'Keep among the structures', keepData: 'Make a data set of it',
     unlike: 'Unlike job {id}, which it repeats', lineage: 'Where it comes from, and what was made of it', crate: 'All as RO-Crate',
   },
   viewer: { loading: 'The 3-D viewer is being loaded …', title: 'Structure {name}', forces: 'Force arrows, relative to the largest', atoms: '{n:atom:atoms}', failed: 'This structure cannot be shown: ', energy: 'Energy', fmax: 'Largest force', cell: 'Cell', noGl: 'This browser has no WebGL; the table below says the same in numbers.', frameOf: 'Structure {k} of {n}',
@@ -153,7 +155,7 @@ export const en = {
     hull: 'Convex hull', part: 'part of {element}', formation: 'formation energy (eV/atom)', stable: 'On the hull', gallery: 'Lowest structures', chosen: 'Chosen structure', keep: 'Keep it among the structures',
     family: 'Where it comes from', children: 'What came of it', older: 'and {n} older', operators: 'Operators', operator: 'Operator', made: 'Made', low: 'Among the lowest tenth', itsBest: 'Its best above the lowest (meV/atom)', random: 'random',
     hard: 'What is hard to learn', hardText: 'How much each structure counted at the end of the newest training, FL = (n loss / sum of losses)^gamma: {file}', weights: 'Weights of the structures', hardestFirst: 'structures, the hardest first', loss: 'Loss',
-    labels: 'Labels', budget: 'Labels of the budget', trained: 'trained {n:time:times}', labelTime: 'half of the labels took less than {time}', disagreement: 'Disagreement against error', spread: 'disagreement of the committee', error: 'error (eV/atom)',
+    labels: 'Labels', budget: 'Labels of the budget', trained: 'trained {n:time:times}', labelTime: 'half of the labels took less than {time}', disagreement: 'Disagreement against error', spread: 'disagreement of the committee (eV/atom)', error: 'error (eV/atom)', why_first: 'random, to begin with', why_best: 'lowest by the potential', why_disputed: 'most disputed', why_final: 'relaxed by the engine at the end, beside the budget',
     hullKey: 'on the hull: green; from on the hull to {far} meV/atom above it and more', corner: 'Corner', aboveHull: 'Above the hull (meV/atom)', bestBy: 'by', cycle: 'version of the potential', work: 'Workers that are busy', workTime: 'Minutes at work', search: 'search', label: 'label', train: 'train',
     mostTaken: 'The lowest', labelsAsData: 'Labels as a data set', noLabels: 'Its labels are written when it ends.',
     threshold: 'Threshold', above_: '{n:label:labels} above it, with an error of {rms} (RMS)', below_: '{n} below it, {rms}', spentTitle: 'How the labels were spent', minutes: 'minutes',
@@ -166,7 +168,7 @@ export const en = {
     courseText: 'Accounts are called course-01, course-02 and so on; they are a group, and end by themselves.', once: 'Passwords are shown this once: keep them now.', made: 'Accounts of the course',
     since: 'Jobs of the last', daysAgo: 'days', ever: 'years, all', jobs: 'Jobs', failed: 'Failed', cpu_hours: 'Of them at work', announce: 'What everybody should know', level: 'How urgent', info: 'to know', warning: 'warning', until: 'Until', publish: 'Announce',
     by: 'Who', action: 'What', thing: 'Which', when: 'When', from: 'From', before: 'Before', after: 'After', backupText: 'A copy of the database, made while everything goes on. Files of jobs, data sets and models lie beside it, and are copied by the tools of the machine.', backupNow: 'Make a backup', backupMade: '{file} ({size}) is put back by:',
-    signsIn: 'Signs in', byLink: 'by link only', invite: 'Invite by mail address (single sign-on)', isInvited: '{mail} is invited',
+    nameRule: 'Letters, digits and . _ @ -, the first a letter or digit', courseRule: 'Letters, digits and -, the first a letter or digit', signsIn: 'Signs in', byLink: 'by link only', invite: 'Invite by mail address (single sign-on)', isInvited: '{mail} is invited',
   },
   notices: {
     title: 'Notices', unread: '{n} not read', none: 'Nothing has happened yet.', all: 'All read', choose: 'What is sent', choices: 'Being told', text: 'The bell shows all of these. They can be sent, too:',
@@ -184,6 +186,7 @@ export const en = {
   share: {
     title: 'Shared with you', act: 'Share', one: 'Share {name}', text: 'Everybody who has the link sees this one thing and what belongs to it, needs no account, and changes nothing.',
     days: 'Days until it ends', make: 'Make a link', link: 'Link', once: 'The link is shown this once:', links: 'Links to my things', none: 'Nothing is shared by link.', thing: 'What', ends: 'Ends', opened: 'Last opened', never: 'never',
+    members: 'With those who have an account here', byLink: 'With everybody, by a link', who: 'Who may see it', noGroup: 'you have none', saved: 'Saved.',
     back: 'Take back', of: 'of {owner}, by a link that ends {ends}', job: 'Job', search: 'Search', dataset: 'Data set', model: 'Model', structure: 'Structure',
   },
   account: {

@@ -11,6 +11,7 @@ export const ja: Text = {
   },
   look: { light: 'ライト', dark: 'ダーク', turn: 'ライトとダークを切り替える', language: '言語' },
   common: {
+    away: 'サーバが応答しません。ジョブは続いています。このページは自動で再試行します。', notLoaded: 'このページを読み込めません。サーバが応答しないか、更新されました。',
     loading: 'お待ちください …', retry: 'もう一度', close: '閉じる', cancel: 'キャンセル', remove: '外す', add: '追加',
     copy: 'コピー', copied: 'コピーしました', download: 'ダウンロード', none: 'なし', all: 'すべて', yes: 'はい', no: 'いいえ', of: '/',
     open: '開く', delete: '削除', save: '保存', choose: '選択 …', more: 'さらに', search: '検索', name: '名前',
@@ -19,6 +20,7 @@ export const ja: Text = {
   },
   signIn: {
     title: 'サインイン', name: 'ユーザー名', password: 'パスワード', act: 'サインイン', out: 'サインアウト',
+    lost: '別のタブで、または時間切れでサインアウトされました。サインインすると続きから始められます。',
     link: '自分の計算機では:`rutile serve` が表示したリンクを開くと、パスワードなしでサインインできます。',
   },
   signOn: {
@@ -102,8 +104,8 @@ export const ja: Text = {
     noPerformance: 'まだ測定がありません。最初の測定は 1 秒後です。', setting: '設定', value: '値', fromFile: '読んだファイル',
     hash: '内容 (SHA-256)', version: 'rutile の版', key: '問いの鍵', clonedFrom: '元のジョブ', parent: '親',
     submitted: '送信', ran: '実行', core: 'コア時間', exit: '終了コード', owner: '所有者', inside: '内部のジョブ', live: 'ライブ', noInputs: 'プラットフォームのファイルは読んでいません。',
-    cpu: 'CPU 時間', peak: '最大メモリ', disk: 'フォルダ', report: '報告', showReport: '報告 {name}', useFile: '新しいジョブで使う', frame: '構造', frames: '{n} 構造',
-    noMatch: 'これを含む行はありません。', clickPoint: '点をクリックすると構造が描かれ、スライダーで点に沿って動けます。', alongStructures: '曲線と構造', showStructures: '構造を表示',
+    cpu: 'CPU 時間', peak: '最大メモリ', disk: 'フォルダ', report: '報告', showReport: '報告 {name}', frame: '構造', frames: '{n} 構造',
+    noMatch: 'これを含む行はありません。', clickPoint: '点をクリックすると構造が描かれ、スライダーで点に沿って動けます。', alongStructures: '曲線と構造', showStructures: '構造を表示', keepStructures: '構造に保存', keepData: 'データセットにする',
     unlike: '元のジョブ {id} との違い', lineage: '由来と、ここから作られたもの', crate: 'すべて RO-Crate で',
   },
   viewer: { loading: '3-D ビューアを読み込んでいます …', title: '構造 {name}', forces: '力の矢印(最大の力に対して)', atoms: '{n} 原子', failed: 'この構造は表示できません:', energy: 'エネルギー', fmax: '最大の力', cell: 'セル', noGl: 'このブラウザに WebGL がありません。下の表が同じ内容を数で示します。', frameOf: '構造 {k} / {n}',
@@ -155,7 +157,7 @@ export const ja: Text = {
     hull: '凸包', part: '{element} の割合', formation: '生成エネルギー (eV/atom)', stable: '凸包上', gallery: '最低の構造', chosen: '選んだ構造', keep: '構造に保存',
     family: '由来', children: '子孫', older: 'さらに古い {n} 件', operators: '演算子', operator: '演算子', made: '作成', low: '最低の十分の一に', itsBest: '最良のものの最低からの差 (meV/atom)', random: 'ランダム',
     hard: '学習しにくい構造', hardText: '最新の訓練の終わりに各構造が持つ重み、FL = (n loss / Σ loss)^gamma：{file}', weights: '構造の重み', hardestFirst: '構造、難しいものから', loss: '損失',
-    labels: 'ラベル', budget: 'ラベルの予算', trained: '{n} 回訓練', labelTime: 'ラベルの半数は {time} 未満', disagreement: '不一致対誤差', spread: '委員会の不一致', error: '誤差 (eV/atom)',
+    labels: 'ラベル', budget: 'ラベルの予算', trained: '{n} 回訓練', labelTime: 'ラベルの半数は {time} 未満', disagreement: '不一致対誤差', spread: '委員会の不一致 (eV/atom)', error: '誤差 (eV/atom)', why_first: '最初の無作為な構造', why_best: 'ポテンシャルで最低', why_disputed: '不一致が最大', why_final: '最後にエンジンで緩和（予算外）',
     hullKey: '緑:凸包上。ほかは凸包上から {far} meV/atom 以上まで', corner: '頂点', aboveHull: '凸包より上 (meV/atom)', bestBy: '横軸', cycle: 'ポテンシャルの版', work: '働いているワーカー', workTime: '稼働時間(分)', search: '探索', label: 'ラベル付け', train: '訓練',
     mostTaken: '最低の', labelsAsData: 'ラベルをデータセットに', noLabels: 'ラベルは終わるときに書かれます。',
     threshold: 'しきい値', above_: 'これより上のラベル {n} 件、誤差 {rms} (RMS)', below_: '下は {n} 件、{rms}', spentTitle: 'ラベルの使い道', minutes: '分',
@@ -168,7 +170,7 @@ export const ja: Text = {
     courseText: 'アカウントは course-01、course-02 のように名づけられ、一つのグループになり、期限で自動的に終わります。', once: 'パスワードはこの一度だけ表示されます。今保存してください。', made: '講習のアカウント',
     since: '最近のジョブ', daysAgo: '日', ever: '全期間', jobs: 'ジョブ', failed: '失敗', cpu_hours: 'うち稼働', announce: '皆に知らせること', level: '緊急度', info: 'お知らせ', warning: '警告', until: 'まで', publish: '知らせる',
     by: '誰が', action: '何を', thing: '対象', when: 'いつ', from: '場所', before: '前', after: '後', backupText: '動作中に作るデータベースの写しです。ジョブのファイル、データセット、モデルはその隣にあり、計算機の道具で写します。', backupNow: 'バックアップを作る', backupMade: '{file} ({size}) は次で戻せます:',
-    signsIn: 'サインイン方法', byLink: 'リンクのみ', invite: 'メールアドレスで招待(シングルサインオン)', isInvited: '{mail} を招待済み',
+    nameRule: '英字、数字と . _ @ -、先頭は英字か数字', courseRule: '英字、数字と -、先頭は英字か数字', signsIn: 'サインイン方法', byLink: 'リンクのみ', invite: 'メールアドレスで招待(シングルサインオン)', isInvited: '{mail} を招待済み',
   },
   notices: {
     title: '通知', unread: '未読 {n} 件', none: 'まだ何もありません。', all: 'すべて既読に', choose: '送るものを選ぶ', choices: '通知の受け取り', text: 'ベルはこれらすべてを示します。送ることもできます:',
@@ -186,6 +188,7 @@ export const ja: Text = {
   share: {
     title: 'あなたに共有されたもの', act: '共有', one: '{name} を共有', text: 'リンクを持つ人は、アカウントなしでこの一つとその中身を見られ、何も変更できません。',
     days: '期限(日)', make: 'リンクを作る', link: 'リンク', once: 'リンクはこの一度だけ表示されます:', links: '自分のものへのリンク', none: 'リンクで共有しているものはありません。', thing: '対象', ends: '期限', opened: '最後に開かれた', never: 'なし',
+    members: 'ここにアカウントがある人と', byLink: 'リンクで誰とでも', who: '見られる人', noGroup: 'ありません', saved: '保存しました。',
     back: '取り消す', of: '{owner} のもの。リンクは {ends} まで', job: 'ジョブ', search: '探索', dataset: 'データセット', model: 'モデル', structure: '構造',
   },
   account: {

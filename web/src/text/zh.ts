@@ -11,6 +11,7 @@ export const zh: Text = {
   },
   look: { light: '浅色', dark: '深色', turn: '切换浅色与深色', language: '语言' },
   common: {
+    away: '服务器没有响应。作业会继续运行；本页会自动重试。', notLoaded: '无法加载此页面：服务器没有响应，或已更新。',
     loading: '请稍候 …', retry: '重试', close: '关闭', cancel: '取消', remove: '移除', add: '添加',
     copy: '复制', copied: '已复制', download: '下载', none: '无', all: '全部', yes: '是', no: '否', of: '/',
     open: '打开', delete: '删除', save: '保存', choose: '选择 …', more: '更多', search: '搜索', name: '名称',
@@ -19,6 +20,7 @@ export const zh: Text = {
   },
   signIn: {
     title: '登录', name: '用户名', password: '密码', act: '登录', out: '退出登录',
+    lost: '您已退出登录（在另一个标签页，或因时间已过）。请登录后继续。',
     link: '在自己的机器上:打开 `rutile serve` 打印的链接,无需密码即可登录。',
   },
   signOn: {
@@ -102,8 +104,8 @@ export const zh: Text = {
     noPerformance: '还没有测量:一秒后有第一个样本。', setting: '设置', value: '值', fromFile: '读自',
     hash: '内容 (SHA-256)', version: 'rutile 版本', key: '问题的键', clonedFrom: '重复自', parent: '属于',
     submitted: '提交', ran: '运行', core: '核时', exit: '退出码', owner: '所有者', inside: '内含的作业', live: '实时', noInputs: '它没有读取平台的文件。',
-    cpu: '处理器时间', peak: '最大内存', disk: '文件夹', report: '报告', showReport: '报告 {name}', useFile: '用于新作业', frame: '结构', frames: '{n} 个结构',
-    noMatch: '没有一行含有它。', clickPoint: '点击一个点,即画出它的结构;滑块沿各点移动。', alongStructures: '曲线与结构', showStructures: '显示结构',
+    cpu: '处理器时间', peak: '最大内存', disk: '文件夹', report: '报告', showReport: '报告 {name}', frame: '结构', frames: '{n} 个结构',
+    noMatch: '没有一行含有它。', clickPoint: '点击一个点,即画出它的结构;滑块沿各点移动。', alongStructures: '曲线与结构', showStructures: '显示结构', keepStructures: '保存到结构', keepData: '生成数据集',
     unlike: '与它所重复的作业 {id} 的不同', lineage: '来源,以及由它产生的内容', crate: '全部为 RO-Crate',
   },
   viewer: { loading: '正在载入三维查看器 …', title: '结构 {name}', forces: '力箭头,相对于最大的力', atoms: '{n} 个原子', failed: '无法显示这个结构:', energy: '能量', fmax: '最大力', cell: '晶胞', noGl: '此浏览器没有 WebGL;下表以数字给出同样的内容。', frameOf: '第 {k} 个结构,共 {n} 个',
@@ -155,7 +157,7 @@ export const zh: Text = {
     hull: '凸包', part: '{element} 的分数', formation: '形成能 (eV/atom)', stable: '在凸包上', gallery: '能量最低的结构', chosen: '选中的结构', keep: '存入结构',
     family: '来源', children: '后代', older: '以及更早的 {n} 个', operators: '算子', operator: '算子', made: '产生', low: '在最低的十分之一中', itsBest: '其最佳高于最低 (meV/atom)', random: '随机',
     hard: '难以学习的结构', hardText: '最新一次训练结束时每个结构的权重，FL = (n loss / Σ loss)^gamma：{file}', weights: '结构的权重', hardestFirst: '结构，最难的在前', loss: '损失',
-    labels: '标签', budget: '标签预算', trained: '训练 {n} 次', labelTime: '半数标签用时少于 {time}', disagreement: '分歧对误差', spread: '委员会的分歧', error: '误差 (eV/atom)',
+    labels: '标签', budget: '标签预算', trained: '训练 {n} 次', labelTime: '半数标签用时少于 {time}', disagreement: '分歧对误差', spread: '委员会的分歧 (eV/atom)', error: '误差 (eV/atom)', why_first: '初始随机', why_best: '势能最低', why_disputed: '分歧最大', why_final: '最后由引擎弛豫，不计入预算',
     hullKey: '绿色:在凸包上;其余为凸包上至高于凸包 {far} meV/atom 及以上', corner: '顶点', aboveHull: '高于凸包 (meV/atom)', bestBy: '按', cycle: '势的版本', work: '忙碌的进程', workTime: '工作分钟', search: '搜索', label: '标注', train: '训练',
     mostTaken: '最低的', labelsAsData: '标签存为数据集', noLabels: '标签在结束时写出。',
     threshold: '阈值', above_: '高于阈值的标签 {n} 个,误差 {rms} (RMS)', below_: '低于阈值 {n} 个,{rms}', spentTitle: '标签用在何处', minutes: '分钟',
@@ -168,7 +170,7 @@ export const zh: Text = {
     courseText: '账户名为 course-01、course-02 等;它们成为一组,到期自动停用。', once: '密码只显示这一次:请立即保存。', made: '课程的账户',
     since: '最近的作业', daysAgo: '天', ever: '全部年份', jobs: '作业', failed: '失败', cpu_hours: '其中工作时间', announce: '大家应该知道的事', level: '紧急程度', info: '通知', warning: '警告', until: '直到', publish: '发布',
     by: '谁', action: '做了什么', thing: '对什么', when: '何时', from: '来自', before: '之前', after: '之后', backupText: '数据库的副本,在一切运行时制作。作业文件、数据集和模型在它旁边,用机器的工具复制。', backupNow: '立即备份', backupMade: '{file} ({size}) 用以下命令恢复:',
-    signsIn: '登录方式', byLink: '仅通过链接', invite: '按邮箱地址邀请(单点登录)', isInvited: '已邀请 {mail}',
+    nameRule: '字母、数字和 . _ @ -，以字母或数字开头', courseRule: '字母、数字和 -，以字母或数字开头', signsIn: '登录方式', byLink: '仅通过链接', invite: '按邮箱地址邀请(单点登录)', isInvited: '已邀请 {mail}',
   },
   notices: {
     title: '通知', unread: '{n} 条未读', none: '还没有发生什么。', all: '全部已读', choose: '选择发送内容', choices: '接收通知', text: '铃铛显示以下全部。也可以发送:',
@@ -186,6 +188,7 @@ export const zh: Text = {
   share: {
     title: '与您共享', act: '共享', one: '共享 {name}', text: '拥有链接的人都能看到这一项及其所属内容,无需账户,也不能更改任何东西。',
     days: '多少天后失效', make: '创建链接', link: '链接', once: '链接只显示这一次:', links: '指向我的内容的链接', none: '没有通过链接共享的内容。', thing: '内容', ends: '失效', opened: '上次打开', never: '从未',
+    members: '与这里有账户的人共享', byLink: '通过链接与任何人共享', who: '谁可以查看', noGroup: '您没有', saved: '已保存。',
     back: '收回', of: '来自 {owner},链接于 {ends} 失效', job: '作业', search: '搜索', dataset: '数据集', model: '模型', structure: '结构',
   },
   account: {
