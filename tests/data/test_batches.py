@@ -72,6 +72,7 @@ def test_one_rule(how):
         BatchSampler(np.ones(3), **how)
 
 
+@pytest.mark.slow
 @EXACT
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 900)), min_size=1, max_size=30))
 def test_parts_of_a_batch_hold_every_frame_and_save_work(frames):

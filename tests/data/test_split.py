@@ -179,6 +179,7 @@ def test_settings_refused(wrong):
         SplitSettings(**wrong)
 
 
+@pytest.mark.slow
 @EXACT
 @given(
     st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=60),

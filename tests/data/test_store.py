@@ -256,6 +256,7 @@ FRAMES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(derandomize=True, database=None, deadline=None, max_examples=15)
 @given(FRAMES, st.data())
 def test_any_frames_come_back(frames, data):

@@ -58,6 +58,7 @@ def test_random_walk_of_atoms_and_cells(parts, skin, step, strain, seed):
         )
 
 
+@pytest.mark.slow
 def test_displacements_are_measured_by_the_kernel_as_by_tensors():
     rng = torch.Generator().manual_seed(4)
     system = torch.tensor([0, 0, 0, 2, 2, 3])  # system 1 is empty

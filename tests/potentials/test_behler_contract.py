@@ -68,4 +68,4 @@ TestTiO2Compiled, TestCuAuOHCompiled, TestAutoCompiled = (
 )
 TestTiO2Eager = pytest.mark.slow(eager(tio2))
 TestCuAuOHEager = pytest.mark.slow(eager(cuauoh, 4))
-TestAutoEager = eager(auto)
+TestAutoEager = pytest.mark.slow(eager(auto))

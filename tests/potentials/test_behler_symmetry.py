@@ -122,6 +122,7 @@ def test_jacobian_equals_autograd(cutoff_function):
     torch.testing.assert_close(jacobian, own, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_second_derivatives():
     graph = graph_of(crystal(n=2), 2.8)
     weights = torch.randn(2, table().width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -90,6 +90,7 @@ def test_a_short_run_crosses_searches_and_agrees_with_fresh_lists():
     assert 1 < atoms.calc._neighbors.searches < 33
 
 
+@pytest.mark.slow
 def test_optimisers_filters_and_constraints():
     potential = LennardJones(sigma=2.6, epsilon=0.15, cutoff=5.5)
     atoms = crystal(1)

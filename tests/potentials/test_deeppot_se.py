@@ -266,6 +266,7 @@ def test_tables_are_exact_for_polynomials_of_fifth_order_and_constant_outside():
     torch.testing.assert_close(outside, polynomial(torch.tensor([-1.0, 3.0]).double())[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_side", [False, True])
 def test_compressed_is_the_same_potential(one_side):
     potential = ready(SMALL.model_copy(update={"type_one_side": one_side}))
@@ -285,6 +286,7 @@ def test_compressed_is_the_same_potential(one_side):
         torch.testing.assert_close(found.stress, want.stress, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(library() is None, reason="no compiled kernels")
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-11), (torch.float32, 2e-4)])
 def test_kernel_gives_the_plain_tables(dtype, close):
@@ -307,6 +309,7 @@ def test_kernel_gives_the_plain_tables(dtype, close):
         torch.testing.assert_close(a, b, rtol=close, atol=close * float(b.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(library() is None, reason="no compiled kernels")
 def test_kernel_is_used_and_gives_the_same_with_threads(monkeypatch):
     fast, structures = compressed(), titania(9, [8, 22] * 20)
@@ -322,6 +325,7 @@ def test_kernel_is_used_and_gives_the_same_with_threads(monkeypatch):
     torch.testing.assert_close(*found, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_second_derivatives_go_through_the_tables():
     def bend(potential):
         graph = graph_of(titania(4), potential)
@@ -335,6 +339,7 @@ def test_second_derivatives_go_through_the_tables():
     torch.testing.assert_close(bend(compressed()), want, rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_compressed_twice_is_refused():
     with pytest.raises(SettingsError, match="compressed already"):
         compressed().compressed()

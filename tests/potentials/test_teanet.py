@@ -30,7 +30,7 @@ def small(modes=("",), seed=0, **settings):
     return make(TeaNetSettings(**(sizes | settings)), (8, 22), seed, modes)
 
 
-TestTeaNet = potential_contract(small)
+TestTeaNet = pytest.mark.slow(potential_contract(small))
 
 
 def graph_of(atoms, radius=6.0, mode=None):
@@ -252,6 +252,7 @@ def pull_of_the_last_on_the_first(p, places):
     return float((push[graph.j == last].sum(0) - push[graph.i == last].sum(0)).abs().max())
 
 
+@pytest.mark.slow
 def test_sees_as_far_as_its_cutoffs_together(monkeypatch):
     """The first atom feels one 21.9 Angstrom away, 22 Angstrom being the sum of the cutoffs, and none beyond."""
     p = small()

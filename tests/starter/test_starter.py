@@ -77,6 +77,7 @@ def test_no_frame_comes_twice(name):
     assert seen.most_common(1)[0][1] == 1, seen.most_common(1)
 
 
+@pytest.mark.slow
 def test_sizes_are_those_of_the_description():
     for atoms in starter.frames("tio2"):
         assert 6 <= len(atoms) <= 24
@@ -121,6 +122,7 @@ def cohesion(atoms, free):
     return (sum(free[z] for z in atoms.numbers.tolist()) - float(atoms.info["REF_energy"])) / len(atoms)
 
 
+@pytest.mark.slow
 def test_cohesive_energies_are_those_of_the_functionals():
     crystals = [a for a in starter.frames("silicon") if a.info.get("made_by") == "as built"]
     (diamond,) = (a for a in crystals if a.info["parent"] == "diamond-Si")
