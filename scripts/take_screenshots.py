@@ -31,7 +31,9 @@ NUMBERS = {"training": "jobs?task=train", "adaptive": "searches", "data": "datas
 PAGES = {
     "home": "/", "tasks": "/new", "form": "/new/search", "jobs": "/jobs", "job": "/jobs/{training}",
     "job-files": "/jobs/{training}?tab=files", "job-performance": "/jobs/{running}?tab=performance",
-    "job-inputs": "/jobs/{training}?tab=inputs", "structures": "/structures", "structure": "/structures/{structure}",
+    "job-inputs": "/jobs/{training}?tab=inputs", "job-log": "/jobs/{running}?tab=log",
+    "job-provenance": "/jobs/{training}?tab=provenance", "compare": "/compare?ids={training}&ids={adaptive}",
+    "compare-models": "/compare?of=models&ids={model}&ids={learned}", "structures": "/structures", "structure": "/structures/{structure}",
     "datasets": "/datasets", "dataset": "/datasets/{data}", "models": "/models", "model": "/models/{model}",
     "searches": "/searches", "search": "/searches/{adaptive}", "compute": "/compute", "admin": "/admin?tab=users",
     "account": "/account",
@@ -79,6 +81,7 @@ def take_all(page: Page, address: str, wanted: tuple[str, ...]) -> None:
 
     lists = {name: page.request.get(f"{address}/api/{what}").json()["items"] for name, what in NUMBERS.items()}
     known = {name: items[-1].get("id") or items[-1]["job"]["id"] for name, items in lists.items()}
+    known["learned"] = lists["model"][0]["id"]
     copper = "4\nLattice='3.6 0 0 0 3.6 0 0 0 3.6'\nCu 0 0 0\nCu 0 1.8 1.8\nCu 1.8 0 1.8\nCu 1.8 1.8 0\n"
     known["structure"] = post("structures", {"name": "copper", "text": copper.replace("'", '"')})
     wish = {"model": "emt", "formula": "Cu-Au", "relaxations": 10_000}
