@@ -15,6 +15,7 @@ from rutile.jobs import launch, queue, reconciler
 from rutile.jobs.database import open_database
 from rutile.jobs.folder import Status, read_status
 from rutile.jobs.home import Home
+from rutile.jobs.limits import Limits
 from rutile.jobs.places import Here, open_places
 from rutile.jobs.queue import Wish
 from rutile.jobs.reconciler import Reconciler
@@ -223,7 +224,7 @@ def test_jobs_are_chosen_by_what_is_free():
     machine = Capacity(4, 8.0, 2)
     working = [job(1, cores=2, memory=3.0, gpus=1, gpu_ids=[0])]
     waiting = [job(2, cores=3), job(3, cores=1, gpus=1), job(4, cores=1, memory=6.0), job(5, cores=9), job(6)]
-    chosen, reasons = choose(waiting, working, machine, now=10.0)
+    chosen, reasons = choose(waiting, working, machine, 10.0, Limits().held("local", working))
     assert [(c.job.id, c.gpu_ids) for c in chosen] == [(3, [1]), (6, [])]
     assert reasons[2] == "waits for 3 cores"
     assert reasons[4] == "waits for 6 GB of memory"
@@ -232,7 +233,8 @@ def test_jobs_are_chosen_by_what_is_free():
 
 def test_a_job_that_has_waited_long_is_not_overtaken():
     machine = Capacity(4, 8.0, 0)
-    chosen, reasons = choose([job(2, cores=4), job(3)], [job(1, cores=1)], machine, now=10_000.0)
+    held = Limits().held("local", [])
+    chosen, reasons = choose([job(2, cores=4), job(3)], [job(1, cores=1)], machine, 10_000.0, held)
     assert not chosen
     assert reasons[3] == "waits: an older job needs the place first"
 

@@ -139,3 +139,48 @@ def test_a_backup_can_be_put_back(site, ada, ben, tmp_path):
     assert restore(fresh, Path(backup)) is None
     assert without_files(again.database, fresh) == "1 of 1 structures"
     again.close()
+
+
+def test_a_share_of_the_cores_is_set_said_and_refused(site, ada, ben):
+    """Two cores: 50 % is one."""
+    number = next(u["id"] for u in ok(ada.get("/api/admin/users")) if u["name"] == "ben")
+    assert ok(ada.patch(f"/api/admin/users/{number}", json={"cores_percent": 50}))["cores_percent"] == 50
+    assert ada.patch(f"/api/admin/users/{number}", json={"cores_percent": 0}).status_code == 422
+    assert ok(ben.get("/api/account/use"))["cores_percent"] == 50
+    answer = ben.post("/api/jobs", json={"task": "doctor", "cores": 2})
+    assert answer.status_code == 422
+    assert "cores = 2: your share of queue local is 1 (50 % of 2 cores)" in answer.text
+    checked = ok(ben.post("/api/tasks/doctor/check", json={"cores": 2}))
+    assert (checked["ok"], [p["key"] for p in checked["problems"]]) == (False, ["cores"])
+    number = ok(ben.post("/api/jobs", json={"task": "doctor"}), 201)["id"]
+    waits = ok(ben.post("/api/jobs", json={"task": "doctor", "name": "second"}), 201)["id"]
+    with site.platform.database.writing() as session:
+        session.get_one(Job, number).state = "RUNNING"
+    site.platform.reconciler._start("local", site.platform.places["local"])
+    job = ok(ben.get(f"/api/jobs/{waits}"))
+    assert (job["state"], job["reason"]) == ("QUEUED", "waits for its owner's share: 50 % of 2 cores, 1 in use")
+    line = next(a for a in ok(ada.get("/api/admin/audit")) if a["action"] == "changed an account")
+    assert (line["before"], line["after"]) == ({"cores_percent": None}, {"cores_percent": 50})
+
+
+def test_a_job_is_not_repeated_beyond_the_share(site, ada, ben):
+    number = ok(ben.post("/api/jobs", json={"task": "doctor", "cores": 2}), 201)["id"]
+    group = ok(ada.post("/api/admin/groups", json={"name": "lab", "cores_percent": 50}), 201)
+    user = next(u["id"] for u in ok(ada.get("/api/admin/users")) if u["name"] == "ben")
+    ok(ada.patch(f"/api/admin/users/{user}", json={"group": "lab"}))
+    answer = ben.post(f"/api/jobs/{number}/rerun")
+    assert answer.status_code == 422
+    assert "the share of group lab of queue local is 1" in answer.text
+    assert ok(ada.put(f"/api/admin/groups/{group['id']}", json={"cores_percent": None}))["cores_percent"] is None
+    ok(ben.post(f"/api/jobs/{number}/rerun"), 201)
+
+
+@pytest.mark.slow
+def test_each_account_of_a_course_gets_a_share(ada):
+    ok(
+        ada.post("/api/admin/courses", json={"course": "md27", "accounts": 1, "each_percent": 10, "cores_percent": 60}),
+        201,
+    )
+    user = next(u for u in ok(ada.get("/api/admin/users")) if u["name"] == "md27-01")
+    group = next(g for g in ok(ada.get("/api/admin/groups")) if g["name"] == "md27")
+    assert (user["cores_percent"], group["cores_percent"]) == (10, 60)

@@ -25,6 +25,7 @@ def test_a_course_is_set_up_announced_and_written_down(site):
     tab.get_by_label("Name of the course").fill("crystals")
     tab.get_by_label("Accounts", exact=True).fill("3")
     tab.get_by_label("Core hours").fill("12.5")
+    tab.get_by_label("Share of each account (%)").fill("25")
     tab.get_by_role("button", name="Make the accounts").click()
     expect(tab.get_by_role("region", name="Accounts of the course").locator("tbody tr")).to_have_count(3)
 
@@ -39,8 +40,10 @@ def test_a_course_is_set_up_announced_and_written_down(site):
     row.get_by_role("button", name="Change").click()
     tab.get_by_label("Role").last.select_option("viewer")
     tab.get_by_label("GPU hours").fill("3")
+    expect(tab.get_by_label("Share of a queue (%)")).to_have_value("25")
+    tab.get_by_label("Share of a queue (%)").fill("50")
     tab.get_by_role("button", name="Save").click()
-    row.get_by_text("GPU hours 3").wait_for()
+    row.get_by_text("GPU hours 3, Share of a queue (%) 50").wait_for()
     row.get_by_role("button", name="Close").click()
     row.get_by_text("viewer (closed)").wait_for()
 

@@ -159,12 +159,20 @@ def at_work(session: Session) -> list[Job]:
     return list(session.scalars(sql.select(Job).where(Job.state.in_(ACTIVE)).order_by(Job.id)))
 
 
-def next_waiting(session: Session, queue: str, most: int = 200) -> list[Job]:
-    """Jobs that could be started, in their order: priority, then age; those that are held are looked at again."""
+def next_waiting(session: Session, queue: str, each: int = 50, most: int = 1000) -> list[Job]:
+    """Jobs that could be started, in their order: priority, then age; those that are held are looked at again.
+
+    Args:
+        session: that reads.
+        queue: where they are to run.
+        each: the first so many of an account, so that one whose jobs have to wait keeps nobody else's from sight.
+        most: so many in all.
+    """
     order = (Job.priority.desc(), Job.id)
-    return list(
-        session.scalars(sql.select(Job).where(Job.state.in_(WAITING), Job.queue == queue).order_by(*order).limit(most))
-    )
+    rank = sql.func.row_number().over(partition_by=Job.owner_id, order_by=order).label("rank")
+    ranked = sql.select(Job.id, rank).where(Job.state.in_(WAITING), Job.queue == queue).subquery()
+    first = sql.select(Job).join(ranked, ranked.c.id == Job.id).where(ranked.c.rank <= each)
+    return list(session.scalars(first.order_by(*order).limit(most)))
 
 
 def used(session: Session, users: Iterable[int]) -> tuple[float, float, float]:

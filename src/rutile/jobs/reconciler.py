@@ -26,10 +26,11 @@ from rutile.jobs.database import Database
 from rutile.jobs.folder import Status, prepare, read_status
 from rutile.jobs.home import Home
 from rutile.jobs.launch import order_of
+from rutile.jobs.limits import Limits
 from rutile.jobs.places import Here, Place, There, same_process, supervised
 from rutile.jobs.progress import progress
 from rutile.jobs.references import Input, bring, names_for, replaced
-from rutile.jobs.slots import Capacity, choose
+from rutile.jobs.slots import Capacity, choose, send
 from rutile.jobs.tables import CANCEL, FAIL, HELD, QUEUED, RUNNING, STARTING, Job
 
 EVERY = 0.5
@@ -52,6 +53,7 @@ class Reconciler:
         capacity: Capacity,
         ended: Callable[[Session, Job], None] | None = None,
         begins: Mapping[str, Callable[[Session, Job], None]] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """A reconciler that does nothing yet.
 
@@ -62,9 +64,11 @@ class Reconciler:
             capacity: of this machine.
             ended: is called for every job that has ended, within the transaction that says so.
             begins: is called before a job of a task is started, perhaps twice; what it raises ends the job.
+            limits: shares of queues that accounts and groups may hold; None: any.
         """
         self.database, self.home, self.places, self.capacity = database, home, places, capacity
         self.ended, self.begins = ended, dict(begins or {})
+        self.limits = limits or Limits()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._asked: dict[str, float] = {}
@@ -243,18 +247,18 @@ class Reconciler:
             if not waiting:
                 return
             working = [job for job in queue.at_work(session) if job.queue == name]
-            held = {
+            over = {
                 job.owner_id: queue.over_quota(session, job.owner) for job in {j.owner_id: j for j in waiting}.values()
             }
-        free = [job for job in waiting if not held[job.owner_id]]
-        now = time.time()
+        free = [job for job in waiting if not over[job.owner_id]]
+        held = self.limits.held(name, working)
         if isinstance(place, Here):
-            choices, reasons = choose(free, working, self.capacity, now)
-            chosen = [(c.job, c.gpu_ids) for c in choices]
+            chosen, reasons = choose(free, working, self.capacity, time.time(), held)
         else:
-            chosen, reasons = [(job, []) for job in free], {}
-        self._say_why(waiting, reasons | {j.id: held[j.owner_id] for j in waiting if held[j.owner_id]}, held)
-        for job, gpu_ids in chosen:
+            chosen, reasons = send(free, held)
+        self._say_why(waiting, reasons | {j.id: over[j.owner_id] for j in waiting if over[j.owner_id]}, over)
+        for choice in chosen:
+            job, gpu_ids = choice.job, choice.gpu_ids
             with self.database.writing() as session:
                 mine = queue.claim(session, job.id, gpu_ids)
             if mine:

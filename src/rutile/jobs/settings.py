@@ -24,5 +24,7 @@ class SlurmPlace(Settings):
     """Ask Slurm for memory (`#SBATCH --mem`); not where it is no resource of the cluster."""
     gres: str = "gpu"
     """Name of GPUs in `#SBATCH --gres`."""
-    cores: int = Field(default=1, ge=1)
-    """Cores that users are offered at most."""
+    cores: int | None = Field(default=None, ge=1)
+    """Cores that there are in all; where it is not given, shares of accounts (`cores_percent`) do not hold there."""
+    gpus: int | None = Field(default=None, ge=0)
+    """GPUs that there are in all."""

@@ -1,8 +1,7 @@
-"""Which waiting jobs fit beside those at work: cores, memory and GPUs of this machine."""
+"""Which waiting jobs start: those that fit beside others on this machine, and that their owners' limits let go."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 from rutile.core.machine import cores
+from rutile.jobs.limits import Holdings
 from rutile.jobs.tables import Job
 
 PATIENCE = 600.0
@@ -62,7 +62,7 @@ class Choice:
 
 
 def choose(
-    waiting: Sequence[Job], working: Sequence[Job], capacity: Capacity, now: float
+    waiting: Sequence[Job], working: Sequence[Job], capacity: Capacity, now: float, held: Holdings
 ) -> tuple[list[Choice], dict[int, str]]:
     """Which jobs start now, and why the others wait.
 
@@ -71,12 +71,12 @@ def choose(
         working: jobs at work on this machine.
         capacity: of the machine.
         now: seconds since 1970.
+        held: what owners and groups hold; jobs that are chosen are added.
     """
     free_cores = capacity.cores - sum(j.cores for j in working)
     free_memory = capacity.memory - sum(j.memory for j in working)
     taken = {g for j in working for g in j.gpu_ids}
     free_gpus = [g for g in range(capacity.gpus) if g not in taken]
-    theirs = Counter(j.owner_id for j in working)
     chosen: list[Choice] = []
     reasons: dict[int, str] = {}
     blocked = False
@@ -84,9 +84,8 @@ def choose(
         if reason := too_large(job, capacity):
             reasons[job.id] = reason
             continue
-        most = job.owner.running_jobs
-        if most is not None and theirs[job.owner_id] >= most:
-            reasons[job.id] = f"waits: {most} jobs of {job.owner.name} are at work, which is the limit"
+        if reason := held.why_not(job):
+            reasons[job.id] = reason
             continue
         lacks = _lacks(job, free_cores, free_memory, len(free_gpus))
         if lacks or blocked:
@@ -95,7 +94,25 @@ def choose(
             continue
         chosen.append(Choice(job, free_gpus[: job.gpus]))
         free_cores, free_memory, free_gpus = free_cores - job.cores, free_memory - job.memory, free_gpus[job.gpus :]
-        theirs[job.owner_id] += 1
+        held.take(job)
+    return chosen, reasons
+
+
+def send(waiting: Sequence[Job], held: Holdings) -> tuple[list[Choice], dict[int, str]]:
+    """Which jobs go to a cluster, which itself knows what is free, and why the others wait.
+
+    Args:
+        waiting: in their order.
+        held: what owners and groups hold there; jobs that are chosen are added.
+    """
+    chosen: list[Choice] = []
+    reasons: dict[int, str] = {}
+    for job in waiting:
+        if reason := held.why_not(job):
+            reasons[job.id] = reason
+            continue
+        chosen.append(Choice(job, []))
+        held.take(job)
     return chosen, reasons
 
 

@@ -45,6 +45,8 @@ class Quotas:
     core_hours: Mapped[float | None]
     gpu_hours: Mapped[float | None]
     disk_gb: Mapped[float | None]
+    cores_percent: Mapped[float | None]
+    """Share of the cores, and of the GPUs, of a queue that jobs hold at the same time."""
 
 
 class Group(Quotas, Base):

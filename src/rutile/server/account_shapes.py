@@ -9,6 +9,7 @@ from pydantic import Field
 from rutile.core.settings import Result, Settings
 
 Hours = Annotated[float, Field(ge=0, le=1e12)]
+Part = Annotated[float, Field(gt=0, le=100)]
 UserName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
 Password = Annotated[str, Field(min_length=10, max_length=1000)]
 Mail = Annotated[str, Field(max_length=200, pattern=r"^[^\s@]+@[^\s@]+$")]
@@ -23,6 +24,8 @@ class Quotas(Settings):
     """GPUs times hours."""
     disk_gb: Hours | None = None
     """GB of folders of jobs and of uploads."""
+    cores_percent: Part | None = None
+    """Share of the cores, and of the GPUs, of a queue that jobs hold at the same time (%; at least one of each)."""
 
 
 class GroupWish(Quotas):
@@ -45,6 +48,8 @@ class GroupView(Result):
     """Limit of all members together."""
     disk_gb: float | None
     """Limit of all members together."""
+    cores_percent: float | None
+    """Share of a queue that all members hold together at the same time (%)."""
     members: int
     """Accounts in it."""
 
@@ -95,6 +100,8 @@ class UserChange(Settings):
     """Limit."""
     disk_gb: Hours | None = None
     """Limit."""
+    cores_percent: Part | None = None
+    """Limit."""
     running_jobs: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Limit."""
     priority: Annotated[int, Field(ge=1, le=100)] | None = None
@@ -110,6 +117,8 @@ class CourseWish(Quotas):
     """So many."""
     days: Annotated[float, Field(gt=0, le=1000)] = 30.0
     """They end after so many days."""
+    each_percent: Part | None = None
+    """Share of a queue that each account may hold (%); `cores_percent` is that of all of them together."""
 
 
 class CourseAccount(Result):
@@ -152,6 +161,8 @@ class AccountView(Result):
     """Limit."""
     disk_gb: float | None
     """Limit."""
+    cores_percent: float | None
+    """Limit; null: that of the server's settings."""
     running_jobs: int | None
     """Limit."""
     priority: int

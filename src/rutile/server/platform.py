@@ -6,7 +6,7 @@ import itertools
 import re
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
@@ -19,7 +19,8 @@ from rutile.core.errors import FileError
 from rutile.jobs.adopt import adopt
 from rutile.jobs.database import Database, open_database
 from rutile.jobs.home import Home
-from rutile.jobs.places import Place, open_places
+from rutile.jobs.limits import Limits, Whole
+from rutile.jobs.places import Place, Slurm, open_places
 from rutile.jobs.reconciler import Reconciler
 from rutile.jobs.slots import Capacity
 from rutile.jobs.tables import ADMIN, AuditLine, Job, LoginLink, User
@@ -51,6 +52,7 @@ class Platform:
     database: Database
     places: dict[str, Place]
     capacity: Capacity
+    limits: Limits
     reconciler: Reconciler
     librarian: Librarian
     messenger: Messenger
@@ -85,10 +87,11 @@ class Platform:
         places = open_places(home, settings.clusters)
         capacity = Capacity.of_this_machine(settings.cores, settings.memory)
         database = open_database(settings.url, home.folder)
-        reconciler = Reconciler(database, home, places, capacity)
+        limits = Limits(settings.cores_percent, wholes_of(places, capacity))
+        reconciler = Reconciler(database, home, places, capacity, limits=limits)
         messenger = Messenger(database, settings)
         librarian = Librarian(database, home)
-        out = cls(settings, home, database, places, capacity, reconciler, librarian, messenger, provider)
+        out = cls(settings, home, database, places, capacity, limits, reconciler, librarian, messenger, provider)
         reconciler.ended, reconciler.begins = out._job_ended, {notebooks.NOTEBOOK: out._notebook_begins}
         return out
 
@@ -143,6 +146,20 @@ class Platform:
                 )
             secret = login_link(session, admin)
         return f"{self.address}/login/{secret}"
+
+
+def wholes_of(places: Mapping[str, Place], capacity: Capacity) -> dict[str, Whole]:
+    """What each queue has in all, as far as it is known.
+
+    Args:
+        places: by the names of their queues.
+        capacity: of this machine.
+    """
+    here = Whole(capacity.cores, capacity.gpus)
+    return {
+        name: Whole(place.settings.cores, place.settings.gpus) if isinstance(place, Slurm) else here
+        for name, place in places.items()
+    }
 
 
 def _first(session: Session) -> User:

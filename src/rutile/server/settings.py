@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from rutile.core.settings import Settings
-from rutile.core.units import Gigabyte
+from rutile.core.units import Gigabyte, Percent
 from rutile.jobs.settings import SlurmPlace
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -93,6 +93,9 @@ class ServeSettings(Settings):
     """Cores of this machine that jobs may use together; by default all."""
     memory: Gigabyte | None = Field(default=None, gt=0)
     """Memory of this machine that jobs may ask for together; by default all."""
+    cores_percent: Percent | None = Field(default=None, gt=0, le=100)
+    """Share of the cores, and of the GPUs, of a queue that the jobs of one account may hold at the same time, where
+    administrators gave the account none of its own; by default all."""
     clusters: list[SlurmPlace] = []
     """Clusters that jobs can be sent to."""
     commands: bool = False

@@ -2,9 +2,12 @@ export interface Quotas {
   core_hours: number | null
   gpu_hours: number | null
   disk_gb: number | null
+  cores_percent: number | null
 }
 
-export const QUOTAS = ['core_hours', 'gpu_hours', 'disk_gb'] as const
+export const QUOTAS = ['core_hours', 'gpu_hours', 'disk_gb', 'cores_percent'] as const
+/** Limits of nobody. */
+export const NONE: Quotas = { core_hours: null, gpu_hours: null, disk_gb: null, cores_percent: null }
 export const ROLES = ['user', 'viewer', 'admin'] as const
 
 export interface Account extends Quotas {

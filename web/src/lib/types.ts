@@ -168,6 +168,7 @@ export interface Use {
   core_hours_limit: number | null
   gpu_hours_limit: number | null
   disk_gb_limit: number | null
+  cores_percent: number | null
 }
 
 export interface Token {

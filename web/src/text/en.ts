@@ -38,7 +38,7 @@ export const en = {
     token: 'Make a token', every: 'All tasks', last: 'Last jobs', allJobs: 'All jobs',
     now: 'Compute now', use: 'My use', noJobs: 'No jobs yet. The first steps need nothing but a click.',
     cores: 'Cores', memory: 'Memory', gpus: 'GPUs', waiting: 'waiting', working: 'at work', wait: 'expected wait',
-    coreHours: 'Core hours', gpuHours: 'GPU hours', disk: 'Disk (GB)', done: 'Done', start: 'Start', again: 'Again',
+    coreHours: 'Core hours', gpuHours: 'GPU hours', disk: 'Disk (GB)', ownShare: 'Your jobs may hold {percent} % of the cores and GPUs of a queue at the same time.', done: 'Done', start: 'Start', again: 'Again',
     first: 'Do step {step} first: this one uses its result.', step: 'Step {step}',
   },
   tour: {
@@ -164,7 +164,7 @@ export const en = {
     notYou: 'Only administrators see this page.', users: 'Accounts', groups: 'Groups', courses: 'Courses', use: 'Use', announcements: 'Announcements', storage: 'Storage', audit: 'What was done', backup: 'Backup',
     name: 'Name', fullName: 'Name of the person', role: 'Role', user: 'user', viewer: 'viewer', admin: 'administrator', group: 'Group', limits: 'Limits', priority: 'Highest priority', ends: 'Ends', never: 'never', seen: 'Last seen',
     edit: 'Change', editOne: 'Account {name}', link: 'Login link', linkMade: 'Signs in once, within 15 minutes:', close: 'Close', reopen: 'Open again', closed: 'closed', running: 'Jobs at work at the same time', newUser: 'Make an account', password: 'Password', make: 'Make',
-    core_hours: 'Core hours', gpu_hours: 'GPU hours', disk_gb: 'Disk (GB)', newGroup: 'New group', members: 'members', course: 'Name of the course', accounts: 'Accounts', days: 'End after days', makeCourse: 'Make the accounts',
+    core_hours: 'Core hours', gpu_hours: 'GPU hours', disk_gb: 'Disk (GB)', cores_percent: 'Share of a queue (%)', eachPercent: 'Share of each account (%)', newGroup: 'New group', members: 'members', course: 'Name of the course', accounts: 'Accounts', days: 'End after days', makeCourse: 'Make the accounts',
     courseText: 'Accounts are called course-01, course-02 and so on; they are a group, and end by themselves.', once: 'Passwords are shown this once: keep them now.', made: 'Accounts of the course',
     since: 'Jobs of the last', daysAgo: 'days', ever: 'years, all', jobs: 'Jobs', failed: 'Failed', cpu_hours: 'Of them at work', announce: 'What everybody should know', level: 'How urgent', info: 'to know', warning: 'warning', until: 'Until', publish: 'Announce',
     by: 'Who', action: 'What', thing: 'Which', when: 'When', from: 'From', before: 'Before', after: 'After', backupText: 'A copy of the database, made while everything goes on. Files of jobs, data sets and models lie beside it, and are copied by the tools of the machine.', backupNow: 'Make a backup', backupMade: '{file} ({size}) is put back by:',

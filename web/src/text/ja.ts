@@ -40,7 +40,7 @@ export const ja: Text = {
     token: 'トークンを作る', every: 'すべてのタスク', last: '最近のジョブ', allJobs: 'すべてのジョブ',
     now: '現在の計算資源', use: '自分の使用量', noJobs: 'ジョブはまだありません。「はじめの一歩」はクリックだけで始まります。',
     cores: 'コア', memory: 'メモリ', gpus: 'GPU', waiting: '待機中', working: '実行中', wait: '予想待ち時間',
-    coreHours: 'コア時間', gpuHours: 'GPU 時間', disk: 'ディスク (GB)', done: '完了', start: '開始', again: 'もう一度',
+    coreHours: 'コア時間', gpuHours: 'GPU 時間', disk: 'ディスク (GB)', ownShare: 'あなたのジョブが同時に使えるのは、キューのコアと GPU の {percent} % までです。', done: '完了', start: '開始', again: 'もう一度',
     first: '先にステップ {step} を行ってください。その結果を使います。', step: 'ステップ {step}',
   },
   tour: {
@@ -166,7 +166,7 @@ export const ja: Text = {
     notYou: 'このページは管理者だけが見られます。', users: 'アカウント', groups: 'グループ', courses: '講習', use: '使用量', announcements: 'お知らせ', storage: 'ストレージ', audit: '操作の記録', backup: 'バックアップ',
     name: 'ユーザー名', fullName: '氏名', role: '役割', user: '利用者', viewer: '閲覧者', admin: '管理者', group: 'グループ', limits: '上限', priority: '最高優先度', ends: '期限', never: 'なし', seen: '最終利用',
     edit: '変更', editOne: 'アカウント {name}', link: 'ログインリンク', linkMade: '15 分以内に一度だけサインインできます:', close: '停止', reopen: '再開', closed: '停止中', running: '同時に走るジョブ', newUser: 'アカウントを作る', password: 'パスワード', make: '作る',
-    core_hours: 'コア時間', gpu_hours: 'GPU 時間', disk_gb: 'ディスク (GB)', newGroup: '新しいグループ', members: 'メンバー', course: '講習の名前', accounts: 'アカウント数', days: '期限(日)', makeCourse: 'アカウントを作る',
+    core_hours: 'コア時間', gpu_hours: 'GPU 時間', disk_gb: 'ディスク (GB)', cores_percent: 'キューの割合 (%)', eachPercent: '各アカウントの割合 (%)', newGroup: '新しいグループ', members: 'メンバー', course: '講習の名前', accounts: 'アカウント数', days: '期限(日)', makeCourse: 'アカウントを作る',
     courseText: 'アカウントは course-01、course-02 のように名づけられ、一つのグループになり、期限で自動的に終わります。', once: 'パスワードはこの一度だけ表示されます。今保存してください。', made: '講習のアカウント',
     since: '最近のジョブ', daysAgo: '日', ever: '全期間', jobs: 'ジョブ', failed: '失敗', cpu_hours: 'うち稼働', announce: '皆に知らせること', level: '緊急度', info: 'お知らせ', warning: '警告', until: 'まで', publish: '知らせる',
     by: '誰が', action: '何を', thing: '対象', when: 'いつ', from: '場所', before: '前', after: '後', backupText: '動作中に作るデータベースの写しです。ジョブのファイル、データセット、モデルはその隣にあり、計算機の道具で写します。', backupNow: 'バックアップを作る', backupMade: '{file} ({size}) は次で戻せます:',

@@ -40,7 +40,7 @@ export const zh: Text = {
     token: '创建令牌', every: '全部任务', last: '最近的作业', allJobs: '全部作业',
     now: '当前计算资源', use: '我的用量', noJobs: '还没有作业。“第一步”只需点一下。',
     cores: '核', memory: '内存', gpus: 'GPU', waiting: '等待中', working: '运行中', wait: '预计等待',
-    coreHours: '核时', gpuHours: 'GPU 时', disk: '磁盘 (GB)', done: '完成', start: '开始', again: '再来一次',
+    coreHours: '核时', gpuHours: 'GPU 时', disk: '磁盘 (GB)', ownShare: '您的作业最多可同时占用一个队列 {percent} % 的核与 GPU。', done: '完成', start: '开始', again: '再来一次',
     first: '请先完成第 {step} 步:这一步要用它的结果。', step: '第 {step} 步',
   },
   tour: {
@@ -166,7 +166,7 @@ export const zh: Text = {
     notYou: '只有管理员能看到此页。', users: '账户', groups: '组', courses: '课程', use: '用量', announcements: '公告', storage: '存储', audit: '操作记录', backup: '备份',
     name: '用户名', fullName: '姓名', role: '角色', user: '用户', viewer: '查看者', admin: '管理员', group: '组', limits: '限额', priority: '最高优先级', ends: '到期', never: '永不', seen: '上次出现',
     edit: '更改', editOne: '账户 {name}', link: '登录链接', linkMade: '15 分钟内登录一次:', close: '停用', reopen: '重新启用', closed: '已停用', running: '同时运行的作业', newUser: '创建账户', password: '密码', make: '创建',
-    core_hours: '核时', gpu_hours: 'GPU 时', disk_gb: '磁盘 (GB)', newGroup: '新建组', members: '成员', course: '课程名称', accounts: '账户数', days: '多少天后到期', makeCourse: '创建账户',
+    core_hours: '核时', gpu_hours: 'GPU 时', disk_gb: '磁盘 (GB)', cores_percent: '队列份额 (%)', eachPercent: '每个账户的份额 (%)', newGroup: '新建组', members: '成员', course: '课程名称', accounts: '账户数', days: '多少天后到期', makeCourse: '创建账户',
     courseText: '账户名为 course-01、course-02 等;它们成为一组,到期自动停用。', once: '密码只显示这一次:请立即保存。', made: '课程的账户',
     since: '最近的作业', daysAgo: '天', ever: '全部年份', jobs: '作业', failed: '失败', cpu_hours: '其中工作时间', announce: '大家应该知道的事', level: '紧急程度', info: '通知', warning: '警告', until: '直到', publish: '发布',
     by: '谁', action: '做了什么', thing: '对什么', when: '何时', from: '来自', before: '之前', after: '之后', backupText: '数据库的副本,在一切运行时制作。作业文件、数据集和模型在它旁边,用机器的工具复制。', backupNow: '立即备份', backupMade: '{file} ({size}) 用以下命令恢复:',

@@ -13,7 +13,7 @@ from rutile.core.settings import Result, Settings
 from rutile.jobs import queue
 from rutile.jobs.tables import ApiToken, SignIn, User
 from rutile.server.account_shapes import Password
-from rutile.server.people import InBrowser, Reading, Somebody, Writing
+from rutile.server.people import Here, InBrowser, Reading, Somebody, Writing
 from rutile.server.secrets import TOKEN, hashed, is_password, kept_of, new_secret
 
 router = APIRouter(prefix="/account", tags=["account"])
@@ -97,6 +97,8 @@ class Use(Result):
     """As before."""
     disk_gb_limit: float | None
     """As before."""
+    cores_percent: float | None
+    """Share of a queue that one's jobs may hold at the same time (%); null: all of it, as far as the group may."""
 
 
 @router.put("/password", status_code=204)
@@ -157,13 +159,14 @@ def delete_token(number: int, who: InBrowser, session: Writing) -> None:
 
 
 @router.get("/use")
-def my_use(who: Somebody, session: Reading) -> Use:
+def my_use(who: Somebody, platform: Here, session: Reading) -> Use:
     """What one has used, against one's quotas."""
     core_hours, gpu_hours, disk = queue.used(session, [who.user.id])
     user = who.user
     return Use(
         core_hours=core_hours, gpu_hours=gpu_hours, disk_gb=disk, core_hours_limit=user.core_hours,
         gpu_hours_limit=user.gpu_hours, disk_gb_limit=user.disk_gb,
+        cores_percent=platform.limits.default if user.cores_percent is None else user.cores_percent,
     )  # fmt: skip
 
 

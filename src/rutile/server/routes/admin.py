@@ -31,6 +31,8 @@ from rutile.server.shapes import Number
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 news = APIRouter(prefix="/announcements", tags=["announcements"])
+CAN_BE_TAKEN_AWAY = ("expires", "running_jobs", *Quotas.model_fields)
+"""Limits of an account that null takes away."""
 
 
 class UseRow(Result):
@@ -146,8 +148,7 @@ def change_user(number: Number, wish: UserChange, who: Administrator, platform: 
     """Change an account."""
     user = _user(session, number)
     given = wish.model_dump(exclude_unset=True)
-    keeps = {k: v for k, v in given.items() if v is not None or k in ("expires", "core_hours", "gpu_hours", "disk_gb",
-                                                                     "running_jobs")}  # fmt: skip
+    keeps = {k: v for k, v in given.items() if v is not None or k in CAN_BE_TAKEN_AWAY}
     over = keeps.get("expires") is not None and keeps["expires"] < time.time()
     if user.id == who.user.id and (keeps.get("role", ADMIN) != ADMIN or keeps.get("disabled") or over):
         raise HTTPException(409, "one cannot take these rights from oneself")
@@ -192,11 +193,11 @@ def add_course(wish: CourseWish, who: Administrator, session: Writing) -> list[C
     for k in range(wish.accounts):
         name, password = f"{wish.course}-{k + 1:02d}", new_secret()[:14]
         _refuse_known(session, name)
-        session.add(
-            User(name=name, created=now, expires=now + 86400 * wish.days, password=hashed(password), group=group)
-        )
+        account = User(name=name, created=now, expires=now + 86400 * wish.days, password=hashed(password), group=group)
+        account.cores_percent = wish.each_percent
+        session.add(account)
         out.append(CourseAccount(name=name, password=password))
-    who.did(session, "made a course", f"group {wish.course}", after={"accounts": wish.accounts})
+    who.did(session, "made a course", f"group {wish.course}", after=wish.model_dump(exclude={"course"}))
     return out
 
 
@@ -367,8 +368,7 @@ def _account(user: User, known: Identity | None, seen: float | None = None) -> A
 
 def _group_view(group: Group, members: int) -> GroupView:
     return GroupView(
-        id=group.id, name=group.name, core_hours=group.core_hours, gpu_hours=group.gpu_hours, disk_gb=group.disk_gb,
-        members=members,
+        id=group.id, name=group.name, members=members, **{name: getattr(group, name) for name in Quotas.model_fields}
     )  # fmt: skip
 
 

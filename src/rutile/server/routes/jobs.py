@@ -136,6 +136,7 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
     inputs = inputs_of(session, platform.home, who.user, wish.settings)
     check.validated(task, wish.settings, inputs, platform.settings.commands)
     owner = session.get_one(User, who.user.id)
+    platform.limits.refuse(owner, wish.queue, wish.cores, wish.gpus)
     asked = Wish(**wish.model_dump(exclude={"task", "settings"}))
     key = check.job_key(task, wish.settings, inputs)
     job = queue.submit(session, owner, task.name, wish.settings, key, inputs, asked)
@@ -297,7 +298,9 @@ def _rerun(session: Session, platform: Platform, job: Job, who: Who) -> int:
         raise SettingsError(f"job {job.id}: its queue {job.queue} is not there any more")
     notebooks.refuse(platform.settings, who.user, job.task)
     inputs_of(session, platform.home, who.user, job.settings)  # they must still be there
-    fresh = queue.again(session, job, session.get_one(User, who.user.id))
+    owner = session.get_one(User, who.user.id)
+    platform.limits.refuse(owner, job.queue, job.cores, job.gpus)
+    fresh = queue.again(session, job, owner)
     who.did(session, "reran", f"job {job.id}", after={"job": fresh.id})
     return fresh.id
 

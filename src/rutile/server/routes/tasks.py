@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import statistics
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sql
 from fastapi import APIRouter, HTTPException
@@ -59,6 +59,10 @@ class CheckRequest(Settings):
     upload:abc."""
     cores: int = Field(default=1, ge=1, le=100_000)
     """Cores that the job would have."""
+    gpus: int = Field(default=0, ge=0, le=1000)
+    """GPUs that the job would have."""
+    queue: Annotated[str, Field(max_length=100)] = "local"
+    """Where it would run."""
 
 
 class ProblemView(Result):
@@ -141,6 +145,7 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
         notebooks.refuse(platform.settings, who.user, task.name)
         inputs = inputs_of(session, platform.home, who.user, wish.settings)
         full = check.validated(task, wish.settings, inputs, platform.settings.commands)
+        platform.limits.refuse(who.user, wish.queue, wish.cores, wish.gpus)
     except SettingsError as error:
         problems = check.problems_of(error)
     except RutileError as error:
