@@ -1,39 +1,69 @@
 """Logs are searched block by block, curves are read again only when they have grown."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rutile.server import job_output
-from rutile.server.job_output import Hit, Hits, Series, search_lines, series_of
+from rutile.server.job_output import Hit, Hits, Search, Series, search_lines, series_of
+from rutile.server.log_levels import counts, level_of
 
 
-def line_by_line(text, wanted, most):
-    hits, offset = [], 0
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        if wanted.lower() in line.lower():
-            if len(hits) == most:
-                return Hits(hits=hits, more=True)
-            hits.append(Hit(line=number, offset=offset, text=line.rstrip("\n")))
-        offset += len(line)
-    return Hits(hits=hits, more=False)
+def line_by_line(text, wanted):
+    """What a search finds, line by line, from the beginning of a text that is read as one piece."""
+    hits, offset, number, found = [], 0, 1, 0
+    for line in text.splitlines(keepends=True):
+        if wanted.text.lower() in line.lower() and counts(line.rstrip("\n"), wanted.level):
+            if len(hits) == wanted.most and not wanted.last:
+                return Hits(hits=hits, found=found, more=True, next=offset, line=number, size=len(text))
+            hit = Hit(line=number, offset=offset, text=line.rstrip("\n"), level=level_of(line.rstrip("\n")))
+            hits, found = [*hits, hit], found + 1
+        if line.endswith("\n"):
+            offset, number = offset + len(line), number + 1
+    return Hits(hits=hits[-wanted.most :], found=found, more=False, next=offset, line=number, size=len(text))
 
 
-@given(st.text("abC\n", max_size=200), st.sampled_from(["a", "bc", "Cab"]), st.sampled_from([1, 3, 100]),
-       st.sampled_from([3, 7, 50, 4000]))  # fmt: skip
-@settings(max_examples=100, deadline=None)
-def test_blocks_tell_the_same_as_lines(tmp_path_factory, text, wanted, most, block):
+PIECES = ["error: a", "warning: abC", "ValueError", "energy error 0.2", "abC", "\n", "\n"]
+SEARCHES = st.builds(
+    Search, text=st.sampled_from(["", "a", "bc", "Cab"]), level=st.sampled_from(["all", "warning", "error"]),
+    most=st.sampled_from([1, 3, 100]), last=st.booleans(),
+).filter(lambda one: one.text or one.level != "all")  # fmt: skip
+LOGS = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+
+
+@given(LOGS, SEARCHES, st.sampled_from([3, 7, 50, 4000]))
+@settings(max_examples=200, deadline=None)
+def test_blocks_tell_the_same_as_lines(tmp_path_factory, text, wanted, block):
     path = tmp_path_factory.mktemp("log") / "log.txt"
     path.write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job_output, "BLOCK", block)
-        assert search_lines(path, wanted, most) == line_by_line(text, wanted, most)
+        assert search_lines(path, wanted) == line_by_line(text, wanted)
+
+
+@given(LOGS, SEARCHES, st.integers(1, 60))
+@settings(max_examples=100, deadline=None)
+def test_pieces_of_a_search_are_the_whole_of_it(tmp_path_factory, text, wanted, size):
+    path = tmp_path_factory.mktemp("log") / "log.txt"
+    path.write_text(text)
+    whole = line_by_line(text, replace(wanted, most=1000, last=False))
+    hits, answer = {}, Hits(hits=[], found=0, more=True, next=0, line=1, size=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_output, "BLOCK", 5)
+        patch.setattr(job_output, "MOST_READ", size)
+        while answer.more:
+            answer = search_lines(path, replace(wanted, most=1000, offset=answer.next, line=answer.line))
+            hits |= {hit.offset: hit for hit in answer.hits}
+    assert list(hits.values()) == whole.hits
+    assert (answer.next, answer.line) == (whole.next, whole.line)
 
 
 def test_a_log_that_is_not_there_has_no_lines(tmp_path):
-    assert search_lines(tmp_path / "log.txt", "x", 3) == Hits(hits=[], more=False)
+    nothing = Hits(hits=[], found=0, more=False, next=0, line=1, size=0)
+    assert search_lines(tmp_path / "log.txt", Search("x")) == nothing
 
 
 def test_of_curves_that_grow_only_what_is_new_is_read(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from rutile.jobs.folder import last_lines, read_json
 from rutile.jobs.references import REFERENCE
 from rutile.jobs.tables import CANCEL, FAIL, Job
 from rutile.server.forms import known
+from rutile.server.log_levels import level_of
 
 LINES = 40
 """The last lines of a log that are looked at."""
@@ -158,7 +159,7 @@ def rule_of(failed: Failed) -> Rule:
 
 def last_error(failed: Failed) -> str:
     """The line that says most: the last one about an error, else the reason."""
-    lines = [line for line in failed.text().splitlines()[1:] if "error" in line.lower()]
+    lines = [line for line in failed.text().splitlines()[1:] if level_of(line) == "error"]
     return lines[-1][-1000:] if lines else failed.job.reason
 
 

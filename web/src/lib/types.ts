@@ -106,6 +106,23 @@ export interface LogPiece {
   size: number
 }
 
+export interface Hit {
+  line: number
+  offset: number
+  text: string
+  level: '' | 'warning' | 'error'
+}
+
+/** Lines of a log that were searched for; `next` and `line` say where to go on. */
+export interface Hits {
+  hits: Hit[]
+  found: number
+  more: boolean
+  next: number
+  line: number
+  size: number
+}
+
 export interface Series {
   rows: number
   index: number[]

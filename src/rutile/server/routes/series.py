@@ -12,11 +12,14 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 
+from rutile.core.errors import SettingsError
+from rutile.core.settings import Result
 from rutile.jobs import folder as kept
 from rutile.jobs.tables import ENDED, Job
 from rutile.server import shapes
-from rutile.server.job_output import Hits, LogPiece, Series, log_piece, search_lines, series_of
+from rutile.server.job_output import Hits, LogPiece, Search, Series, log_piece, search_lines, series_of
 from rutile.server.job_views import rows_of
+from rutile.server.log_levels import PATTERN, Wanted
 from rutile.server.people import Here, Reading, Somebody, Who
 from rutile.server.platform import Platform
 from rutile.server.shapes import Number
@@ -28,6 +31,13 @@ EVERY = 1.0
 """Seconds between two looks of a stream."""
 LONGEST = 3600.0
 """A stream ends after so long (s); the page opens another one."""
+
+
+class LogLevels(Result):
+    """How lines of a log are told apart."""
+
+    pattern: str
+    """A regular expression, upper or lower case: group 1 is found in errors, group 2 in warnings."""
 
 
 @router.get("/log")
@@ -50,12 +60,29 @@ def search_log(
     who: Somebody,
     platform: Here,
     session: Reading,
-    text: Annotated[str, Query(min_length=1, max_length=200)],
+    text: Annotated[str, Query(max_length=200)] = "",
+    level: Annotated[Wanted, Query()] = "all",
     most: Annotated[int, Query(ge=1, le=1000)] = 100,
+    last: Annotated[bool, Query()] = False,
+    offset: Annotated[int, Query(ge=0, le=2**50)] = 0,
+    line: Annotated[int, Query(ge=1, le=2**50)] = 1,
 ) -> Hits:
-    """Lines of the log that hold a text, upper or lower case."""
+    """Lines of the log that hold a text, upper or lower case, and tell of errors or warnings, the first or the last.
+
+    One answer looks through 256 MB; `offset` and `line` take `next` and `line` of the one before, to go on.
+    """
     job = shapes.seen(session, Job, number, who)
-    return search_lines(platform.home.job(job.id) / kept.LOG, text, most)
+    if not text and level == "all":
+        raise SettingsError("text: a text or a level must be given")
+    wanted = Search(text, level, most, last, offset, line)
+    return search_lines(platform.home.job(job.id) / kept.LOG, wanted)
+
+
+@router.get("/log/levels")
+def see_levels(number: Number, who: Somebody, session: Reading) -> LogLevels:
+    """How lines of the log are told apart: errors, warnings and others."""
+    shapes.seen(session, Job, number, who)
+    return LogLevels(pattern=PATTERN)
 
 
 @router.get("/log/download", response_class=Response)
