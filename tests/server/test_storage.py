@@ -91,3 +91,30 @@ def test_what_is_anothers_or_needed_stays(things, ben, eve, ada):
         assert free(ben, wrong)["problems"] == [f"{wrong}: there is none that you may remove"]
     assert things.page("vic").post("/api/storage/free", json={"references": ["job:1"]}).status_code == 403
     assert len(free(ada, *every)["freed"]) == 4
+
+
+STRUCTURE = "2\n\nCu 0 0 0\nCu 0 0 2.5\n"
+
+
+def test_data_and_structures_take_space_and_are_refused_without_room(site, ada, ben):
+    made = ok(ben.post("/api/structures", json={"name": "copper", "text": STRUCTURE}), 201)
+    size = site.platform.home.structure(made["id"]).stat().st_size
+    assert ok(ben.get("/api/account/use"))["disk"]["structures"] == pytest.approx(size / 1e9)
+    ok(ben.post("/api/datasets", json={"name": "set", "file": f"structure:{made['id']}"}), 201)
+    site.platform.librarian.wait()
+    with site.platform.database.reading() as session:
+        version = session.query(DatasetVersion).one()
+    folder = site.platform.home.dataset(version.sha256)
+    taken = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    use = ok(ben.get("/api/account/use"))
+    assert use["disk"]["datasets"] == pytest.approx(taken / 1e9)
+    assert use["disk_gb"] == pytest.approx((size + taken) / 1e9)
+    (row,) = ok(ada.get("/api/admin/use"))
+    assert (row["user"], row["disk_gb"]) == ("ben", use["disk_gb"])
+    with site.platform.database.writing() as session:
+        session.query(User).filter_by(name="ben").one().disk_gb = use["disk_gb"] + size / 2e9
+    for address, wish in (("structures", {"text": STRUCTURE}), ("datasets", {"file": f"structure:{made['id']}"})):
+        answer = ben.post(f"/api/{address}", json={"name": "more", **wish})
+        assert (answer.status_code, "quota is too small" in answer.text) == (409, True)
+    assert len(list(site.platform.home.structures.iterdir())) == 1
+    assert [one["name"] for one in ok(ben.get("/api/datasets"))["items"]] == ["set"]

@@ -17,9 +17,10 @@ import rutile
 from rutile.core.errors import SettingsError
 from rutile.jobs import folder as kept
 from rutile.jobs import notices
+from rutile.jobs.disk import bytes_by_kind
 from rutile.jobs.home import Home
 from rutile.jobs.references import Input
-from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, Upload, User
+from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, User
 
 
 @dataclass(frozen=True)
@@ -176,17 +177,15 @@ def next_waiting(session: Session, queue: str, each: int = 50, most: int = 1000)
 
 
 def used(session: Session, users: Iterable[int]) -> tuple[float, float, float]:
-    """Core hours, GPU hours and disk (GB; jobs and uploads) of some users."""
+    """Core hours, GPU hours and disk (GB; all that `disk` counts) of some users."""
     those = list(users)
     row = session.execute(
         sql.select(
             sql.func.coalesce(sql.func.sum(Job.core_seconds), 0.0),
             sql.func.coalesce(sql.func.sum(Job.gpu_seconds), 0.0),
-            sql.func.coalesce(sql.func.sum(Job.bytes), 0),
         ).where(Job.owner_id.in_(those))
     ).one()
-    sent = session.scalar(sql.select(sql.func.sum(Upload.received)).where(Upload.owner_id.in_(those))) or 0
-    return row[0] / 3600, row[1] / 3600, float(row[2] + sent) / 1e9
+    return row[0] / 3600, row[1] / 3600, sum(bytes_by_kind(session, those).values()) / 1e9
 
 
 QUOTAS = (("core_hours", "core hours"), ("gpu_hours", "GPU hours"), ("disk_gb", "GB of disk"))

@@ -14,7 +14,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -23,6 +22,7 @@ from rutile.core.errors import RutileError
 from rutile.jobs import folder as kept
 from rutile.jobs import notices, queue
 from rutile.jobs.database import Database
+from rutile.jobs.disk import bytes_in
 from rutile.jobs.folder import Status, prepare, read_status
 from rutile.jobs.home import Home
 from rutile.jobs.launch import order_of
@@ -313,14 +313,3 @@ class Reconciler:
         if before is not None:
             with self.database.writing() as session:
                 before(session, session.get_one(Job, job.id))
-
-
-def bytes_in(folder: Path) -> int:
-    """Size of all that a job wrote; what it only links to is not counted."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                info = os.lstat(os.path.join(place, name))  # noqa: PTH118 - a hundred thousand files
-                total += info.st_size
-    return total

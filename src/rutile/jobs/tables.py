@@ -330,6 +330,8 @@ class DatasetVersion(Base):
     reason: Mapped[str] = mapped_column(default="")
     created: Mapped[float]
     bytes: Mapped[int] = mapped_column(sql.BigInteger, default=0)
+    index_bytes: Mapped[int | None] = mapped_column(sql.BigInteger)
+    """Of its index; None: not measured yet."""
     frames: Mapped[int] = mapped_column(default=0)
     summary: Mapped[dict[str, Any]] = mapped_column(default=dict)
     job_id: Mapped[int | None]
@@ -362,4 +364,6 @@ class StoredStructure(Owned, Base):
     formula: Mapped[str]
     frames: Mapped[int] = mapped_column(default=1)
     atoms: Mapped[int]
+    bytes: Mapped[int | None] = mapped_column(sql.BigInteger)
+    """Of its file; None: not measured yet."""
     elements: Mapped[list[str]] = mapped_column(default=list)

@@ -23,7 +23,7 @@ class Quotas(Settings):
     gpu_hours: Hours | None = None
     """GPUs times hours."""
     disk_gb: Hours | None = None
-    """GB of folders of jobs and of uploads."""
+    """GB of jobs, uploads, data sets, models and structures."""
     cores_percent: Part | None = None
     """Share of the cores, and of the GPUs, of a queue that jobs hold at the same time (%; at least one of each)."""
 

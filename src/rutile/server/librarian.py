@@ -16,6 +16,7 @@ from rutile.core.errors import FileError
 from rutile.core.files import remove_unfinished
 from rutile.jobs import quality
 from rutile.jobs.database import Database
+from rutile.jobs.disk import SHELF, bytes_in, note_sizes
 from rutile.jobs.home import Home
 from rutile.jobs.reading import DATA, FOR_DATA, read_limited
 from rutile.jobs.shelf import VERSION, Shelf
@@ -23,8 +24,6 @@ from rutile.jobs.tables import DatasetVersion
 
 MOST_NAMES = 200
 """Kinds of structures that a page is told of."""
-SHELF = "shelf"
-"""Folder of the index, beside the file."""
 LARGE = 20_000_000
 """Bytes of a file from which it waits for other large ones."""
 log = logging.getLogger("rutile.server")
@@ -41,6 +40,7 @@ class Librarian:
     def begin(self) -> None:
         """Go on with what was being read when the server ended, and read again what an older version read."""
         with self.database.writing() as session:
+            note_sizes(session, self.home)
             for row in session.scalars(sql.select(DatasetVersion).where(DatasetVersion.state == "ready")):
                 if row.summary.get("shelf") != VERSION:
                     row.state = "reading"
@@ -116,6 +116,7 @@ class Librarian:
                 return
             row.state, row.reason = state, reason
             if summary is not None:
+                row.index_bytes = bytes_in(self.home.dataset(row.sha256) / SHELF)
                 row.frames = int(str(summary.pop("frames")))
                 row.summary = summary
 

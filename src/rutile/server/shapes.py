@@ -9,6 +9,7 @@ from fastapi import HTTPException, Path
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from rutile.jobs import queue
 from rutile.jobs.rights import Thing, found, may_change
 from rutile.jobs.tables import Share
 from rutile.server.people import Who
@@ -63,6 +64,21 @@ def changed(session: Session, kind: type[Thing], number: int, who: Who) -> Thing
     if not may_change(thing, who.user):
         raise HTTPException(403, f"this {kind.__tablename__[:-1]} is {thing.owner.name}'s")
     return thing
+
+
+def refuse_without_room(session: Session, who: Who, size: int) -> None:
+    """Refuse to keep what a quota of disk has no room for.
+
+    Args:
+        session: that reads or writes.
+        who: who wants to keep it.
+        size: bytes that it has.
+
+    Raises:
+        HTTPException: 409, with what is left and what helps.
+    """
+    if over := queue.over_quota(session, who.user, size / 1e9):
+        raise HTTPException(409, over)
 
 
 def alter(session: Session, thing: Thing, given: dict[str, Any], who: Who, what: str) -> None:

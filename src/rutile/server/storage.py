@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from rutile.core.errors import SettingsError
 from rutile.core.settings import Result
 from rutile.jobs import data_sets, queue
+from rutile.jobs.disk import bytes_in, size_of
 from rutile.jobs.folder import FILES
 from rutile.jobs.home import Home
-from rutile.jobs.reconciler import bytes_in
 from rutile.jobs.rights import may_change
 from rutile.jobs.tables import ENDED, Dataset, DatasetVersion, Job, Upload, User
 
@@ -96,7 +96,7 @@ def _old_versions(session: Session, owner: int | None, until: float, most: int) 
     rows = session.execute(query.order_by(DatasetVersion.bytes.desc(), DatasetVersion.id).limit(most))
     return [
         _piece(
-            f"version:{d.id}@{v.number}", "version", f"{d.name}, {v.file}", d.owner.name, v.state, v.bytes, v.created
+            f"version:{d.id}@{v.number}", "version", f"{d.name}, {v.file}", d.owner.name, v.state, size_of(v), v.created
         )
         for v, d in rows
     ]

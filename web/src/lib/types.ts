@@ -182,6 +182,8 @@ export interface Use {
   core_hours: number
   gpu_hours: number
   disk_gb: number
+  /** The same by kind (GB). */
+  disk: Record<'jobs' | 'uploads' | 'datasets' | 'models' | 'structures', number>
   core_hours_limit: number | null
   gpu_hours_limit: number | null
   disk_gb_limit: number | null

@@ -177,6 +177,7 @@ export const en = {
     byMail: 'mail', byWebhook: 'webhook', secret: 'Secret that signs the webhook (X-Rutile-Signature: sha256= and the HMAC of the body)',
   },
   storage: {
+    mine: 'What is yours takes', jobs: 'jobs', uploads: 'uploads', datasets: 'data sets', models: 'models', structures: 'structures', elsewhere: 'Data sets, models and structures are deleted on their pages.',
     title: 'Storage', text: 'What takes space, the largest first. What is removed here is gone for good.', kind: 'What', job: 'Jobs that have ended', files: 'Files of failed jobs (the jobs stay)', version: 'Old versions of data sets', upload: 'Uploads',
     days: 'Older than days', name: 'Name', owner: 'Owner', state: 'State', size: 'Size', made: 'Made', none: 'Nothing of this kind.', select: 'Select {name}', all: 'Select all', remove: 'Remove {n} …', sure: 'Remove for good?', frees: 'This frees {size}.', gone: 'Freed {size}.',
   },

@@ -179,6 +179,7 @@ export const ja: Text = {
     byMail: 'メール', byWebhook: 'Webhook', secret: 'Webhook に署名する秘密 (X-Rutile-Signature: sha256= と本文の HMAC)',
   },
   storage: {
+    mine: 'あなたのものの容量', jobs: 'ジョブ', uploads: 'アップロード', datasets: 'データセット', models: 'モデル', structures: '構造', elsewhere: 'データセット、モデル、構造はそれぞれのページで削除します。',
     title: 'ストレージ', text: '容量を使っているもの、大きい順。ここで削除したものは戻りません。', kind: '対象', job: '終わったジョブ', files: '失敗したジョブのファイル(ジョブは残ります)', version: 'データセットの古い版', upload: 'アップロード',
     days: 'これより古い(日)', name: '名前', owner: '所有者', state: '状態', size: 'サイズ', made: '作成', none: 'この種類のものはありません。', select: '{name} を選択', all: 'すべて選択', remove: '{n} 件を削除 …', sure: '完全に削除しますか?', frees: '{size} が空きます。', gone: '{size} が空きました。',
   },

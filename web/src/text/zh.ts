@@ -179,6 +179,7 @@ export const zh: Text = {
     byMail: '邮件', byWebhook: 'Webhook', secret: '用于签名 Webhook 的密钥 (X-Rutile-Signature: sha256= 加上正文的 HMAC)',
   },
   storage: {
+    mine: '您的内容占用', jobs: '作业', uploads: '上传', datasets: '数据集', models: '模型', structures: '结构', elsewhere: '数据集、模型和结构在各自的页面上删除。',
     title: '存储', text: '占用空间的内容,最大的在前。在此移除的将永久消失。', kind: '内容', job: '已结束的作业', files: '失败作业的文件(作业保留)', version: '数据集的旧版本', upload: '上传',
     days: '早于(天)', name: '名称', owner: '所有者', state: '状态', size: '大小', made: '创建时间', none: '没有这类内容。', select: '选择 {name}', all: '全选', remove: '移除 {n} 项 …', sure: '永久移除?', frees: '将释放 {size}。', gone: '已释放 {size}。',
   },

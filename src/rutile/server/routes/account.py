@@ -11,6 +11,7 @@ from pydantic import Field
 
 from rutile.core.settings import Result, Settings
 from rutile.jobs import queue
+from rutile.jobs.disk import bytes_by_kind
 from rutile.jobs.tables import ApiToken, SignIn, User
 from rutile.server.account_shapes import Password
 from rutile.server.people import Here, InBrowser, Reading, Somebody, Writing
@@ -90,7 +91,9 @@ class Use(Result):
     gpu_hours: float
     """GPUs times hours."""
     disk_gb: float
-    """In folders of jobs."""
+    """Of jobs, uploads, data sets, models and structures together."""
+    disk: dict[str, float]
+    """The same by kind: jobs, uploads, datasets, models, structures (GB)."""
     core_hours_limit: float | None
     """None: no limit of one's own; a group's may hold."""
     gpu_hours_limit: float | None
@@ -161,10 +164,12 @@ def delete_token(number: int, who: InBrowser, session: Writing) -> None:
 @router.get("/use")
 def my_use(who: Somebody, platform: Here, session: Reading) -> Use:
     """What one has used, against one's quotas."""
-    core_hours, gpu_hours, disk = queue.used(session, [who.user.id])
+    core_hours, gpu_hours, disk_gb = queue.used(session, [who.user.id])
+    by_kind = bytes_by_kind(session, [who.user.id])
     user = who.user
     return Use(
-        core_hours=core_hours, gpu_hours=gpu_hours, disk_gb=disk, core_hours_limit=user.core_hours,
+        core_hours=core_hours, gpu_hours=gpu_hours, disk_gb=disk_gb,
+        disk={kind: size / 1e9 for kind, size in by_kind.items()}, core_hours_limit=user.core_hours,
         gpu_hours_limit=user.gpu_hours, disk_gb_limit=user.disk_gb,
         cores_percent=platform.limits.default if user.cores_percent is None else user.cores_percent,
     )  # fmt: skip

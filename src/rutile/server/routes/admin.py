@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Query
 from pydantic import Field
 
 from rutile.core.settings import Result, Settings
-from rutile.jobs import notices
+from rutile.jobs import disk, notices
 from rutile.jobs.tables import ADMIN, Announcement, ApiToken, AuditLine, Group, Identity, Job, SignIn, User
 from rutile.server.account_shapes import (
     AccountView,
@@ -53,7 +53,7 @@ class UseRow(Result):
     gpu_hours: float
     """GPUs times hours."""
     disk_gb: float
-    """In folders of jobs."""
+    """Of jobs, uploads, data sets, models and structures that there are now, whenever they were made."""
 
 
 class AuditView(Result):
@@ -246,7 +246,7 @@ def see_use(
     until: Annotated[float, Query(ge=0, le=1e11)] = 1e11,
     by: Literal["user", "group"] = "user",
 ) -> list[UseRow]:
-    """What every account, or every group, used by jobs submitted between two times."""
+    """What every account, or every group, used by jobs submitted between two times, and the disk that it takes now."""
     del who
     total = sql.func.coalesce
     sums = (
@@ -255,7 +255,6 @@ def see_use(
         total(sql.func.sum(Job.core_seconds), 0.0),
         total(sql.func.sum(Job.cpu_seconds), 0.0),
         total(sql.func.sum(Job.gpu_seconds), 0.0),
-        total(sql.func.sum(Job.bytes), 0),
     )
     each = Job.owner_id if by == "user" else User.group_id
     query = sql.select(each, *sums).join(User, User.id == Job.owner_id)
@@ -265,13 +264,14 @@ def see_use(
         names |= {u.id: (u.name, u.group.name if u.group else None) for u in session.scalars(sql.select(User))}
     else:
         names |= {group.id: ("", group.name) for group in session.scalars(sql.select(Group))}
+    sizes = disk.bytes_by_user(session) if by == "user" else disk.bytes_by_group(session)
+    used = {row[0]: row[1:] for row in session.execute(query)}
     return [
         UseRow(
-            user=names[row[0]][0], group=names[row[0]][1], jobs=row[1],
-            failed=row[2], core_hours=row[3] / 3600, cpu_hours=row[4] / 3600, gpu_hours=row[5] / 3600,
-            disk_gb=float(row[6]) / 1e9,
+            user=names[one][0], group=names[one][1], jobs=jobs, failed=failed, core_hours=core / 3600,
+            cpu_hours=cpu / 3600, gpu_hours=gpu / 3600, disk_gb=sizes.get(one, 0) / 1e9,
         )
-        for row in session.execute(query)
+        for one, (jobs, failed, core, cpu, gpu) in ((one, used.get(one, (0, 0, 0.0, 0.0, 0.0))) for one in used | sizes)
     ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from rutile.core.errors import FileError
 from rutile.jobs import data_sets, quality, queue
+from rutile.jobs.disk import SHELF
 from rutile.jobs.rights import may_change, visible
 from rutile.jobs.shelf import DRAWN, Shelf
 from rutile.jobs.sources import file_name, inputs_of
@@ -37,7 +38,6 @@ from rutile.server.dataset_shapes import (
     VersionWish,
 )
 from rutile.server.frames import FrameView, frame_view, numbers
-from rutile.server.librarian import SHELF
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
 from rutile.server.routes.structures import write_extxyz
@@ -225,6 +225,8 @@ def _file(session: Session, platform: Platform, who: Who, reference: str) -> tup
 
 def _added(platform: Platform, who: Who, dataset: Dataset, source: Path, name: str) -> DatasetView:
     """A version of a file: kept by its content, read in the background unless it was read before."""
+    with platform.database.reading() as session:
+        shapes.refuse_without_room(session, who, source.stat().st_size)
     sha256, there = data_sets.keep_file(platform.home, source, name)
     with platform.database.writing() as session:
         dataset = session.merge(dataset)

@@ -163,6 +163,7 @@ def add_model(wish: ModelWish, who: Somebody, platform: Here, session: Writing) 
     given = inputs_of(session, platform.home, who.user, {"file": wish.file})
     if not given or not Path(given[0].source).is_file():
         raise HTTPException(422, f"file = {wish.file}: expected upload:... or job:12/run/model.rutile")
+    shapes.refuse_without_room(session, who, Path(given[0].source).stat().st_size)
     row = StoredModel(**wish.model_dump(exclude={"file"}), owner_id=who.user.id, datasets=[])
     model = register(session, platform.home, Path(given[0].source), row)
     session.refresh(model)

@@ -157,8 +157,17 @@ def keep_frames(
     with platform.database.writing() as changes:
         changes.add(row)
         changes.flush()
-        write_extxyz(shelf, list(chosen), platform.home.structure(row.id))
+        path = platform.home.structure(row.id)
+        write_extxyz(shelf, list(chosen), path)
+        size = path.stat().st_size
+        try:
+            shapes.refuse_without_room(changes, who, size)
+        except HTTPException:
+            path.unlink()
+            raise
+        row.bytes = size
         who.did(changes, "kept a structure", f"structure {row.id}", after={"name": row.name})
+        changes.flush()
         changes.refresh(row)
         return _view(row, who)
 

@@ -19,6 +19,7 @@ from rutile.jobs import queue
 from rutile.jobs.data_sets import sha256_of
 from rutile.jobs.sources import file_name
 from rutile.jobs.tables import Upload
+from rutile.server import shapes
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
 from rutile.server.shapes import Name
@@ -64,8 +65,7 @@ def begin_upload(wish: UploadWish, who: Somebody, platform: Here, session: Writi
     if wish.size > limit:
         raise HTTPException(413, f"a file may have {limit / 1e9:g} GB at most")
     _forget_old(session, platform)
-    if over := queue.over_quota(session, who.user, wish.size / 1e9):
-        raise HTTPException(409, over)
+    shapes.refuse_without_room(session, who, wish.size)
     mine = session.scalar(sql.select(sql.func.count()).where(Upload.owner_id == who.user.id)) or 0
     if mine >= MOST:
         raise HTTPException(409, f"{MOST} uploads of yours are here already: delete some")
