@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-Dyv0p-ee.js";var t=()=>e.get(`sign-on`);export{t};
