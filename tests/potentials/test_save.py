@@ -13,10 +13,13 @@ from pydantic import Field
 
 import rutile
 from rutile.core.errors import FileError, ModelFileError
+from rutile.data.frames import Frame
 from rutile.potentials import catalogue, save, settings
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.settings import AnataseSettings, BehlerSettings
+from rutile.potentials.settings.stored import stored_surroundings
+from rutile.structures.surroundings import Surroundings
 from rutile.testing.strategies import random_crystal
 from rutile.testing.toys import ToySettings, make_toy
 
@@ -55,6 +58,24 @@ def test_a_model_comes_back_bit_for_bit(path, model):
     assert back.info == INFO
     assert back.potentials[0].settings == ToySettings()
     assert all(p.requires_grad for p in back.potentials[0].parameters())
+
+
+def test_surroundings_of_the_training_data_come_back_and_may_be_missing(tmp_path, path):
+    met = Surroundings.of([Frame(a.numbers.numpy(), a.positions.numpy(), a.cell[0].numpy(), a.pbc[0].numpy())
+                           for a in map(random_crystal, range(3))])  # fmt: skip
+    assert met.ranges
+    Model([make_toy(1)], INFO, surroundings=met).save(tmp_path / "met.rutile")
+    assert rutile.load(tmp_path / "met.rutile").surroundings == stored_surroundings(tmp_path / "met.rutile") == met
+    assert rutile.load(path).surroundings is stored_surroundings(path) is None
+    assert stored_surroundings(tmp_path / "none.rutile") is None
+
+
+def test_damaged_surroundings_are_refused(path):
+    tensors, description = save.read_tensors(path)
+    save.write_tensors(path, tensors, {**description, "surroundings": {"ranges": {"O-O": "wide"}}})
+    assert stored_surroundings(path) is None
+    with pytest.raises(ModelFileError, match="the description is damaged"):
+        rutile.load(path)
 
 
 def test_a_folder_with_a_model_inside(path, model):

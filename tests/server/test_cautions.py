@@ -1,11 +1,17 @@
 """What is said before a job is submitted: elements and stress that a potential does not know."""
 
+import json
+import struct
+
+import numpy as np
 import pytest
 from platform_site import ok
 from test_files_of_users import sent
 
+from rutile.jobs.shelf import Picture
 from rutile.jobs.tables import StoredModel, User
 from rutile.server.cautions import moves_cells
+from rutile.structures.surroundings import Surroundings
 from rutile.tasks.catalogue import all_tasks
 
 CELL = 'Lattice="0 2.7 2.7 2.7 0 2.7 2.7 2.7 0" Properties=species:S:1:pos:R:3:forces:R:3 pbc="T T T"'
@@ -78,3 +84,26 @@ def test_data_without_stress_is_told_of_before_training(site, ben):
         site.platform.librarian.wait()
         warnings = said(ben, "train", data=[f"dataset:{data}"])
         assert [told in one for one in warnings] == ([True] if told else [])
+
+
+@pytest.mark.slow
+def test_structures_unlike_the_training_data_are_told_of(site, ben):
+    known = model(site, {})
+    met = Surroundings.of([pressed(scale) for scale in (0.98, 1.0, 1.02)])
+    path = site.platform.home.model("0" * 64)
+    described = json.dumps({"__metadata__": {"rutile": json.dumps({"surroundings": met.model_dump(mode="json")})}})
+    path.write_bytes(struct.pack("<Q", len(described)) + described.encode())
+    one = ok(ben.post("/api/structures", json={"name": "si", "text": SILICON.format("")}), 201)
+    assert said(ben, "relax", structures=[f"structure:{one['id']}"], model=known) == []
+    near = SILICON.replace("1.36 1.36 1.36", "0.9 0.9 0.9").format("")
+    two = ok(ben.post("/api/structures", json={"name": "near", "text": near * 3}), 201)
+    (told,) = said(ben, "relax", structures=[f"structure:{two['id']}"], model=known)
+    assert told.startswith("structures: near.extxyz: 2 of 2 atoms are unlike all that the potential was trained on")
+    assert told.endswith("and so in 2 more of its first 3 structures")
+
+
+def pressed(scale):
+    """Silicon as in `SILICON`, larger or smaller."""
+    cell = 2.7 * scale * (np.ones((3, 3)) - np.eye(3))
+    positions = np.array([[0.0] * 3, [1.36 * scale] * 3])
+    return Picture(np.array([14, 14]), positions, cell, np.ones(3, bool))

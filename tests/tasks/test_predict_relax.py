@@ -19,7 +19,9 @@ from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.settings import BehlerSettings
 from rutile.simulate.settings import RelaxSettings
 from rutile.structures.structures import Structures
+from rutile.structures.surroundings import Surroundings
 from rutile.tasks import predict, relax
+from rutile.tasks.apply import MOST_NOTED
 
 SMALL = BehlerSettings.model_validate(
     {"auto": {"cutoff": 4.0}, "hidden": [4], "activation": "tanh", "scaling": "standard"}
@@ -101,6 +103,25 @@ def test_a_committee_writes_its_spread(tmp_path):
     assert out.info["energy_std"] == pytest.approx(np.std([s.energy.item() for s in singles]), rel=1e-6)
     expected = torch.stack([s.forces for s in singles]).std(0, correction=0)
     np.testing.assert_allclose(out.arrays["forces_std"], expected, rtol=1e-6)
+
+
+def test_it_is_said_where_a_potential_must_extrapolate(tmp_path):
+    met = Surroundings.of(rattled(seed) for seed in range(4))
+    Model([potential()], ModelInfo(elements=(8, 12)), surroundings=met).save(tmp_path / "model.rutile")
+    pressed = rattled(0)
+    pressed.set_cell(pressed.cell * 0.8, scale_atoms=True)
+    for atoms, told in ((rattled(2), 0), (pressed, 1)):
+        write(tmp_path / "in.extxyz", [atoms] * 5)
+        reporter = SilentReporter()
+        given = predict.PredictSettings(
+            model=tmp_path / "model.rutile", structures=[tmp_path / "in.extxyz"], out=tmp_path / f"{told}.extxyz"
+        )
+        predict.TASK.run(given, reporter)
+        lines = [one for one in reporter.warnings if "trained on" in one]
+        assert len(lines) == told * (MOST_NOTED + 1)
+    assert lines[0].endswith("what it says of them may be far off")
+    assert "2 of 2 atoms are unlike all that the potential was trained on" in lines[0]
+    assert lines[-1].startswith("2 more structures")
 
 
 def bad_file(path):

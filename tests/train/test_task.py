@@ -18,6 +18,7 @@ from rutile.data.reading import read_frames
 from rutile.data.settings import ReadSettings
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.save import load_model
+from rutile.structures.surroundings import Surroundings
 from rutile.tasks.train import TrainTaskSettings, run
 from rutile.testing.strategies import random_structure
 from rutile.testing.toys import make_toy
@@ -99,6 +100,8 @@ def test_saved_model_has_the_errors_that_are_reported(data, tmp_path):
     assert 0.5 < stress / reported["stress"] < 2  # six components there, nine here
     assert model.info.metrics["valid"]["force_rmse"] == pytest.approx(force, rel=1e-6)
     assert model.info.elements == (8, 22)
+    learned = list(read_frames([extra], ReadSettings(), SilentReporter()))
+    assert model.surroundings == Surroundings.of(learned)  # of what was learned, not of the validation frames
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from rutile.potentials.parts.heads import heads_of
 from rutile.potentials.placement import placement, usable_device
 from rutile.potentials.potential import Potential, Prediction
 from rutile.structures.structures import Structures, in_batches
+from rutile.structures.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from rutile.potentials.calculator import RutileCalculator
@@ -57,7 +58,11 @@ class Model:
     """Potentials (float32 or float64 modules of the catalogue) with their description."""
 
     def __init__(
-        self, potentials: Sequence[torch.nn.Module], info: ModelInfo, calibration: Calibration | None = None
+        self,
+        potentials: Sequence[torch.nn.Module],
+        info: ModelInfo,
+        calibration: Calibration | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         if len({float(p.cutoff) for p in potentials}) != 1:  # type: ignore[arg-type]
             raise ValueError("a model is one potential, or several of one cutoff")
@@ -65,6 +70,8 @@ class Model:
         self.info = info
         self.calibration = calibration
         """Error bars from the spread of exactly these potentials; None: not calibrated."""
+        self.surroundings = surroundings
+        """What atoms had around them in training; None: unknown."""
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ description lies in the header's metadata under the key "rutile":
               member m are named "m.<name in its state_dict>"
     calibration  only after `rutile calibrate`: `Calibration`, with a version of its own; a rutile that does not know it
               reads the model without
+    surroundings  `Surroundings` of the training structures, where they are known
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
-from rutile.potentials.settings.stored import MODEL_FILE
+from rutile.potentials.settings.stored import MODEL_FILE, SURROUNDINGS
+from rutile.structures.surroundings import Surroundings
 
 FORMAT = 4
 """Version of the layout that this rutile writes."""
@@ -114,6 +116,8 @@ def save_model(path: Path, model: Model) -> None:
     }
     if model.calibration is not None:
         description["calibration"] = model.calibration.model_dump(mode="json")
+    if model.surroundings is not None:
+        description[SURROUNDINGS] = model.surroundings.model_dump(mode="json")
     write_tensors(path, tensors, description)
 
 
@@ -134,6 +138,7 @@ def load_model(path: Path) -> Model:
     tensors, description = _upgrade(path, tensors, description)
     try:
         info = ModelInfo.model_validate(description["info"])
+        met = TypeAdapter(Surroundings | None).validate_python(description.get(SURROUNDINGS))
         members = [dict(member) for member in description["members"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: the description is damaged ({_one_line(error)}); copy the file again") from None
@@ -143,7 +148,7 @@ def load_model(path: Path) -> Model:
     if extra := sorted(owned - {str(m) for m in range(len(members))}):
         raise ModelFileError(f"{path}: tensors of member {extra[0]!r}, which the description does not name")
     potentials = [_rebuild(path, m, member, tensors) for m, member in enumerate(members)]
-    return Model(potentials, info, _calibration(path, description, potentials))
+    return Model(potentials, info, _calibration(path, description, potentials), met)
 
 
 def _calibration(path: Path, description: dict[str, Any], potentials: Sequence[Any]) -> Calibration | None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from rutile.potentials.potential import Potential, Prediction
     from rutile.structures.structures import Structures
 
+MOST_NOTED = 3
+"""Structures unlike the training data that are named one by one."""
+
 
 class GivenStructures(Settings):
     """A model and the structures to apply it to."""
@@ -56,7 +59,7 @@ def read_given(settings: GivenStructures, elements: tuple[int, ...], reporter: R
 
 
 def readings_given(settings: GivenStructures, elements: tuple[int, ...], reporter: Reporter) -> Iterator[Reading]:
-    """The usable structures with all that the files say about them, one at a time.
+    """The usable structures with all that the files say about them, one at a time; warns where a model extrapolates.
 
     Raises:
         FileError: a file is missing or cannot be understood.
@@ -64,8 +67,10 @@ def readings_given(settings: GivenStructures, elements: tuple[int, ...], reporte
         ElementError: one holds an element that the model was not trained on (with on_bad=error), or all do.
     """
     from rutile.data.reading import usable
+    from rutile.potentials.settings.stored import stored_surroundings
 
-    good, problem = 0, ""
+    met = stored_surroundings(settings.model)
+    good, strange, problem = 0, 0, ""
     for reading in usable(settings.structures, reading_of(settings), reporter):
         assert reading.frame is not None
         unknown = sorted(set(reading.frame.numbers.tolist()) - set(elements))
@@ -80,7 +85,13 @@ def readings_given(settings: GivenStructures, elements: tuple[int, ...], reporte
             continue
         good += 1
         note_left_handed(reading.frame, reporter)
+        if met is not None and (text := met.strange(reading.frame).text):
+            strange += 1
+            if strange <= MOST_NOTED:
+                reporter.warn(f"{reading.frame.source}: {text}")
         yield reading
+    if strange > MOST_NOTED:
+        reporter.warn(f"{strange - MOST_NOTED} more structures are unlike those that the potential was trained on, too")
     if not good:
         raise ElementError(f"no usable structure; the last: {problem}")
 

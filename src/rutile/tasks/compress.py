@@ -59,7 +59,7 @@ def run(settings: CompressSettings, reporter: Reporter) -> CompressResult:
         raise FileError(f"{settings.out} exists: choose another name, or say overwrite=true")
     slow = load_model(settings.model)
     made = [_compressed(cast("TrainablePotential", member), settings.model) for member in slow.potentials]
-    fast = Model(made, slow.info)
+    fast = Model(made, slow.info, surroundings=slow.surroundings)
     structures, energy, forces = _compare(slow, fast, settings.check, reporter)
     fast.save(settings.out)
     if slow.calibration is not None:

@@ -255,7 +255,7 @@ def _finish(
         for m, mode in enumerate(potential.modes):
             potential.set_reference_energies(job.references[mode], m)
     model, report = settings.out / MODEL_FILE, settings.out / REPORT_FILE
-    Model([potential.double() for potential in potentials], info).save(model)
+    Model([potential.double() for potential in potentials], info, surroundings=job.surroundings()).save(model)
     if settings.write_report:
         _write_report(settings, store, assessments, results, seconds, report)
     if results[-1].stopped == "time":

@@ -30,6 +30,7 @@ from rutile.potentials.parts.dense import require_products
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.potential import DescriptorPotential
 from rutile.potentials.settings.stored import stored_members
+from rutile.structures.surroundings import Surroundings
 from rutile.train.caches import Room
 from rutile.train.examples import DTYPES, GraphExamples, LinearisedExamples, make_examples, mode_name
 from rutile.train.loggers import require_loggers
@@ -39,6 +40,8 @@ from rutile.train.start import Energies, adapt, check_modes, loaded, replay, say
 
 Sides = dict[str, GraphExamples] | dict[str, LinearisedExamples]
 STORE, CACHE = "store", "cache"
+MOST_LOOKED_AT = 20_000
+"""Structures whose surroundings are noted in the model: some 10 s."""
 LISTED = 100
 """Most frames that a warning names."""
 
@@ -55,6 +58,13 @@ class Job:
     """One for each seed, without reference energies: those are taken off the labels."""
     references: Energies
     """Energies of isolated atoms, to be given to the trained potentials."""
+
+    def surroundings(self) -> Surroundings:
+        """What atoms have around them in the structures that are trained on, or in `MOST_LOOKED_AT` evenly chosen."""
+        ids = self.examples["train"].ids
+        if len(ids) > MOST_LOOKED_AT:
+            ids = ids[np.linspace(0, len(ids) - 1, MOST_LOOKED_AT).astype(int)]
+        return Surroundings.of(self.store[k] for k in ids)
 
 
 def prepare(

@@ -317,7 +317,7 @@ class Worker:
                 metrics={"valid": metrics},
                 notes=(f"trial {number} of a search of settings",),
             )
-            Model([potential.double()], info).save(self.search.folder / MODEL_FILE)
+            Model([potential.double()], info, surroundings=job.surroundings()).save(self.search.folder / MODEL_FILE)
             write_atomically(self.search.folder / BEST_FILE, yaml_text(settings).encode())
 
     def _clean(self, number: int) -> None:

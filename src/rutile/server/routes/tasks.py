@@ -21,6 +21,7 @@ from rutile.jobs.tables import DONE, Job, User
 from rutile.server import forms, notebooks, shapes
 from rutile.server.cautions import cautions
 from rutile.server.people import Here, Reading, Somebody
+from rutile.server.unlike import unlike_training
 from rutile.tasks.catalogue import all_tasks
 from rutile.tasks.task import Task
 
@@ -154,7 +155,10 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
     return CheckView(
         ok=not problems,
         problems=[ProblemView(key=p.key, message=p.message) for p in problems],
-        warnings=cautions(session, who.user, task.name, wish.settings, full),
+        warnings=[
+            *cautions(session, who.user, task.name, wish.settings, full),
+            *unlike_training(platform.home, inputs if full else []),
+        ],
         settings=None if full is None else full.model_dump(mode="json"),
         command=check.as_command(task, plain),
         yaml=check.as_yaml(plain),
