@@ -305,6 +305,6 @@ TASK = Task(
     examples=(
         "rutile adsorb slabs.extxyz model=run adsorbates=CO,O,H2O",
         "rutile adsorb model=emt crystals.elements=Cu crystals.prototypes=fcc miller=[[1,1,1]] adsorbates=O",
-        "rutile adsorb slab.vasp model=run adsorbates=CO,O together=[[CO,O],[O,O]] references={O: 0.5 O2}",
+        "rutile adsorb slab.vasp model=run adsorbates=CO,O together=[[CO,O],[O,O]] 'references={O: 0.5 O2}'",
     ),
 )

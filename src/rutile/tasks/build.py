@@ -44,7 +44,7 @@ TASK = Task(
         "rutile build dimer elements=Ti,O",
         "rutile build bulk crystals.elements=Ti,O crystals.prototypes=rutile,anatase vacancies=0.1 count=200",
         "rutile build slab crystals.files=tio2.cif miller=[[1,1,0],[1,0,0]] out=slabs.extxyz",
-        "rutile build liquid smiles={CCO: 1, O: 3} molecules=[32,32] density=[0.9,0.9] count=4",
+        "rutile build liquid 'smiles={CCO: 1, O: 3}' molecules=[32,32] density=[0.9,0.9] count=4",
         "rutile build molecule molecules.smiles=CCO,c1ccccc1 molecules.conformers=3",
     ),
 )

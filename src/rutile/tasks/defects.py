@@ -162,6 +162,6 @@ TASK = Task(
     positional="structures",
     examples=(
         "rutile defects copper.cif model=run kinds=vacancy,interstitial",
-        "rutile defects rutile.cif model=model.rutile references={O: -4.9, Ti: -8.1} length=12",
+        "rutile defects rutile.cif model=model.rutile 'references={O: -4.9, Ti: -8.1}' length=12",
     ),
 )

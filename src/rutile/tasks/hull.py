@@ -175,6 +175,6 @@ TASK = Task(
     positional="structures",
     examples=(
         "rutile hull phases.extxyz model=run",
-        "rutile hull oxides.extxyz model=committee.rutile references={O: -4.9} relax=false",
+        "rutile hull oxides.extxyz model=committee.rutile 'references={O: -4.9}' relax=false",
     ),
 )

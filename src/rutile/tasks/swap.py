@@ -310,7 +310,7 @@ TASK = Task(
     run,
     positional="structures",
     examples=(
-        "rutile swap model=emt particles.composition={Cu: 1, Ni: 1, Pd: 1, Ag: 1, Pt: 1} steps=2000 hot=1500",
+        "rutile swap model=emt 'particles.composition={Cu: 1, Ni: 1, Pd: 1, Ag: 1, Pt: 1}' steps=2000 hot=1500",
         "rutile swap particles.extxyz model=run temperatures=300,600,900 relax=sometimes md_every=100",
     ),
 )
