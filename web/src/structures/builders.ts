@@ -7,6 +7,7 @@ type Settings = Record<string, unknown>
 export const BUILDERS: Record<string, (from?: string) => Settings> = {
   prototype: (from) => ({ name: 'bulk', crystals: from ? { files: [from] } : { elements: ['Ti', 'O'], prototypes: ['rutile', 'anatase'] }, rattle: [0, 0], strain: [0, 0], scale: [1, 1], count: 2 }),
   supercell: (from) => ({ name: 'bulk', crystals: crystals(from), atoms: 64, count: 10 }),
+  strained: (from) => ({ name: 'bulk', crystals: crystals(from), strain: [0.01, 0.05], scale: [1, 1], rattle: [0, 0], count: 10 }),
   defect: (from) => ({ name: 'bulk', crystals: crystals(from), atoms: 64, vacancies: 0.03, count: 10 }),
   slab: (from) => ({ name: 'slab', crystals: crystals(from), max_index: 1, count: 10 }),
   adsorbate: (from) => ({ name: 'adsorption', crystals: crystals(from), molecules: { names: ['CO'] }, miller: [[1, 1, 1]], count: 10 }),
@@ -17,7 +18,7 @@ export const BUILDERS: Record<string, (from?: string) => Settings> = {
   disordered: () => ({ name: 'disorder', formulas: ['SiO2'], atoms: [24, 48], count: 4 }),
 }
 /** Those that begin with a crystal. */
-export const OF_CRYSTALS = ['supercell', 'defect', 'slab', 'adsorbate', 'boundary']
+export const OF_CRYSTALS = ['supercell', 'strained', 'defect', 'slab', 'adsorbate', 'boundary']
 
 const crystals = (from?: string) => (from ? { files: [from] } : { elements: ['Cu'], prototypes: ['fcc'] })
 
