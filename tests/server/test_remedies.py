@@ -91,6 +91,23 @@ def test_only_what_was_kept_is_gone_on_with(site, ben, eve):
     assert (told["rule"], [r["name"] for r in told["remedies"]]) == ("", ["go_on"])
 
 
+@pytest.mark.parametrize(("reason", "offered"), [
+    ("fmax = -1: must be larger than 0", ["edit"]),
+    ("error: cu.cif holds Cu, which the potential was not trained on (trained on: O, Ti)", ["edit"]),
+    ("relax: error: missing.extxyz: no such file", ["edit"]),
+    ("energy is not finite in step 3", ["edit"]),
+    ("lost: the machine was restarted, or its supervisor was killed; rerun it", ["go_on", "again"]),
+    ("used 4.4 GB, more than its 4 GB: ask for more", ["memory", "go_on"]),
+])  # fmt: skip
+def test_going_on_is_offered_only_where_it_can_help(site, ben, reason, offered):
+    """Where settings or input are wrong, what goes on would fail as before."""
+    number = failed_job(site, reason, task="md", settings={"structures": ["a.cif"], "model": "emt"})
+    folder = site.platform.home.job(number) / FILES / "md"
+    folder.mkdir()
+    (folder / "checkpoint").write_text("x")
+    assert [r["name"] for r in ok(ben.get(f"/api/jobs/{number}/failure"))["remedies"]] == offered
+
+
 def test_nobody_repeats_what_he_may_not_see(site, ben, eve):
     number = failed_job(site, "lost: x")
     wish = {"task": "doctor", "settings": {}, "cloned_from": number}

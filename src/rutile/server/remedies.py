@@ -14,7 +14,7 @@ from rutile.core.errors import RutileError
 from rutile.jobs import folder as kept
 from rutile.jobs.folder import last_lines, read_json
 from rutile.jobs.references import REFERENCE
-from rutile.jobs.tables import CANCEL, FAIL, Job
+from rutile.jobs.tables import CANCEL, Job
 from rutile.server.forms import known
 from rutile.server.log_levels import level_of
 
@@ -163,7 +163,9 @@ def last_error(failed: Failed) -> str:
     return lines[-1][-1000:] if lines else failed.job.reason
 
 
-def can_go_on(job: Job, folder: Path) -> bool:
-    """Whether a job that ended before it was done kept something that its task goes on from."""
-    unfinished = job.state in (FAIL, CANCEL) and read_json(folder / kept.RESULT) is None
-    return unfinished and bool(Failed(job, folder).began())
+def was_stopped(failed: Failed) -> bool:
+    """Whether a job was cancelled before it was done: it can go on from what it kept.
+
+    One that failed goes on only where its rule says so; after a mistake in its settings it would fail again.
+    """
+    return failed.job.state == CANCEL and read_json(failed.folder / kept.RESULT) is None

@@ -24,7 +24,7 @@ from rutile.server.job_list import Filter, jobs_on_page
 from rutile.server.job_views import JobPage, JobRow, JobView, rows_of, view_of
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
-from rutile.server.remedies import Failed, can_go_on, go_on, last_error, rule_of
+from rutile.server.remedies import Failed, Remedy, go_on, last_error, rule_of, was_stopped
 from rutile.server.shapes import Name, Number, Tags
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -253,12 +253,12 @@ def see_failure(number: Number, who: Somebody, platform: Here, session: Reading)
     """
     job = shapes.seen(session, Job, number, who)
     failed = Failed(job, platform.home.job(job.id))
-    rule, remedies = None, []
+    rule, remedies = None, list[Remedy]()
     if job.state == FAIL:
         rule = rule_of(failed)
         remedies = rule.remedies(failed)
-    if can_go_on(job, failed.folder) and all(remedy.name != "go_on" for remedy in remedies):
-        remedies = [*remedies, *go_on(failed)]
+    elif was_stopped(failed):
+        remedies = go_on(failed)
     wish = _wish_of(job)
     return FailureView(
         rule=rule.name if rule else "", cause=rule.cause if rule else "", line=last_error(failed) if rule else "",
