@@ -28,6 +28,7 @@ WAYS = {
     "searches/one": ["/searches/{RUNNING}", "/searches/{adaptive}"],
     "compare": ["/compare?ids={DONE}&ids={FAIL}", "/compare?of=models&ids={model}&ids={taught}"],
     "compute": ["/compute"],
+    "api": ["/api", "/api?find=log", "/api?find=nothing of this kind"],
     "admin": [
         f"/admin?tab={tab}"
         for tab in ("users", "groups", "courses", "use", "announcements", "audit", "storage", "backup")

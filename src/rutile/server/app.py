@@ -14,6 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 import rutile
 from rutile.core.errors import RutileError, SettingsError
 from rutile.jobs.check import problems_of
+from rutile.server.description import described
 from rutile.server.guard import Guard
 from rutile.server.page import page_routes
 from rutile.server.people import who_asks
@@ -57,20 +58,22 @@ def create_app(platform: Platform) -> FastAPI:
         docs_url=None, redoc_url=None, description="Machine-learning interatomic potentials: jobs, data and models.",
     )  # fmt: skip
     app.state.platform = platform
-    app.include_router(signing_in.router, prefix="/api")
-    app.include_router(sign_on.router, prefix="/api")
-    app.include_router(metrics.router)
     rooms = (
         account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, models, searches, admin,
         finding, shares, storage, notebooks,
     )  # fmt: skip
-    for router in (*(room.router for room in rooms), sign_on.mine, admin.news, shares.open_routes()):
+    known = (*(room.router for room in rooms), sign_on.mine, admin.news, shares.open_routes())
+    coming_in = (signing_in.router, sign_on.router)
+    for router in coming_in:
+        app.include_router(router, prefix="/api")
+    for router in known:
         app.include_router(router, prefix="/api", dependencies=[Depends(who_asks)])
+    app.include_router(metrics.router)
 
     @app.get("/api/openapi.json", include_in_schema=False, dependencies=[Depends(who_asks)])
     def describe() -> dict[str, Any]:
         """The description of the API."""
-        return app.openapi()
+        return described(app, coming_in, known)
 
     page_routes(app)
     app.add_middleware(Guard)

@@ -196,21 +196,31 @@ Somebody = Annotated[Who, Depends(who_asks)]
 """Anybody with an account; a change needs the right to make changes."""
 
 
-def _in_a_browser(who: Somebody) -> Who:
+def in_a_browser(who: Somebody) -> Who:
+    """Somebody who has signed in.
+
+    Raises:
+        HTTPException: 403 a token asks.
+    """
     if who.sign_in is None:
         raise HTTPException(403, "a token cannot do this: sign in")
     return who
 
 
-InBrowser = Annotated[Who, Depends(_in_a_browser)]
+InBrowser = Annotated[Who, Depends(in_a_browser)]
 """Somebody who has signed in: tokens make no tokens and change no passwords."""
 
 
-def _administrator(who: Somebody) -> Who:
+def administrator(who: Somebody) -> Who:
+    """An administrator.
+
+    Raises:
+        HTTPException: 403 somebody else, or a token that may not administer, asks.
+    """
     if who.user.role != ADMIN or MANAGE not in who.scopes:
         raise HTTPException(403, "only administrators may do this")
     return who
 
 
-Administrator = Annotated[Who, Depends(_administrator)]
+Administrator = Annotated[Who, Depends(administrator)]
 """Somebody who may do everything."""

@@ -36,6 +36,7 @@ const PAGES: Record<string, { title: string; one?: string; load: () => Promise<P
   compute: { title: text.nav.compute, load: () => import('./Compute.svelte') },
   admin: { title: text.nav.admin, load: () => import('./Admin.svelte') },
   shared: { title: text.share.title, load: () => import('./Home.svelte'), loadOne: () => import('./Shared.svelte') },
+  api: { title: text.api.title, load: () => import('./Api.svelte') },
   account: { title: text.nav.account, load: () => import('./Account.svelte') },
 }
 

@@ -191,6 +191,14 @@ export const en = {
     members: 'With those who have an account here', byLink: 'With everybody, by a link', who: 'Who may see it', noGroup: 'you have none', saved: 'Saved.',
     back: 'Take back', of: 'of {owner}, by a link that ends {ends}', job: 'Job', search: 'Search', dataset: 'Data set', model: 'Model', structure: 'Structure',
   },
+  api: {
+    title: 'REST API', about: 'Everything that the page does, programs do by these operations, with a token of yours. What follows a colon in a path is to be filled in.', python: 'From Python',
+    pythonText: 'Whole programs; address and token come from the environment. A test runs each of them against a server.', first: 'Before the first',
+    operations: 'Operations', filter: 'Find an operation', some: '{n} of {all}', nothing: 'No operation has this in its path or text.',
+    parameters: 'Parameters', where: 'In', kind: 'Kind', default: 'Default', meaning: 'Meaning', body: 'What is sent', answer: 'What is answered',
+    recipes: { relax: 'Submit, wait, read the result', train: 'Send data, train, fetch the model', scan: 'Several jobs at once', failed: 'Why jobs failed' },
+    scopes: { nobody: 'without a token', link: 'with a link', browser: 'signed in only', read: 'token: read', submit: 'token: submit', admin: 'token: administer' },
+  },
   account: {
     title: 'Account', tokens: 'Tokens for programs', tokenName: 'What for', scopes: 'May', days: 'Days', make: 'Make a token', noTokens: 'No token yet.',
     once: 'This is shown once: keep it now.', used: 'Last used', never: 'never', expires: 'Ends', end: 'End', browsers: 'Signed-in browsers', this: 'this one', since: 'Since', seen: 'Last seen', from: 'From',

@@ -193,6 +193,14 @@ export const ja: Text = {
     members: 'ここにアカウントがある人と', byLink: 'リンクで誰とでも', who: '見られる人', noGroup: 'ありません', saved: '保存しました。',
     back: '取り消す', of: '{owner} のもの。リンクは {ends} まで', job: 'ジョブ', search: '探索', dataset: 'データセット', model: 'モデル', structure: '構造',
   },
+  api: {
+    title: 'REST API', about: 'このページでできることはすべて、トークンを使ってプログラムからもこれらの操作でできます。パスのコロンの後は自分で埋めます。', python: 'Python から',
+    pythonText: 'そのまま動くプログラムです。アドレスとトークンは環境変数から読みます。どれもサーバーに対してテストされています。', first: '最初に',
+    operations: '操作', filter: '操作を探す', some: '{all} 件中 {n} 件', nothing: 'パスや説明にこれを含む操作はありません。',
+    parameters: 'パラメーター', where: '場所', kind: '型', default: '既定値', meaning: '意味', body: '送る内容', answer: '返る内容',
+    recipes: { relax: 'ジョブを送り、待ち、結果を読む', train: 'データを送り、学習し、モデルを受け取る', scan: '複数のジョブを同時に', failed: 'ジョブが失敗した理由' },
+    scopes: { nobody: 'トークン不要', link: 'リンクで', browser: 'サインインのみ', read: 'トークン: 読む', submit: 'トークン: ジョブを送る', admin: 'トークン: 管理する' },
+  },
   account: {
     title: 'アカウント', tokens: 'プログラム用トークン', tokenName: '用途', scopes: '権限', days: '日数', make: 'トークンを作る', noTokens: 'トークンはまだありません。',
     once: 'この一度だけ表示されます。今保存してください。', used: '最終使用', never: 'なし', expires: '期限', end: '無効にする', browsers: 'サインイン中のブラウザ', this: 'これ', since: '開始', seen: '最終利用', from: '場所',

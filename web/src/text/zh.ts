@@ -193,6 +193,14 @@ export const zh: Text = {
     members: '与这里有账户的人共享', byLink: '通过链接与任何人共享', who: '谁可以查看', noGroup: '您没有', saved: '已保存。',
     back: '收回', of: '来自 {owner},链接于 {ends} 失效', job: '作业', search: '搜索', dataset: '数据集', model: '模型', structure: '结构',
   },
+  api: {
+    title: 'REST API', about: '页面能做的一切，程序都可以用您的令牌通过这些操作来做；路径中冒号后的部分由您填写。', python: '用 Python',
+    pythonText: '完整的程序；地址和令牌取自环境变量。每个程序都有测试在真实服务器上运行。', first: '开始之前',
+    operations: '操作', filter: '查找操作', some: '{n} / {all}', nothing: '没有操作的路径或说明包含此内容。',
+    parameters: '参数', where: '位置', kind: '类型', default: '默认值', meaning: '含义', body: '发送的内容', answer: '返回的内容',
+    recipes: { relax: '提交、等待、读取结果', train: '上传数据、训练、取回模型', scan: '同时运行多个作业', failed: '作业为何失败' },
+    scopes: { nobody: '无需令牌', link: '凭链接', browser: '仅限登录', read: '令牌：读取', submit: '令牌：提交作业', admin: '令牌：管理' },
+  },
   account: {
     title: '账户', tokens: '程序用的令牌', tokenName: '用途', scopes: '可以', days: '天数', make: '创建令牌', noTokens: '还没有令牌。',
     once: '只显示这一次:请立即保存。', used: '上次使用', never: '从未', expires: '到期', end: '终止', browsers: '已登录的浏览器', this: '本浏览器', since: '自', seen: '上次出现', from: '来自',

@@ -16,9 +16,12 @@ from rutile.server.people import Here, Reading, known
 router = APIRouter(tags=["metrics"])
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, openapi_extra={"x-scope": "read"})
 def prometheus(request: Request, platform: Here, session: Reading) -> Response:
-    """Jobs by state and queue, cores in use and there, accounts, seconds since the start."""
+    """Jobs by state and queue, cores in use and there, accounts, seconds since the start.
+
+    Only this machine and administrators see them.
+    """
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
     if platform.settings.proxy or not _near(request):
