@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-DEHYEO_1.js";var t=()=>e.get(`sign-on`);export{t};
