@@ -20,7 +20,7 @@ from rutile.jobs import notices
 from rutile.jobs.disk import bytes_by_kind
 from rutile.jobs.home import Home
 from rutile.jobs.references import Input
-from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, User
+from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, Quotas, User
 
 
 @dataclass(frozen=True)
@@ -199,22 +199,37 @@ def over_quota(session: Session, user: User, disk: float | None = None) -> str:
         user: whose.
         disk: GB that are to come; only the limit of disk is looked at then.
     """
+    for whose, name, unit, limit, amount in _against_quotas(session, user):
+        if disk is not None and name != "disk_gb":
+            continue
+        helps = "free some (page Account), or ask" if name == "disk_gb" else "ask"
+        if amount >= limit:
+            return f"{whose} quota is used up: {amount:.3g} of {limit:g} {unit}: {helps} an administrator"
+        if disk is not None and amount + disk > limit:
+            left = f"{limit - amount:.3g} of {limit:g} {unit} are left, and it has {disk:.3g}"
+            return f"{whose} quota is too small for it: {left}: {helps} an administrator"
+    return ""
+
+
+def left_of_quotas(session: Session, user: User) -> dict[str, float]:
+    """What is left of each quota that there is, the user's own or the group's, whichever is less."""
+    left: dict[str, float] = {}
+    for _, name, _, limit, amount in _against_quotas(session, user):
+        left[name] = min(left.get(name, limit), max(0.0, limit - amount))
+    return left
+
+
+def _against_quotas(session: Session, user: User) -> Iterator[tuple[str, str, str, float, float]]:
+    """Whose quota, of what, in which unit, the limit, and what is used of it: of a user, then of the group."""
     group = user.group
-    checks = [(user, [user.id], "your")]
+    checks: list[tuple[Quotas, list[int], str]] = [(user, [user.id], "your")]
     if group is not None and any(getattr(group, name) is not None for name, _ in QUOTAS):
         mates = list(session.scalars(sql.select(User.id).where(User.group_id == group.id)))
-        checks.append((group, mates, f"group {group.name}'s"))  # type: ignore[arg-type]
+        checks.append((group, mates, f"group {group.name}'s"))
     for who, members, whose in checks:
         limits = [getattr(who, name) for name, _ in QUOTAS]
         if all(limit is None for limit in limits):
             continue
         for limit, amount, (name, unit) in zip(limits, used(session, members), QUOTAS, strict=True):
-            if limit is None or (disk is not None and name != "disk_gb"):
-                continue
-            helps = "free some (page Account), or ask" if name == "disk_gb" else "ask"
-            if amount >= limit:
-                return f"{whose} quota is used up: {amount:.3g} of {limit:g} {unit}: {helps} an administrator"
-            if disk is not None and amount + disk > limit:
-                left = f"{limit - amount:.3g} of {limit:g} {unit} are left, and it has {disk:.3g}"
-                return f"{whose} quota is too small for it: {left}: {helps} an administrator"
-    return ""
+            if limit is not None:
+                yield whose, name, unit, limit, amount

@@ -153,6 +153,8 @@ export interface Check {
   client: string
   same: number | null
   expected: { jobs: number; seconds: number; longest: number; memory: number } | null
+  /** Seconds until it begins (null: unknown), and hours that it costs and that are left of a quota (null: no quota). */
+  estimate: Record<'wait' | 'core_hours' | 'gpu_hours' | 'core_hours_left' | 'gpu_hours_left', number | null>
 }
 
 export interface Queue {
@@ -167,6 +169,8 @@ export interface Queue {
   working: number
   waiting: number
   wait: number | null
+  /** Of a job of one core now (s); 0: none, null: unknown. */
+  expected: number | null
 }
 
 export interface Compute {

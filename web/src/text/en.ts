@@ -57,7 +57,7 @@ export const en = {
     jobName: 'Name of the job', privacy: 'Privacy', queue: 'Queue', cores: 'Cores', gpus: 'GPUs', memory: 'Memory (GB)',
     tooMuch: '{queue} has {cores:core:cores} and {memory} GB: a job that asks for more waits for ever.',
     wall: 'Longest time (h)', priority: 'Priority (1 to 100)', tags: 'Tags', place: 'Where it runs', submit: 'Submit',
-    problems: 'To be changed first', warnings: 'Worth a look', fine: 'Ready to submit.', expected: 'Jobs like this took {time} here and {memory} GB.',
+    problems: 'To be changed first', warnings: 'Worth a look', fine: 'Ready to submit.', expected: 'Jobs like this took {time} here and {memory} GB.', wait: 'Expected wait', unknown: 'unknown', left: '{rest} left of the quota',
     same: 'Job {id} answered exactly this question: open it.', equal: 'The same elsewhere',
     command: 'Command line', yaml: 'Job file', python: 'Python', client: 'Client', about: 'About this task', examples: 'Examples',
     private: 'private', group: 'my group', public: 'everybody', otherTask: 'Another task', checking: 'Looking at it …',

@@ -59,7 +59,7 @@ export const ja: Text = {
     jobName: 'ジョブの名前', privacy: '公開範囲', queue: 'キュー', cores: 'コア', gpus: 'GPU', memory: 'メモリ (GB)',
     tooMuch: '{queue} は {cores} コア、{memory} GB です。それを超えるジョブはいつまでも待ちます。',
     wall: '最長時間 (h)', priority: '優先度 (1 から 100)', tags: 'タグ', place: '実行場所', submit: '送信',
-    problems: '先に直すところ', warnings: '確認を', fine: '送信できます。', expected: '同様のジョブはここで {time}、{memory} GB を使いました。',
+    problems: '先に直すところ', warnings: '確認を', fine: '送信できます。', expected: '同様のジョブはここで {time}、{memory} GB を使いました。', wait: '待ち時間の見込み', unknown: '不明', left: '割り当ての残り {rest}',
     same: 'ジョブ {id} がまったく同じ問いに答えています:開く。', equal: '同じことを他の方法で',
     command: 'コマンドライン', yaml: 'ジョブファイル', python: 'Python', client: 'クライアント', about: 'このタスクについて', examples: '例',
     private: '自分だけ', group: '自分のグループ', public: '全員', otherTask: '別のタスク', checking: '確認中 …',

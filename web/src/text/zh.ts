@@ -59,7 +59,7 @@ export const zh: Text = {
     jobName: '作业名称', privacy: '可见范围', queue: '队列', cores: '核', gpus: 'GPU', memory: '内存 (GB)',
     tooMuch: '{queue} 有 {cores} 核和 {memory} GB 内存：要求更多的作业将一直等待。',
     wall: '最长时间 (h)', priority: '优先级 (1 到 100)', tags: '标签', place: '在哪里运行', submit: '提交',
-    problems: '请先修改', warnings: '值得留意', fine: '可以提交。', expected: '这样的作业在这里用了 {time} 和 {memory} GB。',
+    problems: '请先修改', warnings: '值得留意', fine: '可以提交。', expected: '这样的作业在这里用了 {time} 和 {memory} GB。', wait: '预计等待', unknown: '未知', left: '配额还剩 {rest}',
     same: '作业 {id} 已回答过完全相同的问题:打开它。', equal: '别处的等价写法',
     command: '命令行', yaml: '作业文件', python: 'Python', client: '客户端', about: '关于这项任务', examples: '示例',
     private: '仅自己', group: '我的组', public: '所有人', otherTask: '换一项任务', checking: '正在检查 …',

@@ -12,9 +12,11 @@ from fastapi import APIRouter, Query
 
 from rutile.core.settings import Result
 from rutile.jobs.places import Here as ThisMachine
+from rutile.jobs.queue import Wish
 from rutile.jobs.rights import visible
 from rutile.jobs.slots import Capacity
 from rutile.jobs.tables import ACTIVE, RUNNING, WAITING, Job
+from rutile.server.estimates import expected_wait
 from rutile.server.people import Here, Reading, Somebody
 
 router = APIRouter(prefix="/compute", tags=["compute"])
@@ -45,6 +47,8 @@ class QueueView(Result):
     """Jobs that wait."""
     wait: float | None
     """Half of the jobs of the last week waited less (s)."""
+    expected: float | None
+    """Seconds that a job of one core would wait now; 0: it would begin at once; null: unknown."""
 
 
 class Part(Result):
@@ -93,11 +97,11 @@ class Waiting(Result):
 @router.get("")
 def see_compute(who: Somebody, platform: Here, session: Reading) -> ComputeView:
     """Queues with what is free, who uses what, and how this machine does."""
-    del who
     queues = []
     for name, place in platform.places.items():
         here = isinstance(place, ThisMachine)
-        queues.append(_queue(session, name, platform.capacity if here else None))
+        expected = expected_wait(session, platform, who.user, Wish(queue=name, memory=1.0))
+        queues.append(_queue(session, name, platform.capacity if here else None, expected))
     used = sql.select(Job).where(Job.state.in_(ACTIVE))
     users: dict[str, list[Job]] = {}
     for job in session.scalars(used):
@@ -112,7 +116,7 @@ def see_compute(who: Somebody, platform: Here, session: Reading) -> ComputeView:
     )  # fmt: skip
 
 
-def _queue(session: Reading, name: str, capacity: Capacity | None) -> QueueView:
+def _queue(session: Reading, name: str, capacity: Capacity | None, expected: float | None) -> QueueView:
     sums = session.execute(
         sql.select(
             sql.func.count(), sql.func.coalesce(sql.func.sum(Job.cores), 0),
@@ -131,7 +135,7 @@ def _queue(session: Reading, name: str, capacity: Capacity | None) -> QueueView:
         name=name, kind="this machine" if capacity else "Slurm", cores=capacity.cores if capacity else None,
         memory=capacity.memory if capacity else None, gpus=capacity.gpus if capacity else None, working=sums[0],
         cores_used=sums[1], memory_used=sums[2], gpus_used=sums[3], waiting=waiting,
-        wait=statistics.median(w for w in waits if w is not None) if waits else None,
+        wait=statistics.median(w for w in waits if w is not None) if waits else None, expected=expected,
     )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import statistics
 from typing import Annotated, Any
 
 import sqlalchemy as sql
@@ -14,12 +13,14 @@ from sqlalchemy.orm import Session
 from rutile.core.errors import RutileError, SettingsError
 from rutile.core.settings import Result, Settings
 from rutile.jobs import check
+from rutile.jobs.queue import Wish
 from rutile.jobs.references import Input
 from rutile.jobs.rights import visible
 from rutile.jobs.sources import inputs_of
 from rutile.jobs.tables import DONE, Job, User
 from rutile.server import forms, notebooks, shapes
 from rutile.server.cautions import cautions
+from rutile.server.estimates import Estimate, Expected, estimate_of, expected_of
 from rutile.server.people import Here, Reading, Somebody
 from rutile.server.unlike import unlike_training
 from rutile.tasks.catalogue import all_tasks
@@ -62,6 +63,10 @@ class CheckRequest(Settings):
     """Cores that the job would have."""
     gpus: int = Field(default=0, ge=0, le=1000)
     """GPUs that the job would have."""
+    memory: float = Field(default=4.0, gt=0, le=1e6)
+    """Memory (GB) that it would ask for."""
+    priority: int = Field(default=50, ge=1, le=100)
+    """Its priority."""
     queue: Annotated[str, Field(max_length=100)] = "local"
     """Where it would run."""
 
@@ -73,19 +78,6 @@ class ProblemView(Result):
     """Dotted key of the setting; empty: of the whole."""
     message: str
     """What and how, in one line."""
-
-
-class Expected(Result):
-    """What jobs of this task took here before."""
-
-    jobs: int
-    """So many ended well."""
-    seconds: float
-    """Half of them took less."""
-    longest: float
-    """The longest of them (s)."""
-    memory: float
-    """Half of them used less (GB)."""
 
 
 class CheckView(Result):
@@ -111,6 +103,8 @@ class CheckView(Result):
     """A finished job that answered the same question."""
     expected: Expected | None
     """From jobs that were done here."""
+    estimate: Estimate
+    """What it is likely to wait and to cost."""
 
 
 @router.get("")
@@ -151,6 +145,8 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
         problems = check.problems_of(error)
     except RutileError as error:
         problems = [check.Problem("", str(error))]
+    asked = Wish(**wish.model_dump(exclude={"settings"}))
+    expected = expected_of(session, task.name)
     plain = check.local_names(wish.settings, inputs)
     return CheckView(
         ok=not problems,
@@ -167,7 +163,8 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
         same=None
         if task.name == notebooks.NOTEBOOK
         else _same(session, who.user, check.job_key(task, wish.settings, inputs)),
-        expected=_expected(session, task),
+        expected=expected,
+        estimate=estimate_of(session, platform, who.user, asked, expected),
     )
 
 
@@ -182,17 +179,3 @@ def _same(session: Session, user: User, key: str) -> int | None:
     return session.scalar(
         sql.select(Job.id).where(Job.key == key, Job.state == DONE, visible(Job, user)).order_by(Job.id.desc()).limit(1)
     )
-
-
-def _expected(session: Session, task: Task) -> Expected | None:
-    rows = session.execute(
-        sql.select(Job.ended - Job.started, Job.peak_memory)
-        .where(Job.task == task.name, Job.state == DONE, Job.started.is_not(None))
-        .order_by(Job.id.desc())
-        .limit(50)
-    ).all()
-    if not rows:
-        return None
-    seconds = [r[0] for r in rows if r[0] is not None]
-    memory = statistics.median(float(r[1]) for r in rows)
-    return Expected(jobs=len(rows), seconds=statistics.median(seconds), longest=max(seconds), memory=memory)
