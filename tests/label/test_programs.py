@@ -381,3 +381,21 @@ def test_a_program_runs_in_a_folder_of_its_own_with_a_time_limit(tmp_path):
     failure = ProgramLabeler(Cp2kSettings(command=dies)).label(atoms)
     assert failure.kind == "crashed"
     assert "no memory" in failure.last_lines
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_several_processes_are_started_by_the_mpirun_beside_the_program(tmp_path, monkeypatch, beside):
+    """Another one that is found first, as of a virtual environment, may be of another MPI."""
+    places = {"environment": ["mpirun"], "system": ["pw.x", "mpirun"] if beside else ["pw.x"]}
+    for folder, names in places.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_text("#!/bin/sh\n")
+            (tmp_path / folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", ":".join(str(tmp_path / folder) for folder in places))
+    several = EspressoSettings(functional="LDA", processes=8)
+    started = str(tmp_path / "system" / "mpirun") if beside else "mpirun"
+    assert ProgramLabeler(several).command == [started, "-np", "8", "pw.x", "-in", "rutile.in"]
+    assert ProgramLabeler(several.model_copy(update={"processes": 1})).command == ["pw.x", "-in", "rutile.in"]
+    given = several.model_copy(update={"command": "srun pw.x -in rutile.in"})
+    assert ProgramLabeler(given).command == ["srun", "pw.x", "-in", "rutile.in"]

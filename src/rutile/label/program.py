@@ -43,16 +43,23 @@ def program_of(settings: ProgramSettings) -> Program:
     return cast("Program", getattr(import_module(module), name)())
 
 
+def _mpirun(program: str) -> str:
+    """The mpirun that lies beside a program, as it is of the same MPI; else whichever is found first."""
+    place = shutil.which(program)
+    beside = shutil.which("mpirun", path=str(Path(place).parent)) if place else None
+    return beside or "mpirun"
+
+
 class ProgramLabeler:
     """Asks a program, one calculation after another."""
 
     def __init__(self, settings: ProgramSettings) -> None:
         self.settings = settings
         self.program = program_of(settings)
-        default = self.program.command
-        if settings.processes > 1:
-            default = f"mpirun -np {settings.processes} {default}"
-        self.command = [from_here(word) for word in shlex.split(settings.command or default)]
+        words = shlex.split(settings.command or self.program.command)
+        if settings.processes > 1 and not settings.command:
+            words = [_mpirun(words[0]), "-np", str(settings.processes), *words]
+        self.command = [from_here(word) for word in words]
 
     def probe(self, numbers: frozenset[int]) -> str:
         """Name and version, and a hash of the pseudopotentials that are there.
