@@ -107,7 +107,7 @@ class ForceField:
     def _whole(self, structures: Structures, graph: Graph) -> list[Prediction]:
         """What each member says of all structures at once."""
         at = structures.to(dtype=self.dtype, device=self.device)
-        every = evaluate_members(self.members, at, graph=_placed(graph, self.dtype, self.device))
+        every = evaluate_members(self.members, at, graph=placed_graph(graph, self.dtype, self.device))
         return [_in_float64(p, structures.positions.device) for p in every]
 
 
@@ -124,7 +124,7 @@ def part_of(structures: Structures, graph: Graph, first: int, last: int) -> tupl
     return part, dataclasses.replace(empty, i=graph.i[c:d] - a, j=graph.j[c:d] - a, vectors=graph.vectors[c:d])
 
 
-def _placed(graph: Graph, dtype: torch.dtype, device: torch.device) -> Graph:
+def placed_graph(graph: Graph, dtype: torch.dtype, device: torch.device) -> Graph:
     """A graph where a potential lives."""
     whole = {name: getattr(graph, name).to(device) for name in ("numbers", "system", "i", "j", "mode", "pbc")}
     real = {name: getattr(graph, name).to(device=device, dtype=dtype) for name in ("vectors", "positions", "cell")}

