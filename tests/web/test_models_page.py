@@ -57,7 +57,8 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
 
     tab.get_by_role("tab", name="Python (LAMMPS)").click()
     lammps = tab.get_by_role("region", name="Python (LAMMPS)")
-    lammps.get_by_text(re.compile(r'attach\(lmp, "[\w.+-]+\.rutile", \["Si"\]\)')).wait_for()
+    program = re.compile(r'elements = \["Si"\]\n.*attach\(lmp, "judged\.rutile", elements\)', re.DOTALL)
+    lammps.get_by_text(program).wait_for()
     tab.get_by_role("tab", name="Model card").click()
     tab.get_by_role("region", name="Model card").get_by_text(re.compile(r"Architecture: behler")).wait_for()
     crystal = '2\nLattice="0 2.73 2.73 2.73 0 2.73 2.73 2.73 0" pbc="T T T"\nSi 0 0 0\nSi 1.365 1.365 1.365\n'
