@@ -13,11 +13,13 @@ from importlib.util import find_spec
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from certificates import self_signed
 from test_serve import SOURCE, served, token_of
 
 import rutile
 from rutile.core.client import Refused
-from rutile.core.connection import CONNECTION, DOOR
+from rutile.core.connection import CERTIFICATE, CONNECTION, DOOR, KEY, trust_in
+from rutile.core.errors import FileError
 from rutile.jobs.folder import FILES, LOG, ask_to_stop, read_status
 
 websocket = pytest.importorskip("websocket")
@@ -42,19 +44,22 @@ def sockets():
 class Kernel:
     """A kernel behind the door of a notebook, as JupyterLab uses it."""
 
-    def __init__(self, link):
+    def __init__(self, link, certificate=None):
         parts = urlsplit(link)
+        self.secure, self.trust = parts.scheme == "https", trust_in(certificate)
         self.base, self.token = parts.netloc.replace("localhost", "127.0.0.1"), parse_qs(parts.query)["token"][0]
         self.number = self.ask("kernels", {"name": "python3"})["id"]
-        self.socket = websocket.create_connection(f"ws://{self.base}/api/kernels/{self.number}/channels", timeout=60,
-                                                  header=[f"Authorization: token {self.token}"])  # fmt: skip
+        self.socket = websocket.create_connection(
+            f"ws{'s' if self.secure else ''}://{self.base}/api/kernels/{self.number}/channels", timeout=60,
+            header=[f"Authorization: token {self.token}"], sslopt={"context": self.trust},
+        )  # fmt: skip
         OPEN.append(self.socket)
 
     def ask(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(f"http://{self.base}/api/{path}", data,
+        asked = urllib.request.Request(f"http{'s' if self.secure else ''}://{self.base}/api/{path}", data,
                                        {"Authorization": f"token {self.token}"})  # fmt: skip
-        with urllib.request.urlopen(asked, timeout=30) as answer:
+        with urllib.request.urlopen(asked, timeout=30, context=self.trust) as answer:
             return json.loads(answer.read())
 
     def run(self, code):
@@ -230,6 +235,29 @@ def test_a_notebook_is_ended_at_its_wall_time_with_all_that_it_started(tmp_path)
         assert job["reason"].startswith("longer than its wall time")
         assert gone(lambda: is_there(pid), 5)
         assert read_status(tmp_path / "home" / "jobs" / str(number)).state == "FAIL"
+
+
+def test_a_notebook_that_others_reach_has_the_tls_of_the_server(tmp_path, monkeypatch):
+    certificate, key = self_signed(tmp_path)
+    with platform(tmp_path) as begin:
+        _, address, link = begin(f"certificate={certificate}", f"key={key}")
+        assert address.startswith("https:")
+        with pytest.raises(FileError, match="CERTIFICATE_VERIFY_FAILED"):
+            rutile.Client(address, "rtl_x").jobs()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        client = rutile.Client(address, token_of(address, link, certificate))
+        number = client.submit("notebook", {"address": "0.0.0.0"}, memory=4.0)
+        link = ready(client, number)
+        assert link.startswith("https:")
+        folder = tmp_path / "home" / "jobs" / str(number)
+        assert [(folder / name).stat().st_mode & 0o777 for name in (CERTIFICATE, KEY)] == [0o600, 0o600]
+        kernel = Kernel(f"https://127.0.0.1:{urlsplit(link).port}/?{urlsplit(link).query}", certificate)
+        assert kernel.run(f"import rutile; print(rutile.Client().job({number})['task'])").strip() == "notebook"
+        assert "BEGIN" not in kernel.run("import os; print(os.environ)")
+        assert "SSL_CERT_FILE" not in kernel.run("print(os.environ)")
+        client.cancel(number)
+        assert client.wait(number, 60)["state"] == "CANCEL"
+        assert gone(lambda: [name for name in (CERTIFICATE, KEY) if (folder / name).exists()])
 
 
 def test_on_a_laptop_it_tells_its_link_and_ctrl_c_ends_it(tmp_path):

@@ -268,6 +268,7 @@ def test_the_name_of_a_notebook_is_not_that_of_the_platform(tmp_path):
     assert link(local, "localhost") == ("http://127.0.0.1:5", "")
     assert link(away, "rutile.example.org") == ("http://localhost:5", "ssh -N -L 5:127.0.0.1:5 node7")
     assert link(away, "rutile.example.org", address="0.0.0.0") == ("http://node7:5", "")
+    assert link(away, "rutile.example.org", address="0.0.0.0", secure=True) == ("https://node7:5", "")
     assert link(local, "localhost", address="::1") == ("http://[::1]:5", "")
 
 

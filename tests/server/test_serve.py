@@ -15,6 +15,7 @@ import pytest
 
 import rutile
 from rutile.core.client import Refused
+from rutile.core.connection import trust_in
 from rutile.core.errors import FileError
 
 SOURCE = str(Path(rutile.__file__).parents[1])
@@ -28,15 +29,16 @@ def served(home, log, *words):
         )  # fmt: skip
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
-        found = re.search(r"(http://[\d.:]+)/login/(\S+)", log.read_text())
+        found = re.search(r"(https?://[\d.:]+)/login/(\S+)", log.read_text())
         if found:
             return process, found[1], found[0]
         time.sleep(0.1)
     raise AssertionError(log.read_text())
 
 
-def token_of(address, link):
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+def token_of(address, link, certificate=None):
+    secure = urllib.request.HTTPSHandler(context=trust_in(certificate))
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()), secure)
     opener.open(link)
     csrf = json.loads(opener.open(f"{address}/api/session").read())["csrf"]
     body = json.dumps({"name": "test", "scopes": ["read", "submit"]}).encode()

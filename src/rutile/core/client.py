@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rutile.core.connection import found_connection
+from rutile.core.connection import found_certificate, found_connection, trust_in
 from rutile.core.errors import FileError, RutileError
 
 ENDED = ("DONE", "FAIL", "CANCEL")
@@ -55,6 +55,7 @@ class Client:
         if not address.startswith(("http://", "https://")):
             raise FileError(f"address = {address!r}: expected http://host:port or https://host")
         self.address, self.token, self.timeout = address.rstrip("/"), token, timeout
+        self._trust = trust_in(found_certificate()) if address.startswith("https:") else None
 
     def __repr__(self) -> str:
         return f"Client({self.address!r})"
@@ -202,7 +203,7 @@ class Client:
         headers |= {"Content-Type": "application/octet-stream" if isinstance(body, bytes) else "application/json"}
         asked = urllib.request.Request(url, data, headers, method=method)
         try:
-            with urllib.request.urlopen(asked, timeout=self.timeout) as answer:
+            with urllib.request.urlopen(asked, timeout=self.timeout, context=self._trust) as answer:
                 received: bytes = answer.read()
                 return received
         except urllib.error.HTTPError as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import sqlalchemy as sql
 from sqlalchemy.orm import Session
 
-from rutile.core.connection import CONNECTION, DOOR, write_private
+from rutile.core.connection import CERTIFICATE, CONNECTION, DOOR, KEY, write_private
 from rutile.jobs.folder import BEGAN, read_json
 from rutile.jobs.home import Home
 from rutile.jobs.tables import ACTIVE, ApiToken, Job
@@ -52,9 +52,9 @@ def hand_over(session: Session, home: Home, job: Job, scopes: Iterable[str], add
 
 
 def take_back(session: Session, home: Home, job: Job) -> None:
-    """End the token of a job, and remove what told it, and where the job listened."""
+    """End the token of a job, and remove what told it, where the job listened, and by which key."""
     revoke(session, job)
-    for name in (CONNECTION, DOOR):
+    for name in (CONNECTION, DOOR, CERTIFICATE, KEY):
         (home.job(job.id) / name).unlink(missing_ok=True)
 
 

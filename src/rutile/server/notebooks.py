@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 from sqlalchemy.orm import Session
 
-from rutile.core.connection import DOOR
+from rutile.core.connection import CERTIFICATE, DOOR, KEY, write_private
 from rutile.core.errors import SettingsError
 from rutile.core.settings import Result, Settings
 from rutile.jobs.folder import read_json
@@ -35,6 +35,8 @@ class Door(Settings):
     """At which it listens."""
     host: str = Field(pattern=r"^[0-9A-Za-z_.-]+$", max_length=255)
     """Name of its machine."""
+    secure: bool = False
+    """Whether it has TLS."""
 
 
 class NotebookView(Result):
@@ -71,7 +73,7 @@ def refuse(settings: ServeSettings, user: User, task: str) -> None:
 
 
 def begin(session: Session, home: Home, settings: ServeSettings, job: Job, address: str) -> None:
-    """Sign a notebook in that is about to start, if its owner still may.
+    """Sign a notebook in that is about to start, if its owner still may; one that others reach gets the server's TLS.
 
     Raises:
         SettingsError: they may not any more.
@@ -79,6 +81,11 @@ def begin(session: Session, home: Home, settings: ServeSettings, job: Job, addre
     """
     refuse(settings, job.owner, job.task)
     hand_over(session, home, job, SCOPES, inside(settings, job, address))
+    if settings.certificate is None or settings.key is None:
+        return
+    write_private(home.job(job.id) / CERTIFICATE, settings.certificate.read_bytes())
+    if job.settings.get("address", LOOPBACK[0]) not in LOOPBACK:
+        write_private(home.job(job.id) / KEY, settings.key.read_bytes())
 
 
 def inside(settings: ServeSettings, job: Job, address: str) -> str:
@@ -119,5 +126,7 @@ def door_of(home: Home, settings: ServeSettings, job: Job, asked_at: str) -> Not
         tunnel = f"ssh -N -L {door.port}:127.0.0.1:{door.port} {door.host}" if away else ""
     name = f"[{name}]" if ":" in name else name
     return NotebookView(
-        ready=True, link=f"http://{name}:{door.port}/lab/tree/{START}?token={door.token}", tunnel=tunnel
+        ready=True,
+        link=f"{'https' if door.secure else 'http'}://{name}:{door.port}/lab/tree/{START}?token={door.token}",
+        tunnel=tunnel,
     )

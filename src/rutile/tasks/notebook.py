@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from rutile.core.connection import DOOR, connection_file, write_private
+from rutile.core.connection import CERTIFICATE, DOOR, KEY, connection_file, write_private
 from rutile.core.errors import ExecutorError, MissingPackageError
 from rutile.core.executors.catalogue import told_to_end
 from rutile.core.files import folder_for_results, write_atomically
@@ -57,7 +58,8 @@ class NotebookSettings(Settings):
     idle: Minute = Field(default=60.0, gt=0, le=10_000)
     """The notebook ends when nothing has been computed or saved in it for so long."""
     address: str = Field(default="127.0.0.1", pattern=r"^[0-9A-Za-z.:-]+$", max_length=255)
-    """Address to listen at. At 127.0.0.1 only this machine reaches it; what passes elsewhere is not encrypted."""
+    """Address to listen at. At 127.0.0.1 only this machine reaches it; what passes elsewhere is encrypted only within a
+    platform that has a certificate."""
     port: int = Field(default=0, ge=0, le=65535)
     """Port; 0: any that is free."""
     out: Path = Path()
@@ -182,7 +184,12 @@ class Lab:
     def _base(self) -> str:
         address = self.settings.address
         host = "127.0.0.1" if address in ("0.0.0.0", "::") else f"[{address}]" if ":" in address else address
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self._secure else 'http'}://{host}:{self.port}"
+
+    @property
+    def _secure(self) -> bool:
+        """Whether the platform left a key for TLS."""
+        return self.platform and self.place.with_name(KEY).exists()
 
     def told(self) -> str:
         """What the user should know; a log, which others may see, has no token."""
@@ -217,17 +224,18 @@ class Lab:
                 raise ExecutorError("JupyterLab did not start: the lines above say why; is its port taken?")
             time.sleep(0.1)
         door = {"port": self.port, "token": self.token, "address": self.settings.address, "host": socket.gethostname()}
-        write_private(self._door, door)
+        write_private(self._door, door | {"secure": self._secure})
 
     def _configuration(self) -> dict[str, Any]:
         """Everything that JupyterLab is told; nothing secret is in its words."""
         asked = self.settings
+        tls = {"certfile": str(self.place.with_name(CERTIFICATE)), "keyfile": str(self.place.with_name(KEY))}
         return {
             "Application": {"log_level": 30},
             "ServerApp": {
                 "ip": asked.address, "port": asked.port, "port_retries": 0, "allow_root": True,
                 "root_dir": str(asked.out.absolute()), "open_browser": asked.browser and not self.platform,
-                "tornado_settings": {"headers": {"Referrer-Policy": "no-referrer"}},
+                "tornado_settings": {"headers": {"Referrer-Policy": "no-referrer"}}, **(tls if self._secure else {}),
             },
             "IdentityProvider": {"token": self.token},
             "LabApp": {
@@ -258,7 +266,7 @@ class Lab:
         url = f"{self._base}/api/{what}?no_track_activity=1"
         request = urllib.request.Request(url, headers={"Authorization": f"token {self.token}"})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=10, context=_itself()) as answer:
                 return json.loads(answer.read())
         except (OSError, ValueError):
             return None
@@ -272,6 +280,13 @@ class Lab:
         with suppress(OSError):
             times += [path.stat().st_mtime for path in self.settings.out.glob("*.ipynb")]
         return max(times, default=0.0)
+
+
+def _itself() -> ssl.SSLContext:
+    """To ask a JupyterLab that was just started, by a number of this machine that no certificate names."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _seconds(moment: str) -> float:
