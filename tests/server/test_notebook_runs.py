@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -130,9 +131,13 @@ def gone(what, seconds=30):
     return not what()
 
 
-def test_a_notebook_is_signed_in_outlives_the_server_and_ends_when_it_is_cancelled(tmp_path):
+@pytest.mark.parametrize("boxed", [False, True])
+def test_a_notebook_is_signed_in_outlives_the_server_and_ends_when_it_is_cancelled(tmp_path, boxed):
+    if boxed and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not here (Debian: apt-get install bubblewrap)")
+    settings = ["sandbox=true"] if boxed else []
     with platform(tmp_path) as begin:
-        process, address, link = begin()
+        process, address, link = begin(*settings)
         admin = rutile.Client(address, token_of(address, link))
         hidden = admin.submit("doctor", {}, name="the administrator's")
         admin.wait(hidden, 60)
@@ -153,6 +158,8 @@ def test_a_notebook_is_signed_in_outlives_the_server_and_ends_when_it_is_cancell
         assert kernel.run("print(sorted(row['id'] for row in client.jobs()))").strip() == f"[{mine}, {number}]"
         refused = f"try:\n    client.job({hidden})\nexcept Exception as error:\n    print(error.status)"
         assert kernel.run(refused).strip() == "404"
+        sees = kernel.run(f"import os; print(os.path.exists({str(tmp_path / 'home' / 'platform.db')!r}))").strip()
+        assert sees == str(not boxed)
         inside = kernel.run("print(client.token)").strip()
         log = (folder / LOG).read_text()
         assert inside not in log
@@ -164,7 +171,7 @@ def test_a_notebook_is_signed_in_outlives_the_server_and_ends_when_it_is_cancell
         before = (folder / CONNECTION).read_text()
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        begin()  # at another port
+        begin(*settings)  # at another port
         assert gone(lambda: (folder / CONNECTION).read_text() == before)
         assert "salt" in kernel.run("print(rutile.Client().job(job['id'])['name'])")  # elsewhere, with the same token
         ben = rutile.Client(json.loads((folder / CONNECTION).read_text())["address"], ben.token)

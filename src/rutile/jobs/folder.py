@@ -44,6 +44,8 @@ class Order:
     """Seconds; a job that takes longer is ended."""
     grace: float = 20.0
     """Seconds between asking to end and ending."""
+    enclosed: bool = False
+    """Whether the program is a sandbox: what is to be asked to end runs in it."""
 
 
 @dataclass(frozen=True)

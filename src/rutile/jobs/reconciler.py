@@ -30,6 +30,7 @@ from rutile.jobs.limits import Limits
 from rutile.jobs.places import Here, Place, There, same_process, supervised
 from rutile.jobs.progress import progress
 from rutile.jobs.references import Input, bring, names_for, replaced
+from rutile.jobs.sandbox import Sandbox
 from rutile.jobs.slots import Capacity, choose, send
 from rutile.jobs.tables import CANCEL, FAIL, HELD, QUEUED, RUNNING, STARTING, Job
 
@@ -54,6 +55,7 @@ class Reconciler:
         ended: Callable[[Session, Job], None] | None = None,
         begins: Mapping[str, Callable[[Session, Job], None]] | None = None,
         limits: Limits | None = None,
+        sandbox: Sandbox | None = None,
     ) -> None:
         """A reconciler that does nothing yet.
 
@@ -65,10 +67,11 @@ class Reconciler:
             ended: is called for every job that has ended, within the transaction that says so.
             begins: is called before a job of a task is started, perhaps twice; what it raises ends the job.
             limits: shares of queues that accounts and groups may hold; None: any.
+            sandbox: in which jobs run; None: they see what the user of the server sees.
         """
         self.database, self.home, self.places, self.capacity = database, home, places, capacity
         self.ended, self.begins = ended, dict(begins or {})
-        self.limits = limits or Limits()
+        self.limits, self.sandbox = limits or Limits(), sandbox
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._asked: dict[str, float] = {}
@@ -292,6 +295,8 @@ class Reconciler:
         try:
             self._begin(job)
             order = order_of(job.task, folder, job.cores, job.memory, job.wall_time, job.gpu_ids if local else None)
+            if self.sandbox is not None:
+                order = self.sandbox.around(order, folder, inputs)
             prepare(folder, order, replaced(job.settings, lambda text: names.get(text, text)))
             bring(folder, inputs)
             native = place.start(job, folder)

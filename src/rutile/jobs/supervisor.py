@@ -94,7 +94,9 @@ class Watch:
     def _ask(self, because: str) -> None:
         """Ask the job to end: what keeps checkpoints writes one."""
         self.asked, self.because = time.time(), because
-        if self.child is not None:
+        if self.child is not None and self.order.enclosed:
+            _ask_children(self.child.pid)
+        elif self.child is not None:
             _end_group(self.child.pid, signal.SIGTERM)
 
     def _told(self, number: int, frame: FrameType | None) -> None:
@@ -144,6 +146,16 @@ def start(folder: Path, order: Order) -> subprocess.Popen[bytes]:
 def _end_group(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
+
+
+def _ask_children(pid: int) -> None:
+    """Ask everything that a process has started to end, not itself."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGTERM)
 
 
 def _adopt() -> None:

@@ -22,6 +22,7 @@ from rutile.jobs.home import Home
 from rutile.jobs.limits import Limits, Whole
 from rutile.jobs.places import Place, Slurm, open_places
 from rutile.jobs.reconciler import Reconciler
+from rutile.jobs.sandbox import Sandbox
 from rutile.jobs.slots import Capacity
 from rutile.jobs.tables import ADMIN, AuditLine, Job, LoginLink, User
 from rutile.server import notebooks
@@ -80,6 +81,7 @@ class Platform:
         Raises:
             FileError: folder or database cannot be opened.
             ExecutorError: a cluster that is named is not there.
+            SettingsError: jobs shall run in a sandbox, and there is none.
             MissingPackageError: single sign-on is asked for without its package.
         """
         provider = Provider(settings.sign_on) if settings.sign_on else None
@@ -88,7 +90,7 @@ class Platform:
         capacity = Capacity.of_this_machine(settings.cores, settings.memory)
         database = open_database(settings.url, home.folder)
         limits = Limits(settings.cores_percent, wholes_of(places, capacity))
-        reconciler = Reconciler(database, home, places, capacity, limits=limits)
+        reconciler = Reconciler(database, home, places, capacity, limits=limits, sandbox=_sandbox(settings, home))
         messenger = Messenger(database, settings)
         librarian = Librarian(database, home)
         out = cls(settings, home, database, places, capacity, limits, reconciler, librarian, messenger, provider)
@@ -200,3 +202,17 @@ def note(
             after=after or {},
         )
     )  # fmt: skip
+
+
+def _sandbox(settings: ServeSettings, home: Home) -> Sandbox | None:
+    """The sandbox that jobs run in; None: in none.
+
+    Raises:
+        SettingsError: there is none here, or something that shall be readable in it is not there.
+    """
+    if not settings.sandbox:
+        return None
+    readable = [path.expanduser().absolute() for path in settings.sandbox_readable]
+    out = Sandbox(home, readable, settings.secrets)
+    out.check()
+    return out

@@ -103,7 +103,13 @@ class ServeSettings(Settings):
     with an account may run anything as this user."""
     notebooks: Literal["nobody", "admins", "users"] = "nobody"
     """Who may open notebooks (JupyterLab; the extra `notebook`). Who may, runs anything as the user of this server, and
-    reads and changes everything that the platform keeps."""
+    without `sandbox` reads and changes everything that the platform keeps."""
+    sandbox: bool = False
+    """Whether jobs run in a sandbox (bubblewrap): they read the machine, but no home and nothing of other users, and
+    write only their own folder."""
+    sandbox_readable: list[Path] = []
+    """Places in the home of the user of this server, or in /tmp, that jobs in the sandbox may read: programs,
+    pseudopotentials."""
     proxy: bool = False
     """A server in front does TLS and says who asks (X-Forwarded-For, X-Forwarded-Proto)."""
     certificate: Path | None = None
@@ -135,6 +141,14 @@ class ServeSettings(Settings):
     def url(self) -> str:
         """Of the database."""
         return self.database or f"sqlite:///{(self.home.expanduser().absolute() / 'platform.db')}"
+
+    @property
+    def secrets(self) -> list[Path]:
+        """Files that hold them."""
+        files = [self.key]
+        files += [self.mail.password_file] if self.mail else []
+        files += [self.sign_on.secret_file] if self.sign_on else []
+        return [file.expanduser().absolute() for file in files if file is not None]
 
     @property
     def hosts(self) -> list[str]:
