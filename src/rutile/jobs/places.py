@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import shlex
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from rutile.core.errors import ExecutorError
-from rutile.core.executors.queue import SlurmQueue
+from rutile.core.executors.queue import Node, SlurmQueue
 from rutile.jobs import folder as kept
 from rutile.jobs.folder import Status, read_json
 from rutile.jobs.home import Home
@@ -22,6 +23,9 @@ from rutile.jobs.tables import Job
 
 CLOCK = 2.0
 """Two readings of when a process began differ by less (s)."""
+
+NODES_GOOD = 15.0
+"""Nodes of a cluster are asked for at most this often (s)."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Slurm:
             ExecutorError: there is no Slurm here.
         """
         self.settings = settings
+        self._nodes: tuple[float, list[Node]] = (-NODES_GOOD, [])
         self.queue = SlurmQueue("rutile-" + hashlib.sha256(str(home.folder).encode()).hexdigest()[:8])
 
     def start(self, job: Job, folder: Path) -> str:
@@ -136,6 +141,14 @@ class Slurm:
             waits = f"waits in Slurm: {entry.reason}" if entry is not None and entry.state == "PENDING" else ""
             out[job.id] = There(entry is not None, waits)
         return out
+
+    def nodes(self) -> list[Node]:
+        """Its nodes, as sinfo said them not long ago; none where it does not answer."""
+        said, nodes = self._nodes
+        if time.monotonic() - said >= NODES_GOOD:
+            nodes = self.queue.nodes(self.settings.partition, self.settings.gres) or []
+            self._nodes = (time.monotonic(), nodes)
+        return nodes
 
     def end(self, job: Job) -> None:
         """Cancel it in Slurm: one that waits there has no supervisor that could."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
 
 from rutile.core.machine import cores
+from rutile.jobs import gpus
 from rutile.jobs.limits import Holdings
 from rutile.jobs.tables import Job
 
@@ -29,18 +29,7 @@ class Capacity:
     def of_this_machine(cls, most_cores: int | None = None, most_memory: float | None = None) -> Capacity:
         """All of it, or less."""
         memory = psutil.virtual_memory().total / 1e9
-        return cls(most_cores or cores(), most_memory or memory, _gpus())
-
-
-def _gpus() -> int:
-    """NVIDIA GPUs, where their library is there."""
-    with suppress(ImportError):
-        import pynvml
-
-        with suppress(pynvml.NVMLError):
-            pynvml.nvmlInit()
-            return int(pynvml.nvmlDeviceGetCount())
-    return 0
+        return cls(most_cores or cores(), most_memory or memory, gpus.count(gpus.library()))
 
 
 def too_large(job: Job, capacity: Capacity) -> str:

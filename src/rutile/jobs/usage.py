@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any
 
 import psutil
+
+from rutile.jobs import gpus
 
 
 class Meter:
@@ -19,7 +20,7 @@ class Meter:
         """Processor time of every process that was seen, also of those that have ended."""
         self._moved: dict[tuple[int, float], tuple[int, int]] = {}
         self._last = (time.monotonic(), 0.0)
-        self._gpu = _gpu_library()
+        self._gpu = gpus.library()
 
     def sample(self) -> dict[str, float]:
         """Seconds since the start, cores in use, processor seconds, memory (GB), bytes read and written, processes."""
@@ -73,16 +74,3 @@ def _tree(pid: int) -> list[psutil.Process]:
         return [first, *first.children(recursive=True)]
     except psutil.Error:
         return []
-
-
-def _gpu_library() -> Any:
-    """NVIDIA's management library, ready; None where it is not."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    return pynvml

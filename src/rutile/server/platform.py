@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from rutile.core.errors import FileError
 from rutile.jobs.adopt import adopt
 from rutile.jobs.database import Database, open_database
+from rutile.jobs.gpus import Watch, library
 from rutile.jobs.home import Home
 from rutile.jobs.limits import Limits, Whole
 from rutile.jobs.places import Place, Slurm, open_places
@@ -66,6 +67,8 @@ class Platform:
     """Jobs by state for a filter, with the time until which they are good."""
     seen: dict[tuple[type, int], float] = field(default_factory=dict)
     """When use of a sign-in, a token or a link was last written down, by its table and number."""
+    gpus: Watch = field(default_factory=lambda: Watch(library()))
+    """How busy the GPUs of this machine are."""
     began: float = field(default_factory=time.time)
     brief: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(BRIEF))
     """Who may do brief work now; see `briefly`."""
@@ -105,9 +108,11 @@ class Platform:
         self.librarian.begin()
         self.messenger.address = self.address
         self.messenger.start()
+        self.gpus.start()
 
     def close(self) -> None:
         """Stop; jobs go on."""
+        self.gpus.stop()
         self.reconciler.stop()
         self.messenger.stop()
         self.librarian.stop()

@@ -130,6 +130,8 @@ export const en = {
     title: 'Compute', queues: 'Queues', queue: 'Queue', kind: 'Kind', cores: 'Cores', memory: 'Memory (GB)', gpus: 'GPUs', working: 'At work', waiting: 'Waiting', wait: 'Usual wait',
     users: 'Who uses what', owner: 'Owner', jobs: 'Jobs', nobody: 'Nobody uses anything just now.', history: 'Waiting times of the last week', median: 'Half waited less', longest: 'Longest', machine: 'This server',
     load: 'Load', cpu: 'Processor', ram: 'Memory', disk: 'Free disk', noHistory: 'No job has begun in the last week.', until: 'Since', samples: 'Jobs',
+    index: 'No.', model: 'Model', job: 'Job', hour: 'The last hour, by minutes', cells: 'The darker a cell, the busier the GPU was in that minute; none is drawn where nothing was measured.', lastHour: 'In the last hour from {low} to {high} %', notMeasured: 'Not measured yet',
+    nodes: 'Nodes', node: 'Node', noNodes: 'Slurm says nothing of its nodes.', partitions: 'Partitions', state: 'State',
   },
   models: {
     title: 'Models', one: 'Model', empty: 'No models yet: a job that trains puts its model here.', emptyTry: 'Train one', name: 'Name', stage: 'Stage', every: 'every stage',

@@ -132,6 +132,8 @@ export const ja: Text = {
     title: '計算資源', queues: 'キュー', queue: 'キュー', kind: '種類', cores: 'コア', memory: 'メモリ (GB)', gpus: 'GPU', working: '実行中', waiting: '待機中', wait: '通常の待ち時間',
     users: '誰が何を使っているか', owner: '所有者', jobs: 'ジョブ', nobody: '今は誰も使っていません。', history: '先週の待ち時間', median: '半数の待ちはこれ未満', longest: '最長', machine: 'このサーバー',
     load: '負荷', cpu: 'CPU', ram: 'メモリ', disk: '空きディスク', noHistory: '先週始まったジョブはありません。', until: '以来', samples: 'ジョブ',
+    index: '番号', model: '機種', job: 'ジョブ', hour: '直近 1 時間(分ごと)', cells: '色が濃いほど、その 1 分間 GPU が忙しかったことを示します。測っていない所は塗りません。', lastHour: '直近 1 時間で {low} から {high} %', notMeasured: 'まだ測っていません',
+    nodes: 'ノード', node: 'ノード', noNodes: 'Slurm はノードについて何も答えません。', partitions: 'パーティション', state: '状態',
   },
   models: {
     title: 'モデル', one: 'モデル', empty: 'モデルはまだありません。訓練ジョブがここにモデルを置きます。', emptyTry: '訓練する', name: '名前', stage: '段階', every: 'すべての段階',

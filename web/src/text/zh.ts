@@ -132,6 +132,8 @@ export const zh: Text = {
     title: '计算资源', queues: '队列', queue: '队列', kind: '种类', cores: '核', memory: '内存 (GB)', gpus: 'GPU', working: '运行中', waiting: '等待中', wait: '通常等待',
     users: '谁在使用什么', owner: '所有者', jobs: '作业', nobody: '现在没有人使用。', history: '上周的等待时间', median: '半数等待少于', longest: '最长', machine: '本服务器',
     load: '负载', cpu: '处理器', ram: '内存', disk: '空闲磁盘', noHistory: '上周没有作业开始。', until: '自', samples: '作业',
+    index: '编号', model: '型号', job: '作业', hour: '最近一小时（按分钟）', cells: '颜色越深，该分钟内 GPU 越忙；未测量处不着色。', lastHour: '最近一小时 {low} 至 {high} %', notMeasured: '尚未测量',
+    nodes: '节点', node: '节点', noNodes: 'Slurm 没有给出节点信息。', partitions: '分区', state: '状态',
   },
   models: {
     title: '模型', one: '模型', empty: '还没有模型:训练作业会把模型放在这里。', emptyTry: '训练一个', name: '名称', stage: '阶段', every: '所有阶段',

@@ -27,6 +27,30 @@ class Entry:
     """What is left of its wall time (s); None where squeue does not say."""
 
 
+@dataclass(frozen=True)
+class Node:
+    """A node as sinfo lists it."""
+
+    name: str
+    state: str
+    """Such as idle, mixed, allocated, drained, down."""
+    partitions: tuple[str, ...]
+    cores: int
+    cores_used: int
+    memory: float
+    """GB."""
+    memory_used: float
+    """Memory that jobs asked for (GB)."""
+    gpus: int
+    gpus_used: int
+
+
+FIELDS = ("NodeHost", "Partition", "StateLong", "CPUsState", "Memory", "AllocMem", "Gres", "GresUsed")
+"""What sinfo is asked for, each without spaces."""
+WIDTH = 250
+"""Signs of a field: sinfo cuts off what is longer."""
+
+
 class SlurmQueue:
     """Jobs of one name."""
 
@@ -67,10 +91,62 @@ class SlurmQueue:
         rows = [line.strip().split("|") for line in done.stdout.splitlines() if line.strip()]
         return {r[0]: Entry(r[1], r[2], seconds_left(r[3])) for r in rows if len(r) == 4 and r[1] != "COMPLETING"}
 
+    def nodes(self, partition: str = "", gres: str = "gpu") -> list[Node] | None:
+        """All nodes; None where Slurm does not answer.
+
+        Args:
+            partition: nodes of this one; "": of all.
+            gres: name of its GPUs.
+        """
+        wanted = [f"--partition={partition}"] if partition else []
+        try:
+            done = _run(
+                ["sinfo", "--noheader", "--Node", f"--Format={','.join(f'{f}:{WIDTH}' for f in FIELDS)}", *wanted]
+            )
+        except ExecutorError:
+            return None
+        return nodes_of(done.stdout, gres) if done.returncode == 0 else None
+
     def cancel(self, jobs: list[str]) -> None:
         """End jobs, running or not; those that have ended are no error."""
         if jobs:
             _run(["scancel", *jobs])
+
+
+def nodes_of(text: str, gres: str = "gpu") -> list[Node]:
+    """Nodes from the lines of sinfo, one for each node and partition; lines that are not understood are left out.
+
+    Args:
+        text: lines with the columns `FIELDS`.
+        gres: name of the GPUs.
+    """
+    out: dict[str, Node] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) != len(FIELDS):
+            continue
+        name, partition, state, cores, memory, asked, there, used = words
+        counts = cores.split("/")  # at work/idle/other/all
+        if len(counts) != 4 or not all(x.isdigit() for x in (*counts, memory, asked)):
+            continue
+        before = out[name].partitions if name in out else ()
+        out[name] = Node(
+            name=name, state=state.rstrip("*~#!%$@^-+"), partitions=(*before, partition.rstrip("*")),
+            cores=int(counts[3]), cores_used=int(counts[0]), memory=int(memory) / 1000, memory_used=int(asked) / 1000,
+            gpus=gres_count(there, gres), gpus_used=gres_count(used, gres),
+        )  # fmt: skip
+    return list(out.values())
+
+
+def gres_count(text: str, name: str) -> int:
+    """How many of a generic resource sinfo says.
+
+    >>> gres_count("gpu:h100:4(S:0-1),gpu:a100:2(S:0),shard:8", "gpu"), gres_count("gpu:1(IDX:0)", "gpu")
+    (6, 1)
+    >>> gres_count("(null)", "gpu")
+    0
+    """
+    return sum(int(found) for found in re.findall(rf"(?:^|,){re.escape(name)}(?::[^:,()]+)?:(\d+)", text))
 
 
 def seconds_left(text: str) -> float | None:

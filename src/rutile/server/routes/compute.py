@@ -12,7 +12,11 @@ from fastapi import APIRouter, Query
 
 from rutile.core.settings import Result
 from rutile.jobs.places import Here as ThisMachine
+<<<<<<< HEAD
 from rutile.jobs.queue import Wish
+=======
+from rutile.jobs.places import Slurm
+>>>>>>> 28bc733 (Compute: every GPU of the server over the last hour with its job, and the nodes of Slurm)
 from rutile.jobs.rights import visible
 from rutile.jobs.slots import Capacity
 from rutile.jobs.tables import ACTIVE, RUNNING, WAITING, Job
@@ -81,6 +85,52 @@ class ComputeView(Result):
     """Where the platform keeps its files (GB)."""
 
 
+class GpuView(Result):
+    """A GPU of this machine."""
+
+    index: int
+    """Its number."""
+    name: str
+    """Of its model."""
+    load: float | None
+    """Time at work now (percent); null: it does not say."""
+    memory: float | None
+    """Memory that is used (GB)."""
+    memory_there: float | None
+    """Memory that there is (GB)."""
+    owner: str | None
+    """Whose job has it."""
+    job: int | None
+    """Which job, where one may see it."""
+    history: list[float | None]
+    """Mean load (percent) in equal parts of the last hour, the newest last; null: not measured."""
+
+
+class NodeView(Result):
+    """A node of a cluster."""
+
+    queue: str
+    """The queue whose jobs may run there."""
+    name: str
+    """Of the node."""
+    state: str
+    """idle, mixed, allocated, drained, down ..."""
+    partitions: list[str]
+    """Partitions that it is in."""
+    cores: int
+    """Cores that there are."""
+    cores_used: int
+    """Cores of jobs, whoever's."""
+    memory: float
+    """Memory that there is (GB)."""
+    memory_used: float
+    """Memory that jobs asked for (GB)."""
+    gpus: int
+    """GPUs that there are."""
+    gpus_used: int
+    """GPUs of jobs."""
+
+
 class Waiting(Result):
     """How long jobs waited in one piece of time."""
 
@@ -116,7 +166,42 @@ def see_compute(who: Somebody, platform: Here, session: Reading) -> ComputeView:
     )  # fmt: skip
 
 
+<<<<<<< HEAD
 def _queue(session: Reading, name: str, capacity: Capacity | None, expected: float | None) -> QueueView:
+=======
+@router.get("/gpus")
+def see_gpus(
+    who: Somebody, platform: Here, session: Reading, parts: Annotated[int, Query(ge=1, le=360)] = 60
+) -> list[GpuView]:
+    """Every GPU of this server, whose it is now, and how busy it was in the last hour; none where there is none."""
+    jobs = session.scalars(sql.select(Job).where(Job.queue == "local", Job.state.in_(ACTIVE))).all()
+    mine = set(session.scalars(sql.select(Job.id).where(Job.id.in_([j.id for j in jobs]), visible(Job, who.user))))
+    theirs = {gpu: job for job in jobs for gpu in job.gpu_ids}
+    out = []
+    for index, now in enumerate(platform.gpus.look()):
+        job = theirs.get(index)
+        out.append(GpuView(
+            index=index, name=now.name, load=now.load, memory=now.memory, memory_there=now.whole,
+            owner=job.owner.name if job else None, job=job.id if job and job.id in mine else None,
+            history=platform.gpus.loads(index, parts),
+        ))  # fmt: skip
+    return out
+
+
+@router.get("/nodes")
+def see_nodes(who: Somebody, platform: Here) -> list[NodeView]:
+    """Nodes of the clusters that jobs go to, as Slurm says; none where there is no cluster or it does not answer."""
+    del who
+    return [
+        NodeView(queue=name, **{**vars(node), "partitions": list(node.partitions)})
+        for name, place in platform.places.items()
+        if isinstance(place, Slurm)
+        for node in place.nodes()
+    ]
+
+
+def _queue(session: Reading, name: str, capacity: Capacity | None) -> QueueView:
+>>>>>>> 28bc733 (Compute: every GPU of the server over the last hour with its job, and the nodes of Slurm)
     sums = session.execute(
         sql.select(
             sql.func.count(), sql.func.coalesce(sql.func.sum(Job.cores), 0),
