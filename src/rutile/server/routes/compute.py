@@ -12,11 +12,8 @@ from fastapi import APIRouter, Query
 
 from rutile.core.settings import Result
 from rutile.jobs.places import Here as ThisMachine
-<<<<<<< HEAD
-from rutile.jobs.queue import Wish
-=======
 from rutile.jobs.places import Slurm
->>>>>>> 28bc733 (Compute: every GPU of the server over the last hour with its job, and the nodes of Slurm)
+from rutile.jobs.queue import Wish
 from rutile.jobs.rights import visible
 from rutile.jobs.slots import Capacity
 from rutile.jobs.tables import ACTIVE, RUNNING, WAITING, Job
@@ -166,9 +163,6 @@ def see_compute(who: Somebody, platform: Here, session: Reading) -> ComputeView:
     )  # fmt: skip
 
 
-<<<<<<< HEAD
-def _queue(session: Reading, name: str, capacity: Capacity | None, expected: float | None) -> QueueView:
-=======
 @router.get("/gpus")
 def see_gpus(
     who: Somebody, platform: Here, session: Reading, parts: Annotated[int, Query(ge=1, le=360)] = 60
@@ -200,8 +194,7 @@ def see_nodes(who: Somebody, platform: Here) -> list[NodeView]:
     ]
 
 
-def _queue(session: Reading, name: str, capacity: Capacity | None) -> QueueView:
->>>>>>> 28bc733 (Compute: every GPU of the server over the last hour with its job, and the nodes of Slurm)
+def _queue(session: Reading, name: str, capacity: Capacity | None, expected: float | None) -> QueueView:
     sums = session.execute(
         sql.select(
             sql.func.count(), sql.func.coalesce(sql.func.sum(Job.cores), 0),
