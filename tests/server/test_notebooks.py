@@ -13,8 +13,8 @@ from platform_site import make_site, ok, opened
 from test_everybody_apart import asked, calls
 
 from rutile.core.client import Client
-from rutile.core.connection import CONNECTION, DOOR, VARIABLE, write_private
-from rutile.core.errors import FileError
+from rutile.core.connection import CERTIFICATE, CONNECTION, DOOR, KEY, VARIABLE, write_private
+from rutile.core.errors import FileError, SettingsError
 from rutile.jobs import folder as kept
 from rutile.jobs import launch
 from rutile.jobs.tables import ApiToken, Job, User
@@ -175,6 +175,26 @@ def test_a_job_that_is_started_again_keeps_the_token_that_it_has_read(site, ben,
     site.platform.address = "http://127.0.0.1:9000"
     site.platform.begin()
     assert connection(site, at_work) == before | {"address": "http://127.0.0.1:9000"}
+
+
+@pytest.mark.slow
+def test_in_the_sandbox_no_notebook_gets_the_key_of_the_server(site, ben, at_work, tmp_path):
+    settings = site.platform.settings.model_copy(
+        update={"sandbox": True, "certificate": tmp_path / "cert.pem", "key": tmp_path / "key.pem"}
+    )
+    for file in (settings.certificate, settings.key):
+        file.write_text("secret")
+    folder = site.platform.home.job(at_work)
+    with site.platform.database.writing() as session:
+        job = session.get_one(Job, at_work)
+        notebooks.begin(session, site.platform.home, settings, job, "https://x:1")
+        assert (folder / CERTIFICATE).read_text() == "secret"
+        job.settings = {"address": "0.0.0.0"}
+        with pytest.raises(SettingsError, match=r"address = 0\.0\.0\.0: .* use the tunnel"):
+            notebooks.begin(session, site.platform.home, settings, job, "https://x:1")
+        assert not (folder / KEY).exists()
+        notebooks.begin(session, site.platform.home, settings.model_copy(update={"sandbox": False}), job, "https://x:1")
+        assert (folder / KEY).read_text() == "secret"
 
 
 def test_nobody_can_make_a_token_that_looks_like_that_of_a_job(ben):
