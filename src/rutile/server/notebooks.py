@@ -83,8 +83,8 @@ def begin(session: Session, home: Home, settings: ServeSettings, job: Job, addre
     listens_at = job.settings.get("address", LOOPBACK[0])
     if settings.sandbox and settings.key is not None and listens_at not in LOOPBACK:
         raise SettingsError(
-            f"address = {listens_at}: in the sandbox a notebook gets no key for TLS; leave it at 127.0.0.1, and use the "
-            "tunnel"
+            f"address = {listens_at}: in the sandbox a notebook gets no key for TLS; leave it at 127.0.0.1, and use "
+            "the tunnel"
         )
     hand_over(session, home, job, SCOPES, inside(settings, job, address))
     if settings.certificate is None or settings.key is None:
