@@ -383,6 +383,18 @@ def test_a_program_runs_in_a_folder_of_its_own_with_a_time_limit(tmp_path):
     assert "no memory" in failure.last_lines
 
 
+def test_orca_and_gaussian_start_their_processes_themselves(tmp_path, monkeypatch):
+    for name in ("orca", "mpirun"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    orca = ProgramLabeler(OrcaSettings(functional="B3LYP", processes=4))
+    assert orca.command == [str(tmp_path / "orca"), "rutile.inp"], "in full, as ORCA asks"
+    gaussian = GaussianSettings(functional="B3LYP", processes=4, threads=2)
+    assert ProgramLabeler(gaussian).command == ["g16", "rutile.gjf"]
+    assert "%NProcShared=8" in text_inputs(gaussian, molecule("H2O"))["rutile.gjf"]
+
+
 @pytest.mark.parametrize("beside", [True, False])
 def test_several_processes_are_started_by_the_mpirun_beside_the_program(tmp_path, monkeypatch, beside):
     """Another one that is found first, as of a virtual environment, may be of another MPI."""

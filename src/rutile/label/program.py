@@ -43,11 +43,16 @@ def program_of(settings: ProgramSettings) -> Program:
     return cast("Program", getattr(import_module(module), name)())
 
 
-def _mpirun(program: str) -> str:
-    """The mpirun that lies beside a program, as it is of the same MPI; else whichever is found first."""
-    place = shutil.which(program)
+def _several(words: list[str], processes: int, *, by_mpirun: bool) -> list[str]:
+    """The command for several processes: by the mpirun beside the program, as it is of the same MPI, if there is one.
+
+    What starts its processes itself is called by its full path, as ORCA asks.
+    """
+    place = shutil.which(words[0])
+    if not by_mpirun:
+        return [place or words[0], *words[1:]]
     beside = shutil.which("mpirun", path=str(Path(place).parent)) if place else None
-    return beside or "mpirun"
+    return [beside or "mpirun", "-np", str(processes), *words]
 
 
 class ProgramLabeler:
@@ -58,7 +63,7 @@ class ProgramLabeler:
         self.program = program_of(settings)
         words = shlex.split(settings.command or self.program.command)
         if settings.processes > 1 and not settings.command:
-            words = [_mpirun(words[0]), "-np", str(settings.processes), *words]
+            words = _several(words, settings.processes, by_mpirun=self.program.by_mpirun)
         self.command = [from_here(word) for word in words]
 
     def probe(self, numbers: frozenset[int]) -> str:

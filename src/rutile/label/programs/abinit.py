@@ -30,6 +30,7 @@ class Abinit:
     version_words = ("--version",)
     asks_version = True
     install = "apt install abinit abinit-data"
+    by_mpirun = True
 
     def version(self, text: str) -> str:
         """Of a line such as `.Version 9.6.2 of ABINIT`, or the answer to --version."""

@@ -27,6 +27,7 @@ class Aims:
     version_words = ()
     asks_version = False
     install = "it is licensed: fhi-aims.org"
+    by_mpirun = True
 
     def version(self, text: str) -> str:
         """Of a line such as `FHI-aims version      : 240507`."""

@@ -30,6 +30,7 @@ class Cp2k(Program):
     version_words = ("--version",)
     asks_version = True
     install = "apt install cp2k"
+    by_mpirun = True
 
     def version(self, text: str) -> str:
         """Of a line such as `CP2K version 2023.1`."""

@@ -37,6 +37,7 @@ class Espresso:
     version_words = ()
     asks_version = True
     install = "apt install quantum-espresso quantum-espresso-data"
+    by_mpirun = True
 
     def version(self, text: str) -> str:
         """Of a line such as `Program PWSCF v.6.7MaX starts on ...`."""

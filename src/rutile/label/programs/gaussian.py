@@ -25,6 +25,7 @@ class Gaussian(Program):
     version_words = ()
     asks_version = False
     install = "it is licensed: gaussian.com"
+    by_mpirun = False
 
     def version(self, text: str) -> str:
         """Of a line such as `Gaussian 16:  ES64L-G16RevC.01  3-Jul-2019`."""
@@ -37,7 +38,7 @@ class Gaussian(Program):
         assert isinstance(settings, GaussianSettings)
         scf = "SCF=(Tight,XQC,MaxCycle=512)" if safer else "SCF=(Tight,MaxCycle=128)"
         route = f"#P {settings.functional}/{question.text('basis')} Force NoSymm {scf} {settings.keywords}"
-        lines = [f"%NProcShared={settings.threads}", route.strip(), "", "rutile", ""]
+        lines = [f"%NProcShared={settings.threads * settings.processes}", route.strip(), "", "rutile", ""]
         lines.append(f"{question.charge} {question.multiplicity}")
         for name, place in zip(question.atoms.symbols, question.atoms.positions.tolist(), strict=True):
             lines.append(" ".join([name, *(f"{x:.10f}" for x in place)]))

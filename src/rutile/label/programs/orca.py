@@ -24,6 +24,7 @@ class Orca(Program):
     version_words = ()
     asks_version = False
     install = "free for academic use: orcaforum.kofo.mpg.de"
+    by_mpirun = False
 
     def version(self, text: str) -> str:
         """Of a line such as `Program Version 5.0.4 -  RELEASE  -`."""

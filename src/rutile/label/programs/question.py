@@ -75,6 +75,8 @@ class Program(Protocol):
     """Whether its version can be asked for."""
     install: str
     """How to get it."""
+    by_mpirun: bool
+    """Whether several processes are started by mpirun; else it starts them itself, as its input says."""
 
     def version(self, text: str) -> str:
         """Version that an output of it names; "" where it names none."""

@@ -30,6 +30,7 @@ class Vasp:
     version_words = ()
     asks_version = False
     install = "it is licensed: vasp.at"
+    by_mpirun = True
 
     def version(self, text: str) -> str:
         """Of a line such as `vasp.6.4.2 20Jul23 (build ...)`."""

@@ -62,7 +62,7 @@ class ProgramSettings(EngineBase):
 
     command: str = ""
     """How to start it, such as `srun pw.x -in rutile.in`, with the names of files that the documentation gives; by
-    default the program itself, by mpirun with several processes."""
+    default the program itself, with several processes by mpirun (ORCA and Gaussian start theirs themselves)."""
     processes: int = Field(default=1, ge=1)
     """Processes (MPI) of one calculation."""
 
