@@ -242,6 +242,15 @@ def test_no_text_whatever_makes_another_kind_of_error(text):
         assert isinstance(found, Job | SettingsError)
 
 
+def test_an_item_that_is_missing_is_asked_for_without_an_empty_meaning():
+    class Box(Settings):
+        shape: tuple[int, int]
+
+    with pytest.raises(SettingsError) as caught:
+        config.build(Box, {"shape": [1]})
+    assert str(caught.value) == "shape.1: missing, please give it: integer"
+
+
 def test_missing_and_binary_files(tmp_path):
     with pytest.raises(FileError, match="no such file"):
         config.load(Job, [tmp_path / "none.yaml"])

@@ -336,7 +336,8 @@ def _explain(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
     entry = describe(key, FieldInfo.from_annotation(field) if item else model.model_fields[name])
     expected = f"{entry.kind} ({entry.unit})" if entry.unit else entry.kind
     if kind == "missing":
-        return key, f"{key}: missing, please give it: {expected} - {' '.join(entry.meaning.split())}"
+        meaning = " ".join(entry.meaning.split())
+        return key, f"{key}: missing, please give it: {expected}" + (f" - {meaning}" if meaning else "")
     if kind == "finite_number":
         expected = f"a finite {expected}"
     if entry.kind == "group":

@@ -92,7 +92,10 @@ class Breeder:
                 continue
             made += self._like(made[0], way, order, rng, many - 1)
             return [Candidate(order.number, atoms, way.operator, way.parents) for atoms in made]
-        raise SettingsError(f"no structure could be made in {TRIES} attempts; the last: {reason}")
+        raise SettingsError(
+            f"no structure could be made in {TRIES} attempts; the last: {reason}; ask for fewer atoms (formula, "
+            "structure.units or structure.atoms)"
+        )
 
     def _like(self, first: Atoms, way: Way, order: Order, rng: np.random.Generator, many: int) -> list[Atoms]:
         """More of the composition of the first."""
