@@ -3,10 +3,12 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rutile.jobs.series import banded
 from rutile.server import job_output
 from rutile.server.job_output import Hit, Hits, Search, Series, search_lines, series_of
 from rutile.server.log_levels import counts, level_of
@@ -100,3 +102,30 @@ def test_few_points_keep_peaks_and_gaps(tmp_path):
     assert found.columns["y"][found.index.index(7777)] == 50
     assert found.columns["x"] == found.index
     assert [e for e in found.columns["even"] if e is not None] == [k for k in found.index if k % 2 == 0]
+
+
+@given(st.lists(st.none() | st.floats(-10, 10), min_size=11, max_size=80), st.integers(1, 10))
+@settings(deadline=None)
+def test_bands_hold_every_value(values, points):
+    column = np.array([np.nan if v is None else v for v in values])
+    middle, means, lows, highs = banded({"y": column}, len(values), points)
+    assert len(middle) == len(means["y"]) == points
+    assert middle == sorted(set(middle))
+    edges = np.linspace(0, len(values), points + 1).astype(int)
+    for k in range(points):
+        there = [v for v in values[edges[k] : edges[k + 1]] if v is not None]
+        told = (means["y"][k], lows["y"][k], highs["y"][k])
+        if not there:
+            assert told == (None, None, None)
+            continue
+        assert told[1:] == (min(there), max(there))
+        assert told[0] == pytest.approx(sum(there) / len(there), abs=1e-9)
+
+
+def test_bands_are_told_of_many_rows_only(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"y": k % 10}) + "\n" for k in range(1000)))
+    found = series_of(path, 100, bands=True)
+    assert (found.columns["y"], found.low["y"], found.high["y"]) == ([4.5] * 100, [0] * 100, [9] * 100)
+    assert series_of(path, 1000, bands=True) == series_of(path, 1000)
+    assert series_of(path, 100).low == {}

@@ -167,6 +167,36 @@ def thinned(columns: dict[str, np.ndarray], count: int, points: int) -> tuple[li
     }
 
 
+Curve = dict[str, list[float | None]]
+
+
+def banded(columns: dict[str, np.ndarray], count: int, points: int) -> tuple[list[int], Curve, Curve, Curve]:
+    """Columns as means over equal pieces, with the smallest and the largest number of each.
+
+    Args:
+        columns: of `count` rows each; NaN where there is no number.
+        count: rows, more than `points`.
+        points: pieces.
+
+    Returns:
+        The row in the middle of each piece, and the means, the smallest and the largest numbers; None where it has none.
+    """
+    edges = np.linspace(0, count, points + 1).astype(int)
+    middle = ((edges[:-1] + edges[1:] - 1) // 2).tolist()
+    means, lows, highs = {}, {}, {}
+    for name, column in columns.items():
+        there = ~np.isnan(column)
+        sums = np.add.reduceat(np.where(there, column, 0.0), edges[:-1])
+        found = np.add.reduceat(there.astype(int), edges[:-1])
+        low = np.minimum.reduceat(np.where(there, column, np.inf), edges[:-1])
+        high = np.maximum.reduceat(np.where(there, column, -np.inf), edges[:-1])
+        mean = sums / np.maximum(found, 1)
+        means[name], lows[name], highs[name] = (
+            [x if n else None for x, n in zip(part.tolist(), found.tolist(), strict=True)] for part in (mean, low, high)
+        )
+    return middle, means, lows, highs
+
+
 def extremes(column: np.ndarray, low: int, high: int) -> np.ndarray:
     """Places of the smallest and the largest number between two places; none where there is no number."""
     part = column[low:high]

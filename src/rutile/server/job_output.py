@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rutile.core.settings import Result
-from rutile.jobs.series import Columns, thinned
+from rutile.jobs.series import Columns, banded, thinned
 from rutile.server.log_levels import Level, Wanted, counts, level_of, stems
 
 BLOCK = 4_000_000
@@ -92,7 +92,11 @@ class Series(Result):
     index: list[int]
     """Which of them these are: of every bucket those with the smallest and largest values."""
     columns: dict[str, list[float | None]]
-    """Name -> value in each of these rows."""
+    """Name -> value in each of these rows; of bands the mean of the piece."""
+    low: dict[str, list[float | None]] = {}
+    """Of bands: name -> smallest value of each piece."""
+    high: dict[str, list[float | None]] = {}
+    """Of bands: name -> largest value of each piece."""
 
 
 def log_piece(path: Path, offset: int, limit: int) -> LogPiece:
@@ -185,9 +189,18 @@ def _size(path: Path) -> int:
         return 0
 
 
-def series_of(path: Path, points: int) -> Series:
-    """A file of JSON lines as columns that can be drawn."""
+def series_of(path: Path, points: int, bands: bool = False) -> Series:
+    """A file of JSON lines as columns that can be drawn.
+
+    Args:
+        path: of the file.
+        points: rows to keep, about; of fewer all are.
+        bands: means of pieces with the smallest and largest value of each; else the rows of these values themselves.
+    """
     columns, count = _columns(path).look()
+    if bands and count > points:
+        index, means, low, high = banded(columns, count, points)
+        return Series(rows=count, index=index, columns=means, low=low, high=high)
     index, thin = thinned(columns, count, points)
     return Series(rows=count, index=index, columns=thin)
 

@@ -5,6 +5,8 @@ import { ENDED, type JobRow, type JobView, type LogPiece, type Series, type Tree
 
 const SHOWN = 400_000
 const TAIL = 60_000
+/** Of more rows means are drawn, with a band from the smallest to the largest value. */
+const POINTS = 500
 /** Milliseconds until a server that did not answer is asked again. */
 const AGAIN = 3000
 
@@ -95,7 +97,7 @@ export class LiveJob {
   }
 
   private async drawAgain() {
-    this.metrics = await api.get<Series>(`jobs/${this.id}/metrics?points=1000`)
+    this.metrics = await api.get<Series>(`jobs/${this.id}/metrics?points=${POINTS}&bands=true`)
   }
 
   private close() {

@@ -127,6 +127,9 @@ export interface Series {
   rows: number
   index: number[]
   columns: Record<string, (number | null)[]>
+  /** Where columns are means of many rows: the smallest and largest of each. */
+  low?: Record<string, (number | null)[]>
+  high?: Record<string, (number | null)[]>
 }
 
 export interface TaskRow {

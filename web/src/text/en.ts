@@ -106,6 +106,7 @@ export const en = {
     noMatch: 'No line holds this.', clickPoint: 'Click a point, and its structure is drawn; the slider moves along the points.', alongStructures: 'Curves and structures', showStructures: 'Show the structures', keepStructures: 'Keep among the structures', keepData: 'Make a data set of it',
     unlike: 'Unlike job {id}, which it repeats', lineage: 'Where it comes from, and what was made of it', crate: 'All as RO-Crate',
     lines: 'Lines', everyLine: 'everything', warningLines: 'warnings and errors', errorLines: 'errors', lastHits: 'the last {n} are shown', lookedThrough: '{part} looked through', noSuchLine: 'No line tells of this.',
+    bands: '{n} rows: lines are means, bands reach from the smallest to the largest value.',
   },
   viewer: { loading: 'The 3-D viewer is being loaded …', title: 'Structure {name}', forces: 'Force arrows, relative to the largest', atoms: '{n:atom:atoms}', failed: 'This structure cannot be shown: ', energy: 'Energy', fmax: 'Largest force', cell: 'Cell', noGl: 'This browser has no WebGL; the table below says the same in numbers.', frameOf: 'Structure {k} of {n}',
     track: 'Energy along the file', number: 'structure', above: 'above the lowest (eV/atom)' },

@@ -108,6 +108,7 @@ export const ja: Text = {
     noMatch: 'これを含む行はありません。', clickPoint: '点をクリックすると構造が描かれ、スライダーで点に沿って動けます。', alongStructures: '曲線と構造', showStructures: '構造を表示', keepStructures: '構造に保存', keepData: 'データセットにする',
     unlike: '元のジョブ {id} との違い', lineage: '由来と、ここから作られたもの', crate: 'すべて RO-Crate で',
     lines: '行', everyLine: 'すべて', warningLines: '警告とエラー', errorLines: 'エラー', lastHits: '最後の {n} 行を表示', lookedThrough: '{part} まで確認', noSuchLine: 'そのような行はありません。',
+    bands: '{n} 行: 線は平均、帯は最小から最大までです。',
   },
   viewer: { loading: '3-D ビューアを読み込んでいます …', title: '構造 {name}', forces: '力の矢印(最大の力に対して)', atoms: '{n} 原子', failed: 'この構造は表示できません:', energy: 'エネルギー', fmax: '最大の力', cell: 'セル', noGl: 'このブラウザに WebGL がありません。下の表が同じ内容を数で示します。', frameOf: '構造 {k} / {n}',
     track: 'ファイルに沿ったエネルギー', number: '構造', above: '最低より上 (eV/atom)' },

@@ -108,6 +108,7 @@ export const zh: Text = {
     noMatch: '没有一行含有它。', clickPoint: '点击一个点,即画出它的结构;滑块沿各点移动。', alongStructures: '曲线与结构', showStructures: '显示结构', keepStructures: '保存到结构', keepData: '生成数据集',
     unlike: '与它所重复的作业 {id} 的不同', lineage: '来源,以及由它产生的内容', crate: '全部为 RO-Crate',
     lines: '行', everyLine: '全部', warningLines: '警告和错误', errorLines: '错误', lastHits: '显示最后 {n} 行', lookedThrough: '已查找 {part}', noSuchLine: '没有这样的行。',
+    bands: '{n} 行：线为均值，色带为最小值到最大值。',
   },
   viewer: { loading: '正在载入三维查看器 …', title: '结构 {name}', forces: '力箭头,相对于最大的力', atoms: '{n} 个原子', failed: '无法显示这个结构:', energy: '能量', fmax: '最大力', cell: '晶胞', noGl: '此浏览器没有 WebGL;下表以数字给出同样的内容。', frameOf: '第 {k} 个结构,共 {n} 个',
     track: '沿文件的能量', number: '结构', above: '高于最低 (eV/atom)' },

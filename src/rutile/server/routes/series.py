@@ -103,10 +103,14 @@ def read_metrics(
     platform: Here,
     session: Reading,
     points: Annotated[int, Query(ge=10, le=20_000)] = 1000,
+    bands: Annotated[bool, Query()] = False,
 ) -> Series:
-    """What the task reports: losses and errors of every epoch, or whatever it measures."""
+    """What the task reports: losses and errors of every epoch, or whatever it measures.
+
+    Of more rows than `points` those with the smallest and largest values; with `bands` means, and these values beside.
+    """
     job = shapes.seen(session, Job, number, who)
-    return series_of(platform.home.job(job.id) / kept.METRICS, points)
+    return series_of(platform.home.job(job.id) / kept.METRICS, points, bands)
 
 
 @router.get("/performance")
