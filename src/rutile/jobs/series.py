@@ -179,7 +179,7 @@ def banded(columns: dict[str, np.ndarray], count: int, points: int) -> tuple[lis
         points: pieces.
 
     Returns:
-        The row in the middle of each piece, and the means, the smallest and the largest numbers; None where it has none.
+        The row in the middle of each piece, and the means, the smallest and the largest numbers; None: it has none.
     """
     edges = np.linspace(0, count, points + 1).astype(int)
     middle = ((edges[:-1] + edges[1:] - 1) // 2).tolist()
