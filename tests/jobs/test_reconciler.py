@@ -205,6 +205,27 @@ def test_a_quota_holds_jobs_until_it_is_raised(shop):
     assert shop.until(number, *ENDED).state == "DONE"
 
 
+def test_jobs_of_an_account_that_has_ended_wait_until_it_is_open_again(shop):
+    def say(**values):
+        with shop.database.writing() as session:
+            for name, value in values.items():
+                setattr(session.scalars(sql.select(User)).one(), name, value)
+
+    number = shop.add("pass", cores=3)  # more than there are: it never starts
+    for closed, opened in (
+        ({"expires": time.time() - 1}, {"expires": time.time() + 99}),
+        ({"disabled": True}, {"disabled": False}),
+    ):
+        say(**closed)
+        shop.keeper.round()
+        job = shop.see(number)
+        assert job.state == "HELD"
+        assert job.reason == "the account ben has ended or is closed: an administrator can open it again"
+        say(**opened)
+        shop.keeper.round()
+        assert shop.see(number).state == "QUEUED"
+
+
 @pytest.mark.slow
 def test_a_groups_quota_holds_for_its_members(shop):
     with shop.database.writing() as session:

@@ -185,3 +185,13 @@ def test_each_account_of_a_course_gets_a_share(ada):
     user = next(u for u in ok(ada.get("/api/admin/users")) if u["name"] == "md27-01")
     group = next(g for g in ok(ada.get("/api/admin/groups")) if g["name"] == "md27")
     assert (user["cores_percent"], group["cores_percent"]) == (10, 60)
+
+
+@pytest.mark.slow
+def test_an_account_past_its_end_is_told_so_by_its_password_alone(site, ada):
+    user = next(u["id"] for u in ok(ada.get("/api/admin/users")) if u["name"] == "ben")
+    ok(ada.patch(f"/api/admin/users/{user}", json={"expires": time.time() - 1}))
+    for password, told in ((PASSWORD, "this account has ended or is closed"), ("wrong", "name or password is wrong")):
+        answer = site.page().post("/api/session", json={"name": "ben", "password": password})
+        assert answer.status_code == 401
+        assert told in answer.text

@@ -197,6 +197,18 @@ def test_in_the_sandbox_no_notebook_gets_the_key_of_the_server(site, ben, at_wor
         assert (folder / KEY).read_text() == "secret"
 
 
+@pytest.mark.slow
+def test_a_notebook_ends_with_the_account_of_its_owner(site, ada, at_work):
+    other = ok(ada.post("/api/jobs", json={"task": "doctor"}), 201)["id"]
+    site.wait(ada, other, ("RUNNING",))
+    user = next(u["id"] for u in ok(ada.get("/api/admin/users")) if u["name"] == "ben")
+    ok(ada.patch(f"/api/admin/users/{user}", json={"expires": time.time() - 1}))
+    assert site.wait(ada, at_work)["state"] == "CANCEL"
+    assert ok(ada.get(f"/api/jobs/{other}"))["state"] == "RUNNING"
+    ok(ada.post(f"/api/jobs/{other}/cancel"))
+    ok(ada.patch(f"/api/admin/users/{user}", json={"expires": None}))
+
+
 def test_nobody_can_make_a_token_that_looks_like_that_of_a_job(ben):
     answer = ben.post("/api/account/tokens", json={"name": "x", "scopes": ["read", "job:1"]})
     assert answer.status_code == 422

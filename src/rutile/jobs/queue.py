@@ -20,6 +20,7 @@ from rutile.jobs import notices
 from rutile.jobs.disk import bytes_by_kind
 from rutile.jobs.home import Home
 from rutile.jobs.references import Input
+from rutile.jobs.rights import ended
 from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, Quotas, User
 
 
@@ -189,6 +190,13 @@ def used(session: Session, users: Iterable[int]) -> tuple[float, float, float]:
 
 
 QUOTAS = (("core_hours", "core hours"), ("gpu_hours", "GPU hours"), ("disk_gb", "GB of disk"))
+
+
+def held_back(session: Session, user: User) -> str:
+    """Why no job of a user may begin, whatever is free; "" where some may."""
+    if ended(user):
+        return f"the account {user.name} has ended or is closed: an administrator can open it again"
+    return over_quota(session, user)
 
 
 def over_quota(session: Session, user: User, disk: float | None = None) -> str:

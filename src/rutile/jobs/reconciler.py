@@ -30,9 +30,10 @@ from rutile.jobs.limits import Limits
 from rutile.jobs.places import Here, Place, There, same_process, supervised
 from rutile.jobs.progress import progress
 from rutile.jobs.references import Input, bring, names_for, replaced
+from rutile.jobs.rights import ended
 from rutile.jobs.sandbox import Sandbox
 from rutile.jobs.slots import Capacity, choose, send
-from rutile.jobs.tables import CANCEL, FAIL, HELD, QUEUED, RUNNING, STARTING, Job
+from rutile.jobs.tables import ACTIVE, CANCEL, FAIL, HELD, QUEUED, RUNNING, STARTING, Job
 
 EVERY = 0.5
 """Seconds between two rounds."""
@@ -65,7 +66,8 @@ class Reconciler:
             places: where jobs run, by queue.
             capacity: of this machine.
             ended: is called for every job that has ended, within the transaction that says so.
-            begins: is called before a job of a task is started, perhaps twice; what it raises ends the job.
+            begins: is called before a job of a task is started, perhaps twice, and signs it in as its owner; what it
+                raises ends the job, and so does the end of the account.
             limits: shares of queues that accounts and groups may hold; None: any.
             sandbox: in which jobs run; None: they see what the user of the server sees.
         """
@@ -117,10 +119,21 @@ class Reconciler:
         """Look at every job at work once, then start what fits."""
         with self.database.reading() as session:
             working = queue.at_work(session)
+        for job in working:
+            if job.task in self.begins and not job.cancelled and ended(job.owner):
+                self._cancel(job)
         for name, place in self.places.items():
             self._look(name, place, [job for job in working if job.queue == name])
         for name, place in self.places.items():
             self._start(name, place)
+
+    def _cancel(self, job: Job) -> None:
+        """Ask for the end of a job that acts for an account that has ended."""
+        with self.database.writing() as session:
+            row = session.get(Job, job.id)
+            if row is not None and row.state in ACTIVE:
+                queue.cancel(session, self.home, row)
+        job.cancelled = True
 
     def _look(self, name: str, place: Place, jobs: list[Job]) -> None:
         """Bring the rows of jobs at one place to what their folders say."""
@@ -251,7 +264,7 @@ class Reconciler:
                 return
             working = [job for job in queue.at_work(session) if job.queue == name]
             over = {
-                job.owner_id: queue.over_quota(session, job.owner) for job in {j.owner_id: j for j in waiting}.values()
+                job.owner_id: queue.held_back(session, job.owner) for job in {j.owner_id: j for j in waiting}.values()
             }
         free = [job for job in waiting if not over[job.owner_id]]
         held = self.limits.held(name, working)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, TypeVar
 
 import sqlalchemy as sql
@@ -27,6 +28,11 @@ def visible(kind: type[Thing], user: User) -> sql.ColumnElement[bool]:
         return sql.or_(owner == user.id, privacy == PUBLIC)
     mates = sql.select(User.id).where(User.group_id == user.group_id)
     return sql.or_(owner == user.id, privacy == PUBLIC, sql.and_(privacy == GROUP, owner.in_(mates)))
+
+
+def ended(user: User) -> bool:
+    """Whether an account has ended or is closed."""
+    return user.disabled or (user.expires is not None and user.expires < time.time())
 
 
 def may_change(thing: Any, user: User) -> bool:

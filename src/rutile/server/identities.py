@@ -13,8 +13,8 @@ import sqlalchemy as sql
 from fastapi import HTTPException
 from sqlalchemy.orm import Session
 
+from rutile.jobs.rights import ended
 from rutile.jobs.tables import ADMIN, USER, VIEWER, ApiToken, Group, Identity, SignIn, User
-from rutile.server.people import ended
 from rutile.server.platform import free_name, note
 from rutile.server.settings import SignOnSettings
 from rutile.server.sign_on import RefusedError, Told

@@ -12,6 +12,7 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
+from rutile.jobs.rights import ended
 from rutile.jobs.tables import ADMIN, GUEST, VIEWER, ApiToken, Share, SignIn, User
 from rutile.server.job_tokens import is_good
 from rutile.server.platform import Platform, note
@@ -22,6 +23,7 @@ COOKIE = "rutile_session"
 CSRF = "X-CSRF-Token"
 IDLE, ABSOLUTE = 12 * 3600.0, 7 * 86400.0
 """A browser is signed out after so long without a request, and after so long in any case (s)."""
+ENDED = "this account has ended or is closed: ask an administrator"
 SAFE = ("GET", "HEAD", "OPTIONS")
 LINK = "link"
 """In the path of a route: the secret of a link to one thing."""
@@ -174,14 +176,9 @@ def rights(user: User) -> frozenset[str]:
     return frozenset({VIEWER: (READ,), ADMIN: SCOPES}.get(user.role, (READ, SUBMIT)))
 
 
-def ended(user: User) -> bool:
-    """Whether an account has ended or is closed."""
-    return user.disabled or (user.expires is not None and user.expires < time.time())
-
-
 def _allow(user: User) -> None:
     if ended(user):
-        raise HTTPException(401, "this account has ended or is closed")
+        raise HTTPException(401, ENDED)
 
 
 def _note_use(platform: Platform, kind: Entry, number: int) -> None:

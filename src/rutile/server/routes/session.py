@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 
 import rutile
 from rutile.core.settings import Result, Settings
+from rutile.jobs.rights import ended
 from rutile.jobs.tables import LoginLink, SignIn, User
 from rutile.server.notebooks import why_not
 from rutile.server.people import (
     ABSOLUTE,
     COOKIE,
+    ENDED,
     SUBMIT,
     Here,
     InBrowser,
@@ -24,7 +26,6 @@ from rutile.server.people import (
     Somebody,
     Writing,
     address_of,
-    ended,
     rights,
 )
 from rutile.server.platform import Platform, note
@@ -106,7 +107,8 @@ def sign_in(wish: SignInRequest, request: Request, response: Response, platform:
     if not right or user is None or ended(user):
         note(session, wish.name, "failed to sign in", "", where)
         session.commit()
-        raise HTTPException(401, "name or password is wrong")
+        over = right and user is not None
+        raise HTTPException(401, ENDED if over else "name or password is wrong")
     platform.patience.forgive(f"name {wish.name}")
     platform.patience.forgive(f"address {where}")
     secret = signed_in(session, user, request, response, platform)

@@ -10,9 +10,10 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result
+from rutile.jobs.rights import ended
 from rutile.jobs.tables import Identity, User
 from rutile.server.identities import connect, entered
-from rutile.server.people import Here, InBrowser, Reading, Writing, address_of, by_cookie, ended
+from rutile.server.people import Here, InBrowser, Reading, Writing, address_of, by_cookie
 from rutile.server.platform import Platform, note
 from rutile.server.routes.session import encrypted, signed_in
 from rutile.server.secrets import same
