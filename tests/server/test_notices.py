@@ -203,6 +203,25 @@ def test_a_message_that_may_have_arrived_is_not_sent_again(site, ben, hook):
     assert len(hook.got) == 1
 
 
+def test_who_is_told_nothing_is_told_why(site, ben, hook):
+    """The server of a webhook is away, answers with an error, and is there again."""
+    away = f"http://127.0.0.1:{hook.server_address[1]}/"
+    hook.codes = [500]
+    assert choose(ben, webhook=away, webhook_kinds=["done"])["trouble"] == []
+    ended(site, ben)
+    due_now(site)
+    asked = lambda: ok(ben.get("/api/account/notices/choices"))["trouble"]  # noqa: E731
+    assert asked() == ["webhook: 127.0.0.1 answered 500; redirects are not followed"]
+    due_now(site)
+    assert asked() == []
+    choose(ben, webhook="http://127.0.0.1:9/", webhook_kinds=["done"])
+    ended(site, ben)
+    due_now(site)
+    (line,) = asked()
+    assert line.startswith("webhook: 127.0.0.1 cannot be reached")
+    assert choose(ben)["trouble"] == []
+
+
 def test_what_never_arrives_is_given_up(site, ben, monkeypatch):
     monkeypatch.setattr(messenger, "AGAIN", (0.0, 0.0))
     choose(ben, webhook="http://127.0.0.1:9/", webhook_kinds=["done"])

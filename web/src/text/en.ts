@@ -175,7 +175,7 @@ export const en = {
     nameRule: 'Letters, digits and . _ @ -, the first a letter or digit', courseRule: 'Letters, digits and -, the first a letter or digit', signsIn: 'Signs in', byLink: 'by link only', invite: 'Invite by mail address (single sign-on)', isInvited: '{mail} is invited',
   },
   notices: {
-    title: 'Notices', unread: '{n} not read', none: 'Nothing has happened yet.', all: 'All read', choose: 'What is sent', choices: 'Being told', text: 'The bell shows all of these. They can be sent, too:',
+    trouble: 'The last message did not arrive', title: 'Notices', unread: '{n} not read', none: 'Nothing has happened yet.', all: 'All read', choose: 'What is sent', choices: 'Being told', text: 'The bell shows all of these. They can be sent, too:',
     done: 'A job is done', failed: 'A job failed', held: 'A quota holds a job', news: 'An announcement', mail: 'By mail to', webhook: 'By webhook to', noMail: 'This server sends no mail.', saved: 'Saved.', kind: 'When',
     byMail: 'mail', byWebhook: 'webhook', secret: 'Secret that signs the webhook (X-Rutile-Signature: sha256= and the HMAC of the body)',
   },

@@ -177,7 +177,7 @@ export const ja: Text = {
     nameRule: '英字、数字と . _ @ -、先頭は英字か数字', courseRule: '英字、数字と -、先頭は英字か数字', signsIn: 'サインイン方法', byLink: 'リンクのみ', invite: 'メールアドレスで招待(シングルサインオン)', isInvited: '{mail} を招待済み',
   },
   notices: {
-    title: '通知', unread: '未読 {n} 件', none: 'まだ何もありません。', all: 'すべて既読に', choose: '送るものを選ぶ', choices: '通知の受け取り', text: 'ベルはこれらすべてを示します。送ることもできます:',
+    trouble: '最後の通知は届きませんでした', title: '通知', unread: '未読 {n} 件', none: 'まだ何もありません。', all: 'すべて既読に', choose: '送るものを選ぶ', choices: '通知の受け取り', text: 'ベルはこれらすべてを示します。送ることもできます:',
     done: 'ジョブの完了', failed: 'ジョブの失敗', held: '割り当てによる保留', news: 'お知らせ', mail: 'メールの宛先', webhook: 'Webhook の宛先', noMail: 'このサーバーはメールを送りません。', saved: '保存しました。', kind: 'いつ',
     byMail: 'メール', byWebhook: 'Webhook', secret: 'Webhook に署名する秘密 (X-Rutile-Signature: sha256= と本文の HMAC)',
   },

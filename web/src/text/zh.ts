@@ -177,7 +177,7 @@ export const zh: Text = {
     nameRule: '字母、数字和 . _ @ -，以字母或数字开头', courseRule: '字母、数字和 -，以字母或数字开头', signsIn: '登录方式', byLink: '仅通过链接', invite: '按邮箱地址邀请(单点登录)', isInvited: '已邀请 {mail}',
   },
   notices: {
-    title: '通知', unread: '{n} 条未读', none: '还没有发生什么。', all: '全部已读', choose: '选择发送内容', choices: '接收通知', text: '铃铛显示以下全部。也可以发送:',
+    trouble: '上一条消息未送达', title: '通知', unread: '{n} 条未读', none: '还没有发生什么。', all: '全部已读', choose: '选择发送内容', choices: '接收通知', text: '铃铛显示以下全部。也可以发送:',
     done: '作业完成', failed: '作业失败', held: '配额阻止了作业', news: '公告', mail: '邮件发送到', webhook: 'Webhook 发送到', noMail: '此服务器不发送邮件。', saved: '已保存。', kind: '何时',
     byMail: '邮件', byWebhook: 'Webhook', secret: '用于签名 Webhook 的密钥 (X-Rutile-Signature: sha256= 加上正文的 HMAC)',
   },

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 import sqlalchemy as sql
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result, Settings
-from rutile.jobs.tables import Notice, NoticeChoice
+from rutile.jobs.tables import Notice, NoticeChoice, Sending, User
 from rutile.server import webhook
 from rutile.server.people import Here, InBrowser, Reading, Somebody, Writing
 from rutile.server.secrets import new_secret
@@ -72,6 +73,8 @@ class ChoicesView(Choices):
     """Signs what is posted: X-Rutile-Signature is sha256= and the HMAC-SHA256 of the body with it."""
     can_mail: bool
     """Whether this server sends mail."""
+    trouble: list[str]
+    """Why the last mail or the last message to the webhook has not arrived; empty where they have."""
 
 
 @router.get("")
@@ -97,7 +100,7 @@ def see_choices(who: InBrowser, platform: Here, session: Reading) -> ChoicesView
     row = session.get(NoticeChoice, who.user.id) or NoticeChoice(
         mail="", mail_kinds=[], webhook="", webhook_kinds=[], secret=""
     )
-    return _choices(row, platform)
+    return _choices(session, who.user, row, platform)
 
 
 @router.put("/choices")
@@ -117,12 +120,21 @@ def choose(wish: Choices, who: InBrowser, platform: Here, session: Writing) -> C
     for name, value in wish.model_dump().items():
         setattr(row, name, value)
     who.did(session, "chose notices", after=wish.model_dump())
-    return _choices(row, platform)
+    return _choices(session, who.user, row, platform)
 
 
-def _choices(row: NoticeChoice, platform: Here) -> ChoicesView:
+def _choices(session: Session, user: User, row: NoticeChoice, platform: Here) -> ChoicesView:
     given = {name: getattr(row, name) for name in (*Choices.model_fields, "secret")}
-    return ChoicesView(**given, can_mail=platform.settings.mail is not None)
+    wanted = [way for way, place in (("mail", row.mail), ("webhook", row.webhook)) if place]
+    last = [_last_error(session, user, way) for way in wanted]
+    return ChoicesView(**given, can_mail=platform.settings.mail is not None, trouble=list(filter(None, last)))
+
+
+def _last_error(session: Session, user: User, way: str) -> str:
+    """Why the newest message that was tried has not arrived; "" where it has, or none was."""
+    tried = sql.select(Sending.error).join(Notice, Notice.id == Sending.notice_id)
+    tried = tried.where(Notice.user_id == user.id, Sending.way == way, Sending.tries > 0)
+    return session.scalar(tried.order_by(Sending.id.desc()).limit(1)) or ""
 
 
 def _view(row: Notice) -> NoticeView:
