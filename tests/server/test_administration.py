@@ -1,5 +1,6 @@
 """Accounts, groups, quotas, what was used and done, numbers for Prometheus, backups."""
 
+import os
 import time
 from pathlib import Path
 
@@ -195,3 +196,22 @@ def test_an_account_past_its_end_is_told_so_by_its_password_alone(site, ada):
         answer = site.page().post("/api/session", json={"name": "ben", "password": password})
         assert answer.status_code == 401
         assert told in answer.text
+
+
+def test_health_says_what_works(site, ada, ben):
+    assert ben.get("/api/admin/health").status_code == 403
+    site.platform.reconciler.seen = None
+    told = ok(ada.get("/api/admin/health"))
+    assert (told["queue"], told["queue_seen"], told["backup"]) == (False, None, None)
+    assert 0 < told["disk_free"] <= told["disk"]
+    assert (told["working"], told["waiting"]) == (0, 0)
+    site.platform.reconciler.seen = time.time()
+    copy = site.platform.home.folder / "backups" / "platform-20260101-000000.db"
+    copy.parent.mkdir()
+    copy.write_text("")
+    os.utime(copy, (1000, 1000))
+    told = ok(ada.get("/api/admin/health"))
+    assert told["queue"]
+    assert told["backup"] == 1000
+    site.platform.reconciler.seen = time.time() - 3600
+    assert not ok(ada.get("/api/admin/health"))["queue"]

@@ -46,7 +46,7 @@ def test_images_of_a_path_know_their_structures(site, ben):
     figure = figures(ben, number)["energy: b/profiles.csv"]
     assert (figure["x_name"], figure["y_name"]) == ("coordinate (Å)", "energy (eV)")
     assert [(line["name"], line["x"], line["y"], line["frames"]) for line in figure["lines"]] == [
-        ("0", [0.0, 1.5], [0.0, 0.4], [0, 1]), ("1", [0.0, 2.0], [0.0, -0.1], [2, 3]),
+        ("path 0", [0.0, 1.5], [0.0, 0.4], [0, 1]), ("path 1", [0.0, 2.0], [0.0, -0.1], [2, 3]),
     ]  # fmt: skip
     shown = ok(ben.get(f"/api/jobs/{number}/files/{figure['file']}/frames/3"))
     assert shown["frames"] == 4
@@ -67,8 +67,12 @@ def test_rows_of_a_log_point_at_frames_of_the_trajectory(site, ben):
     (line,) = found["temperature: md/log.csv"]["lines"]
     assert line["frames"] == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2]
     assert [one["name"] for one in found["potential and conserved: md/log.csv"]["lines"]] == [
-        "potential 0", "conserved 0",
+        "potential run 0", "conserved run 0",
     ]  # fmt: skip
+    assert line["name"] == "run 0"
+    runs = [{"run": 0, "formula": "Ti2O4", "temperature": 301.6}]
+    (site.platform.home.job(number) / RESULT).write_text(json.dumps({"runs": runs}))
+    assert figures(ben, number)["temperature: md/log.csv"]["lines"][0]["name"] == "run 0 (Ti2O4, 302 K)"
 
 
 def test_bands_are_all_drawn_and_long_curves_keep_their_peaks(site, ben):

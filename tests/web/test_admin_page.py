@@ -63,3 +63,13 @@ def test_a_course_is_set_up_announced_and_written_down(site):
         tab.get_by_role("cell", name=action, exact=True).first.wait_for()
     (group,) = [g for g in site.get("admin/groups") if g["name"] == "crystals"]
     assert (group["core_hours"], group["disk_gb"]) == (12.5, 2.0)
+
+
+def test_how_the_platform_does_is_told(site):
+    site.post("admin/backup", {})
+    site.open("/admin?tab=health")
+    panel = site.tab.get_by_role("tabpanel", name="Health")
+    panel.get_by_text("at work", exact=True).wait_for()
+    panel.get_by_text("SQLite").wait_for()
+    assert "none yet" not in panel.inner_text()
+    assert site.barriers() == []

@@ -31,7 +31,7 @@ WAYS = {
     "api": ["/api", "/api?find=log", "/api?find=nothing of this kind"],
     "admin": [
         f"/admin?tab={tab}"
-        for tab in ("users", "groups", "courses", "use", "announcements", "audit", "storage", "backup")
+        for tab in ("users", "groups", "courses", "use", "announcements", "audit", "storage", "backup", "health")
     ],
     "account": ["/account"],
     "shared": ["/shared"],

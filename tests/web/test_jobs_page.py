@@ -107,3 +107,18 @@ def test_a_form_says_that_a_job_would_wait_for_ever(site):
     warning.wait_for()
     memory.fill("4")
     warning.wait_for(state="detached")
+
+
+def test_a_job_gets_another_name_and_tags_on_its_page(site):
+    number = site.done("starter", names=["silicon"])
+    site.open(f"/jobs/{number}")
+    site.tab.get_by_role("button", name="Name and tags").click()
+    dialog = site.tab.get_by_role("dialog", name="Name and tags")
+    dialog.get_by_label("Name").fill("silicon of Tuesday")
+    dialog.get_by_label("Tags").fill("silicon, first try")
+    assert site.barriers() == []
+    dialog.get_by_role("button", name="Save").click()
+    site.tab.get_by_role("heading", name="silicon of Tuesday").wait_for()
+    site.tab.get_by_role("link", name="first try").click()
+    site.tab.get_by_role("link", name="silicon of Tuesday").wait_for()
+    assert site.get(f"jobs/{number}")["tags"] == ["silicon", "first try"]

@@ -77,6 +77,8 @@ class Reconciler:
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._asked: dict[str, float] = {}
+        self.seen: float | None = None
+        """When a round last came to its end (s since 1970)."""
 
     def start(self) -> None:
         """Begin, in a thread of its own; waits while another process does it for this home."""
@@ -110,6 +112,7 @@ class Reconciler:
                 self._wake.clear()
                 try:
                     self.round()
+                    self.seen = time.time()
                 except Exception:  # a full disk, a database that is away: the next round may do better
                     log.exception("reconciler")
                     self._stop.wait(2.0)

@@ -26,6 +26,7 @@ from rutile.server.routes import (
     datasets,
     files,
     finding,
+    health,
     jobs,
     metrics,
     models,
@@ -60,7 +61,7 @@ def create_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     rooms = (
         account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, models, searches, admin,
-        finding, shares, storage, notebooks,
+        health, finding, shares, storage, notebooks,
     )  # fmt: skip
     known = (*(room.router for room in rooms), sign_on.mine, admin.news, shares.open_routes())
     coming_in = (signing_in.router, sign_on.router)

@@ -35,6 +35,11 @@ def back_up(database: Database, home: Home) -> Path:
     return path
 
 
+def newest(home: Home) -> float | None:
+    """When the newest copy in the folder `backups` was made (s since 1970); None: there is none."""
+    return max((path.stat().st_mtime for path in (home.folder / "backups").glob("platform-*.db")), default=None)
+
+
 def put_back(home: Home, backup: Path) -> str:
     """The command that puts a copy back in this home."""
     return shlex.join(["rutile", "serve", f"home={home.folder}", f"restore={backup}"])

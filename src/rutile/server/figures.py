@@ -131,7 +131,7 @@ def figures_of(job: Job, folder: Path) -> list[Figure]:
         drawing, structures = _drawing(job, path, there, PurePosixPath(told.get("path_table") or "").name)
         if drawing is not None and entry.size <= LARGEST and len(out) < MOST:
             units = UNITS | dict((told.get("units") or {}).get(PurePosixPath(path).name, {}))
-            table = _Table(job, path, drawing, _rows(root, path), units, structures)
+            table = _Table(job, path, drawing, _rows(root, path), units, structures, _runs(told))
             out += table.figures()
     return out[:MOST]
 
@@ -164,6 +164,8 @@ class _Table:
     rows: list[dict[str, str]]
     units: Mapping[str, str]
     structures: Entry | None
+    runs: Mapping[str, str]
+    """What is known of each run, by its number."""
 
     def figures(self) -> Iterator[Figure]:
         """Those of which the table has columns."""
@@ -206,10 +208,30 @@ class _Table:
             places, columns = thinned({"y": np.array([p[1] for p in points])}, len(points), POINTS)
             if any(y is not None for y in columns["y"]):
                 yield FigureLine(
-                    name=" ".join([self.plain(column)] * (several or not key) + [part for part in key if part]),
+                    name=" ".join([self.plain(column)] * (several or not any(key)) + self.apart(key)),
                     x=[points[k][0] for k in places], y=columns["y"],
                     frames=[points[k][2] for k in places] if self.structures else None,
                 )  # fmt: skip
+
+    def apart(self, key: tuple[str, ...]) -> list[str]:
+        """What tells a line from the others, in words: a number says of what it is."""
+        said = zip(self.drawing.by, key, strict=True)
+        return [
+            f"{by} {part}{self.runs.get(part, '') if by == 'run' else ''}" if part.isdigit() else part
+            for by, part in said
+            if part
+        ]
+
+
+def _runs(told: Mapping[str, Any]) -> dict[str, str]:
+    """What the result says of each run of molecular dynamics: of what, and its mean temperature."""
+    out = {}
+    for row in told.get("runs") or []:
+        if isinstance(row, dict) and "run" in row:
+            kelvin = row.get("temperature")
+            said = [row.get("formula") or "", f"{kelvin:.0f} K" if isinstance(kelvin, int | float) else ""]
+            out[str(row["run"])] = f" ({', '.join(one for one in said if one)})" if any(said) else ""
+    return out
 
 
 def _number(text: Any) -> float:

@@ -107,6 +107,7 @@ export const en = {
     unlike: 'Unlike job {id}, which it repeats', lineage: 'Where it comes from, and what was made of it', crate: 'All as RO-Crate',
     lines: 'Lines', everyLine: 'everything', warningLines: 'warnings and errors', errorLines: 'errors', lastHits: 'the last {n} are shown', lookedThrough: '{part} looked through', noSuchLine: 'No line tells of this.',
     bands: '{n} rows: lines are means, bands reach from the smallest to the largest value.',
+    editName: 'Name and tags', tagsOf: 'Tags',
   },
   viewer: { loading: 'The 3-D viewer is being loaded …', title: 'Structure {name}', forces: 'Force arrows, relative to the largest', atoms: '{n:atom:atoms}', failed: 'This structure cannot be shown: ', energy: 'Energy', fmax: 'Largest force', cell: 'Cell', noGl: 'This browser has no WebGL; the table below says the same in numbers.', frameOf: 'Structure {k} of {n}',
     track: 'Energy along the file', number: 'structure', above: 'above the lowest (eV/atom)' },
@@ -173,6 +174,7 @@ export const en = {
     since: 'Jobs of the last', daysAgo: 'days', ever: 'years, all', jobs: 'Jobs', failed: 'Failed', cpu_hours: 'Of them at work', announce: 'What everybody should know', level: 'How urgent', info: 'to know', warning: 'warning', until: 'Until', publish: 'Announce',
     by: 'Who', action: 'What', thing: 'Which', when: 'When', from: 'From', before: 'Before', after: 'After', backupText: 'A copy of the database, made while everything goes on. Files of jobs, data sets and models lie beside it, and are copied by the tools of the machine.', backupNow: 'Make a backup', backupMade: '{file} ({size}) is put back by:',
     nameRule: 'Letters, digits and . _ @ -, the first a letter or digit', courseRule: 'Letters, digits and -, the first a letter or digit', signsIn: 'Signs in', byLink: 'by link only', invite: 'Invite by mail address (single sign-on)', isInvited: '{mail} is invited',
+    health: 'Health', version: 'Version', up: 'At work for', database: 'Database', answers: 'answers within {ms} ms', diskFree: 'Free disk', ofAll: '{free} of {all}', runner: 'Job runner', alive: 'at work', silent: 'silent: another server works for this home, or this one has stopped; see its log', jobsNow: '{working} at work, {waiting} waiting', lastBackup: 'Last backup', noBackup: 'none yet',
   },
   notices: {
     trouble: 'The last message did not arrive', title: 'Notices', unread: '{n} not read', none: 'Nothing has happened yet.', all: 'All read', choose: 'What is sent', choices: 'Being told', text: 'The bell shows all of these. They can be sent, too:',

@@ -109,6 +109,7 @@ export const ja: Text = {
     unlike: '元のジョブ {id} との違い', lineage: '由来と、ここから作られたもの', crate: 'すべて RO-Crate で',
     lines: '行', everyLine: 'すべて', warningLines: '警告とエラー', errorLines: 'エラー', lastHits: '最後の {n} 行を表示', lookedThrough: '{part} まで確認', noSuchLine: 'そのような行はありません。',
     bands: '{n} 行: 線は平均、帯は最小から最大までです。',
+    editName: '名前とタグ', tagsOf: 'タグ',
   },
   viewer: { loading: '3-D ビューアを読み込んでいます …', title: '構造 {name}', forces: '力の矢印(最大の力に対して)', atoms: '{n} 原子', failed: 'この構造は表示できません:', energy: 'エネルギー', fmax: '最大の力', cell: 'セル', noGl: 'このブラウザに WebGL がありません。下の表が同じ内容を数で示します。', frameOf: '構造 {k} / {n}',
     track: 'ファイルに沿ったエネルギー', number: '構造', above: '最低より上 (eV/atom)' },
@@ -175,6 +176,7 @@ export const ja: Text = {
     since: '最近のジョブ', daysAgo: '日', ever: '全期間', jobs: 'ジョブ', failed: '失敗', cpu_hours: 'うち稼働', announce: '皆に知らせること', level: '緊急度', info: 'お知らせ', warning: '警告', until: 'まで', publish: '知らせる',
     by: '誰が', action: '何を', thing: '対象', when: 'いつ', from: '場所', before: '前', after: '後', backupText: '動作中に作るデータベースの写しです。ジョブのファイル、データセット、モデルはその隣にあり、計算機の道具で写します。', backupNow: 'バックアップを作る', backupMade: '{file} ({size}) は次で戻せます:',
     nameRule: '英字、数字と . _ @ -、先頭は英字か数字', courseRule: '英字、数字と -、先頭は英字か数字', signsIn: 'サインイン方法', byLink: 'リンクのみ', invite: 'メールアドレスで招待(シングルサインオン)', isInvited: '{mail} を招待済み',
+    health: '稼働状況', version: 'バージョン', up: '稼働時間', database: 'データベース', answers: '{ms} ms で応答', diskFree: '空きディスク', ofAll: '{all} 中 {free}', runner: 'ジョブの実行', alive: '稼働中', silent: '応答なし: 別のサーバーがこのホームで動いているか、止まっています。ログを見てください', jobsNow: '実行中 {working}、待機中 {waiting}', lastBackup: '最後のバックアップ', noBackup: 'まだありません',
   },
   notices: {
     trouble: '最後の通知は届きませんでした', title: '通知', unread: '未読 {n} 件', none: 'まだ何もありません。', all: 'すべて既読に', choose: '送るものを選ぶ', choices: '通知の受け取り', text: 'ベルはこれらすべてを示します。送ることもできます:',

@@ -109,6 +109,7 @@ export const zh: Text = {
     unlike: '与它所重复的作业 {id} 的不同', lineage: '来源,以及由它产生的内容', crate: '全部为 RO-Crate',
     lines: '行', everyLine: '全部', warningLines: '警告和错误', errorLines: '错误', lastHits: '显示最后 {n} 行', lookedThrough: '已查找 {part}', noSuchLine: '没有这样的行。',
     bands: '{n} 行：线为均值，色带为最小值到最大值。',
+    editName: '名称和标签', tagsOf: '标签',
   },
   viewer: { loading: '正在载入三维查看器 …', title: '结构 {name}', forces: '力箭头,相对于最大的力', atoms: '{n} 个原子', failed: '无法显示这个结构:', energy: '能量', fmax: '最大力', cell: '晶胞', noGl: '此浏览器没有 WebGL;下表以数字给出同样的内容。', frameOf: '第 {k} 个结构,共 {n} 个',
     track: '沿文件的能量', number: '结构', above: '高于最低 (eV/atom)' },
@@ -175,6 +176,7 @@ export const zh: Text = {
     since: '最近的作业', daysAgo: '天', ever: '全部年份', jobs: '作业', failed: '失败', cpu_hours: '其中工作时间', announce: '大家应该知道的事', level: '紧急程度', info: '通知', warning: '警告', until: '直到', publish: '发布',
     by: '谁', action: '做了什么', thing: '对什么', when: '何时', from: '来自', before: '之前', after: '之后', backupText: '数据库的副本,在一切运行时制作。作业文件、数据集和模型在它旁边,用机器的工具复制。', backupNow: '立即备份', backupMade: '{file} ({size}) 用以下命令恢复:',
     nameRule: '字母、数字和 . _ @ -，以字母或数字开头', courseRule: '字母、数字和 -，以字母或数字开头', signsIn: '登录方式', byLink: '仅通过链接', invite: '按邮箱地址邀请(单点登录)', isInvited: '已邀请 {mail}',
+    health: '健康状况', version: '版本', up: '已运行', database: '数据库', answers: '在 {ms} 毫秒内响应', diskFree: '可用磁盘', ofAll: '{free} / {all}', runner: '作业调度', alive: '运行中', silent: '无响应：另一台服务器在为此目录工作，或本服务器已停止；请看日志', jobsNow: '{working} 个运行，{waiting} 个等待', lastBackup: '最近备份', noBackup: '尚无',
   },
   notices: {
     trouble: '上一条消息未送达', title: '通知', unread: '{n} 条未读', none: '还没有发生什么。', all: '全部已读', choose: '选择发送内容', choices: '接收通知', text: '铃铛显示以下全部。也可以发送:',
