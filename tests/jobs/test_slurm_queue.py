@@ -1,6 +1,7 @@
 """The queue through a private Slurm: the same supervisor in sbatch, and the truth in the folder."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from rutile.jobs import launch, queue, reconciler
 from rutile.jobs.folder import read_status
 from rutile.jobs.places import open_places
 from rutile.jobs.reconciler import Reconciler
+from rutile.jobs.sandbox import Sandbox
 from rutile.jobs.settings import SlurmPlace
 from rutile.jobs.slots import Capacity
 from rutile.jobs.tables import Job
@@ -57,6 +59,14 @@ def listed():
     return subprocess.run(["squeue", "--noheader", "--format=%i"], check=True, capture_output=True, text=True).stdout
 
 
+@pytest.fixture
+def sandbox(cluster):
+    """The jobs of the cluster run in a sandbox."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not here (Debian: apt-get install bubblewrap)")
+    cluster.keeper.sandbox = Sandbox(cluster.home)
+
+
 def working(cluster, number):
     """A job that runs, once its program has begun."""
     cluster.until(number, "RUNNING")
@@ -64,6 +74,22 @@ def working(cluster, number):
     while "child" not in (status := read_status(folder)).extra:
         time.sleep(0.05)
     return status
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_sandbox_on_a_node_shows_the_job_its_own_folder_and_ends_with_it(cluster):
+    look = f"import os; print(os.listdir({str(cluster.home.folder)!r}), os.listdir({str(cluster.home.jobs)!r}))"
+    number = cluster.add(look)
+    assert cluster.until(number, *ENDED).state == "DONE"
+    assert f"['jobs'] ['{number}']" in (cluster.home.job(number) / kept.LOG).read_text()
+    handled = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9)); open('ready', 'w')"
+    number = cluster.add(f"import signal, sys; {handled}; {SLEEP}")
+    working(cluster, number)
+    while not (cluster.home.job(number) / kept.FILES / "ready").exists():
+        time.sleep(0.05)
+    cluster.cancel(number)
+    job = cluster.until(number, *ENDED)
+    assert (job.state, job.exit_code) == ("CANCEL", 9)
 
 
 def test_exit_codes_come_through_sbatch(cluster):
