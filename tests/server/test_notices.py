@@ -203,6 +203,18 @@ def test_a_message_that_may_have_arrived_is_not_sent_again(site, ben, hook):
     assert len(hook.got) == 1
 
 
+def test_a_webhook_that_hangs_keeps_others_waiting_once_in_a_round(site, ben, eve, hook, monkeypatch):
+    monkeypatch.setattr(messenger, "LONG", -1.0)  # everything takes long
+    for page in (ben, eve):
+        choose(page, webhook=f"http://127.0.0.1:{hook.server_address[1]}/", webhook_kinds=["done"])
+    for page in (ben, ben, eve):
+        ended(site, page)
+    due_now(site)
+    assert [state for _, state, _ in sendings(site)] == ["sent", "waits", "sent"]
+    due_now(site)
+    assert [state for _, state, _ in sendings(site)] == ["sent", "sent", "sent"]
+
+
 def test_who_is_told_nothing_is_told_why(site, ben, hook):
     """The server of a webhook is away, answers with an error, and is there again."""
     away = f"http://127.0.0.1:{hook.server_address[1]}/"

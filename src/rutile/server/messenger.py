@@ -22,6 +22,8 @@ from rutile.server.settings import MailSettings, ServeSettings
 
 EVERY = 2.0
 """Seconds between two looks."""
+LONG = 5.0
+"""Seconds after which somebody's mail or webhook keeps others waiting."""
 AGAIN = (30.0, 300.0, 3600.0, 6 * 3600.0)
 """Seconds until the next try, after each that failed; then it is given up."""
 log = logging.getLogger("rutile.server")
@@ -56,15 +58,19 @@ class Messenger:
                 log.exception("messenger")
 
     def round(self) -> None:
-        """Send everything that is due, once."""
+        """Send all that is due, once; where somebody's took long, the rest of theirs waits for the next round."""
         with self.database.reading() as session:
-            due = sql.select(Sending.id).where(Sending.state == "waits", Sending.due <= time.time())
-            numbers = session.scalars(due.order_by(Sending.id).limit(100)).all()
-        for number in numbers:
+            due = sql.select(Sending.id, Notice.user_id).join(Notice, Notice.id == Sending.notice_id)
+            due = due.where(Sending.state == "waits", Sending.due <= time.time())
+            found = session.execute(due.order_by(Sending.id)).all()
+        slow: set[int] = set()
+        for number, user in found:
             if self._stop.is_set():
                 return
-            if self._mine(number):
+            began = time.monotonic()
+            if user not in slow and self._mine(number):
                 self._send(number)
+                slow |= {user} if time.monotonic() - began > LONG else set()
 
     def _mine(self, number: int) -> bool:
         """Take it, by compare and swap: whoever is killed from here on leaves it begun, and nobody sends it again."""
