@@ -76,13 +76,18 @@ def test_rows_of_a_log_point_at_frames_of_the_trajectory(site, ben):
 
 
 def test_bands_are_all_drawn_and_long_curves_keep_their_peaks(site, ben):
-    bands = "distance,band0,band1\n0,0,1\n0.5,1,\n"
+    bands = "distance,point,band0,band1\n0,Γ,0,1\n0.2,,0,1\n0.5,X,1,\n0.5,K,1,\n0.7,Γ,0,1\n"
     states = np.zeros(50_000)
     states[31_234] = 7.0
     dos = "frequency,states\n" + "".join(f"{k},{s}\n" for k, s in enumerate(states))
     found = figures(ben, put(site, "phonons", {"p/0/bands.csv": bands, "p/0/dos.csv": dos}))
     assert found["band: p/0/bands.csv"]["y_name"] == "band (THz)"
-    assert [line["y"] for line in found["band: p/0/bands.csv"]["lines"]] == [[0.0, 1.0], [1.0, None]]
+    assert [line["y"] for line in found["band: p/0/bands.csv"]["lines"]] == [
+        [0.0, 0.0, 1.0, 1.0, 0.0], [1.0, 1.0, None, None, 1.0],
+    ]  # fmt: skip
+    marks = [(one["x"], one["name"]) for one in found["band: p/0/bands.csv"]["marks"]]
+    assert marks == [(0.0, "Γ"), (0.5, "X|K"), (0.7, "Γ")]
+    assert found["states: p/0/dos.csv"]["marks"] == []
     (line,) = found["states: p/0/dos.csv"]["lines"]
     assert max(line["y"]) == 7.0
     assert len(line["y"]) < 5000

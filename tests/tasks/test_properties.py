@@ -98,6 +98,7 @@ def test_phonons_leave_files_that_phonopy_reads(tmp_path, metals, capsys):
     lines = rows_of(out / "001_Al" / "bands.csv")
     assert len(lines) == 10 * 5
     assert float(lines[0]["band0"]) == pytest.approx(0, abs=1e-3)
+    assert [line["point"] for line in lines[:6]] == ["Γ", "", "", "", "X", "X"]
     assert (out / "000_Cu" / "band.yaml").stat().st_size > 1000
     thermal = rows_of(out / "000_Cu" / "thermal.csv")
     assert float(thermal[0]["free_energy"]) == pytest.approx(copper["zero_point"], rel=1e-6)

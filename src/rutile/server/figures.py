@@ -41,6 +41,15 @@ class FigureLine(Result):
     """Structure of each point in the file of the figure; null: points have none."""
 
 
+class FigureMark(Result):
+    """A place along that has a name."""
+
+    x: float
+    """Where."""
+    name: str
+    """Such as Γ, or X|K where a path goes on elsewhere."""
+
+
 class Figure(Result):
     """Curves over one axis."""
 
@@ -54,6 +63,8 @@ class Figure(Result):
     """Whether points of a line follow each other; those of structures of their own do not."""
     lines: list[FigureLine]
     """The curves."""
+    marks: list[FigureMark]
+    """Places with names."""
     file: str | None
     """Id of the file of structures; null: there is none."""
 
@@ -72,6 +83,8 @@ class Drawing:
     """File beside it that holds the structures."""
     frame: Callable[[Job, Row, int], int] = lambda job, row, k: k
     """Which structure a row is of: of job, row, and its number in the table."""
+    marks: str = ""
+    """Column with names of places along."""
 
 
 def _frame_of_step(job: Job, row: Row, k: int) -> int:
@@ -89,7 +102,7 @@ DRAWINGS: dict[str, Drawing] = {
         "trajectory.extxyz", _frame_of_step,
     ),
     "profiles.csv": Drawing("coordinate", (("energy",),), ("path",), "paths.extxyz"),
-    "bands.csv": Drawing("distance", (("band*",),)),
+    "bands.csv": Drawing("distance", (("band*",),), marks="point"),
     "dos.csv": Drawing("frequency", (("states",),)),
     "thermal.csv": Drawing("temperature", (("free_energy",), ("entropy",), ("heat_capacity",))),
     "points.csv": Drawing("volume", (("energy",), ("pressure",)), ("structure",)),
@@ -180,7 +193,7 @@ class _Table:
             if lines:
                 yield Figure(
                     title=f"{' and '.join(map(self.plain, wanted))}: {self.path}", lines=lines[:LINES],
-                    x_name=along, y_name=self.named(*wanted), joined=bool(x),
+                    x_name=along, y_name=self.named(*wanted), joined=bool(x), marks=self.marks(),
                     file=self.structures.id if self.structures else None,
                 )  # fmt: skip
 
@@ -195,6 +208,15 @@ class _Table:
         """A column in words."""
         unit = self.units.get(column, "")
         return column.removesuffix("*").removesuffix(f"_{SUFFIXES.get(unit, unit)}").replace("_", " ")
+
+    def marks(self) -> list[FigureMark]:
+        """Places with names; where a path goes on elsewhere both are told."""
+        names: dict[float, list[str]] = {}
+        for row in self.rows if self.drawing.marks else []:
+            name, x = row.get(self.drawing.marks), _number(row.get(self.drawing.x))
+            if name and not math.isnan(x):
+                names.setdefault(round(x, 9), []).append(name)
+        return [FigureMark(x=x, name="|".join(dict.fromkeys(said))) for x, said in names.items()]
 
     def lines(self, column: str, several: bool) -> Iterator[FigureLine]:
         """The lines of one column: one for each value of the columns that tell them apart."""

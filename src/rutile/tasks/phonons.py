@@ -31,7 +31,7 @@ from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
     from rutile.potentials.potential import Potential
-    from rutile.simulate.phonons import Phonons
+    from rutile.simulate.phonons import Phonons, Segment
     from rutile.tasks.property import Work
     from rutile.train.report import Block, Value
 
@@ -183,6 +183,11 @@ def _row(source: str, name: str, text: str, one: Phonons, folder: Path) -> Phono
     )
 
 
+def _points(segment: Segment) -> list[str]:
+    """Names of its first and last point; "" between them."""
+    return [segment.start, *[""] * (len(segment.distance) - 2), segment.end]
+
+
 def _write(folder: Path, one: Phonons) -> None:
     """The files of one crystal."""
     folder.mkdir(exist_ok=True)
@@ -193,9 +198,9 @@ def _write(folder: Path, one: Phonons) -> None:
         for name in names:
             write_atomically(folder / name, (Path(place) / name).read_bytes())
     bands = [
-        {"distance": d, **{f"band{b}": w for b, w in enumerate(waves)}}
+        {"distance": d, "point": point, **{f"band{b}": w for b, w in enumerate(waves)}}
         for segment in one.bands
-        for d, waves in zip(segment.distance.tolist(), segment.frequency.tolist(), strict=True)
+        for d, point, waves in zip(segment.distance.tolist(), _points(segment), segment.frequency.tolist(), strict=True)
     ]
     write_atomically(folder / "bands.csv", as_csv(bands))
     dos = zip(one.dos_frequency.tolist(), one.dos.tolist(), strict=True)
