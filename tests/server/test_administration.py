@@ -83,6 +83,24 @@ def test_use_is_accounted_by_group(site, ada, ben, eve):
     assert {name: (row["user"], row["jobs"], row["core_hours"]) for name, row in rows.items()} == {
         "lab": ("", 2, 2.0), None: ("", 1, 1.0)
     }  # fmt: skip
+    lines = ok(ada.get("/api/admin/audit", params={"user": "ada"}))
+    moves = [(line["before"], line["after"]) for line in lines if line["action"] == "changed an account"]
+    assert moves == [({"group": None}, {"group": "lab"})] * 2
+
+
+def test_what_a_quota_of_the_group_leaves_is_said_to_its_members(site, ada, ben):
+    made = ok(ada.post("/api/admin/groups", json={"name": "lab", "core_hours": 5.0}), 201)
+    assert made["core_hours"] == 5.0
+    (account,) = [user for user in ok(ada.get("/api/admin/users")) if user["name"] == "ben"]
+    assert ok(ben.get("/api/account/use"))["left"] == {}
+    ok(ada.patch(f"/api/admin/users/{account['id']}", json={"group": "lab"}))
+    number = ok(ben.post("/api/jobs", json={"task": "doctor"}), 201)["id"]
+    with site.platform.database.writing() as session:
+        session.get_one(Job, number).core_seconds = 2 * 3600.0
+    use = ok(ben.get("/api/account/use"))
+    assert (use["core_hours_limit"], use["left"]) == (None, {"core_hours": 3.0})
+    ok(ada.patch(f"/api/admin/users/{account['id']}", json={"core_hours": 2.5}))
+    assert ok(ben.get("/api/account/use"))["left"] == {"core_hours": 0.5}
 
 
 @pytest.mark.slow

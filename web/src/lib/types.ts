@@ -192,6 +192,7 @@ export interface Use {
   /** The same by kind (GB). */
   disk: Record<'jobs' | 'uploads' | 'datasets' | 'models' | 'structures', number>
   core_hours_limit: number | null
+  left: Record<string, number>
   gpu_hours_limit: number | null
   disk_gb_limit: number | null
   cores_percent: number | null

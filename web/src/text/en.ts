@@ -38,7 +38,7 @@ export const en = {
     token: 'Make a token', every: 'All tasks', last: 'Last jobs', allJobs: 'All jobs',
     now: 'Compute now', use: 'My use', noJobs: 'No jobs yet. The first steps need nothing but a click.',
     cores: 'Cores', memory: 'Memory', gpus: 'GPUs', waiting: 'waiting', working: 'at work', wait: 'expected wait',
-    coreHours: 'Core hours', gpuHours: 'GPU hours', disk: 'Disk (GB)', ownShare: 'Your jobs may hold {percent} % of the cores and GPUs of a queue at the same time.', done: 'Done', start: 'Start', again: 'Again',
+    coreHours: 'Core hours', gpuHours: 'GPU hours', disk: 'Disk (GB)', leftToGroup: '{used}, {left} left to your group', ownShare: 'Your jobs may hold {percent} % of the cores and GPUs of a queue at the same time.', done: 'Done', start: 'Start', again: 'Again',
     first: 'Do step {step} first: this one uses its result.', step: 'Step {step}',
   },
   tour: {

@@ -40,7 +40,7 @@ export const ja: Text = {
     token: 'トークンを作る', every: 'すべてのタスク', last: '最近のジョブ', allJobs: 'すべてのジョブ',
     now: '現在の計算資源', use: '自分の使用量', noJobs: 'ジョブはまだありません。「はじめの一歩」はクリックだけで始まります。',
     cores: 'コア', memory: 'メモリ', gpus: 'GPU', waiting: '待機中', working: '実行中', wait: '予想待ち時間',
-    coreHours: 'コア時間', gpuHours: 'GPU 時間', disk: 'ディスク (GB)', ownShare: 'あなたのジョブが同時に使えるのは、キューのコアと GPU の {percent} % までです。', done: '完了', start: '開始', again: 'もう一度',
+    coreHours: 'コア時間', gpuHours: 'GPU 時間', disk: 'ディスク (GB)', leftToGroup: '{used}（グループの残り {left}）', ownShare: 'あなたのジョブが同時に使えるのは、キューのコアと GPU の {percent} % までです。', done: '完了', start: '開始', again: 'もう一度',
     first: '先にステップ {step} を行ってください。その結果を使います。', step: 'ステップ {step}',
   },
   tour: {

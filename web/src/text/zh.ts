@@ -40,7 +40,7 @@ export const zh: Text = {
     token: '创建令牌', every: '全部任务', last: '最近的作业', allJobs: '全部作业',
     now: '当前计算资源', use: '我的用量', noJobs: '还没有作业。“第一步”只需点一下。',
     cores: '核', memory: '内存', gpus: 'GPU', waiting: '等待中', working: '运行中', wait: '预计等待',
-    coreHours: '核时', gpuHours: 'GPU 时', disk: '磁盘 (GB)', ownShare: '您的作业最多可同时占用一个队列 {percent} % 的核与 GPU。', done: '完成', start: '开始', again: '再来一次',
+    coreHours: '核时', gpuHours: 'GPU 时', disk: '磁盘 (GB)', leftToGroup: '{used}，您的组还剩 {left}', ownShare: '您的作业最多可同时占用一个队列 {percent} % 的核与 GPU。', done: '完成', start: '开始', again: '再来一次',
     first: '请先完成第 {step} 步:这一步要用它的结果。', step: '第 {step} 步',
   },
   tour: {

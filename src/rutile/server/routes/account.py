@@ -100,6 +100,9 @@ class Use(Result):
     """As before."""
     disk_gb_limit: float | None
     """As before."""
+    left: dict[str, float]
+    """What is left of core_hours, gpu_hours and disk_gb where one's own quota or that of the group limits it, whichever
+    leaves less."""
     cores_percent: float | None
     """Share of a queue that one's jobs may hold at the same time (%); null: all of it, as far as the group may."""
 
@@ -170,7 +173,7 @@ def my_use(who: Somebody, platform: Here, session: Reading) -> Use:
     return Use(
         core_hours=core_hours, gpu_hours=gpu_hours, disk_gb=disk_gb,
         disk={kind: size / 1e9 for kind, size in by_kind.items()}, core_hours_limit=user.core_hours,
-        gpu_hours_limit=user.gpu_hours, disk_gb_limit=user.disk_gb,
+        gpu_hours_limit=user.gpu_hours, disk_gb_limit=user.disk_gb, left=queue.left_of_quotas(session, user),
         cores_percent=platform.limits.default if user.cores_percent is None else user.cores_percent,
     )  # fmt: skip
 

@@ -157,16 +157,18 @@ def change_user(number: Number, wish: UserChange, who: Administrator, platform: 
     if "invited" in given:
         invite(session, user, given["invited"], platform.settings.sign_on)
         keeps.pop("invited", None)
+    before = {name: getattr(user, name) for name in keeps if name != "group"}
+    told: dict[str, Any] = {"invited": given["invited"]} if "invited" in given else {}
     if "group" in given:
+        before["group"] = user.group.name if user.group else None
         user.group = _group(session, keeps.pop("group", None))
-    before = {name: getattr(user, name) for name in keeps}
+        told["group"] = given["group"] or None
     for name, value in keeps.items():
         setattr(user, name, value)
     if password or keeps.get("disabled") or "role" in keeps or "invited" in given:
         session.execute(sql.delete(SignIn).where(SignIn.user_id == user.id, SignIn.id != (who.sign_in or -1)))
     if keeps.get("disabled"):
         session.execute(sql.delete(ApiToken).where(ApiToken.user_id == user.id))
-    told = {"invited": given["invited"]} if "invited" in given else {}
     who.did(session, "changed an account", f"user {user.name}", before=before, after=keeps | told)
     session.flush()
     return _account(user, session.get(Identity, number))
