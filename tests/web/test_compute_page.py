@@ -29,6 +29,8 @@ def test_gpus_and_nodes_are_shown(busy):
     tab = busy.tab
     busy.open("/compute")
     busy.settled()
+    expect(tab.locator("section", has=tab.get_by_role("heading", name="big Slurm"))).to_contain_text("0 / ∞")
+    expect(tab.get_by_text("null")).to_have_count(0)
     gpus = tab.get_by_role("region", name="GPUs")
     expect(gpus.get_by_role("img", name="In the last hour from 0 to 100 %")).to_be_visible()
     cells = gpus.get_by_role("row").nth(1).locator(".cells span")

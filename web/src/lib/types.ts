@@ -164,7 +164,7 @@ export interface Queue {
   name: string
   kind: string
   cores: number
-  memory: number
+  memory: number | null
   gpus: number
   cores_used: number
   memory_used: number
