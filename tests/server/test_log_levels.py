@@ -1,5 +1,7 @@
 """Lines of errors and warnings are told from the others, in the words of rutile, Python, engines and queues."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +28,16 @@ LINES = {
         "bash: line 1: pw.x: command not found",
         "3 of 7 structures failed: cu, ag, au",
         "an error occurred",
+        "job 12 was CANCELLED by 1000",
+        "KeyError",
+        "builtins.Exception: no",
+        "fatal: no core",
+        "Segmentation fault",
+        "Aborted (core dumped)",
+        "train: ended by SIGKILL",
+        "CUDA: out of memory",
+        "sh: 1: /opt/x: No such file or directory",
+        "BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES",
     ],
     "warning": [
         "warning: version 11 is kept out: training failed",
@@ -69,3 +81,8 @@ def test_no_line_that_counts_is_overlooked(line):
     for wanted in ("warning", "error"):
         if counts(line, wanted):
             assert any(stem in line.encode().lower() for stem in stems(wanted)), line
+
+
+@pytest.mark.parametrize("rule", [rule for _, rule in ERRORS + WARNINGS])
+def test_every_rule_is_looked_at(rule):
+    assert any(re.search(rule, line, re.IGNORECASE) for line in EVERY)
