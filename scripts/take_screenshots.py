@@ -36,7 +36,7 @@ PAGES = {
     "compare-models": "/compare?of=models&ids={model}&ids={learned}", "structures": "/structures", "structure": "/structures/{structure}",
     "datasets": "/datasets", "dataset": "/datasets/{data}", "models": "/models", "model": "/models/{model}",
     "searches": "/searches", "search": "/searches/{adaptive}", "compute": "/compute", "admin": "/admin?tab=users",
-    "account": "/account",
+    "health": "/admin?tab=health", "account": "/account", "api": "/api",
 }  # fmt: skip
 DARK = ("search", "job")
 SMALL = ("jobs", "model")
