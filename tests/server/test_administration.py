@@ -223,6 +223,14 @@ def test_health_says_what_works(site, ada, ben):
     assert (told["queue"], told["queue_seen"], told["backup"]) == (False, None, None)
     assert 0 < told["disk_free"] <= told["disk"]
     assert (told["working"], told["waiting"]) == (0, 0)
+    small = told["database_size"]
+    if site.platform.database.lite:
+        assert small > 1e-4  # twenty tables, wherever SQLite has written them so far
+        for k in range(20):
+            ok(ada.post("/api/admin/announcements", json={"text": f"{k} " * 200}), 201)
+        assert ok(ada.get("/api/admin/health"))["database_size"] > small
+    else:
+        assert small is None
     site.platform.reconciler.seen = time.time()
     copy = site.platform.home.folder / "backups" / "platform-20260101-000000.db"
     copy.parent.mkdir()

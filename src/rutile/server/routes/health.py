@@ -19,6 +19,9 @@ router = APIRouter(prefix="/admin", tags=["admin"])
 SILENT = 60.0
 """A queue that did nothing for so long (s) is not at work: it looks around every few seconds."""
 
+SIZE = sql.text("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
+"""Bytes of a database of SQLite, also what stands beside its file so far."""
+
 
 class PlatformHealth(Result):
     """How the platform does."""
@@ -59,11 +62,10 @@ def see_health(who: Administrator, platform: Here, session: Reading) -> Platform
     answer = time.perf_counter() - begin
     disk = psutil.disk_usage(platform.home.folder)
     lite = platform.database.lite
-    file = platform.home.folder / "platform.db"
     seen = platform.reconciler.seen
     return PlatformHealth(
         version=rutile.__version__, up=time.time() - platform.began, database="SQLite" if lite else "PostgreSQL",
-        answer=answer, database_size=file.stat().st_size / 1e9 if lite and file.exists() else None,
+        answer=answer, database_size=session.scalar(SIZE) / 1e9 if lite else None,
         disk_free=disk.free / 1e9, disk=disk.total / 1e9, queue=seen is not None and time.time() - seen < SILENT,
         queue_seen=seen, working=sum(jobs.get(state, 0) for state in ACTIVE),
         waiting=sum(jobs.get(state, 0) for state in WAITING), backup=newest(platform.home),
