@@ -261,6 +261,9 @@ def test_what_is_odd_is_found_and_can_be_chosen(site, ben, tmp_path):
         assert ok(ben.get(f"{url}/table", params={"check": name}))["frames"] == frames, name
     assert version["groups"] == {"strained": 5, "shaken": 4, "": 1}
     assert version["modes"] == {"PBE": 10}
+    rows = ok(ben.get(f"{url}/table", params={"size": 10}))
+    assert {name: rows["groups"].count(name) for name in rows["groups"]} == version["groups"]
+    assert (rows["groups"][9], rows["modes"]) == ("", ["PBE"] * 10)
     assert ok(ben.get(f"{url}/table", params={"mode": "HSE06"}))["selected"] == 0
     near = ok(ben.get(f"{url}/histogram", params={"of": "nearest"}))
     assert 1.5 < near["edges"][0] < near["edges"][-1] < 4.0

@@ -36,7 +36,16 @@ QUERIES = {
     "/api/jobs/{number}/log/search": {"text": "secret"}, "/api/search": {"text": "secret"},
     "/api/jobs/compare/curves": {"ids": [1]},
 }  # fmt: skip
-OWN = ("/api/account", "/api/session", "/api/tasks", "/api/compute", "/api/announcements", "/api/health", "/metrics")
+OWN = (
+    "/api/account",
+    "/api/session",
+    "/api/tasks",
+    "/api/compute",
+    "/api/announcements",
+    "/api/health",
+    "/api/ready",
+    "/metrics",
+)
 """Routes about oneself, or about nobody."""
 SECRET = "TopSecret"
 

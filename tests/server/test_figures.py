@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from platform_site import ok
 
-from rutile.jobs.folder import FILES, LOG, RESULT
+from rutile.jobs.folder import FILES, LOG, MADE_WITH, RESULT, write_json
 from rutile.jobs.tables import Dataset, Job, StoredModel, User
 
 FRAME = '1\nLattice="3 0 0 0 3 0 0 0 3" pbc="T T T"\nCu 0 0 0\n'
@@ -118,6 +118,15 @@ def test_relaxed_structures_are_points_and_strange_tables_are_left_alone(site, b
     assert figures(ben, put(site, "md", {"log.csv": "", "msd.csv": "lag,x\n1,2\n", "dos.csv": "\0\n"})) == {}
 
 
+def test_of_a_potential_that_learns_again_only_the_newest_weights_are_drawn(site, ben):
+    tables = {f"adapt/versions/00{k}/model/weights.csv": f"frame,weight,loss\n0,{k},1\n" for k in (1, 2, 3)}
+    found = figures(ben, put(site, "adapt", tables | {"adapt/points.csv": "structure,volume,energy\na,1,2\n"}))
+    assert sorted(found) == [
+        "energy: adapt/points.csv", "loss: adapt/versions/003/model/weights.csv",
+        "weight: adapt/versions/003/model/weights.csv",
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def chain(site):
     """A data set, a training on it, its model, and a relaxation with that."""
@@ -159,7 +168,8 @@ def test_what_one_may_not_see_has_no_name_in_the_graph(site, eve, chain):
 
 
 @pytest.mark.slow
-def test_a_crate_describes_all_that_is_in_it(ben, chain):
+def test_a_crate_describes_all_that_is_in_it(site, ben, chain):
+    write_json(site.platform.home.job(chain[1]) / MADE_WITH, {"rutile": "0.1.0", "torch": "2.13.0", "seed": "3"})
     archive = zipfile.ZipFile(io.BytesIO(ben.get(f"/api/jobs/{chain[1]}/crate").content))
     told = json.loads(archive.read("ro-crate-metadata.json"))
     assert told["@context"] == "https://w3id.org/ro/crate/1.1/context"
@@ -176,6 +186,8 @@ def test_a_crate_describes_all_that_is_in_it(ben, chain):
     run = graph[f"#job:{chain[1]}"]
     assert (run["@type"], run["startTime"]) == ("CreateAction", "1970-01-01T00:00:10+00:00")
     assert graph[run["instrument"]["@id"]]["version"] == "0.1.0"
+    (torch,) = graph[run["instrument"]["@id"]]["softwareRequirements"]
+    assert (graph[torch["@id"]]["name"], graph[torch["@id"]]["version"]) == ("torch", "2.13.0")
     assert {"#model:5", "#setting/model"} == {one["@id"] for one in run["object"]}
     assert {graph[one["@id"]]["identifier"] for one in root["isBasedOn"]} == {"dataset:3", f"job:{chain[0]}", "model:5"}
 

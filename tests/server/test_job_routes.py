@@ -1,8 +1,10 @@
 """Jobs from a form to a result, and what their owners can do with them."""
 
 import io
+import platform
 import zipfile
 
+import numpy as np
 import pytest
 from platform_site import ok
 
@@ -25,6 +27,8 @@ def test_a_job_runs_and_everything_about_it_can_be_read(site, ben):
     assert (done["state"], done["exit_code"], done["reason"]) == ("DONE", 0, "")
     assert done["result"]["checks"][0]["name"] == "rutile"
     assert done["command"] == "rutile doctor"
+    assert done["made_with"] | {"numpy": np.__version__, "Python": platform.python_version()} == done["made_with"]
+    assert "commit" not in done["made_with"] or len(done["made_with"]["commit"].removesuffix("-dirty")) == 40
     assert done["progress"] == 1.0
     assert done["waited"] >= 0
     assert done["ran"] > 0

@@ -16,6 +16,7 @@ from rutile.server.settings import ServeSettings
 
 FREE = {
     ("/api/health", "get"): "for load balancers; says that server and database answer",
+    ("/api/ready", "get"): "for load balancers; says that jobs are started, too",
     ("/api/session", "post"): "signs in by password",
     (
         "/api/sign-on",
@@ -186,3 +187,28 @@ def test_a_server_that_others_reach_needs_tls_and_a_password(tmp_path):
 def test_the_folder_of_the_platform_is_open_to_nobody_else(site, tmp_path):
     for name in ("", "jobs", "uploads", "models", "datasets"):
         assert (tmp_path / "home" / name).stat().st_mode & 0o077 == 0, name
+
+
+def test_addresses_as_other_programs_write_them_lead_to_the_page(site):
+    page = site.page()
+    for asked, leads in (
+        ("/jobs/5?tab=log", "/#/jobs/5?tab=log"),
+        ("/api", "/#/api"),
+        ("/a b//evil.org", "/#/a%20b//evil.org"),
+        ("//evil.org/x", "/#//evil.org/x"),
+    ):
+        answer = page.get(f"http://127.0.0.1{asked}", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (307, leads)
+    assert "<!doctype html" in page.get("/").text.lower()
+    for path in ("/assets/gone-12345678.js", "/api/nothing"):
+        assert page.get(path, follow_redirects=False).status_code == 404
+
+
+def test_it_is_ready_only_while_jobs_are_started(site):
+    page = site.page()
+    site.platform.reconciler.start()
+    assert page.get("/api/ready").json()["status"] == "ok"
+    site.platform.reconciler.stop()
+    answer = page.get("/api/ready")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "what starts and ends jobs is not at work")
+    assert page.get("/api/health").status_code == 200

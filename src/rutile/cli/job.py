@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from rutile.cli.terminal import RichReporter, Row
+from rutile.core import machine
 from rutile.core.files import write_atomically
-from rutile.jobs.folder import METRICS, PROGRESS, RESULT, write_json
+from rutile.jobs.folder import MADE_WITH, METRICS, PROGRESS, RESULT, write_json
 
 T = TypeVar("T")
 APART = 0.5
@@ -52,6 +53,12 @@ class JobReporter(RichReporter):
         seconds = round(time.time() - self._began, 3)
         with suppress(OSError), (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"seconds": seconds, **row}) + "\n")
+
+    def begins(self, settings: BaseModel) -> None:
+        """Write down the programs that it runs with, and its seed."""
+        seed = getattr(settings, "seed", None)
+        with suppress(OSError):
+            write_json(self.folder / MADE_WITH, machine.programs() | ({} if seed is None else {"seed": str(seed)}))
 
     def keep(self, result: BaseModel) -> None:
         """Write down what the task returned.

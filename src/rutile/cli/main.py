@@ -126,6 +126,8 @@ def _run(task: Task, words: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started us with Ctrl-C ignored
     job = os.environ.pop(VARIABLE, "")  # not for what we start
     with JobReporter(Path(job)) if job else RichReporter() as reporter:
+        if isinstance(reporter, JobReporter):
+            reporter.begins(settings)
         result = task.run(settings, reporter)
         if isinstance(reporter, JobReporter):
             reporter.keep(result)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
+
+import rutile
+
+PACKAGES = ("torch", "numpy", "scipy", "ase", "vesin", "spglib", "phonopy", "phono3py", "rdkit", "tblite", "gpaw")
+"""Whose versions may change numbers."""
 
 
 def cores() -> int:
@@ -21,3 +30,29 @@ def free_memory() -> int:
         return 1024 * found["MemAvailable"]
     except (OSError, KeyError, ValueError, IndexError):  # not Linux
         return 4_000_000_000
+
+
+def programs() -> dict[str, str]:
+    """Versions of what computes here, by name; of rutile also the commit, where it runs from a clone."""
+    found = {"rutile": rutile.__version__, "Python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    found["system"] = platform.platform()
+    if commit := _commit(Path(rutile.__file__).parent):
+        found["commit"] = commit
+    return found
+
+
+def _commit(folder: Path) -> str:
+    """The commit that is checked out where a folder is a part of a project; "": it is none."""
+    known = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+    return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") if known else ""
+
+
+def _git(folder: Path, *words: str) -> str:
+    """What git says; "" where it is not there, or refuses."""
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=True, text=True, timeout=20)
+        return done.stdout.strip()
+    return ""

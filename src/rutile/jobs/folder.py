@@ -6,6 +6,7 @@ status.json    how far it is (written by its supervisor, whole each time)
 log.txt        what it prints
 perf.jsonl     processor, memory, input and output, sampled
 metrics.jsonl, progress.json   what the task reports
+made_with.json   versions of the programs that it ran with, and its seed
 cancel         a file: please end
 connection.json, door.json   of a notebook: see core.connection; nobody else can read them, and no route shows them
 files/         the folder that the task works in: its settings, inputs and results
@@ -25,6 +26,7 @@ METRICS, PROGRESS, STOP, FILES, SETTINGS, INPUTS = (
 )  # fmt: skip
 VARIABLE = "RUTILE_JOB"
 """The variable by which the command line knows that it is a job, and where it reports to."""
+MADE_WITH = "made_with.json"
 RESULT = "result.json"
 """In the job's own folder: what the task returned."""
 

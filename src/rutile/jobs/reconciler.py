@@ -85,6 +85,11 @@ class Reconciler:
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread is there: at work, or waiting for another process to leave this home to it."""
+        return self._thread is not None and self._thread.is_alive()
+
     def wake(self) -> None:
         """There is something to do."""
         self._wake.set()

@@ -38,7 +38,7 @@ def write_crate(out: zipfile.ZipFile, job: Job, folder: Path, lineage: Lineage) 
     files = [_copied(out, root, e.path, f"files/{e.path}") for e in safe_files.listing(root) if not e.folder]
     if (folder / kept.LOG).exists():
         files.append(_copied(out, folder, kept.LOG, kept.LOG))
-    graph = described(job, files, lineage)
+    graph = described(job, files, lineage, kept.read_json(folder / kept.MADE_WITH) or {})
     whole = {"@context": f"{PROFILE}/context", "@graph": graph}
     out.writestr(METADATA, json.dumps(whole, indent=1, ensure_ascii=False))
 
@@ -60,8 +60,8 @@ def _plain(name: str) -> str:
     return name.encode(errors="replace").decode()
 
 
-def described(job: Job, files: list[Entity], lineage: Lineage) -> list[Entity]:
-    """The graph: the crate, its files, the run that made them, and what that read."""
+def described(job: Job, files: list[Entity], lineage: Lineage, made_with: dict[str, str]) -> list[Entity]:
+    """The graph: the crate, its files, the run that made them, with which programs, and what that read."""
     about = {node.reference: node for node in lineage.nodes}
     inputs = [
         {"@id": f"#{one['reference']}", "@type": "CreativeWork", "name": one["name"], "identifier": one["reference"]}
@@ -75,14 +75,20 @@ def described(job: Job, files: list[Entity], lineage: Lineage) -> list[Entity]:
         if about[reference].level < 0
     ]  # fmt: skip
     owner = {"@id": f"#{job.owner.name}", "@type": "Person", "name": job.owner.full_name or job.owner.name}
-    program = {"@id": RUTILE, "@type": "SoftwareApplication", "name": "rutile", "version": job.version}
+    others = [
+        {"@id": f"#program/{name}", "@type": "SoftwareApplication", "name": name, "version": version}
+        for name, version in made_with.items()
+        if name not in ("rutile", "seed")
+    ]
+    program = {"@id": RUTILE, "@type": "SoftwareApplication", "name": "rutile", "version": job.version,
+               "softwareRequirements": [_to(one) for one in others]}  # fmt: skip
     settings = [{"@id": f"#setting/{key}", "@type": "PropertyValue", "name": key, "value": json.dumps(value)}
                 for key, value in sorted(job.settings.items())]  # fmt: skip
     return [
         {"@id": METADATA, "@type": "CreativeWork", "conformsTo": {"@id": PROFILE}, "about": {"@id": "./"}},
         _root(job, files, owner, sources),
         _run(job, files, inputs, settings),
-        *files, *inputs, *sources, *settings, owner, program,
+        *files, *inputs, *sources, *settings, owner, program, *others,
     ]  # fmt: skip
 
 

@@ -278,6 +278,10 @@ class Listing(Result):
     """Which."""
     formulas: list[str]
     """Of each."""
+    groups: list[str]
+    """Kind of each; "": it has none."""
+    modes: list[str]
+    """Calc mode of each; "": it has none."""
     columns: dict[str, list[float | None]]
     """Numbers of each."""
     selected: int

@@ -96,6 +96,7 @@ def _frame_of_step(job: Job, row: Row, k: int) -> int:
     return round(float(row["step"]) / float(every))
 
 
+WEIGHTS = "weights.csv"
 DRAWINGS: dict[str, Drawing] = {
     "log.csv": Drawing(
         "time_fs", (("temperature_K",), ("potential_eV", "conserved_eV"), ("pressure_GPa",), ("volume_A3",)), ("run",),
@@ -111,7 +112,7 @@ DRAWINGS: dict[str, Drawing] = {
     "msd.csv": Drawing("lag", (("msd",),), ("trajectory", "element")),
     "vibrations.csv": Drawing("wave_number", (("density",),), ("trajectory", "element")),
     "viscosity.csv": Drawing("lag", (("viscosity",),), ("trajectory",)),
-    "weights.csv": Drawing("", (("weight",), ("loss",))),
+    WEIGHTS: Drawing("", (("weight",), ("loss",))),
     "cumulative.csv": Drawing("frequency", (("kappa_*",),)),
 }  # fmt: skip
 """Tables of any task by their names."""
@@ -139,6 +140,9 @@ def figures_of(job: Job, folder: Path) -> list[Figure]:
     entries = [e for e in safe_files.listing(root) if not e.folder and not e.path.startswith(f"{kept.INPUTS}/")]
     there = {entry.path: entry for entry in entries}
     told = read_json(folder / kept.RESULT) or {}
+    trained = [path for path in there if PurePosixPath(path).name == WEIGHTS]
+    for path in trained[:-1]:  # of a potential that learns again and again only the newest
+        del there[path]
     out: list[Figure] = []
     for path, entry in there.items():
         drawing, structures = _drawing(job, path, there, PurePosixPath(told.get("path_table") or "").name)

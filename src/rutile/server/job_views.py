@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result
 from rutile.jobs import check
-from rutile.jobs.folder import RESULT, read_json
+from rutile.jobs.folder import MADE_WITH, RESULT, read_json
 from rutile.jobs.references import Input
 from rutile.jobs.rights import may_change
 from rutile.jobs.tables import ENDED, RUNNING, WAITING, Job, User
@@ -137,6 +137,8 @@ class JobView(JobRow):
     """Same question, same key."""
     version: str
     """Of rutile."""
+    made_with: dict[str, str]
+    """Versions of the programs that it ran with, and its seed, by name."""
 
 
 class JobPage(Result):
@@ -188,6 +190,7 @@ def view_of(session: Session, platform: Platform, job: Job, who: Who) -> JobView
         units=forms.result_units(job.task) if task else {},
         result=read_json(platform.home.job(job.id) / RESULT) if job.state in ENDED else None,
         hint=hint(job, row.efficiency, row.ran),
+        made_with=read_json(platform.home.job(job.id) / MADE_WITH) or {},
     )  # fmt: skip
 
 

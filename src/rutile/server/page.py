@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
@@ -31,15 +33,18 @@ def page_routes(app: FastAPI) -> None:
         return answer
 
     @app.get("/{path:path}", include_in_schema=False)
-    def page(path: str) -> Response:
-        """A file of the built page, or the page."""
-        if path == "api" or path.startswith("api/"):
+    def page(path: str, request: Request) -> Response:
+        """A file of the built page, or the page; /jobs/5 leads to its place /#/jobs/5."""
+        known = _files()
+        if path in known or not path:
+            return _file(path, known)
+        if path.startswith(("api/", "assets/")):
             raise HTTPException(404, "no such route")
-        return _file(path)
+        asked = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/#/{quote(path)}{asked}", 307)
 
 
-def _file(path: str) -> Response:
-    known = _files()
+def _file(path: str, known: Mapping[str, Path]) -> Response:
     if path in known:
         headers = {"Cache-Control": KEEP} if path.startswith("assets/") else {"Cache-Control": "no-cache"}
         return FileResponse(known[path], headers=headers)

@@ -71,6 +71,7 @@ export interface JobView extends JobRow {
   cloned_from: number | null
   key: string
   version: string
+  made_with: Record<string, string>
 }
 
 export interface JobPage {

@@ -104,7 +104,7 @@ export const en = {
     submitted: 'Submitted', ran: 'Ran', core: 'Core hours', exit: 'Exit code', owner: 'Owner', inside: 'Jobs inside', live: 'live', noInputs: 'It read no files of the platform.',
     cpu: 'Processor time', peak: 'Largest memory', disk: 'Folder', report: 'Report', showReport: 'Report {name}', frame: 'Structure', frames: '{n:structure:structures}',
     noMatch: 'No line holds this.', clickPoint: 'Click a point, and its structure is drawn; the slider moves along the points.', alongStructures: 'Curves and structures', showStructures: 'Show the structures', keepStructures: 'Keep among the structures', keepData: 'Make a data set of it',
-    unlike: 'Unlike job {id}, which it repeats', lineage: 'Where it comes from, and what was made of it', crate: 'All as RO-Crate',
+    unlike: 'Unlike job {id}, which it repeats', lineage: 'Where it comes from, and what was made of it', madeWith: 'Made with', crate: 'All as RO-Crate',
     lines: 'Lines', everyLine: 'everything', warningLines: 'warnings and errors', errorLines: 'errors', lastHits: 'the last {n} are shown', lookedThrough: '{part} looked through', noSuchLine: 'No line tells of this.',
     bands: '{n} rows: lines are means, bands reach from the smallest to the largest value.',
     editName: 'Name and tags', tagsOf: 'Tags',

@@ -106,7 +106,7 @@ export const ja: Text = {
     submitted: '送信', ran: '実行', core: 'コア時間', exit: '終了コード', owner: '所有者', inside: '内部のジョブ', live: 'ライブ', noInputs: 'プラットフォームのファイルは読んでいません。',
     cpu: 'CPU 時間', peak: '最大メモリ', disk: 'フォルダ', report: '報告', showReport: '報告 {name}', frame: '構造', frames: '{n} 構造',
     noMatch: 'これを含む行はありません。', clickPoint: '点をクリックすると構造が描かれ、スライダーで点に沿って動けます。', alongStructures: '曲線と構造', showStructures: '構造を表示', keepStructures: '構造に保存', keepData: 'データセットにする',
-    unlike: '元のジョブ {id} との違い', lineage: '由来と、ここから作られたもの', crate: 'すべて RO-Crate で',
+    unlike: '元のジョブ {id} との違い', lineage: '由来と、ここから作られたもの', madeWith: '使用したプログラム', crate: 'すべて RO-Crate で',
     lines: '行', everyLine: 'すべて', warningLines: '警告とエラー', errorLines: 'エラー', lastHits: '最後の {n} 行を表示', lookedThrough: '{part} まで確認', noSuchLine: 'そのような行はありません。',
     bands: '{n} 行: 線は平均、帯は最小から最大までです。',
     editName: '名前とタグ', tagsOf: 'タグ',

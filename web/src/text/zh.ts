@@ -106,7 +106,7 @@ export const zh: Text = {
     submitted: '提交', ran: '运行', core: '核时', exit: '退出码', owner: '所有者', inside: '内含的作业', live: '实时', noInputs: '它没有读取平台的文件。',
     cpu: '处理器时间', peak: '最大内存', disk: '文件夹', report: '报告', showReport: '报告 {name}', frame: '结构', frames: '{n} 个结构',
     noMatch: '没有一行含有它。', clickPoint: '点击一个点,即画出它的结构;滑块沿各点移动。', alongStructures: '曲线与结构', showStructures: '显示结构', keepStructures: '保存到结构', keepData: '生成数据集',
-    unlike: '与它所重复的作业 {id} 的不同', lineage: '来源,以及由它产生的内容', crate: '全部为 RO-Crate',
+    unlike: '与它所重复的作业 {id} 的不同', lineage: '来源,以及由它产生的内容', madeWith: '所用程序', crate: '全部为 RO-Crate',
     lines: '行', everyLine: '全部', warningLines: '警告和错误', errorLines: '错误', lastHits: '显示最后 {n} 行', lookedThrough: '已查找 {part}', noSuchLine: '没有这样的行。',
     bands: '{n} 行：线为均值，色带为最小值到最大值。',
     editName: '名称和标签', tagsOf: '标签',

@@ -210,6 +210,8 @@ def see_table(
     return Listing(
         frames=some.tolist(),
         formulas=[shelf.formula(int(k)) for k in some],
+        groups=[shelf.groups[k] for k in shelf.column("group")[some]],
+        modes=[shelf.modes[k] for k in shelf.column("mode")[some]],
         columns={name: numbers(shelf.column(name)[some].astype(float)) for name in DRAWN},
         selected=len(there),
     )

@@ -96,6 +96,14 @@ def health(session: Reading) -> Health:
     return Health(status="ok", version=rutile.__version__)
 
 
+@router.get("/ready")
+def ready(session: Reading, platform: Here) -> Health:
+    """Whether jobs are started, too; for load balancers and monitors, open to everybody."""
+    if not platform.reconciler.alive:
+        raise HTTPException(503, "what starts and ends jobs is not at work")
+    return health(session)
+
+
 @router.post("/session")
 def sign_in(wish: SignInRequest, request: Request, response: Response, platform: Here, session: Writing) -> SessionView:
     """Sign in by name and password; the answer sets a cookie."""
