@@ -28,12 +28,19 @@ T = TypeVar("T")
 
 
 def paged(
-    session: Session, kind: type[Thing], conditions: list[sql.ColumnElement[bool]], page: int, size: int
+    session: Session, kind: type[Thing], conditions: list[sql.ColumnElement[bool]], page: int, size: int, sort: str
 ) -> tuple[list[Thing], int]:
-    """One page of the things that fit, newest first, and how many fit."""
+    """One page of the things that fit, in an order (see `ordered`), and how many fit."""
     total = session.scalar(sql.select(sql.func.count(kind.id)).where(*conditions)) or 0
-    query = sql.select(kind).where(*conditions).order_by(kind.id.desc())
+    query = sql.select(kind).where(*conditions).order_by(*ordered(kind, sort))
     return list(session.scalars(query.limit(size).offset((page - 1) * size))), total
+
+
+def ordered(kind: type[Thing], sort: str) -> tuple[Any, Any]:
+    """By a column, downwards where its name begins with -; upper case as lower case, equal ones newest first."""
+    column = getattr(kind, sort.removeprefix("-"))
+    key = sql.func.lower(column) if isinstance(column.type, sql.String) else column
+    return (key.desc() if sort.startswith("-") else key.asc()), kind.id.desc()
 
 
 def seen(session: Session, kind: type[Thing], number: int, who: Who) -> Thing:

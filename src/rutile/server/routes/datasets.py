@@ -55,12 +55,13 @@ def list_datasets(
     search: Annotated[str, Query(max_length=200)] = "",
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     size: Annotated[int, Query(ge=1, le=200)] = 20,
+    sort: Annotated[str, Query(pattern="^-?(name|licence|privacy|created)$")] = "-created",
 ) -> DatasetPage:
-    """Data sets that one may see, newest first; `search`: part of the name."""
+    """Data sets that one may see; `search`: part of the name; `sort`: -name begins with the last."""
     conditions = [visible(Dataset, who.user)]
     if search:
         conditions.append(Dataset.name.icontains(search, autoescape=True))
-    rows, total = shapes.paged(session, Dataset, conditions, page, size)
+    rows, total = shapes.paged(session, Dataset, conditions, page, size, sort)
     return DatasetPage(items=[_view(d, who) for d in rows], total=total)
 
 

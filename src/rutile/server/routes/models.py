@@ -141,11 +141,13 @@ class ModelFilter(Settings):
     """Which page."""
     size: int = Field(default=20, ge=1, le=200)
     """Models on a page."""
+    sort: Annotated[str, Field(pattern="^-?(name|stage|bytes|created)$")] = "-created"
+    """Column; with - the largest, last or newest first."""
 
 
 @router.get("")
 def list_models(filter: Annotated[ModelFilter, Query()], who: Somebody, session: Reading) -> ModelPage:
-    """Models that one may see, newest first."""
+    """Models that one may see."""
     conditions = [visible(StoredModel, who.user)]
     if filter.search:
         conditions.append(StoredModel.name.icontains(filter.search, autoescape=True))
@@ -153,7 +155,7 @@ def list_models(filter: Annotated[ModelFilter, Query()], who: Somebody, session:
         conditions.append(StoredModel.stage == filter.stage)
     for element in filter.elements.split(",") if filter.elements else []:
         conditions.append(sql.cast(StoredModel.elements, sql.String).like(f'%"{element}"%'))  # noqa: PERF401
-    rows, total = shapes.paged(session, StoredModel, conditions, filter.page, filter.size)
+    rows, total = shapes.paged(session, StoredModel, conditions, filter.page, filter.size, filter.sort)
     return ModelPage(items=[_view(session, m, who) for m in rows], total=total)
 
 

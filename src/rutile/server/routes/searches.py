@@ -101,13 +101,15 @@ def list_searches(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     size: Annotated[int, Query(ge=1, le=200)] = 20,
     search: Annotated[str, Query(max_length=200)] = "",
+    sort: Annotated[str, Query(pattern="^-?(id|name|task|state|started)$")] = "-id",
 ) -> JobPage:
-    """Jobs that search, newest first; `search` is a part of their names."""
+    """Jobs that search; `search` is a part of their names; `sort`: -name begins with the last."""
     conditions = [visible(Job, who.user), Job.task.in_(SEARCHES)]
     if search:
         conditions.append(Job.name.icontains(search, autoescape=True))
     counted = session.execute(sql.select(Job.state, sql.func.count()).where(*conditions).group_by(Job.state)).all()
-    query = sql.select(Job.id).where(*conditions).order_by(Job.id.desc()).limit(size).offset((page - 1) * size)
+    query = sql.select(Job.id).where(*conditions).order_by(*shapes.ordered(Job, sort))
+    query = query.limit(size).offset((page - 1) * size)
     counts = {row[0]: row[1] for row in counted}
     items = rows_of(session, list(session.scalars(query)), who)
     return JobPage(items=items, total=sum(counts.values()), page=page, size=size, counts=counts)

@@ -122,13 +122,14 @@ def list_structures(
     search: Annotated[str, Query(max_length=200)] = "",
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     size: Annotated[int, Query(ge=1, le=500)] = 20,
+    sort: Annotated[str, Query(pattern="^-?(name|formula|atoms|frames|privacy|created)$")] = "-created",
 ) -> StructurePage:
-    """Structures that one may see, newest first; `search`: part of name or formula."""
+    """Structures that one may see; `search`: part of name or formula; `sort`: -name begins with the last."""
     conditions = [visible(StoredStructure, who.user)]
     if search:
         columns = (StoredStructure.name, StoredStructure.formula)
         conditions.append(sql.or_(*(c.icontains(search, autoescape=True) for c in columns)))
-    rows, total = shapes.paged(session, StoredStructure, conditions, page, size)
+    rows, total = shapes.paged(session, StoredStructure, conditions, page, size, sort)
     return StructurePage(items=[_view(s, who) for s in rows], total=total)
 
 
