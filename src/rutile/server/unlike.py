@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rutile.core.elements import symbol
 from rutile.core.errors import RutileError
 from rutile.jobs.home import Home
 from rutile.jobs.references import Input
@@ -51,13 +52,17 @@ def _read(file: Path, _changed: int) -> Surroundings | None:
 
 
 def _strange(home: Home, path: Path, known: Surroundings) -> str:
-    """What is strange in the first frames of a file; "": nothing, or it holds no structures."""
+    """What is strange in the first frames of a file but for elements, of which others warn; "": nothing."""
     try:
         shelf = shelf_of(home, path)
     except RutileError:
         return ""
     looked = [shelf.frame(k) for k in range(min(len(shelf), MOST_FRAMES))]
-    texts = [known.strange(one).text for one in looked if len(one.numbers) <= MOST_ATOMS]
+    texts = [
+        known.strange(one).text
+        for one in looked
+        if len(one.numbers) <= MOST_ATOMS and {symbol(z) for z in set(one.numbers.tolist())} <= known.elements
+    ]
     strange = [text for text in texts if text]
     more = f"; and so in {len(strange) - 1} more of its first {len(looked)} structures" if len(strange) > 1 else ""
     return strange[0] + more if strange else ""

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import vesin
 
 from rutile.core.elements import symbol
 from rutile.core.settings import Result
@@ -110,6 +109,11 @@ class Surroundings(Result):
         }
         return cls(ranges=kept, frames=count)
 
+    @property
+    def elements(self) -> set[str]:
+        """Symbols of the elements that met others."""
+        return {name for pair in self.ranges for name in pair.split("-")}
+
     def strange(self, one: Geometry) -> Strange:
         """Atoms of a structure outside the ranges."""
         elements, place, nearest, nearby = _looked_at(one)
@@ -146,6 +150,8 @@ class Surroundings(Result):
 
 def _looked_at(one: Geometry) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
     """Elements [E] that occur, the place of each atom among them [N], smallest distances and counts n [N, E]."""
+    import vesin
+
     elements, place = np.unique(np.asarray(one.numbers), return_inverse=True)
     i, j, d = vesin.NeighborList(cutoff=CUTOFF, full_list=True, n_threads=1).compute(
         points=np.asarray(one.positions, float), box=np.asarray(one.cell, float), periodic=np.asarray(one.pbc, bool),
