@@ -18,7 +18,7 @@ from rutile.potentials import catalogue, save, settings
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.settings import AnataseSettings, BehlerSettings
-from rutile.potentials.settings.stored import stored_surroundings
+from rutile.potentials.settings.stored import cutoff_of, stored_surroundings
 from rutile.structures.surroundings import Surroundings
 from rutile.testing.strategies import random_crystal
 from rutile.testing.toys import ToySettings, make_toy
@@ -317,3 +317,21 @@ def test_the_upgrades_reach_the_terms_of_sums():
     assert first["terms"][:2] == [as_before, {"name": "zbl", "end": 1.0}]
     assert first["terms"][2]["terms"] == [as_before] == [second]
     assert first["terms"][3] == {"name": "d3"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "farthest"),
+    [
+        ({"name": "teanet", "cutoffs": [3.0, 6.0, 4.0]}, 6.0),
+        ({"name": "ani", "radial_cutoff": 5.2, "angular_cutoff": 3.5, "cutoff_function": "cosine"}, 5.2),
+        ({"name": "deepmd", "cutoff": 6.0, "full_cutoff": 9.0}, 6.0),  # by which it was made, not how far it sees
+        ({"name": "sum", "terms": [{"name": "zbl"}, {"name": "d3", "cutoff": 14.0}, {"cutoff": 5.0}]}, 14.0),
+        ([{"settings": {"cutoff": 5.0}}, {"settings": {"cutoff": 5.5}}], 5.5),
+        ({"auto": {"cutoff": 9.0}, "table": {"length_unit": "Bohr", "blocks": [{"cutoff": 10.0}]}}, 5.29177210903),
+        ({"cutoff": [float("nan"), float("inf"), 10**400, -1, "5"], "cutoffs": None}, None),
+        ({"name": "toy"}, None),
+        (None, None),
+    ],
+)
+def test_the_farthest_cutoff_is_read_from_stored_settings(stored, farthest):
+    assert cutoff_of(stored) == (farthest and pytest.approx(farthest))

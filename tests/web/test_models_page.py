@@ -28,6 +28,9 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
     tab.get_by_role("link", name="judged", exact=True).click()
 
     tab.get_by_role("img", name="Energy: predicted against reference").wait_for()
+    expect(tab.locator("dt", has_text="Cutoff").locator("xpath=following-sibling::dd[1]")).to_have_text("6 Å")
+    learning = tab.get_by_role("region", name="Learning curves")
+    expect(learning.get_by_label("Force rmse (eV/Å): train, valid")).to_be_visible()
     worst = tab.get_by_role("region", name="Worst structures").locator("tbody tr")
     expect(worst).to_have_count(20)
     for figure in ("Energy", "Forces", "Stress"):

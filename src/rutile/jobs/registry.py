@@ -21,6 +21,7 @@ from rutile.jobs.folder import read_json
 from rutile.jobs.home import Home
 from rutile.jobs.references import REFERENCE
 from rutile.jobs.tables import Job, StoredModel
+from rutile.potentials.settings.stored import cutoff_of
 
 LONGEST_HEADER = 50_000_000
 """Bytes."""
@@ -50,10 +51,11 @@ def card_of(path: Path) -> dict[str, Any]:
                 "members": len(members),
                 "potential": members[0]["potential"],
                 "precision": members[0]["dtype"],
+                "cutoff": cutoff_of(members),
                 "calibrated": "calibration" in found,
                 "parameters": None,
             }
-    except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError, struct.error):
         raise ModelFileError(f"{path.name}: not a model file of rutile (.rutile)") from None
 
 

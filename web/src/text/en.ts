@@ -61,7 +61,7 @@ export const en = {
     same: 'Job {id} answered exactly this question: open it.', equal: 'The same elsewhere',
     command: 'Command line', yaml: 'Job file', python: 'Python', client: 'Client', about: 'About this task', examples: 'Examples',
     private: 'private', group: 'my group', public: 'everybody', otherTask: 'Another task', checking: 'Looking at it …',
-    needed: 'is needed', preview: 'What it is about',
+    needed: '{name} is needed', preview: 'What it is about',
   },
   picker: {
     title: 'Choose {name}', ready: 'Potentials that need no file', jobs: 'Files of jobs', models: 'Models', datasets: 'Data sets',
@@ -73,7 +73,7 @@ export const en = {
   jobs: {
     onlyDifferences: 'Only what differs', curve: 'Curve', row: 'row', best: 'Best values', bestText: 'The smallest value that each job reached, not its last, and where it was.',
     title: 'Jobs', empty: 'No jobs yet.', emptyFilter: 'No job fits this filter.', emptyTry: 'Begin with the first steps on the home page, or with a form.',
-    filter: 'Find', filterHint: 'name, task, tag, setting …', task: 'Task', owner: 'Owner', mine: 'mine', tag: 'Tag', size: 'Jobs on a page', clear: 'Clear the filter',
+    filter: 'Find', filterHint: 'name, task, tag, setting …', task: 'Task', owner: 'Owner', mine: 'mine', tag: 'Tag', size: 'Jobs on a page', clear: 'Clear the filter', filters: 'Filters',
     id: 'ID', name: 'Name', privacy: 'Privacy', withCores: '{n:core:cores}', cores: 'Cores', queue: 'Queue', start: 'Start', end: 'End', state: 'State',
     waited: 'Waited', progress: 'Progress', efficiency: 'Efficiency', actions: 'Actions', selected: '{n} selected',
     cancel: 'Cancel', rerun: 'Run again', clone: 'Clone and edit', compare: 'Compare', delete: 'Delete', download: 'Download',
@@ -107,6 +107,7 @@ export const en = {
     unlike: 'Unlike job {id}, which it repeats', lineage: 'Where it comes from, and what was made of it', madeWith: 'Made with', crate: 'All as RO-Crate',
     lines: 'Lines', everyLine: 'everything', warningLines: 'warnings and errors', errorLines: 'errors', lastHits: 'the last {n} are shown', lookedThrough: '{part} looked through', noSuchLine: 'No line tells of this.',
     bands: '{n} rows: lines are means, bands reach from the smallest to the largest value.',
+    asSearch: 'What the search found',
     editName: 'Name and tags', tagsOf: 'Tags',
   },
   viewer: { loading: 'The 3-D viewer is being loaded …', title: 'Structure {name}', forces: 'Force arrows, relative to the largest', atoms: '{n:atom:atoms}', failed: 'This structure cannot be shown: ', energy: 'Energy', fmax: 'Largest force', cell: 'Cell', noGl: 'This browser has no WebGL; the table below says the same in numbers.', frameOf: 'Structure {k} of {n}',
@@ -141,6 +142,7 @@ export const en = {
     add: 'Add a model file', file: 'Model file (.rutile)', orReference: 'or what a job wrote (job:12/run/model.rutile)', keep: 'Add', compare: 'Compare', select: 'Select {name}',
     draft: 'draft', validated: 'validated', production: 'production', evaluate: 'Evaluate', retrain: 'Train further', md: 'Molecular dynamics', relax: 'Relax',
     sure: 'Remove {name} from the registry?', keeps: 'A model in production stays: change its stage first.', facts: 'What it is', potential: 'Potential', members: 'Members', precision: 'Precision', size: 'Size', hash: 'Content',
+    cutoff: 'Cutoff', learning: 'Learning curves',
     calibrated: 'Calibrated', dataHash: 'Training data', modes: 'Calc modes', description: 'Description', lineage: 'Where it comes from', children: 'Trained from it',
     errors: 'Errors on named sets', set: 'Set', noErrors: 'No errors are known: evaluate it.', job_: 'Job', parity: 'Predictions against references', of: 'Evaluated on',
     parityNone: 'Evaluate it on a data set, and the errors of each structure are shown here.', energyParity: 'Energy: predicted against reference', forceParity: 'Forces: predicted against reference', stressParity: 'Stress: predicted against reference', reference: 'reference', predicted: 'predicted',
@@ -156,6 +158,7 @@ export const en = {
   searches: {
     title: 'Searches', one: 'Search', empty: 'No searches yet.', new: 'Search for crystals or clusters', newAdaptive: 'Search while a potential learns', kind: 'Task', formula: 'Formula', done: 'Relaxed', failed: 'Failed',
     lowest: 'Lowest energy', workers: 'Workers that search', stations: 'That label / train', pause: 'Pause', pauseText: 'Ends the job; what it found is kept, and it can go on.', resume: 'Go on', resumeText: 'A new job goes on from what this one found.',
+    notSearch: 'This job is no search.',
     nothingKept: 'This job kept nothing that could be gone on with.', best: 'Energies of what was found, and the lowest so far', number: 'structure', above: 'above the lowest (eV/atom)',
     hull: 'Convex hull', part: 'part of {element}', formation: 'formation energy (eV/atom)', stable: 'On the hull', gallery: 'Lowest structures', chosen: 'Chosen structure', keep: 'Keep it among the structures',
     family: 'Where it comes from', children: 'What came of it', older: 'and {n} older', operators: 'Operators', operator: 'Operator', made: 'Made', low: 'Among the lowest tenth', itsBest: 'Its best above the lowest (meV/atom)', random: 'random',

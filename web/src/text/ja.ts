@@ -63,7 +63,7 @@ export const ja: Text = {
     same: 'ジョブ {id} がまったく同じ問いに答えています:開く。', equal: '同じことを他の方法で',
     command: 'コマンドライン', yaml: 'ジョブファイル', python: 'Python', client: 'クライアント', about: 'このタスクについて', examples: '例',
     private: '自分だけ', group: '自分のグループ', public: '全員', otherTask: '別のタスク', checking: '確認中 …',
-    needed: '必須です', preview: '対象',
+    needed: '{name} は必須です', preview: '対象',
   },
   picker: {
     title: '{name} を選択', ready: 'ファイルの要らないポテンシャル', jobs: 'ジョブのファイル', models: 'モデル', datasets: 'データセット',
@@ -75,7 +75,7 @@ export const ja: Text = {
   jobs: {
     onlyDifferences: '違いだけ', curve: '曲線', row: '行', best: '最良値', bestText: '各ジョブが達した最小値(最後の値ではありません)とその位置。',
     title: 'ジョブ', empty: 'ジョブはまだありません。', emptyFilter: 'この条件に合うジョブはありません。', emptyTry: 'ホームの「はじめの一歩」か、フォームから始めてください。',
-    filter: '検索', filterHint: '名前、タスク、タグ、設定 …', task: 'タスク', owner: '所有者', mine: '自分の', tag: 'タグ', size: '1 ページのジョブ数', clear: '条件を消す',
+    filter: '検索', filterHint: '名前、タスク、タグ、設定 …', task: 'タスク', owner: '所有者', mine: '自分の', tag: 'タグ', size: '1 ページのジョブ数', clear: '条件を消す', filters: '絞り込み',
     id: '番号', name: '名前', privacy: '公開範囲', withCores: '{n} コア', cores: 'コア', queue: 'キュー', start: '開始', end: '終了', state: '状態',
     waited: '待ち', progress: '進捗', efficiency: '効率', actions: '操作', selected: '{n} 件選択',
     cancel: '中止', rerun: '再実行', clone: '複製して編集', compare: '比較', delete: '削除', download: 'ダウンロード',
@@ -109,6 +109,7 @@ export const ja: Text = {
     unlike: '元のジョブ {id} との違い', lineage: '由来と、ここから作られたもの', madeWith: '使用したプログラム', crate: 'すべて RO-Crate で',
     lines: '行', everyLine: 'すべて', warningLines: '警告とエラー', errorLines: 'エラー', lastHits: '最後の {n} 行を表示', lookedThrough: '{part} まで確認', noSuchLine: 'そのような行はありません。',
     bands: '{n} 行: 線は平均、帯は最小から最大までです。',
+    asSearch: '探索の結果',
     editName: '名前とタグ', tagsOf: 'タグ',
   },
   viewer: { loading: '3-D ビューアを読み込んでいます …', title: '構造 {name}', forces: '力の矢印(最大の力に対して)', atoms: '{n} 原子', failed: 'この構造は表示できません:', energy: 'エネルギー', fmax: '最大の力', cell: 'セル', noGl: 'このブラウザに WebGL がありません。下の表が同じ内容を数で示します。', frameOf: '構造 {k} / {n}',
@@ -143,6 +144,7 @@ export const ja: Text = {
     add: 'モデルファイルを追加', file: 'モデルファイル (.rutile)', orReference: 'またはジョブが書いたもの (job:12/run/model.rutile)', keep: '追加', compare: '比較', select: '{name} を選択',
     draft: '下書き', validated: '検証済み', production: '本番', evaluate: '評価', retrain: '追加訓練', md: '分子動力学', relax: '緩和',
     sure: '{name} を登録から外しますか?', keeps: '本番のモデルは残ります。先に段階を変えてください。', facts: '概要', potential: 'ポテンシャル', members: 'メンバー', precision: '精度', size: 'サイズ', hash: '内容',
+    cutoff: 'カットオフ', learning: '学習曲線',
     calibrated: '較正済み', dataHash: '訓練データ', modes: '計算モード', description: '説明', lineage: '由来', children: 'これから訓練されたもの',
     errors: '名前つきデータでの誤差', set: 'データ', noErrors: '誤差は不明です。評価してください。', job_: 'ジョブ', parity: '予測対参照', of: '評価したデータ',
     parityNone: 'データセットで評価すると、各構造の誤差がここに出ます。', energyParity: 'エネルギー:予測対参照', forceParity: '力:予測対参照', stressParity: '応力:予測対参照', reference: '参照', predicted: '予測',
@@ -158,6 +160,7 @@ export const ja: Text = {
   searches: {
     title: '探索', one: '探索', empty: '探索はまだありません。', new: '結晶やクラスターを探索', newAdaptive: 'ポテンシャルを学びながら探索', kind: 'タスク', formula: '化学式', done: '緩和済み', failed: '失敗',
     lowest: '最低エネルギー', workers: '探索ワーカー', stations: 'ラベル付け / 訓練', pause: '一時停止', pauseText: 'ジョブを終えます。見つけたものは残り、続けられます。', resume: '続ける', resumeText: '新しいジョブが、見つけたところから続けます。',
+    notSearch: 'このジョブは探索ではありません。',
     nothingKept: 'このジョブには続けられるものがありません。', best: '見つけた構造のエネルギーと、これまでの最低', number: '構造', above: '最低より上 (eV/atom)',
     hull: '凸包', part: '{element} の割合', formation: '生成エネルギー (eV/atom)', stable: '凸包上', gallery: '最低の構造', chosen: '選んだ構造', keep: '構造に保存',
     family: '由来', children: '子孫', older: 'さらに古い {n} 件', operators: '演算子', operator: '演算子', made: '作成', low: '最低の十分の一に', itsBest: '最良のものの最低からの差 (meV/atom)', random: 'ランダム',

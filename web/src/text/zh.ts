@@ -63,7 +63,7 @@ export const zh: Text = {
     same: '作业 {id} 已回答过完全相同的问题:打开它。', equal: '别处的等价写法',
     command: '命令行', yaml: '作业文件', python: 'Python', client: '客户端', about: '关于这项任务', examples: '示例',
     private: '仅自己', group: '我的组', public: '所有人', otherTask: '换一项任务', checking: '正在检查 …',
-    needed: '必填', preview: '涉及的结构',
+    needed: '需要填写 {name}', preview: '涉及的结构',
   },
   picker: {
     title: '选择 {name}', ready: '无需文件的势', jobs: '作业的文件', models: '模型', datasets: '数据集',
@@ -75,7 +75,7 @@ export const zh: Text = {
   jobs: {
     onlyDifferences: '只看差别', curve: '曲线', row: '行', best: '最佳值', bestText: '每个作业达到的最小值(不是最后的值)及其位置。',
     title: '作业', empty: '还没有作业。', emptyFilter: '没有作业符合这个筛选。', emptyTry: '从首页的“第一步”或某个表单开始。',
-    filter: '查找', filterHint: '名称、任务、标签、设置 …', task: '任务', owner: '所有者', mine: '我的', tag: '标签', size: '每页作业数', clear: '清除筛选',
+    filter: '查找', filterHint: '名称、任务、标签、设置 …', task: '任务', owner: '所有者', mine: '我的', tag: '标签', size: '每页作业数', clear: '清除筛选', filters: '筛选',
     id: '编号', name: '名称', privacy: '可见范围', withCores: '{n} 核', cores: '核', queue: '队列', start: '开始', end: '结束', state: '状态',
     waited: '等待', progress: '进度', efficiency: '效率', actions: '操作', selected: '已选 {n} 个',
     cancel: '取消', rerun: '重新运行', clone: '复制并编辑', compare: '比较', delete: '删除', download: '下载',
@@ -109,6 +109,7 @@ export const zh: Text = {
     unlike: '与它所重复的作业 {id} 的不同', lineage: '来源,以及由它产生的内容', madeWith: '所用程序', crate: '全部为 RO-Crate',
     lines: '行', everyLine: '全部', warningLines: '警告和错误', errorLines: '错误', lastHits: '显示最后 {n} 行', lookedThrough: '已查找 {part}', noSuchLine: '没有这样的行。',
     bands: '{n} 行：线为均值，色带为最小值到最大值。',
+    asSearch: '搜索的结果',
     editName: '名称和标签', tagsOf: '标签',
   },
   viewer: { loading: '正在载入三维查看器 …', title: '结构 {name}', forces: '力箭头,相对于最大的力', atoms: '{n} 个原子', failed: '无法显示这个结构:', energy: '能量', fmax: '最大力', cell: '晶胞', noGl: '此浏览器没有 WebGL;下表以数字给出同样的内容。', frameOf: '第 {k} 个结构,共 {n} 个',
@@ -143,6 +144,7 @@ export const zh: Text = {
     add: '添加模型文件', file: '模型文件 (.rutile)', orReference: '或作业写出的文件 (job:12/run/model.rutile)', keep: '添加', compare: '比较', select: '选择 {name}',
     draft: '草稿', validated: '已验证', production: '生产', evaluate: '评估', retrain: '继续训练', md: '分子动力学', relax: '弛豫',
     sure: '从登记中移除 {name}?', keeps: '生产阶段的模型会保留:请先更改阶段。', facts: '它是什么', potential: '势', members: '成员', precision: '精度', size: '大小', hash: '内容',
+    cutoff: '截断半径', learning: '学习曲线',
     calibrated: '已校准', dataHash: '训练数据', modes: '计算模式', description: '说明', lineage: '来源', children: '由它训练而来',
     errors: '在命名数据集上的误差', set: '数据集', noErrors: '误差未知:请评估它。', job_: '作业', parity: '预测对参考', of: '评估数据',
     parityNone: '在数据集上评估后,每个结构的误差会显示在这里。', energyParity: '能量:预测对参考', forceParity: '力:预测对参考', stressParity: '应力:预测对参考', reference: '参考', predicted: '预测',
@@ -158,6 +160,7 @@ export const zh: Text = {
   searches: {
     title: '搜索', one: '搜索', empty: '还没有搜索。', new: '搜索晶体或团簇', newAdaptive: '边学习势边搜索', kind: '任务', formula: '化学式', done: '已弛豫', failed: '失败',
     lowest: '最低能量', workers: '搜索进程', stations: '标注 / 训练', pause: '暂停', pauseText: '结束作业;已找到的会保留,可以继续。', resume: '继续', resumeText: '新作业从这里找到的结果继续。',
+    notSearch: '这个作业不是搜索。',
     nothingKept: '这个作业没有可以继续的内容。', best: '所找到结构的能量,以及至今最低', number: '结构', above: '高于最低 (eV/atom)',
     hull: '凸包', part: '{element} 的分数', formation: '形成能 (eV/atom)', stable: '在凸包上', gallery: '能量最低的结构', chosen: '选中的结构', keep: '存入结构',
     family: '来源', children: '后代', older: '以及更早的 {n} 个', operators: '算子', operator: '算子', made: '产生', low: '在最低的十分之一中', itsBest: '其最佳高于最低 (meV/atom)', random: '随机',

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rutile.core.units import LENGTH_UNITS
 from rutile.structures.surroundings import Surroundings
 
 MODEL_FILE = "model.rutile"
 """Name of the model in the folder of a run."""
 LONGEST = 100_000_000
 """Bytes of a header that is believed."""
+CUTOFFS = ("cutoff", "cutoffs", "radial_cutoff", "angular_cutoff")
+"""Settings of potentials that say how far neighbours are sought."""
+TOO_FAR = 1e6
+"""Å; what says so is no cutoff."""
 SURROUNDINGS = "surroundings"
 """Key of the ranges of the training structures."""
 
@@ -40,6 +46,30 @@ def stored_surroundings(path: Path) -> Surroundings | None:
         return Surroundings.model_validate(_description(path)[SURROUNDINGS])
     except (LookupError, ValueError):
         return None
+
+
+def cutoff_of(settings: Any) -> float | None:
+    """How far an atom sees its neighbours: the largest cutoff (Å) among stored settings; None where they name none.
+
+    Args:
+        settings: of a potential, of a sum, or several members with theirs, as JSON values.
+    """
+    return max(_cutoffs(settings, 1.0), default=None)
+
+
+def _cutoffs(part: Any, unit: float) -> Iterator[float]:
+    """Cutoffs (Å) of a part of settings; those by which a table was made are in the table."""
+    if isinstance(part, list):
+        for one in part:
+            yield from _cutoffs(one, unit)
+    elif isinstance(part, dict):
+        unit = LENGTH_UNITS.get(str(part.get("length_unit")), unit)
+        for name, value in part.items():
+            if name in CUTOFFS:
+                numbers = value if isinstance(value, list) else [value]
+                yield from (unit * one for one in numbers if isinstance(one, int | float) and 0 < one < TOO_FAR)
+            elif name != "auto" or not isinstance(part.get("table"), dict):
+                yield from _cutoffs(value, unit)
 
 
 def _description(path: Path) -> dict[str, Any]:
