@@ -71,4 +71,7 @@ def test_tasks_are_listed_and_checked(ben):
     assert not wrong["ok"]
     assert "fmx" in [p["key"] for p in wrong["problems"]]
     assert "did you mean fmax" in str(wrong["problems"])
+    assert {p["key"]: p["missing"] for p in wrong["problems"]} == {"fmx": False, "structures": True, "model": True}
+    refused = ben.post("/api/jobs", json={"task": "relax", "settings": {}}).json()
+    assert [(p["key"], p["missing"]) for p in refused["problems"]] == [("model", True), ("structures", True)]
     assert ben.get("/api/tasks/nothing/schema").status_code == 404

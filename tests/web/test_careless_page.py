@@ -45,6 +45,18 @@ def test_a_form_with_mistakes_is_sent_twice_and_says_each_mistake_once(site):
     site.complaints = [one for one in site.complaints if "422" not in one]  # the answer that was asked for
 
 
+def test_an_empty_form_says_what_is_needed_and_no_more(site):
+    site.open("/new/relax")
+    needed = site.tab.get_by_role("listitem").filter(has_text="is needed")
+    expect(needed).to_have_text(["Model is needed", "Structures is needed"])
+    site.tab.get_by_role("button", name="Submit").click()
+    expect(site.tab.get_by_role("alert")).to_have_text("Model is needed; Structures is needed")
+    expect(site.tab.locator("[data-key=model] .bad")).to_have_text("Model is needed")
+    assert "please give it" not in site.tab.locator("main").inner_text()
+    assert site.barriers() == []
+    site.complaints = [one for one in site.complaints if "422" not in one]  # the answer that was asked for
+
+
 @pytest.mark.timeout(300)
 def test_what_was_built_is_seen_and_kept_where_its_job_ends(site):
     crystals = {"elements": ["Ti", "O"], "prototypes": ["rutile"]}

@@ -41,6 +41,8 @@ Tree = dict[str, Any]
 Origins = dict[str, str]
 PAIR = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 """What counts as a `key=value` word."""
+MISSING = ": missing, please give it: "
+"""Stands between a setting that has no default and was not given, and what it has to be."""
 LARGEST = 10**9
 """Of integers that are settings, where they have no bound of their own; seeds may have 63 bits."""
 
@@ -337,7 +339,7 @@ def _explain(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
     expected = f"{entry.kind} ({entry.unit})" if entry.unit else entry.kind
     if kind == "missing":
         meaning = " ".join(entry.meaning.split())
-        return key, f"{key}: missing, please give it: {expected}" + (f" - {meaning}" if meaning else "")
+        return key, f"{key}{MISSING}{expected}" + (f" - {meaning}" if meaning else "")
     if kind == "finite_number":
         expected = f"a finite {expected}"
     if entry.kind == "group":

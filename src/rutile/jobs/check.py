@@ -28,12 +28,15 @@ class Problem:
     key: str
     """Dotted key of the setting, or "" for the whole."""
     message: str
+    missing: bool = False
+    """Whether it was not given, and has no default."""
 
 
 def problems_of(error: SettingsError) -> list[Problem]:
     """The lines of an error, each with the setting that it is about."""
     found = [(LINE.match(line), line) for line in str(error).splitlines()]
-    return [Problem(match[1] if match else "", line) for match, line in found]
+    keys = [(match[1] if match else "", line) for match, line in found]
+    return [Problem(key, line, line.startswith(f"{key}{config.MISSING}")) for key, line in keys]
 
 
 def validated(task: Task, given: dict[str, Any], inputs: list[Input], commands: bool) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -88,9 +89,7 @@ async def _users_error(request: Request, error: Exception) -> JSONResponse:
     """An error of the user, as on the command line: lines, each with the setting that it is about."""
     del request
     problems = problems_of(SettingsError(str(error)))
-    return JSONResponse(
-        {"detail": str(error), "problems": [{"key": p.key, "message": p.message} for p in problems]}, 422
-    )
+    return JSONResponse({"detail": str(error), "problems": [asdict(p) for p in problems]}, 422)
 
 
 async def _wrong_request(request: Request, error: Exception) -> JSONResponse:

@@ -1,7 +1,9 @@
 import { getContext, setContext } from 'svelte'
 import type { Problem } from '../lib/api'
+import { words } from '../lib/format'
 import type { Defs, Node } from '../lib/schema'
 import type { Tree } from '../lib/types'
+import { fill, text } from '../text'
 
 /** What every field of a form shares. */
 export interface FormContext {
@@ -21,6 +23,11 @@ export interface InputProps {
   fallback: Tree
   set: (value: Tree) => void
   invalid: boolean
+}
+
+/** A problem in a sentence; of a setting that was not given only that, as its meaning stands beside its field. */
+export function said(problem: Problem): string {
+  return problem.missing ? fill(text.form.needed, { name: problem.key.split('.').map(words).join(': ') }) : problem.message
 }
 
 const KEY = Symbol('form')

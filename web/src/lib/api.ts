@@ -4,6 +4,8 @@ import { reach } from './reach.svelte'
 export interface Problem {
   key: string
   message: string
+  /** Whether it is only that the setting was not given. */
+  missing?: boolean
 }
 
 export class ApiError extends Error {

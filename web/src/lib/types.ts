@@ -1,4 +1,5 @@
 /** What the server answers; docs/platform.md and /api/openapi.json say what each means. */
+import type { Problem } from './api'
 
 export interface User {
   id: number
@@ -148,7 +149,7 @@ export interface TaskView extends TaskRow {
 
 export interface Check {
   ok: boolean
-  problems: { key: string; message: string }[]
+  problems: Problem[]
   warnings: string[]
   settings: Tree | null
   command: string

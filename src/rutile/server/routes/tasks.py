@@ -78,6 +78,8 @@ class ProblemView(Result):
     """Dotted key of the setting; empty: of the whole."""
     message: str
     """What and how, in one line."""
+    missing: bool
+    """Whether it was not given, and has no default."""
 
 
 class CheckView(Result):
@@ -150,7 +152,7 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
     plain = check.local_names(wish.settings, inputs)
     return CheckView(
         ok=not problems,
-        problems=[ProblemView(key=p.key, message=p.message) for p in problems],
+        problems=[ProblemView(key=p.key, message=p.message, missing=p.missing) for p in problems],
         warnings=[
             *cautions(session, who.user, task.name, wish.settings, full),
             *unlike_training(platform.home, inputs if full else []),
