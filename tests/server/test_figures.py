@@ -53,26 +53,34 @@ def test_images_of_a_path_know_their_structures(site, ben):
 
 
 def test_rows_of_a_log_point_at_frames_of_the_trajectory(site, ben):
-    rows = "".join(f"0,{s},{2 * s},{300 + s},-1,-1,0.5,10\n" for s in range(0, 101, 10))
+    rows = "".join(f"0,{s},{2 * s},{300 + s},-1,{s / 1000 - 7},0.5,10\n" for s in range(0, 101, 10))
     log = "run,step,time_fs,temperature_K,potential_eV,conserved_eV,pressure_GPa,volume_A3\n" + rows
     number = put(site, "md", {"md/log.csv": log, "md/trajectory.extxyz": FRAME * 3}, settings={"every": 50})
     found = figures(ben, number)
     assert {title.partition(":")[0] for title in found} == {
-        "temperature", "potential and conserved", "pressure", "volume",
+        "temperature", "potential", "conserved", "pressure", "volume",
     }  # fmt: skip
     axes = [(figure["x_name"], figure["y_name"]) for figure in found.values()]
     assert axes[0] == ("time (fs)", "temperature (K)")
-    assert axes[1] == ("time (fs)", "eV")
-    assert axes[3] == ("time (fs)", "volume (Å³)")
+    assert axes[1:3] == [("time (fs)", "potential (eV)"), ("time (fs)", "change of conserved (eV)")]
+    assert axes[4] == ("time (fs)", "volume (Å³)")
     (line,) = found["temperature: md/log.csv"]["lines"]
     assert line["frames"] == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2]
-    assert [one["name"] for one in found["potential and conserved: md/log.csv"]["lines"]] == [
-        "potential run 0", "conserved run 0",
+    drift = np.arange(0, 101, 10) / 1000
+    assert found["conserved: md/log.csv"]["lines"][0]["y"] == pytest.approx(drift)
+    assert [figure["live"] for figure in found.values()] == [
+        ["temperature_K", "runs"], ["potential_eV_atom"], [], ["pressure_GPa"], ["volume_A3_atom"],
     ]  # fmt: skip
     assert line["name"] == "run 0"
     runs = [{"run": 0, "formula": "Ti2O4", "temperature": 301.6}]
     (site.platform.home.job(number) / RESULT).write_text(json.dumps({"runs": runs}))
-    assert figures(ben, number)["temperature: md/log.csv"]["lines"][0]["name"] == "run 0 (Ti2O4, 302 K)"
+    found = figures(ben, number)
+    assert found["temperature: md/log.csv"]["lines"][0]["name"] == "run 0 (Ti2O4, 302 K)"
+    change = found["conserved: md/log.csv"]
+    assert change["y_name"] == "change of conserved (meV/atom)"
+    assert change["lines"][0]["y"] == pytest.approx(1000 * drift / 6)
+    (site.platform.home.job(number) / RESULT).write_text(json.dumps({"runs": [{"run": 0, "formula": "no formula"}]}))
+    assert figures(ben, number)["conserved: md/log.csv"]["y_name"] == "change of conserved (eV)"
 
 
 def test_bands_are_all_drawn_and_long_curves_keep_their_peaks(site, ben):
@@ -165,6 +173,18 @@ def test_what_one_may_not_see_has_no_name_in_the_graph(site, eve, chain):
     number = put(site, "relax", {}, inputs=[read], privacy="public")
     nodes = ok(eve.get(f"/api/jobs/{number}/lineage"))["nodes"]
     assert [(n["reference"], n["name"]) for n in nodes] == [("model:5", ""), (f"job:{number}", "a")]
+
+
+def test_what_several_jobs_wrote_is_one_archive(site, ben, eve):
+    first = put(site, "doctor", {"a.txt": "1", "in/b.txt": "2"})
+    second = put(site, "doctor", {"a.txt": "3"}, privacy="public")
+    answer = ben.get("/api/jobs/zip", params={"ids": [first, second, first]})
+    archive = zipfile.ZipFile(io.BytesIO(answer.content))
+    assert {name: archive.read(name) for name in archive.namelist()} == {
+        f"a-{first}/a.txt": b"1", f"a-{first}/in/b.txt": b"2", f"a-{second}/a.txt": b"3",
+    }  # fmt: skip
+    assert eve.get("/api/jobs/zip", params={"ids": [second]}).status_code == 200
+    assert eve.get("/api/jobs/zip", params={"ids": [second, first]}).status_code == 404
 
 
 @pytest.mark.slow

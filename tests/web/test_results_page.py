@@ -40,6 +40,21 @@ def test_points_of_a_run_show_their_structures_and_the_run_leaves_as_a_crate(sit
     assert json.loads(archive.read("ro-crate-metadata.json"))["@graph"]
 
 
+def test_a_run_that_is_over_is_drawn_once(site):
+    tab = site.tab
+    structure = f"structure:{site.post('structures', {'name': 'fcc', 'text': CU})['id']}"
+    number = site.done("md", structures=[structure], model="emt", time=0.02, trajectory="none")
+    live = ("step", "runs", "temperature_K", "potential_eV_atom", "pressure_GPa", "disagreement_eV_A")
+    told = {"rows": 2, "index": [0, 1], "columns": {name: [1.0, 2.0] for name in live}}
+    tab.route("**/metrics?*", lambda route: route.fulfill(json=told))
+    site.open(f"/jobs/{number}")
+    for column in ("temperature", "potential", "conserved", "pressure"):
+        expect(tab.get_by_role("img", name=f"{column}: md/log.csv")).to_be_visible()
+    expect(tab.get_by_role("img", name="disagreement_eV_A")).to_be_visible()  # of which no figure tells
+    expect(tab.get_by_role("img", name=re.compile("Temperature K|Potential eV|Pressure GPa|Runs"))).to_have_count(0)
+    tab.unroute_all()
+
+
 def test_a_clone_says_what_it_asks_otherwise(site):
     tab = site.tab
     first = site.post("jobs", {"task": "doctor", "settings": {}, "name": "first", "cores": 64})["id"]

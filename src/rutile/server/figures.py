@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from ase.formula import Formula
 
 from rutile.core.settings import Result
 from rutile.jobs import folder as kept
@@ -67,6 +69,8 @@ class Figure(Result):
     """Places with names."""
     file: str | None
     """Id of the file of structures; null: there is none."""
+    live: list[str]
+    """Columns of the job's metrics that say the same with fewer points, while it runs."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +89,31 @@ class Drawing:
     """Which structure a row is of: of job, row, and its number in the table."""
     marks: str = ""
     """Column with names of places along."""
+    live: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Columns of the metrics that the figure of a column makes needless."""
+    changes: tuple[str, ...] = ()
+    """Columns (eV) drawn as their change from the start of each line, for each atom where the size of every run is
+    known: what drifts little is lost beside what it drifts from."""
 
 
 def _frame_of_step(job: Job, row: Row, k: int) -> int:
     """Of a run of molecular dynamics, whose log and trajectory have their own intervals."""
     del k
     task = known(job.task)
-    field = task.settings.model_fields.get("every") if task else None
-    every = job.settings.get("every", field.default if field else 1)
+    setting = task.settings.model_fields.get("every") if task else None
+    every = job.settings.get("every", setting.default if setting else 1)
     return round(float(row["step"]) / float(every))
 
 
 WEIGHTS = "weights.csv"
 DRAWINGS: dict[str, Drawing] = {
     "log.csv": Drawing(
-        "time_fs", (("temperature_K",), ("potential_eV", "conserved_eV"), ("pressure_GPa",), ("volume_A3",)), ("run",),
-        "trajectory.extxyz", _frame_of_step,
+        "time_fs", (("temperature_K",), ("potential_eV",), ("conserved_eV",), ("pressure_GPa",), ("volume_A3",)),
+        ("run",), "trajectory.extxyz", _frame_of_step, changes=("conserved_eV",),
+        live={
+            "temperature_K": ("temperature_K", "runs"), "potential_eV": ("potential_eV_atom",),
+            "pressure_GPa": ("pressure_GPa",), "volume_A3": ("volume_A3_atom",),
+        },
     ),
     "profiles.csv": Drawing("coordinate", (("energy",),), ("path",), "paths.extxyz"),
     "bands.csv": Drawing("distance", (("band*",),), marks="point"),
@@ -148,7 +161,8 @@ def figures_of(job: Job, folder: Path) -> list[Figure]:
         drawing, structures = _drawing(job, path, there, PurePosixPath(told.get("path_table") or "").name)
         if drawing is not None and entry.size <= LARGEST and len(out) < MOST:
             units = UNITS | dict((told.get("units") or {}).get(PurePosixPath(path).name, {}))
-            table = _Table(job, path, drawing, _rows(root, path), units, structures, _runs(told))
+            rows = _rows(root, path)
+            table = _Table(job, path, drawing, rows, units, structures, _runs(told), _atoms(told, rows))
             out += table.figures()
     return out[:MOST]
 
@@ -183,6 +197,8 @@ class _Table:
     structures: Entry | None
     runs: Mapping[str, str]
     """What is known of each run, by its number."""
+    atoms: Mapping[str, int]
+    """Atoms of each run, by its number; empty where those of one are not known."""
 
     def figures(self) -> Iterator[Figure]:
         """Those of which the table has columns."""
@@ -199,6 +215,7 @@ class _Table:
                     title=f"{' and '.join(map(self.plain, wanted))}: {self.path}", lines=lines[:LINES],
                     x_name=along, y_name=self.named(*wanted), joined=bool(x), marks=self.marks(),
                     file=self.structures.id if self.structures else None,
+                    live=[name for column in up for name in self.drawing.live.get(column, ())],
                 )  # fmt: skip
 
     def named(self, *columns: str) -> str:
@@ -206,6 +223,8 @@ class _Table:
         unit = self.units.get(columns[0], "")
         if unit and len(columns) > 1:
             return unit
+        if columns[0] in self.drawing.changes:
+            return f"change of {self.plain(columns[0])} ({'meV/atom' if self.atoms else unit})"
         return self.plain(columns[0]) + (f" ({unit})" if unit else "")
 
     def plain(self, column: str) -> str:
@@ -231,13 +250,23 @@ class _Table:
                 frame = self.drawing.frame(self.job, row, k) if self.structures else 0
                 groups.setdefault(tuple(row.get(name, "") for name in self.drawing.by), []).append((x, y, frame))
         for key, points in groups.items():
-            places, columns = thinned({"y": np.array([p[1] for p in points])}, len(points), POINTS)
+            values = self.shown(column, key, np.array([p[1] for p in points]))
+            places, columns = thinned({"y": values}, len(points), POINTS)
             if any(y is not None for y in columns["y"]):
                 yield FigureLine(
                     name=" ".join([self.plain(column)] * (several or not any(key)) + self.apart(key)),
                     x=[points[k][0] for k in places], y=columns["y"],
                     frames=[points[k][2] for k in places] if self.structures else None,
                 )  # fmt: skip
+
+    def shown(self, column: str, key: tuple[str, ...], values: np.ndarray) -> np.ndarray:
+        """Values [n] of a line as they are drawn: some as their change from its first number."""
+        known = values[np.isfinite(values)]
+        if column not in self.drawing.changes or not known.size:
+            return values
+        size = self.atoms.get(key[self.drawing.by.index("run")]) if self.atoms else None
+        change: np.ndarray = values - known[0]
+        return 1000 * change / size if size else change
 
     def apart(self, key: tuple[str, ...]) -> list[str]:
         """What tells a line from the others, in words: a number says of what it is."""
@@ -258,6 +287,16 @@ def _runs(told: Mapping[str, Any]) -> dict[str, str]:
             said = [row.get("formula") or "", f"{kelvin:.0f} K" if isinstance(kelvin, int | float) else ""]
             out[str(row["run"])] = f" ({', '.join(one for one in said if one)})" if any(said) else ""
     return out
+
+
+def _atoms(told: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, int]:
+    """Atoms of each run of a table, from what the result says of it; empty unless every one is known."""
+    sizes = {}
+    for row in told.get("runs") or []:
+        if isinstance(row, dict) and isinstance(row.get("formula"), str):
+            with suppress(ValueError):
+                sizes[str(row.get("run"))] = len(Formula(row["formula"]))
+    return sizes if all(sizes.get(row.get("run", "")) for row in rows) else {}
 
 
 def _number(text: Any) -> float:
