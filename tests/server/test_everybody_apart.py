@@ -34,7 +34,7 @@ QUERIES = {
     "/api/datasets/{number}/histogram": {"of": "fmax"}, "/api/datasets/{number}/points": {"x": "fmax", "y": "atoms"},
     "/api/datasets/{number}/differences": {"first": 1, "second": 1}, "/api/searches/{number}/names": {"structures": 1},
     "/api/jobs/{number}/log/search": {"text": "secret"}, "/api/search": {"text": "secret"},
-    "/api/jobs/compare/curves": {"ids": [1]},
+    "/api/jobs/compare/curves": {"ids": [1]}, "/api/jobs/zip": {"ids": [1]},
 }  # fmt: skip
 OWN = (
     "/api/account",

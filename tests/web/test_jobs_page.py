@@ -2,6 +2,7 @@
 
 import csv
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -87,11 +88,39 @@ def test_on_a_telephone_jobs_are_cards(listed):
         expect(cards).to_have_count(3)
         assert tab.evaluate("document.documentElement.scrollWidth") <= 400
         assert tab.locator("table").count() == 0
+        assert cards.first.bounding_box()["y"] < 600
+        find, filters = tab.get_by_label("Find", exact=True), tab.get_by_text("Filters", exact=True)
+        expect(find).to_be_hidden()
+        filters.focus()
+        tab.keyboard.press("Enter")
+        expect(find).to_be_visible()
+        assert listed.barriers() == []
+        filters.press("Enter")
+        expect(find).to_be_hidden()
         cards.first.get_by_text("Actions").click()
         expect(cards.first.get_by_role("link", name="Clone and edit")).to_be_visible()
         assert listed.barriers() == []
     finally:
         tab.set_viewport_size({"width": 1400, "height": 900})
+    expect(tab.get_by_label("Find", exact=True)).to_be_visible()
+
+
+def test_what_jobs_wrote_is_downloaded_from_the_list(listed):
+    tab = listed.tab
+    numbers = [listed.done("starter", name="to take home", names=[name]) for name in ("silicon", "silicon")]
+    expect(tab.get_by_role("link", name=re.compile("^Download"))).to_have_count(0)  # they have not begun
+    listed.open("/jobs?search=to take home")
+    tab.get_by_role("link", name="to take home", exact=True).nth(1).wait_for()
+    with tab.expect_download() as one:
+        tab.get_by_role("link", name=f"Download {numbers[0]}", exact=True).click()
+    folders = {name.split("/")[0] for name in zipfile.ZipFile(one.value.path()).namelist()}
+    assert [folder.rpartition("-")[2] for folder in folders] == [str(numbers[0])]
+    for number in numbers:
+        tab.get_by_label(f"Select job {number}", exact=True).check()
+    with tab.expect_download() as both:
+        tab.get_by_role("group", name="Actions").get_by_role("link", name="Download").click()
+    folders = {name.split("/")[0] for name in zipfile.ZipFile(both.value.path()).namelist()}
+    assert {int(folder.rpartition("-")[2]) for folder in folders} == set(numbers)
 
 
 def test_a_form_says_that_a_job_would_wait_for_ever(site):

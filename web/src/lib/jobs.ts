@@ -15,13 +15,20 @@ export async function finished(job: JobView, told: (now: JobView) => void): Prom
   return now
 }
 
+/** Tasks whose jobs have a page of their own as searches. */
+export const SEARCHES = ['search', 'search resume', 'adapt']
+
 export type Action = 'cancel' | 'rerun' | 'delete'
 
-export const may: Record<Action, (job: JobRow) => boolean> = {
+export const may: Record<Action | 'download', (job: JobRow) => boolean> = {
+  download: (job) => job.started !== null,
   cancel: (job) => job.mine && !ENDED.includes(job.state),
   rerun: (job) => ENDED.includes(job.state),
   delete: (job) => job.mine && ENDED.includes(job.state),
 }
+
+/** Where all that jobs wrote is, in one archive. */
+export const zipOf = (ids: number[]) => (ids.length === 1 ? `api/jobs/${ids[0]}/zip` : `api/jobs/zip?${ids.map((id) => `ids=${id}`).join('&')}`)
 
 /** Do it to all of them, after a question where nothing brings them back; what was refused is said. */
 export async function act(action: Action, ids: number[]): Promise<{ done: number[]; told: string }> {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO
@@ -162,16 +162,7 @@ def show_page(number: Number, file: FileId, who: Somebody, platform: Here, sessi
 def download_all(number: Number, who: Somebody, platform: Here, session: Reading) -> Response:
     """Everything that the job wrote in one archive."""
     job = shapes.seen(session, Job, number, who)
-    root = platform.home.job(job.id) / FILES
-
-    def write(out: zipfile.ZipFile) -> None:
-        for entry in safe_files.listing(root):
-            if not entry.folder:
-                with _opened(root, entry) as stream, out.open(_member(job, entry), "w", force_zip64=True) as target:
-                    for piece in pieces(stream):
-                        target.write(piece)
-
-    return _archive(platform, f"{file_name(job.name)}-{job.id}.zip", write)
+    return archive_of(platform, [job], f"{file_name(job.name)}-{job.id}.zip")
 
 
 @router.get("/crate", response_class=Response)
@@ -188,6 +179,26 @@ def download_crate(number: Number, who: Somebody, platform: Here, session: Readi
 def see_lineage(number: Number, who: Somebody, session: Reading) -> Lineage:
     """Where the job comes from, and what was made of it: data, models, jobs."""
     return lineage_of(session, shapes.seen(session, Job, number, who), who.user)
+
+
+def archive_of(platform: Platform, jobs: Sequence[Job], name: str) -> Response:
+    """Everything that jobs wrote in one archive, a folder for each.
+
+    Args:
+        platform: that has them.
+        jobs: that may be seen.
+        name: of the archive.
+    """
+
+    def write(out: zipfile.ZipFile) -> None:
+        for job in jobs:
+            root = platform.home.job(job.id) / FILES
+            for entry in (one for one in safe_files.listing(root) if not one.folder):
+                with _opened(root, entry) as stream, out.open(_member(job, entry), "w", force_zip64=True) as target:
+                    for piece in pieces(stream):
+                        target.write(piece)
+
+    return _archive(platform, name, write)
 
 
 def _archive(platform: Platform, name: str, write: Callable[[zipfile.ZipFile], None]) -> Response:

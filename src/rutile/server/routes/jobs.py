@@ -25,10 +25,13 @@ from rutile.server.job_views import JobPage, JobRow, JobView, rows_of, view_of
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
 from rutile.server.remedies import Failed, Remedy, go_on, last_error, rule_of, was_stopped
+from rutile.server.routes.files import archive_of
 from rutile.server.shapes import Name, Number, Tags
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 Ids = Annotated[list[Annotated[int, Field(ge=1, le=2**31 - 1)]], Query(min_length=1, max_length=20)]
+Selected = Annotated[list[Annotated[int, Field(ge=1, le=2**31 - 1)]], Query(min_length=1, max_length=100)]
+"""As many as a page of the list shows."""
 Privacy = Literal["private", "group", "public"]
 
 
@@ -185,6 +188,13 @@ def compare_curves(
     """Curves of jobs beside each other, and the best, not the last, of losses and errors."""
     jobs = [shapes.seen(session, Job, number, who) for number in dict.fromkeys(ids)]
     return comparing.curves_of(platform.home, jobs, points)
+
+
+@router.get("/zip", response_class=Response)
+def download_jobs(ids: Selected, who: Somebody, platform: Here, session: Reading) -> Response:
+    """Everything that some jobs wrote in one archive, a folder for each."""
+    jobs = [shapes.seen(session, Job, number, who) for number in dict.fromkeys(ids)]
+    return archive_of(platform, jobs, "jobs.zip")
 
 
 @router.post("/actions")
