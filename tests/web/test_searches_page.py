@@ -57,7 +57,9 @@ def test_a_search_of_three_elements_has_a_triangle(site):
     tab = site.tab
     settings = {"formula": "Cu-Au-Pt", "model": "emt", "relaxations": 40, "structure": {"atoms": [1, 4]}}
     number = site.done("search", **settings)
-    site.open(f"/searches/{number}")
+    site.open(f"/jobs/{number}")
+    tab.get_by_role("link", name="What the search found").click()
+    tab.wait_for_url(re.compile(rf"/searches/{number}$"))
     figure = tab.get_by_role("img", name="Convex hull: Au, Cu, Pt")
     figure.wait_for()
     assert figure.locator("line").count() >= 3
@@ -68,3 +70,14 @@ def test_a_search_of_three_elements_has_a_triangle(site):
     tab.get_by_role("region", name="Chosen structure").wait_for()
     assert figure.locator("circle.chosen").count() == 1
     assert site.barriers() == []
+
+
+def test_a_job_that_is_no_search_says_so_and_leads_to_its_page(site):
+    number = site.done("starter", names=["silicon"])
+    site.open(f"/searches/{number}")
+    site.tab.get_by_text("This job is no search.").wait_for()
+    assert site.tab.locator("main").get_by_role("button").count() == 0
+    assert site.barriers() == []
+    site.tab.locator("main").get_by_role("link", name=f"Job {number}").click()
+    assert site.job() == number
+    assert site.tab.get_by_role("link", name="What the search found").count() == 0
