@@ -32,7 +32,7 @@ def test_a_clone_says_its_commit_and_whether_it_was_changed(tmp_path, monkeypatc
     package = tmp_path / "project" / "rutile"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    monkeypatch.setattr(machine.rutile, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(machine, "SOURCE", package)
 
     def git(*words):
         who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]

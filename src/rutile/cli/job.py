@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+import rutile
 from rutile.cli.terminal import RichReporter, Row
 from rutile.core import machine
 from rutile.core.files import write_atomically
@@ -58,7 +59,8 @@ class JobReporter(RichReporter):
         """Write down the programs that it runs with, and its seed."""
         seed = getattr(settings, "seed", None)
         with suppress(OSError):
-            write_json(self.folder / MADE_WITH, machine.programs() | ({} if seed is None else {"seed": str(seed)}))
+            with_seed = {} if seed is None else {"seed": str(seed)}
+            write_json(self.folder / MADE_WITH, {"rutile": rutile.__version__} | machine.programs() | with_seed)
 
     def keep(self, result: BaseModel) -> None:
         """Write down what the task returned.

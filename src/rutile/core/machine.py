@@ -9,8 +9,8 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-import rutile
-
+SOURCE = Path(__file__).parents[1]
+"""Where rutile itself is."""
 PACKAGES = ("torch", "numpy", "scipy", "ase", "vesin", "spglib", "phonopy", "phono3py", "rdkit", "tblite", "gpaw")
 """Whose versions may change numbers."""
 
@@ -33,13 +33,13 @@ def free_memory() -> int:
 
 
 def programs() -> dict[str, str]:
-    """Versions of what computes here, by name; of rutile also the commit, where it runs from a clone."""
-    found = {"rutile": rutile.__version__, "Python": platform.python_version()}
+    """Versions of what computes here, by name, and the commit of rutile where it runs from a clone."""
+    found = {"Python": platform.python_version()}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     found["system"] = platform.platform()
-    if commit := _commit(Path(rutile.__file__).parent):
+    if commit := _commit(SOURCE):
         found["commit"] = commit
     return found
 
