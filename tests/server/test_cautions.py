@@ -107,3 +107,14 @@ def pressed(scale):
     cell = 2.7 * scale * (np.ones((3, 3)) - np.eye(3))
     positions = np.array([[0.0] * 3, [1.36 * scale] * 3])
     return Picture(np.array([14, 14]), positions, cell, np.ones(3, bool))
+
+
+@pytest.mark.slow
+def test_a_model_file_that_is_a_bomb_is_no_error_of_the_server(site, ben):
+    known = model(site, {})
+    one = ok(ben.post("/api/structures", json={"name": "si", "text": SILICON.format("")}), 201)
+    deep = json.dumps({"__metadata__": {"rutile": "[" * 200_000}}).encode()
+    for content in (deep, b"[" * 200_000, struct.pack("<Q", 2**62), b""):
+        header = content if len(content) < 9 else struct.pack("<Q", len(content)) + content
+        site.platform.home.model("0" * 64).write_bytes(header)
+        assert said(ben, "relax", structures=[f"structure:{one['id']}"], model=known) == []

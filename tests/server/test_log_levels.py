@@ -36,7 +36,7 @@ LINES = {
         "Aborted (core dumped)",
         "train: ended by SIGKILL",
         "CUDA: out of memory",
-        "sh: 1: /opt/x: No such file or directory",
+        "sh: 1: ./vasp_std: No such file or directory",
         "BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES",
     ],
     "warning": [

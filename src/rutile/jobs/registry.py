@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,8 @@ from rutile.jobs.folder import read_json
 from rutile.jobs.home import Home
 from rutile.jobs.references import REFERENCE
 from rutile.jobs.tables import Job, StoredModel
-from rutile.potentials.settings.stored import cutoff_of
+from rutile.potentials.settings.stored import cutoff_of, stored_description
 
-LONGEST_HEADER = 50_000_000
-"""Bytes."""
 CARD = ("info", "kind", "format")
 SPEED = "atoms_per_second"
 """What evaluations note beside errors."""
@@ -38,24 +34,20 @@ def card_of(path: Path) -> dict[str, Any]:
     Raises:
         ModelFileError: it is no model file.
     """
+    found = stored_description(path)
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > LONGEST_HEADER:
-                raise ValueError
-            found = json.loads(json.loads(file.read(length))["__metadata__"]["rutile"])
-            info, members = found["info"], found["members"]
-            return {
-                **{name: found[name] for name in CARD if name in found},
-                "elements": [symbol(int(z)) for z in info["elements"]],
-                "members": len(members),
-                "potential": members[0]["potential"],
-                "precision": members[0]["dtype"],
-                "cutoff": cutoff_of(members),
-                "calibrated": "calibration" in found,
-                "parameters": None,
-            }
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError, struct.error):
+        info, members = found["info"], found["members"]
+        return {
+            **{name: found[name] for name in CARD if name in found},
+            "elements": [symbol(int(z)) for z in info["elements"]],
+            "members": len(members),
+            "potential": members[0]["potential"],
+            "precision": members[0]["dtype"],
+            "cutoff": cutoff_of(members),
+            "calibrated": "calibration" in found,
+            "parameters": None,
+        }
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise ModelFileError(f"{path.name}: not a model file of rutile (.rutile)") from None
 
 

@@ -1,22 +1,6 @@
 /** The description of the API, as its page shows it. */
+import type { Node as Shape } from './schema'
 import type { Tree } from './types'
-
-export interface Shape {
-  $ref?: string
-  type?: string
-  title?: string
-  description?: string
-  default?: Tree
-  const?: Tree
-  enum?: Tree[]
-  anyOf?: Shape[]
-  oneOf?: Shape[]
-  properties?: Record<string, Shape>
-  required?: string[]
-  additionalProperties?: boolean | Shape
-  items?: Shape
-  prefixItems?: Shape[]
-}
 
 export interface Parameter {
   name: string

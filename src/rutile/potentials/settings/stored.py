@@ -12,7 +12,7 @@ from rutile.structures.surroundings import Surroundings
 
 MODEL_FILE = "model.rutile"
 """Name of the model in the folder of a run."""
-LONGEST = 100_000_000
+LONGEST = 50_000_000
 """Bytes of a header that is believed."""
 CUTOFFS = ("cutoff", "cutoffs", "radial_cutoff", "angular_cutoff")
 """Settings of potentials that say how far neighbours are sought."""
@@ -31,7 +31,7 @@ def stored_members(path: Path) -> list[str]:
         path: of a model file, or the folder of a run.
     """
     try:
-        return [str(member["potential"]) for member in _description(path)["members"]]
+        return [str(member["potential"]) for member in stored_description(path)["members"]]
     except (LookupError, TypeError):
         return []
 
@@ -43,7 +43,7 @@ def stored_surroundings(path: Path) -> Surroundings | None:
         path: of a model file, or the folder of a run.
     """
     try:
-        return Surroundings.model_validate(_description(path)[SURROUNDINGS])
+        return Surroundings.model_validate(stored_description(path)[SURROUNDINGS])
     except (LookupError, ValueError):
         return None
 
@@ -72,14 +72,18 @@ def _cutoffs(part: Any, unit: float) -> Iterator[float]:
                 yield from _cutoffs(value, unit)
 
 
-def _description(path: Path) -> dict[str, Any]:
-    """The description in the header of a model file; empty where there is none."""
+def stored_description(path: Path) -> dict[str, Any]:
+    """The description in the header of a model file; empty where there is none.
+
+    Args:
+        path: of a model file, or the folder of a run.
+    """
     path = path / MODEL_FILE if path.is_dir() else path
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length < LONGEST else {}
         found = json.loads(header["__metadata__"]["rutile"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
