@@ -50,6 +50,15 @@ class Shop:
         with self.database.reading() as session:
             return session.get_one(Job, number)
 
+    def until_there(self, path):
+        """A file that a job writes."""
+        for _ in range(2000):
+            if path.exists():
+                return
+            self.keeper.round()
+            time.sleep(0.02)
+        raise AssertionError(f"{path} never was there")
+
     def until(self, number, *states, seconds=40):
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -104,8 +104,7 @@ def test_a_job_that_is_cancelled_writes_what_it_must(boxed):
     )
     boxed.until(number, "RUNNING")
     files = boxed.home.job(number) / kept.FILES
-    while not (files / "ready").exists():
-        boxed.keeper.round()
+    boxed.until_there(files / "ready")
     with boxed.database.writing() as session:
         job = session.get_one(Job, number)
         job.cancelled = True
@@ -126,8 +125,7 @@ def test_nothing_is_left_of_a_job_whose_supervisor_was_killed(boxed):
                        "open('ready', 'w'); time.sleep(600)")  # fmt: skip
     boxed.until(number, "RUNNING")
     folder = boxed.home.job(number)
-    while not (folder / kept.FILES / "ready").exists():
-        boxed.keeper.round()
+    boxed.until_there(folder / kept.FILES / "ready")
     (box,) = [p for p in left_behind(folder) if p.name() == "bwrap" and p.parent().name() != "bwrap"]
     inside = box.children(recursive=True)
     assert any(p.name() == "sleep" for p in inside)

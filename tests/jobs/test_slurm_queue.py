@@ -85,8 +85,7 @@ def test_a_sandbox_on_a_node_shows_the_job_its_own_folder_and_ends_with_it(clust
     handled = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9)); open('ready', 'w')"
     number = cluster.add(f"import signal, sys; {handled}; {SLEEP}")
     working(cluster, number)
-    while not (cluster.home.job(number) / kept.FILES / "ready").exists():
-        time.sleep(0.05)
+    cluster.until_there(cluster.home.job(number) / kept.FILES / "ready")
     cluster.cancel(number)
     job = cluster.until(number, *ENDED)
     assert (job.state, job.exit_code) == ("CANCEL", 9)
