@@ -144,7 +144,7 @@ def test_what_a_job_uses_is_written_down(tmp_path):
     rows = [json.loads(line) for line in (folder / kept.PERF).read_text().splitlines()]
     assert len(rows) >= 2
     assert status.cpu_seconds > 0.2
-    assert all(row["memory"] > 0 for row in rows[:1])
+    assert max(row["memory"] for row in rows) > 0.003, "the first row may come before the kernel has counted a page"
 
 
 @pytest.mark.slow
