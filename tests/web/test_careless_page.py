@@ -142,3 +142,21 @@ def test_a_server_that_is_away_is_told_of_and_its_return_is_noticed(tmp_path, br
         with serving(tmp_path, f"port={told[0].rpartition(':')[2]}"):
             expect(page.tab.get_by_role("heading", name="Searches")).to_be_visible(timeout=30_000)
             expect(away).to_have_count(0)
+
+
+def test_an_address_with_other_settings_is_another_form(site):
+    tab = site.tab
+    jobs = [site.done("doctor", name=f"cloned {k}") for k in range(2)]
+    form(site, "md", '{"model": "emt"}')
+    model = tab.locator("[data-key=model]").get_by_role("textbox")
+    expect(model).to_have_value("emt")
+    tab.evaluate("""() => (location.hash = '/new/md?settings={"model":"lennard_jones"}')""")
+    expect(model).to_have_value("lennard_jones")
+    tab.evaluate("() => (location.hash = '/new/md')")
+    expect(model).to_have_value("")
+    tab.go_back()
+    expect(model).to_have_value("lennard_jones")
+    name = tab.get_by_label("Name of the job")
+    for number in jobs:
+        tab.evaluate(f"() => (location.hash = '/new/doctor?clone={number}')")
+        expect(name).to_have_value(f"cloned {jobs.index(number)}")

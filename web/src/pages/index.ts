@@ -7,13 +7,24 @@ type Page = { default: Component<{ args: string[] }> | Component }
 interface Found {
   title: string
   args: string[]
+  /** Words of the query that the page reads once, when it is opened; it follows all others itself. */
+  begins: string[]
   load: () => Promise<Page>
 }
 
-const PAGES: Record<string, { title: string; one?: string; load: () => Promise<Page>; loadOne?: () => Promise<Page> }> = {
+interface Known {
+  title: string
+  one?: string
+  load: () => Promise<Page>
+  loadOne?: () => Promise<Page>
+  begins?: string[]
+}
+
+const PAGES: Record<string, Known> = {
   '': { title: text.nav.home, load: () => import('./Home.svelte') },
   new: {
     title: text.nav.make, load: () => import('./Tasks.svelte'), loadOne: () => import('./NewJob.svelte'),
+    begins: ['clone', 'settings', 'tag'],
   },
   jobs: {
     title: text.nav.jobs, one: text.job.title, load: () => import('./Jobs.svelte'), loadOne: () => import('./Job.svelte'),
@@ -47,7 +58,7 @@ export function pageOf(parts: string[]): Found | null {
   if (!page || !load || args.length > 1) return null
   if (page.one && args.length && !/^\d{1,15}$/.test(args[0]!)) return null
   const title = args.length && name !== 'shared' ? `${page.one ?? page.title} ${args[0]}` : page.title
-  return { title, args, load }
+  return { title, args, load, begins: page.begins ?? [] }
 }
 
 /** What the top bar leads to. */
