@@ -47,3 +47,40 @@ def test_a_list_is_sorted_walked_through_and_saved(site):
     assert json.loads(rows[0]["elements"]) == ["Ne"]
     assert [one["name"] for one in json.loads(saved["JSON"])] == ["=tall list", "Second, tall list", "a tall list"]
     tab.keyboard.press("Enter")
+
+
+@pytest.fixture
+def one_of_each(site):
+    """Something in every list."""
+    data = f"job:{site.done('starter', names=['silicon'])}/silicon.extxyz"
+    site.post("structures", {"name": "of every kind", "text": ATOM.format("Ne")})
+    site.post("datasets", {"name": "of every kind", "file": data})
+    site.done("train", name="of every kind", data=[data], epochs=1, write_report=False)
+    waits = {"formula": "Cu", "model": "emt"}
+    site.post("jobs", {"task": "search", "settings": waits, "name": "of every kind", "cores": 64})
+    return site
+
+
+def test_columns_of_every_list_are_chosen_and_remembered(one_of_each):
+    tab = one_of_each.tab
+    hidden = {"structures": "Elements", "datasets": "Source", "models": "Precision", "searches": "Queue"}
+    for page, title in hidden.items():
+        one_of_each.open(f"/{page}?search=of+every+kind")
+        tab.get_by_role("link", name="of every kind", exact=True).wait_for()
+        heads, chooser = tab.locator("thead th"), tab.get_by_text("Columns", exact=True)
+        before = heads.all_inner_texts()
+        assert title not in before
+        chooser.press("Enter")
+        box = tab.get_by_role("group", name="Columns")
+        expect(box.get_by_label("Name", exact=True)).to_be_disabled()
+        box.get_by_label("Name", exact=True).locator("xpath=ancestor::li").get_by_role("button").last.press("Enter")
+        box.get_by_label(title, exact=True).check()
+        assert one_of_each.barriers() == []
+        chosen = heads.all_inner_texts()
+        assert title in chosen[-1]
+        tab.reload()
+        tab.get_by_role("link", name="of every kind", exact=True).wait_for()
+        assert heads.all_inner_texts() == chosen != [*before, title]
+        chooser.press("Enter")
+        tab.get_by_role("button", name="As at first").press("Enter")
+        assert heads.all_inner_texts() == before
