@@ -23,6 +23,7 @@ BODIES = {
     ("/api/models", "post"): {"name": "x", "file": "job:1/secret.txt"},
     ("/api/models/{number}", "patch"): {"name": "taken"},
     ("/api/models/{number}/try", "post"): {"structure": "structure:1"},
+    ("/api/models/{number}/references", "put"): {"typed": []},
     ("/api/jobs", "post"): {"task": "relax", "settings": {"structures": ["structure:1"], "model": "model:1"}},
     ("/api/jobs/actions", "post"): {"action": "delete", "ids": [1]},
     ("/api/storage/free", "post"): {"references": ["job:1", "files:1", "upload:" + "a" * 24], "sure": True},
@@ -91,6 +92,7 @@ def asked(page, path, method):
         "file": identity("secret.txt"),
         "frame": "0",
         "structure": "1",
+        "job": "1",
         "name": "x",
         "link": "1",
     }

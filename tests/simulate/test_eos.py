@@ -13,7 +13,8 @@ from rutile.core.errors import GeometryError
 from rutile.core.reporting import SilentReporter
 from rutile.core.units import GPA
 from rutile.potentials.emt import Emt
-from rutile.simulate.eos import BirchMurnaghan, equation_of_state, fit_birch_murnaghan
+from rutile.simulate.birch_murnaghan import BirchMurnaghan, fit_birch_murnaghan
+from rutile.simulate.eos import equation_of_state
 from rutile.simulate.settings import EosSettings
 from rutile.simulate.start import settled
 from rutile.structures.structures import Structures

@@ -30,6 +30,7 @@ from rutile.server.routes import (
     health,
     jobs,
     metrics,
+    model_references,
     models,
     notebooks,
     notices,
@@ -61,8 +62,8 @@ def create_app(platform: Platform) -> FastAPI:
     )  # fmt: skip
     app.state.platform = platform
     rooms = (
-        account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, models, searches, admin,
-        health, finding, shares, storage, notebooks,
+        account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, models, model_references,
+        searches, admin, health, finding, shares, storage, notebooks,
     )  # fmt: skip
     known = (*(room.router for room in rooms), sign_on.mine, admin.news, shares.open_routes())
     coming_in = (signing_in.router, sign_on.router)

@@ -236,7 +236,7 @@ class _Table:
         """Places with names; where a path goes on elsewhere both are told."""
         names: dict[float, list[str]] = {}
         for row in self.rows if self.drawing.marks else []:
-            name, x = row.get(self.drawing.marks), _number(row.get(self.drawing.x))
+            name, x = row.get(self.drawing.marks), as_number(row.get(self.drawing.x))
             if name and not math.isnan(x):
                 names.setdefault(round(x, 9), []).append(name)
         return [FigureMark(x=x, name="|".join(dict.fromkeys(said))) for x, said in names.items()]
@@ -245,7 +245,7 @@ class _Table:
         """The lines of one column: one for each value of the columns that tell them apart."""
         groups: dict[tuple[str, ...], list[tuple[float, float, int]]] = {}
         for k, row in enumerate(self.rows):
-            x, y = _number(row.get(self.drawing.x)) if self.drawing.x else float(k), _number(row.get(column))
+            x, y = as_number(row.get(self.drawing.x)) if self.drawing.x else float(k), as_number(row.get(column))
             if not math.isnan(x):
                 frame = self.drawing.frame(self.job, row, k) if self.structures else 0
                 groups.setdefault(tuple(row.get(name, "") for name in self.drawing.by), []).append((x, y, frame))
@@ -299,7 +299,7 @@ def _atoms(told: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, int]:
     return sizes if all(sizes.get(row.get("run", "")) for row in rows) else {}
 
 
-def _number(text: Any) -> float:
+def as_number(text: Any) -> float:
     """NaN where there is none."""
     try:
         value = float(text)

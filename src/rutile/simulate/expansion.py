@@ -19,7 +19,8 @@ import numpy as np
 from rutile.core.errors import GeometryError
 from rutile.core.reporting import Reporter
 from rutile.potentials.potential import Potential
-from rutile.simulate.eos import fit_birch_murnaghan, scan_volumes
+from rutile.simulate.birch_murnaghan import fit_birch_murnaghan
+from rutile.simulate.eos import scan_volumes
 from rutile.simulate.phonons import force_constants, imaginary_modes, thermodynamics
 from rutile.simulate.settings import ExpansionSettings
 from rutile.structures.structures import Structures, concatenate

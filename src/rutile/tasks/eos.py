@@ -29,7 +29,8 @@ from rutile.tasks.task import Task
 
 if TYPE_CHECKING:
     from rutile.potentials.potential import Potential
-    from rutile.simulate.eos import BirchMurnaghan, EosResult
+    from rutile.simulate.birch_murnaghan import BirchMurnaghan
+    from rutile.simulate.eos import EosResult
     from rutile.tasks.property import Work
 
 POOR = 0.003

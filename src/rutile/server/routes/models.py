@@ -23,6 +23,7 @@ from rutile.server import forms, shapes
 from rutile.server.job_views import JobRow, JobView, rows_of, view_of
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.routes.files import LOCKED
+from rutile.server.routes.model_references import said_by_file
 from rutile.server.shapes import Name, Number
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -184,7 +185,7 @@ def compare_models(
     for number in ids:
         model = shapes.seen(session, StoredModel, number, who)
         errors = {f"{m['set']} {_with_unit(name)}": value for m in model.metrics for name, value in m["values"].items()}
-        plain = {k: v for k, v in model.card.items() if k != "info"}
+        plain = {k: v for k, v in said_by_file(model).items() if k != "info"}
         trees.append(plain | {"stage": model.stage, "bytes": model.bytes} | errors)
     keys = dict.fromkeys(key for tree in trees for key in tree)
     rows = {key: [tree.get(key) for tree in trees] for key in keys}
@@ -267,8 +268,8 @@ def try_model(number: Number, wish: Trial, who: Somebody, platform: Here, sessio
 
 
 def _view(session: Reading, model: StoredModel, who: Who) -> ModelView:
-    names = ("id", "name", "privacy", "stage", "description", "created", "bytes", "sha256", "elements", "card",
-             "parent_id", "datasets")  # fmt: skip
+    names = ("id", "name", "privacy", "stage", "description", "created", "bytes", "sha256", "elements", "parent_id",
+             "datasets")  # fmt: skip
     below = sql.select(StoredModel.id).where(StoredModel.parent_id == model.id, visible(StoredModel, who.user))
     job = model.job_id if model.job_id and found(session, Job, model.job_id, who.user) else None
     return ModelView(
@@ -276,6 +277,7 @@ def _view(session: Reading, model: StoredModel, who: Who) -> ModelView:
         owner=model.owner.name,
         mine=may_change(model, who.user),
         job_id=job,
+        card=said_by_file(model),
         metrics=[Metrics(**m) for m in model.metrics],
         children=list(session.scalars(below)),
     )
