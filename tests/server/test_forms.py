@@ -75,3 +75,18 @@ def test_tasks_are_listed_and_checked(ben):
     refused = ben.post("/api/jobs", json={"task": "relax", "settings": {}}).json()
     assert [(p["key"], p["missing"]) for p in refused["problems"]] == [("model", True), ("structures", True)]
     assert ben.get("/api/tasks/nothing/schema").status_code == 404
+
+
+def test_a_form_is_told_which_defaults_follow_from_what_is_given(ben):
+    check = ok(ben.post("/api/tasks/train/check", json={"settings": {"potential": {"name": "painn"}, "epochs": 7}}))
+    assert check["suited"]["epochs"] == 200
+    assert check["suited"]["optimizer"] == {"name": "adam", "learning_rate": 0.003}
+    assert ok(ben.post("/api/tasks/relax/check", json={"settings": {"fmax": 0.1}}))["suited"] == {}
+
+
+def test_a_job_tells_what_a_form_needs_to_show_its_settings(ben):
+    settings = {"builder": {"name": "bulk", "count": 1, "crystals": {"elements": ["Cu"], "prototypes": ["fcc"]}}}
+    job = ok(ben.post("/api/jobs", json={"task": "build", "settings": settings}), 201)["id"]
+    told = ok(ben.get(f"/api/jobs/{job}/form"))
+    assert told == {"form": form_schema("build"), "suited": {}}
+    ok(ben.get("/api/jobs/99999/form"), 404)

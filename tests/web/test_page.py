@@ -44,8 +44,8 @@ def test_the_keyboard_reaches_the_content_and_walks_through_tabs(site):
     assert site.tab.locator(":focus").inner_text().strip() == "To the content"
 
 
-def shown_defaults(site, schema):
-    """(key, what the form shows, default) of every setting of the first level that one input holds."""
+def shown_defaults(site, schema, suited):
+    """(key, what the form shows, default, one that suits the task first) of settings that one input holds."""
     fields = site.tab.evaluate(
         """() => Object.fromEntries([...document.querySelectorAll('[id^="f-"]')]
             .filter((e) => !e.id.slice(2).includes('.') && ['INPUT', 'SELECT'].includes(e.tagName))
@@ -53,7 +53,7 @@ def shown_defaults(site, schema):
                 : e.tagName === 'SELECT' ? e.selectedOptions[0].textContent : e.value]))"""
     )
     for key, node in schema["properties"].items():
-        default = node.get("default")
+        default = suited.get(key, node.get("default"))
         if key in fields and isinstance(default, bool | int | float | str):
             yield key, fields[key], default
 
@@ -68,7 +68,9 @@ def test_every_task_has_a_form_that_shows_its_defaults(site):
         schema = site.get(f"tasks/{name}/schema")
         fields = site.tab.locator("[data-key]").evaluate_all("all => all.map((e) => e.dataset.key)")
         assert {k for k, node in schema["properties"].items() if "const" not in node} <= set(fields), task["name"]
-        for key, shown, default in shown_defaults(site, schema):
+        site.tab.get_by_role("region", name="Command line").wait_for()  # comes with what suits
+        suited = site.post(f"tasks/{name}/check", {"settings": {}})["suited"]
+        for key, shown, default in shown_defaults(site, schema, suited):
             same = shown == default if isinstance(default, bool | str) else float(shown) == default
             assert same, f"{task['name']}: {key} shows {shown!r}, its default is {default!r}"
             compared += 1

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from rutile.core.describe import every_entry
+from rutile.core.suited import suited_defaults
+from rutile.jobs.references import Input, replaced
 from rutile.tasks.catalogue import TASKS, load_task
 from rutile.tasks.task import Task
 
@@ -75,6 +78,18 @@ def essentials(task: Task) -> set[str]:
     given = {k[1].replace("-", "_") for k in keys if k}
     given |= {full.split(".")[0] for short, full in task.settings.ALIASES.items() if short in given}
     return (needed | given) & set(task.settings.model_fields)
+
+
+def suited(task: Task, given: dict[str, Any], inputs: Sequence[Input]) -> dict[str, Any]:
+    """Defaults that follow from what is given, such as those that suit a potential.
+
+    Args:
+        task: which.
+        given: its settings, with references.
+        inputs: what the references mean.
+    """
+    places = {one.reference: one.source for one in inputs}
+    return suited_defaults(task.settings, replaced(given, lambda text: places.get(text, text)))
 
 
 @functools.cache

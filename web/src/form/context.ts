@@ -10,6 +10,10 @@ export interface FormContext {
   readonly defs: Defs
   /** What is to be shown beside fields. */
   readonly problems: Problem[]
+  /** Defaults that follow from what is given: they hold before those of the schema. */
+  readonly suited: Tree
+  /** Whether values are only shown. */
+  readonly readonly: boolean
 }
 
 /** What every kind of input is given; `value` is what was set (undefined: nothing), `fallback` what holds otherwise. */

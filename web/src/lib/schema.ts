@@ -52,6 +52,14 @@ function resolved(node: Node, defs: Defs): Node {
   return { ...resolved(defs[$ref.split('/').pop()!] ?? {}, defs), ...about }
 }
 
+/** Settings as a form has them: where a name alone says the variant of a union, or one value a list, as the server allows. */
+export function whole(value: Tree, node: Node, kind: Kind): Tree {
+  if (kind === 'tagged' && typeof value === 'string') return { [node.discriminator!.propertyName]: value }
+  const one = typeof value === 'string' || typeof value === 'number'
+  if (!one || !['words', 'choices', 'paths'].includes(kind)) return value
+  return typeof value === 'string' ? value.split(',').map((word) => word.trim()) : [value]
+}
+
 /** Which input a node needs. */
 export function kindOf(node: Node, defs: Defs): Kind {
   if ('const' in node) return 'const'
@@ -106,20 +114,29 @@ export function same(a: Tree, b: Tree): boolean {
   return keys.length === Object.keys(b).length && keys.every((key) => key in b && same(a[key], b[key]))
 }
 
-/**
- * Settings of a group with one of them changed; undefined when nothing is left that differs from the default.
- *
- * What the default of the whole group says otherwise than its settings do by themselves is written out, because the
- * server fills the gaps of a group that is given with the defaults of its settings.
- */
-export function changed(node: Node, given: Tree, fallback: Tree, key: string, value: Tree, keep: Tree = {}): Tree {
-  const inherited: Tree = {}
-  for (const [name, inner] of Object.entries(node.properties ?? {})) {
-    if (fallback && name in fallback && !same(fallback[name], inner.default)) inherited[name] = fallback[name]
-  }
-  const next: Tree = { ...inherited, ...keep, ...given }
+/** Settings of a group with one of them changed; undefined when nothing is left that differs from the default. */
+export function changed(given: Tree, fallback: Tree, key: string, value: Tree, keep: Tree = {}): Tree {
+  const next: Tree = { ...keep, ...given }
   delete next[key]
   if (value !== undefined) next[key] = value
-  else if (key in inherited) next[key] = inherited[key]
-  return fallback && same(next, { ...inherited, ...keep }) ? undefined : next
+  return fallback && same(next, keep) ? undefined : next
+}
+
+/** The default of a setting, where `suited` follows from other settings: groups of one kind are taken together. */
+export function overlaid(node: Node, suited: Tree, defs: Defs): Tree {
+  const usual = node.default
+  if (suited === undefined) return usual
+  const inner = opened(node, defs).node
+  const kind = kindOf(inner, defs)
+  const tag = inner.discriminator?.propertyName
+  const grouped = (kind === 'group' || kind === 'tagged') && usual && suited && typeof suited === 'object'
+  if (!grouped || (tag && suited[tag] !== undefined && suited[tag] !== usual[tag])) return suited
+  const properties = tag ? tags(inner, defs)[usual[tag]]?.properties : inner.properties
+  const keys = Object.keys({ ...usual, ...suited })
+  return Object.fromEntries(keys.map((key) => [key, overlaid({ ...properties?.[key], default: usual[key] }, suited[key], defs)]))
+}
+
+/** What stands in a tree under a dotted key. */
+export function at(tree: Tree, path: string): Tree {
+  return path.split('.').reduce((inner, key) => inner?.[key], tree)
 }

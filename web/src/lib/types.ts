@@ -152,6 +152,8 @@ export interface Check {
   problems: Problem[]
   warnings: string[]
   settings: Tree | null
+  /** Defaults that follow from what is given. */
+  suited: Tree
   command: string
   yaml: string
   python: string

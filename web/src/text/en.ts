@@ -50,6 +50,7 @@ export const en = {
   },
   tasks: { title: 'New job', text: 'What shall be done?', filter: 'Find a task', nothing: 'No task has this in its name or text.' },
   form: {
+    suited: 'A default that suits the chosen potential.',
     essential: 'Essential', advanced: 'Advanced', required: 'needed', kind: 'kind', use: 'Set {name}', item: 'Item {n}',
     key: 'Name', value: 'Value', comma: 'separated by commas', addItem: 'Add one', removeItem: 'Remove {name}',
     reset: 'Back to the default', range: 'allowed: {range}', asJson: 'as JSON', changed: '{n} changed', badNumber: '{value} is no number',
@@ -93,6 +94,7 @@ export const en = {
     go_on: 'Go on from where it was', again: 'Run again', edit: 'Change and run again',
   },
   job: {
+    settings: 'Settings', setMarked: 'What was set is marked; all else are the defaults that held.',
     overview: 'Overview', log: 'Log', files: 'Files', performance: 'Performance', inputs: 'Inputs', provenance: 'Provenance',
     title: 'Job', failed: 'Why it failed', waits: 'Why it waits', helps: 'What can be done', result: 'Result',
     noCurves: 'This task reports no curves yet.', logScale: 'Logarithmic', against: 'Against', noLog: 'Nothing written yet.',

@@ -52,6 +52,7 @@ export const ja: Text = {
   },
   tasks: { title: '新しいジョブ', text: '何をしますか?', filter: 'タスクを探す', nothing: '名前や説明にこれを含むタスクはありません。' },
   form: {
+    suited: '選んだポテンシャルに合う既定値です。',
     essential: '基本', advanced: '詳細', required: '必須', kind: '種類', use: '{name} を設定', item: '{n} 番目',
     key: '名前', value: '値', comma: 'カンマ区切り', addItem: '一つ追加', removeItem: '{name} を外す',
     reset: '既定値に戻す', range: '許される範囲:{range}', asJson: 'JSON で', changed: '{n} 件変更', badNumber: '{value} は数ではありません',
@@ -95,6 +96,7 @@ export const ja: Text = {
     go_on: '止まったところから続ける', again: '再実行', edit: '変更して再実行',
   },
   job: {
+    settings: '設定', setMarked: '指定された項目には印があります。ほかは適用された既定値です。',
     overview: '概要', log: 'ログ', files: 'ファイル', performance: '性能', inputs: '入力', provenance: '来歴',
     title: 'ジョブ', failed: '失敗の理由', waits: '待つ理由', helps: 'できること', result: '結果',
     noCurves: 'このタスクはまだ曲線を出していません。', logScale: '対数', against: '横軸', noLog: 'まだ何も書かれていません。',

@@ -52,6 +52,7 @@ export const zh: Text = {
   },
   tasks: { title: '新建作业', text: '要做什么?', filter: '查找任务', nothing: '没有任务的名称或说明含有它。' },
   form: {
+    suited: '适合所选势函数的默认值。',
     essential: '基本', advanced: '高级', required: '必填', kind: '种类', use: '设置 {name}', item: '第 {n} 项',
     key: '名称', value: '值', comma: '用逗号分隔', addItem: '添加一项', removeItem: '移除 {name}',
     reset: '恢复默认值', range: '允许范围:{range}', asJson: 'JSON 形式', changed: '改动 {n} 处', badNumber: '{value} 不是数',
@@ -95,6 +96,7 @@ export const zh: Text = {
     go_on: '从停下处继续', again: '重新运行', edit: '修改后重新运行',
   },
   job: {
+    settings: '设置', setMarked: '用户设定的项带有标记；其余为当时生效的默认值。',
     overview: '概览', log: '日志', files: '文件', performance: '性能', inputs: '输入', provenance: '来源',
     title: '作业', failed: '失败原因', waits: '等待原因', helps: '可以怎么做', result: '结果',
     noCurves: '这项任务还没有曲线。', logScale: '对数', against: '横轴', noLog: '还没有写出内容。',

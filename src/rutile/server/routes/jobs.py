@@ -14,6 +14,7 @@ from rutile.core.errors import SettingsError
 from rutile.core.settings import Result, Settings
 from rutile.jobs import check, queue
 from rutile.jobs.queue import Wish
+from rutile.jobs.references import Input
 from rutile.jobs.rights import may_change
 from rutile.jobs.sources import inputs_of
 from rutile.jobs.tables import FAIL, Job, User
@@ -90,6 +91,15 @@ class FailureView(Result):
     """The likely cause, in one sentence."""
     remedies: list[RemedyView]
     """What helps, the best first."""
+
+
+class FormView(Result):
+    """What a form needs to show the settings of a job."""
+
+    form: dict[str, Any]
+    """JSON schema of the settings of its task."""
+    suited: dict[str, Any]
+    """Defaults that follow from what was given: they hold before those of the schema."""
 
 
 class JobChange(Settings):
@@ -217,6 +227,17 @@ def act_on_jobs(wish: Action, who: Somebody, platform: Here, session: Writing) -
 def see_job(number: Number, who: Somebody, platform: Here, session: Reading) -> JobView:
     """Everything about a job."""
     return view_of(session, platform, shapes.seen(session, Job, number, who), who)
+
+
+@router.get("/{number}/form")
+def see_form(number: Number, who: Somebody, session: Reading) -> FormView:
+    """What a form needs to show its settings, with the defaults that held; 404 where its task is not known here."""
+    job = shapes.seen(session, Job, number, who)
+    task = forms.known(job.task)
+    if task is None:
+        raise HTTPException(404, f"no task {job.task!r}")
+    inputs = [Input(**one) for one in job.inputs]
+    return FormView(form=forms.form_schema(task.name), suited=forms.suited(task, job.settings, inputs))
 
 
 @router.patch("/{number}")

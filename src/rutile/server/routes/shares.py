@@ -23,7 +23,7 @@ Kind = Literal["job", "search", "dataset", "model", "structure"]
 Link = Annotated[str, Path(max_length=100)]
 SHOWN: dict[str, list[Callable[..., Any]]] = {
     "job": [
-        jobs.see_job, series.read_log, series.search_log, series.see_levels, series.download_log,
+        jobs.see_job, jobs.see_form, series.read_log, series.search_log, series.see_levels, series.download_log,
         series.read_metrics, series.read_performance, files.list_files, files.preview_file, files.see_frame,
         files.see_track, files.see_figures, files.download_file, files.show_page, files.download_all,
     ],

@@ -93,6 +93,9 @@ class CheckView(Result):
     """What should be looked at."""
     settings: dict[str, Any] | None
     """All settings, defaults included."""
+    suited: dict[str, Any]
+    """Defaults that follow from what is given, such as those that suit the potential: they hold before those of the
+    schema."""
     command: str
     """The same as a command line."""
     yaml: str
@@ -158,6 +161,7 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
             *unlike_training(platform.home, inputs if full else []),
         ],
         settings=None if full is None else full.model_dump(mode="json"),
+        suited=forms.suited(task, wish.settings, inputs),
         command=check.as_command(task, plain),
         yaml=check.as_yaml(plain),
         python=check.as_python(task, plain),
