@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-SniDl9Ps.js";var t=()=>e.get(`sign-on`);export{t};
