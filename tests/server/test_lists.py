@@ -16,7 +16,8 @@ def things(site):
         for k, name in enumerate(NAMES):
             own = {"name": name, "owner_id": ben, "created": 10.0 - k}
             session.add(Dataset(**own, licence=f"licence {k % 2}"))
-            session.add(StoredModel(**own, sha256=f"{k}" * 64, stage=["draft", "validated", "draft"][k], bytes=k))
+            session.add(StoredModel(**own, sha256=f"{k}" * 64, stage=["draft", "validated", "draft"][k], bytes=k,
+                                    energy_rmse=[0.2, None, 0.1][k], speed=[None, 5.0, 9.0][k]))  # fmt: skip
             session.add(StoredStructure(**own, formula=["He", "Ar", "Ne"][k], atoms=[3, 1, 2][k]))
             session.add(Job(**own, task="search", settings={}, key="k", version="0", state=["DONE", "FAIL", "DONE"][k]))
 
@@ -30,6 +31,10 @@ def things(site):
     ("datasets", "licence", ["gamma", "beta", "Alpha"]),
     ("models", "-stage", ["Alpha", "gamma", "beta"]),
     ("models", "-bytes", ["gamma", "Alpha", "beta"]),
+    ("models", "energy_rmse", ["gamma", "beta", "Alpha"]),
+    ("models", "-energy_rmse", ["beta", "gamma", "Alpha"]),
+    ("models", "-speed", ["gamma", "Alpha", "beta"]),
+    ("models", "speed", ["Alpha", "gamma", "beta"]),
     ("structures", "atoms", ["Alpha", "gamma", "beta"]),
     ("structures", "formula", ["Alpha", "beta", "gamma"]),
 ])  # fmt: skip

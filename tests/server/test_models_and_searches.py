@@ -43,6 +43,11 @@ def test_a_trained_model_is_in_the_registry_with_where_it_comes_from(site, ben, 
     errors = ok(ben.get(url))["metrics"][-1]
     assert errors["set"] == f"dataset:{data['id']}"
     assert errors["values"]["atoms_per_second"] > 0
+    assert errors["threads"] >= 1
+    assert errors["device"]
+    known = ok(ben.get(url))["known"]
+    assert known["speed"] == errors
+    assert known["force_rmse"]["set"] == "valid", "it was trained on what it was evaluated on"
     trained_on = {m["set"]: m["values"] for m in model["metrics"]}
     for name, value in errors["values"].items():  # the same frames, most of them: the same units
         if name in trained_on["train"]:
@@ -66,6 +71,9 @@ def test_a_trained_model_is_in_the_registry_with_where_it_comes_from(site, ben, 
     assert ben.delete(url).status_code == 409
     assert eve.get(url).status_code == 404
     twin = ok(ben.post("/api/models", json={"name": "twin", "file": f"job:{job['id']}/run/model.rutile"}), 201)
+    assert (model["version"], twin["version"]) == (1, 1)
+    assert ok(ben.patch(f"/api/models/{twin['id']}", json={"name": "copper"}))["version"] == 2
+    assert ok(ben.patch(f"/api/models/{twin['id']}", json={"name": "copper", "description": "x"}))["version"] == 2
     differ = ok(ben.get("/api/models/compare", params={"ids": [model["id"], twin["id"]]}))
     assert differ["stage"] == ["production", "draft"]
     with site.platform.database.writing() as session:

@@ -98,6 +98,8 @@ def test_known_errors_come_out(tmp_path):
     shift = [float(p["predicted"]) - float(p["reference"]) for p in pairs if p["quantity"] == "energy"]
     np.testing.assert_allclose(shift, [-0.25] * 6, atol=1e-6)
     assert result.speed > 0
+    assert result.device not in (None, "", "cpu")
+    assert result.threads == torch.get_num_threads()
     predicted = read(tmp_path / "out/predictions.extxyz", ":")
     assert predicted[2].get_potential_energy() == pytest.approx(images[2].info["REF_energy"] - 0.25 * len(images[2]))
     np.testing.assert_allclose(predicted[3].get_forces(), images[3].arrays["REF_forces"] - 1.5, atol=1e-7)

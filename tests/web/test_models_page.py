@@ -25,6 +25,15 @@ def test_a_model_is_found_judged_tried_and_promoted(site):
     tab.get_by_role("button", name="Si", exact=True).click()
     tab.get_by_role("link", name="judged", exact=True).wait_for()
     assert site.barriers() == []
+    row = tab.get_by_role("row").filter(has=tab.get_by_role("link", name="judged", exact=True))
+    cells = dict(zip(tab.locator("thead th").all_inner_texts(), row.locator("td").all_inner_texts(), strict=True))
+    assert (cells["Version"], cells["Cutoff (Å)"]) == ("1", "6")
+    assert cells["Force RMSE (meV/Å)"].endswith("on valid"), "it was trained on the file that it was evaluated on"
+    assert re.search(r"^\d\S*\s+\S.*, \d+ threads?$", cells["Speed (atoms/s)"])
+    tab.get_by_role("button", name="Speed (atoms/s)").click()
+    tab.wait_for_url(re.compile("sort=speed"))
+    tab.get_by_role("button", name="Speed (atoms/s) ▲").click()
+    tab.wait_for_url(re.compile("sort=-speed"))
     tab.get_by_role("link", name="judged", exact=True).click()
 
     tab.get_by_role("img", name="Energy: predicted against reference").wait_for()

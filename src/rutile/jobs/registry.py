@@ -17,13 +17,12 @@ from rutile.jobs import folder as kept
 from rutile.jobs.data_sets import sha256_of
 from rutile.jobs.folder import read_json
 from rutile.jobs.home import Home
+from rutile.jobs.known_errors import SPEED, next_version, note_known
 from rutile.jobs.references import REFERENCE
 from rutile.jobs.tables import Job, StoredModel
 from rutile.potentials.settings.stored import cutoff_of, stored_description
 
 CARD = ("info", "kind", "format")
-SPEED = "atoms_per_second"
-"""What evaluations note beside errors."""
 MAKERS = ("train", "retrain", "learn", "adapt", "calibrate")
 """Tasks whose result names a model that is put into the registry."""
 
@@ -78,10 +77,12 @@ def register(session: Session, home: Home, path: Path, row: StoredModel) -> Stor
     row.card = card_of(path)
     row.sha256, row.bytes, row.created = keep_file(home, path), path.stat().st_size, time.time()
     row.elements = row.card["elements"]
+    row.version = next_version(session, row.owner_id, row.name)
     row.metrics = [
         {"set": part, "job": row.job_id, "values": values}
         for part, values in row.card["info"].get("metrics", {}).items()
     ]
+    note_known(row)
     session.add(row)
     session.flush()
     return row
@@ -134,4 +135,6 @@ def note_errors(session: Session, home: Home, job: Job) -> None:
     }
     if result.get("speed"):
         values[SPEED] = float(result["speed"])
-    model.metrics = [*model.metrics, {"set": sets, "job": job.id, "values": values}]
+    where = {name: result.get(name) for name in ("device", "threads")}
+    model.metrics = [*model.metrics, {"set": sets, "job": job.id, "values": values, **where}]
+    note_known(model)

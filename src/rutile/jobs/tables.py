@@ -351,7 +351,15 @@ class StoredModel(Owned, Base):
     card: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What the file says about itself."""
     metrics: Mapped[list[Any]] = mapped_column(default=list)
-    """Errors on named sets: {"set", "quantity", "unit", "mae", "rmse", "max", "job"}."""
+    """Errors on named sets: {"set", "job", "values", "device", "threads"}."""
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Among the models of the owner that have this name."""
+    energy_rmse: Mapped[float | None]
+    """eV/atom; this and the next ones are of the set that says most (`known_errors`), kept for the order of lists."""
+    force_rmse: Mapped[float | None]
+    """eV/Å."""
+    speed: Mapped[float | None]
+    """Atoms per second."""
     job_id: Mapped[int | None]
     parent_id: Mapped[int | None]
     datasets: Mapped[list[Any]] = mapped_column(default=list)

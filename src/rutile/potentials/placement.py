@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import torch
 
 from rutile.core.errors import SettingsError
@@ -38,6 +41,18 @@ def usable_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise SettingsError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}; use device=cpu") from None
     return one.device
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called by who made it: "NVIDIA H100", "AMD EPYC"; the architecture where nothing says more."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.machine()
 
 
 def short_of_memory(error: Exception) -> bool:

@@ -37,10 +37,14 @@ def paged(
 
 
 def ordered(kind: type[Thing], sort: str) -> tuple[Any, Any]:
-    """By a column, downwards where its name begins with -; upper case as lower case, equal ones newest first."""
+    """By a column, downwards where its name begins with -; upper case as lower case, equal ones newest first.
+
+    Things of which the column knows nothing come last in both directions.
+    """
     column = getattr(kind, sort.removeprefix("-"))
     key = sql.func.lower(column) if isinstance(column.type, sql.String) else column
-    return (key.desc() if sort.startswith("-") else key.asc()), kind.id.desc()
+    order = key.desc() if sort.startswith("-") else key.asc()
+    return (order.nulls_last() if column.nullable else order), kind.id.desc()
 
 
 def seen(session: Session, kind: type[Thing], number: int, who: Who) -> Thing:

@@ -138,7 +138,7 @@ def _demo(settings: DemoSettings, reporter: Reporter) -> DemoResult:
     assessed = evaluate_settings(settings, files)
     assessment = evaluate.assess_to_tables(assessed, settings.out, reporter)
     dimers = evaluate.dimer_curves(assessed)
-    known = evaluate.result_of(assessment, settings.out / "report.html")
+    known = evaluate.result_of(assessment, assessed.device, settings.out / "report.html")
     diary.did("evaluate", assessed, known, ["report.html", "frames.csv", "parity.csv"])
     reporter.info("4/6 relaxing the polymorphs with it")
     references = starter.dft_polymorphs(settings.starter)

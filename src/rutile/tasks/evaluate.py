@@ -166,7 +166,9 @@ class EvaluateResult(Result):
     """Atoms whose energy, forces and stress were predicted in a second, by all members of a committee; reading the
     files and the first batch, which warms up, are left out."""
     threads: int | None = None
-    """Threads of the processor while that was measured."""
+    """Threads of the processor while that was measured; none where a GPU computed."""
+    device: str | None = None
+    """Name of the processor or the GPU on which it was measured."""
 
 
 def run(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
@@ -183,7 +185,7 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
 
     assessment = assess_to_tables(settings, settings.out, reporter)
     curves, modes = dimer_curves(settings) if settings.dimers else ([], ())
-    result = result_of(assessment, settings.out / "report.html").model_copy(
+    result = result_of(assessment, settings.device, settings.out / "report.html").model_copy(
         update={
             "predictions": settings.out / "predictions.extxyz" if settings.predictions else None,
             "dimers": check_dimers(curves, modes, reporter) if curves else None,
@@ -204,22 +206,31 @@ def _evaluate(settings: EvaluateSettings, reporter: Reporter) -> EvaluateResult:
     write_metrics(settings.out, result)
     write_atomically(result.report, page.encode())
     if result.speed:
-        reporter.info(f"speed: {result.speed:.3g} atoms a second ({settings.device}, threads: {result.threads})")
+        reporter.info(f"speed: {result.speed:.3g} atoms a second ({where_measured(result)})")
     reporter.info(f"report: {result.report.resolve()}")
     return result
 
 
-def result_of(assessment: Assessment, report: Path) -> EvaluateResult:
-    """The result model of an assessment; structures and dimers are left out."""
+def where_measured(result: EvaluateResult) -> str:
+    """On what a speed was measured, for people."""
+    return f"{result.device}, threads: {result.threads}" if result.threads else str(result.device)
+
+
+def result_of(assessment: Assessment, device: str, report: Path) -> EvaluateResult:
+    """The result model of an assessment on a device; structures and dimers are left out."""
     import torch
 
+    from rutile.potentials.placement import device_name, usable_device
+
+    where = usable_device(device)
     return EvaluateResult(
         frames=assessment.n_frames,
         errors=[ErrorRow(**row) for row in assessment.errors.rows()],
         worst=[WorstFrame(**dataclasses.asdict(error)) for error in assessment.worst],
         report=report,
         speed=assessment.speed,
-        threads=torch.get_num_threads(),
+        threads=torch.get_num_threads() if where.type == "cpu" else None,
+        device=device_name(where),
     )
 
 

@@ -1,4 +1,5 @@
 import type { Tree } from '../lib/types'
+import { fill, text } from '../text'
 
 export const STAGES = ['draft', 'validated', 'production'] as const
 
@@ -6,11 +7,16 @@ export interface Metrics {
   set: string
   job: number | null
   values: Record<string, number>
+  /** What the speed was measured on; null: it was not noted. */
+  device: string | null
+  threads: number | null
 }
 
 export interface Model {
   id: number
   name: string
+  /** Among the models of its owner that have its name. */
+  version: number
   owner: string
   mine: boolean
   privacy: string
@@ -22,6 +28,8 @@ export interface Model {
   elements: string[]
   card: Tree
   metrics: Metrics[]
+  /** Of what a list shows the measurement that says most. */
+  known: Partial<Record<'energy_rmse' | 'force_rmse' | 'speed', Metrics>>
   job_id: number | null
   parent_id: number | null
   datasets: { reference: string; sha256: string }[]
@@ -33,10 +41,9 @@ export function unitOf(quantity: string): string {
   return { energy: 'eV/atom', force: 'eV/Å', stress: 'eV/Å³', atoms: 'atoms/s' }[quantity.split('_')[0]!] ?? ''
 }
 
-/** The newest error of a kind, of the set that is said most for: test, then what was evaluated, then validation. */
-export function bestKnown(model: Model, quantity: string): { value: number; set: string } | undefined {
-  const order = (one: Metrics) => (one.set === 'test' ? 3 : one.job !== null && one.set.includes(':') ? 2 : one.set === 'valid' ? 1 : 0)
-  const having = model.metrics.filter((one) => one.values[quantity] !== undefined).sort((a, b) => order(a) - order(b))
-  const one = having.at(-1)
-  return one && { value: one.values[quantity]!, set: one.set }
+/** On what a speed was measured; '': none was. */
+export function whereMeasured(one: Metrics): string {
+  if (one.values.atoms_per_second === undefined) return ''
+  if (!one.device) return text.models.notNoted
+  return one.threads ? fill(text.models.withThreads, { device: one.device, n: one.threads }) : one.device
 }

@@ -141,6 +141,7 @@ export const en = {
   models: {
     title: 'Models', one: 'Model', empty: 'No models yet: a job that trains puts its model here.', emptyTry: 'Train one', name: 'Name', stage: 'Stage', every: 'every stage',
     elements: 'Elements', needs: 'Elements that it must know', energy: 'Energy RMSE (meV/atom)', force: 'Force RMSE (meV/Å)', on: 'on {set}', owner: 'Owner', made: 'Made',
+    version: 'Version', notNoted: 'device not noted', withThreads: '{device}, {n:thread:threads}', measuredOn: 'Measured on',
     add: 'Add a model file', file: 'Model file (.rutile)', orReference: 'or what a job wrote (job:12/run/model.rutile)', keep: 'Add', compare: 'Compare', select: 'Select {name}',
     draft: 'draft', validated: 'validated', production: 'production', evaluate: 'Evaluate', retrain: 'Train further', md: 'Molecular dynamics', relax: 'Relax',
     sure: 'Remove {name} from the registry?', keeps: 'A model in production stays: change its stage first.', facts: 'What it is', potential: 'Potential', members: 'Members', precision: 'Precision', size: 'Size', hash: 'Content',

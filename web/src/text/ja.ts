@@ -143,6 +143,7 @@ export const ja: Text = {
   models: {
     title: 'モデル', one: 'モデル', empty: 'モデルはまだありません。訓練ジョブがここにモデルを置きます。', emptyTry: '訓練する', name: '名前', stage: '段階', every: 'すべての段階',
     elements: '元素', needs: '扱えるべき元素', energy: 'エネルギー RMSE (meV/atom)', force: '力 RMSE (meV/Å)', on: '{set} で', owner: '所有者', made: '作成',
+    version: '版', notNoted: '装置の記録なし', withThreads: '{device}、{n} スレッド', measuredOn: '測定した装置',
     add: 'モデルファイルを追加', file: 'モデルファイル (.rutile)', orReference: 'またはジョブが書いたもの (job:12/run/model.rutile)', keep: '追加', compare: '比較', select: '{name} を選択',
     draft: '下書き', validated: '検証済み', production: '本番', evaluate: '評価', retrain: '追加訓練', md: '分子動力学', relax: '緩和',
     sure: '{name} を登録から外しますか?', keeps: '本番のモデルは残ります。先に段階を変えてください。', facts: '概要', potential: 'ポテンシャル', members: 'メンバー', precision: '精度', size: 'サイズ', hash: '内容',

@@ -143,6 +143,7 @@ export const zh: Text = {
   models: {
     title: '模型', one: '模型', empty: '还没有模型:训练作业会把模型放在这里。', emptyTry: '训练一个', name: '名称', stage: '阶段', every: '所有阶段',
     elements: '元素', needs: '必须认识的元素', energy: '能量 RMSE (meV/atom)', force: '力 RMSE (meV/Å)', on: '在 {set} 上', owner: '所有者', made: '创建时间',
+    version: '版本', notNoted: '未记录设备', withThreads: '{device},{n} 个线程', measuredOn: '测速设备',
     add: '添加模型文件', file: '模型文件 (.rutile)', orReference: '或作业写出的文件 (job:12/run/model.rutile)', keep: '添加', compare: '比较', select: '选择 {name}',
     draft: '草稿', validated: '已验证', production: '生产', evaluate: '评估', retrain: '继续训练', md: '分子动力学', relax: '弛豫',
     sure: '从登记中移除 {name}?', keeps: '生产阶段的模型会保留:请先更改阶段。', facts: '它是什么', potential: '势', members: '成员', precision: '精度', size: '大小', hash: '内容',

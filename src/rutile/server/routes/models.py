@@ -14,6 +14,7 @@ from pydantic import Field
 from rutile.core.settings import Result, Settings
 from rutile.core.units import ERROR_UNITS
 from rutile.jobs import check, queue
+from rutile.jobs.known_errors import LISTED, best_known, next_version
 from rutile.jobs.queue import Wish
 from rutile.jobs.registry import register
 from rutile.jobs.rights import found, may_change, visible
@@ -33,6 +34,8 @@ MOST_JOBS = 200
 """Jobs of a model that are listed."""
 TRY = 90
 """Priority of trying a model: somebody waits for it."""
+SORTED_BY = ("name", "version", "stage", "bytes", *LISTED, "created")
+"""Columns that give a list its order."""
 
 
 class ModelWish(Settings):
@@ -71,14 +74,18 @@ class Trial(Settings):
 
 
 class Metrics(Result):
-    """Errors on one set."""
+    """Errors, and perhaps the speed, on one set."""
 
     set: str
     """Name of the set: train, valid, test, or a reference."""
     job: int | None
     """The job that measured them."""
     values: dict[str, float]
-    """energy_rmse (eV/atom), force_rmse (eV/Å), stress_rmse (eV/Å³), ..."""
+    """energy_rmse (eV/atom), force_rmse (eV/Å), stress_rmse (eV/Å³), atoms_per_second, ..."""
+    device: str | None = None
+    """What the speed was measured on: the name of the processor or GPU; null: it was not noted."""
+    threads: int | None = None
+    """Threads of the processor meanwhile; null: it was not noted, or a GPU computed."""
 
 
 class ModelView(Result):
@@ -88,6 +95,8 @@ class ModelView(Result):
     """Its number: model:ID in settings."""
     name: str
     """Its name."""
+    version: int
+    """Its number among the models of its owner that have its name."""
     owner: str
     """Whose it is."""
     mine: bool
@@ -110,6 +119,9 @@ class ModelView(Result):
     """What the file says: potential, members of a committee, calc modes, training data, version of rutile."""
     metrics: list[Metrics]
     """How good it is."""
+    known: dict[str, Metrics]
+    """Of energy_rmse, force_rmse and speed the measurement that says most: errors on a set that it was not trained on,
+    else on the test set of its training, else on the validation set; the newest speed."""
     job_id: int | None
     """The job that made it."""
     parent_id: int | None
@@ -142,8 +154,8 @@ class ModelFilter(Settings):
     """Which page."""
     size: int = Field(default=20, ge=1, le=200)
     """Models on a page."""
-    sort: Annotated[str, Field(pattern="^-?(name|stage|bytes|created)$")] = "-created"
-    """Column; with - the largest, last or newest first."""
+    sort: Annotated[str, Field(pattern=f"^-?({'|'.join(SORTED_BY)})$")] = "-created"
+    """Column; with - the largest, last or newest first; models of which it is not known come last."""
 
 
 @router.get("")
@@ -215,8 +227,10 @@ def jobs_of_model(number: Number, who: Somebody, session: Reading) -> list[JobRo
 
 @router.patch("/{number}")
 def change_model(number: Number, wish: ModelChange, who: Somebody, session: Writing) -> ModelView:
-    """Change name, description, stage or privacy."""
+    """Change name, description, stage or privacy; under another name it is the newest version of that one."""
     model = shapes.changed(session, StoredModel, number, who)
+    if wish.name and wish.name != model.name:
+        model.version = next_version(session, model.owner_id, wish.name)
     shapes.alter(session, model, wish.model_dump(exclude_none=True), who, f"model {number}")
     return _view(session, model, who)
 
@@ -268,8 +282,8 @@ def try_model(number: Number, wish: Trial, who: Somebody, platform: Here, sessio
 
 
 def _view(session: Reading, model: StoredModel, who: Who) -> ModelView:
-    names = ("id", "name", "privacy", "stage", "description", "created", "bytes", "sha256", "elements", "parent_id",
-             "datasets")  # fmt: skip
+    names = ("id", "name", "version", "privacy", "stage", "description", "created", "bytes", "sha256", "elements",
+             "parent_id", "datasets")  # fmt: skip
     below = sql.select(StoredModel.id).where(StoredModel.parent_id == model.id, visible(StoredModel, who.user))
     job = model.job_id if model.job_id and found(session, Job, model.job_id, who.user) else None
     return ModelView(
@@ -279,5 +293,9 @@ def _view(session: Reading, model: StoredModel, who: Who) -> ModelView:
         job_id=job,
         card=said_by_file(model),
         metrics=[Metrics(**m) for m in model.metrics],
+        known={
+            column: Metrics(**m)
+            for column, m in best_known(model.metrics, [one["reference"] for one in model.datasets]).items()
+        },
         children=list(session.scalars(below)),
     )
