@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-B44wR7GQ.js";var t=()=>e.get(`sign-on`);export{t};

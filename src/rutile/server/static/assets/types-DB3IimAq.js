@@ -1,1 +1,0 @@
-var e=[`draft`,`validated`,`production`];function t(e){return{energy:`eV/atom`,force:`eV/Å`,stress:`eV/Å³`,atoms:`atoms/s`}[e.split(`_`)[0]]??``}function n(e,t){let n=e=>e.set===`test`?3:e.job!==null&&e.set.includes(`:`)?2:+(e.set===`valid`),r=e.metrics.filter(e=>e.values[t]!==void 0).sort((e,t)=>n(e)-n(t)).at(-1);return r&&{value:r.values[t],set:r.set}}export{n,t as r,e as t};
