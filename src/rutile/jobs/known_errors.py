@@ -53,11 +53,11 @@ def next_version(session: Session, owner: int, name: str) -> int:
     return (session.scalar(sql.select(sql.func.max(StoredModel.version)).where(*same)) or 0) + 1
 
 
-def _says(set: str, data: frozenset[str] | set[str]) -> int:
+def _says(references: str, data: set[str]) -> int:
     """How much errors on a set say."""
-    if set in OWN:
-        return OWN[set]
-    return 0 if data & {_thing(reference) for reference in set.split(", ")} else len(OWN)
+    if references in OWN:
+        return OWN[references]
+    return 0 if data & {_thing(reference) for reference in references.split(", ")} else len(OWN)
 
 
 def _thing(reference: str) -> str:

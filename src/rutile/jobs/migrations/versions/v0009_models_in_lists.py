@@ -5,12 +5,15 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from rutile.jobs.known_errors import LISTED, best_known
+from rutile.jobs.known_errors import best_known
 
 revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
+
+LISTED = {"energy_rmse": "energy_rmse", "force_rmse": "force_rmse", "speed": "atoms_per_second"}
+"""Columns of this revision, whatever later ones list."""
 
 
 def upgrade() -> None:
@@ -27,7 +30,7 @@ def upgrade() -> None:
         same = (row.owner_id, row.name)
         versions[same] = versions.get(same, 0) + 1
         known = best_known(row.metrics or [], [one["reference"] for one in row.datasets or []])
-        values = {column: one["values"][LISTED[column]] for column, one in known.items()}
+        values = {column: known[column]["values"][name] for column, name in LISTED.items() if column in known}
         op.execute(models.update().where(models.c.id == row.id).values(version=versions[same], **values))
 
 
