@@ -1,7 +1,8 @@
-"""Lists of stored things in a browser: sorted by their heads, walked through by keys, saved whole."""
+"""Lists of stored things in a browser: sorted by their heads, walked through by keys, saved whole, begun by a click."""
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,33 @@ def test_columns_of_every_list_are_chosen_and_remembered(one_of_each):
         chooser.press("Enter")
         tab.get_by_role("button", name="As at first").press("Enter")
         assert heads.all_inner_texts() == before
+
+
+def test_an_empty_list_is_begun_by_one_click(site, browser):
+    words = {
+        "structures": ("Put in rutile TiO2", r"/structures/\d+$"),
+        "datasets": ("Put in labelled silicon", r"/datasets/\d+$"),
+        "models": ("Train a small potential for silicon", r"/jobs/\d+$"),
+        "searches": ("Search for crystals of copper", r"/searches/\d+$"),
+    }
+    with site.somebody_else(browser, "beginner") as page:
+        for kind, (button, leads_to) in words.items():
+            page.open(f"/{kind}?search=nothing+like+it")
+            page.tab.get_by_text(re.compile("^No .* yet")).wait_for()
+            expect(page.tab.get_by_role("button", name=button)).to_have_count(0)
+            page.open(f"/{kind}")
+            page.tab.get_by_role("button", name=button).wait_for()
+            assert page.barriers() == []
+            page.tab.get_by_role("button", name=button).click()
+            page.tab.wait_for_url(re.compile(leads_to), timeout=90_000)
+            page.tab.locator("main h1").wait_for()
+            number = int(page.tab.url.rsplit("/", 1)[1])
+            if kind == "structures":
+                page.tab.get_by_text("P4_2/mnm (136) rutile").wait_for()
+                assert page.get(f"structures/{number}")["formula"] == "Ti2O4"
+            elif kind == "datasets":
+                page.tab.get_by_role("heading", name="silicon").first.wait_for()
+            else:
+                page.state(number, "DONE", 120)
+        assert page.get("models")["total"] == 1
+        assert page.complaints == []

@@ -19,6 +19,11 @@ def test_home_offers_three_starts(site):
         expect(site.tab.get_by_role("heading", name=start)).to_be_visible()
     expect(site.tab.get_by_role("link", name="Start: Take labelled silicon")).to_be_visible()
     expect(site.tab.get_by_text("Do step 1 first").first).to_be_visible()
+    summaries = {task["name"]: task["summary"] for task in site.get("tasks")}
+    starts = {"Reaction path (NEB)": "barrier", "Search crystals": "search", "Train a potential": "train"}
+    for title, task in starts.items():
+        card = site.tab.get_by_role("link", name=f"{title} {summaries[task]}", exact=True)
+        assert card.get_attribute("href").endswith(f"/new/{task}")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -31,6 +31,7 @@ export const en = {
   },
   home: {
     hot: 'Used most this month', tasks: 'Tasks', models: 'Models', datasets: 'Data sets', usedBy: 'by {n:job:jobs}', atOnce: 'none',
+    starts: { train: 'Train a potential', evaluate: 'Evaluate a potential', relax: 'Relax structures', md: 'Molecular dynamics', search: 'Search crystals', barrier: 'Reaction path (NEB)' },
     title: 'What would you like to do?',
     beginner: 'First steps', beginnerText: 'Five guided examples, one after another. Each takes under a minute on two cores; the form is filled in, you press Submit.',
     academic: 'Forms', academicText: 'Every task of rutile as a form, with units, ranges and defaults; the equal command line beside it.',
@@ -41,6 +42,7 @@ export const en = {
     coreHours: 'Core hours', gpuHours: 'GPU hours', disk: 'Disk (GB)', leftToGroup: '{used}, {left} left to your group', ownShare: 'Your jobs may hold {percent} % of the cores and GPUs of a queue at the same time.', done: 'Done', start: 'Start', again: 'Again',
     first: 'Do step {step} first: this one uses its result.', step: 'Step {step}',
   },
+  examples: { structures: 'Put in rutile TiO2', datasets: 'Put in labelled silicon', models: 'Train a small potential for silicon', searches: 'Search for crystals of copper' },
   tour: {
     data: 'Take labelled silicon', dataText: 'Copies a small set of silicon structures with energies and forces that comes with rutile.',
     train: 'Train a potential', trainText: 'A small neural network learns these energies and forces; watch the errors fall.',

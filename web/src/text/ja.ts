@@ -33,6 +33,7 @@ export const ja: Text = {
   },
   home: {
     hot: '今月よく使われたもの', tasks: 'タスク', models: 'モデル', datasets: 'データセット', usedBy: '{n} 件のジョブで', atOnce: 'なし',
+    starts: { train: 'ポテンシャルを訓練', evaluate: 'ポテンシャルを評価', relax: '構造を緩和', md: '分子動力学', search: '結晶を探索', barrier: '反応経路 (NEB)' },
     title: '何をしますか?',
     beginner: 'はじめの一歩', beginnerText: '順に進む五つの例です。二コアで各一分以内。フォームは入力済みなので「送信」を押すだけです。',
     academic: 'フォーム', academicText: 'rutile のすべてのタスクを、単位・範囲・既定値つきのフォームで。同じ意味のコマンドラインも並びます。',
@@ -43,6 +44,7 @@ export const ja: Text = {
     coreHours: 'コア時間', gpuHours: 'GPU 時間', disk: 'ディスク (GB)', leftToGroup: '{used}（グループの残り {left}）', ownShare: 'あなたのジョブが同時に使えるのは、キューのコアと GPU の {percent} % までです。', done: '完了', start: '開始', again: 'もう一度',
     first: '先にステップ {step} を行ってください。その結果を使います。', step: 'ステップ {step}',
   },
+  examples: { structures: 'ルチル型 TiO2 を入れる', datasets: 'ラベル付きのシリコンを入れる', models: 'シリコンの小さなポテンシャルを訓練', searches: '銅の結晶を探索' },
   tour: {
     data: 'ラベル付きシリコンを取り出す', dataText: 'rutile に付属する、エネルギーと力のついた小さなシリコン構造群をコピーします。',
     train: 'ポテンシャルを訓練する', trainText: '小さなニューラルネットワークがエネルギーと力を学びます。誤差が下がる様子を見られます。',

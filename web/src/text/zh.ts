@@ -33,6 +33,7 @@ export const zh: Text = {
   },
   home: {
     hot: '本月最常用', tasks: '任务', models: '模型', datasets: '数据集', usedBy: '{n} 个作业使用', atOnce: '无',
+    starts: { train: '训练势函数', evaluate: '评估势函数', relax: '弛豫结构', md: '分子动力学', search: '搜索晶体', barrier: '反应路径 (NEB)' },
     title: '您想做什么?',
     beginner: '第一步', beginnerText: '五个循序渐进的示例,在两个核上各不到一分钟;表单已填好,点击“提交”即可。',
     academic: '表单', academicText: 'rutile 的每项任务都有表单,带单位、范围和默认值;旁边是等价的命令行。',
@@ -43,6 +44,7 @@ export const zh: Text = {
     coreHours: '核时', gpuHours: 'GPU 时', disk: '磁盘 (GB)', leftToGroup: '{used}，您的组还剩 {left}', ownShare: '您的作业最多可同时占用一个队列 {percent} % 的核与 GPU。', done: '完成', start: '开始', again: '再来一次',
     first: '请先完成第 {step} 步:这一步要用它的结果。', step: '第 {step} 步',
   },
+  examples: { structures: '放入金红石 TiO2', datasets: '放入带标签的硅', models: '训练一个硅的小势函数', searches: '搜索铜的晶体' },
   tour: {
     data: '取带标签的硅数据', dataText: '复制 rutile 自带的一小组硅结构,含能量和力。',
     train: '训练一个势', trainText: '一个小神经网络学习这些能量和力;观察误差如何下降。',
