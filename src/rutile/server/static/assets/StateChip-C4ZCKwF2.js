@@ -1,1 +1,0 @@
-import"./disclose-version-xihTtKlq.js";import{A as e,J as t,Q as n,X as r,_t as i,j as a,wt as o}from"./index-client-DXkfsfCK.js";var s=n(`<span> </span>`);function c(n,c){let l={QUEUED:`wait`,HELD:`wait`,STARTING:`busy`,RUNNING:`busy`,DONE:`good`,FAIL:`bad`,CANCEL:`soft`};var u=s(),d=o(u,!0);i(()=>{e(u,1,a(l[c.state]),`svelte-on51lx`),t(d,c.state)}),r(n,u)}export{c as t};

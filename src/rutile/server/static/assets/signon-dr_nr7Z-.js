@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-C41wm6u7.js";var t=()=>e.get(`sign-on`);export{t};

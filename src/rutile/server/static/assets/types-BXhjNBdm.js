@@ -1,1 +1,0 @@
-var e=[`QUEUED`,`HELD`,`STARTING`,`RUNNING`,`DONE`,`FAIL`,`CANCEL`],t=[`DONE`,`FAIL`,`CANCEL`];export{e as n,t};
