@@ -10,7 +10,7 @@ import pytest
 from platform_site import ok
 
 from rutile.jobs.folder import FILES, LOG, MADE_WITH, RESULT, write_json
-from rutile.jobs.tables import Dataset, Job, StoredModel, User
+from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, User
 
 FRAME = '1\nLattice="3 0 0 0 3 0 0 0 3" pbc="T T T"\nCu 0 0 0\n'
 
@@ -166,6 +166,21 @@ def test_a_graph_leads_from_data_to_the_model_to_the_result(ben, eve, chain):
         ("dataset:3", -1), (f"job:{train}", 0), ("model:5", 1), (f"job:{relax}", 2),
     ]  # fmt: skip
     assert eve.get(f"/api/jobs/{relax}/lineage").status_code == 404
+
+
+def test_data_sets_are_among_what_a_job_made(site, ben, chain):
+    _, relax = chain
+    with site.platform.database.writing() as session:
+        owner = session.query(User).filter_by(name="ben").one().id
+        session.add(Dataset(id=7, name="relaxed", owner_id=owner, created=0.0))
+        session.flush()
+        version = {"number": 1, "sha256": "0" * 64, "file": "a.extxyz", "format": "extxyz", "created": 0.0}
+        session.add(DatasetVersion(dataset_id=7, job_id=relax, **version))
+    read = {"setting": "data", "reference": "dataset:7@1", "name": "f", "source": "/x", "sha256": ""}
+    later = put(site, "train", {}, inputs=[read])
+    graph = ok(ben.get(f"/api/jobs/{relax}/lineage"))
+    made = [(n["reference"], n["level"]) for n in graph["nodes"] if n["level"] > 0]
+    assert made == [("dataset:7", 1), (f"job:{later}", 2)]
 
 
 def test_what_one_may_not_see_has_no_name_in_the_graph(site, eve, chain):

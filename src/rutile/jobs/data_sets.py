@@ -40,11 +40,20 @@ def keep_file(home: Home, source: Path, name: str) -> tuple[str, Path]:
     return sha256, there
 
 
-def add_version(session: Session, dataset: Dataset, sha256: str, there: Path) -> DatasetVersion:
-    """A version of a data set that is in the table; it has not been read yet."""
+def add_version(session: Session, dataset: Dataset, sha256: str, there: Path, job: int | None = None) -> DatasetVersion:
+    """A version of a data set that is in the table; it has not been read yet.
+
+    Args:
+        session: that writes.
+        dataset: which.
+        sha256: of its content.
+        there: its file.
+        job: the one that wrote it; None: none of the platform.
+    """
     version = DatasetVersion(
         number=1 + max((v.number for v in dataset.versions), default=0), sha256=sha256, file=there.name,
         format=there.suffix, created=time.time(), bytes=there.stat().st_size, summary={},
+        job_id=job,
     )  # fmt: skip
     dataset.versions.append(version)
     session.flush()

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from rutile.core.settings import Result
 from rutile.jobs.references import REFERENCE
 from rutile.jobs.rights import found, visible
-from rutile.jobs.tables import Dataset, Job, StoredModel, StoredStructure, User
+from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, StoredStructure, User
 
 KINDS: dict[str, Any] = {"job": Job, "model": StoredModel, "dataset": Dataset, "structure": StoredStructure}
 MOST = 60
@@ -43,7 +43,7 @@ class Lineage(Result):
 
 
 def lineage_of(session: Session, job: Job, user: User) -> Lineage:
-    """The graph around a job: all that it comes from, and the models and jobs that come from it."""
+    """The graph around a job: all that it comes from, and the models, data sets and jobs that come from it."""
     me = f"job:{job.id}"
     levels, edges, wait = {me: 0}, [], [me]
     while wait and len(levels) < MOST:
@@ -73,13 +73,18 @@ def _sources(session: Session, reference: str, user: User) -> Iterator[str]:
 
 
 def _made(session: Session, job: Job, user: User) -> Iterator[tuple[str, str]]:
-    """Models of a job, and the jobs that read it or these: (what was made, of what)."""
-    models = session.scalars(sql.select(StoredModel.id).where(StoredModel.job_id == job.id, visible(StoredModel, user)))
-    made = [f"model:{number}" for number in models]
-    yield from ((model, f"job:{job.id}") for model in made)
+    """Models and data sets of a job, and the jobs that read it or these: (what was made, of what)."""
+    mine = {
+        "model": sql.select(StoredModel.id).where(StoredModel.job_id == job.id, visible(StoredModel, user)),
+        "dataset": sql.select(Dataset.id).where(
+            Dataset.versions.any(DatasetVersion.job_id == job.id), visible(Dataset, user)
+        ),
+    }
+    made = [f"{kind}:{number}" for kind, query in mine.items() for number in session.scalars(query.limit(MOST))]
+    yield from ((fresh, f"job:{job.id}") for fresh in made)
     inputs = sql.cast(Job.inputs, sql.String)
     for of in (f"job:{job.id}", *made):
-        reads = sql.or_(*(inputs.contains(f'"reference":"{of}{end}', autoescape=True) for end in ('"', "/")))
+        reads = sql.or_(*(inputs.contains(f'"reference":"{of}{end}', autoescape=True) for end in ('"', "/", "@")))
         query = sql.select(Job.id).where(Job.id > job.id, visible(Job, user), reads).order_by(Job.id.desc()).limit(MOST)
         yield from ((f"job:{number}", of) for number in session.scalars(query))
 

@@ -96,6 +96,7 @@ export const en = {
     go_on: 'Go on from where it was', again: 'Run again', edit: 'Change and run again',
   },
   job: {
+    reads: 'Reads', made: 'Made',
     settings: 'Settings', setMarked: 'What was set is marked; all else are the defaults that held.',
     overview: 'Overview', log: 'Log', files: 'Files', performance: 'Performance', inputs: 'Inputs', provenance: 'Provenance',
     title: 'Job', failed: 'Why it failed', waits: 'Why it waits', helps: 'What can be done', result: 'Result',

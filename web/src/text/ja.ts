@@ -98,6 +98,7 @@ export const ja: Text = {
     go_on: '止まったところから続ける', again: '再実行', edit: '変更して再実行',
   },
   job: {
+    reads: '読み込み', made: '作成',
     settings: '設定', setMarked: '指定された項目には印があります。ほかは適用された既定値です。',
     overview: '概要', log: 'ログ', files: 'ファイル', performance: '性能', inputs: '入力', provenance: '来歴',
     title: 'ジョブ', failed: '失敗の理由', waits: '待つ理由', helps: 'できること', result: '結果',

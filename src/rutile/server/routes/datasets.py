@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from rutile.core.errors import FileError
 from rutile.jobs import data_sets, quality, queue
 from rutile.jobs.disk import SHELF
+from rutile.jobs.references import REFERENCE
 from rutile.jobs.rights import may_change, visible
 from rutile.jobs.shelf import DRAWN, Shelf
 from rutile.jobs.sources import file_name, inputs_of
@@ -71,7 +72,7 @@ def add_dataset(wish: DatasetWish, who: Somebody, platform: Here, session: Readi
     source, name = _file(session, platform, who, wish.file)
     given = wish.model_dump(exclude={"file"})
     dataset = Dataset(owner_id=who.user.id, created=time.time(), **given)
-    return _added(platform, who, dataset, source, name)
+    return _added(platform, who, dataset, source, name, _job_of(wish.file))
 
 
 @router.post("/{number}/versions", status_code=201)
@@ -79,7 +80,7 @@ def add_version(number: Number, wish: VersionWish, who: Somebody, platform: Here
     """Add a version; the older ones stay."""
     dataset = shapes.changed(session, Dataset, number, who)
     source, name = _file(session, platform, who, wish.file)
-    return _added(platform, who, dataset, source, name)
+    return _added(platform, who, dataset, source, name, _job_of(wish.file))
 
 
 @router.post("/{number}/selection", status_code=201)
@@ -226,7 +227,15 @@ def _file(session: Session, platform: Platform, who: Who, reference: str) -> tup
     return Path(found[0].source), found[0].name
 
 
-def _added(platform: Platform, who: Who, dataset: Dataset, source: Path, name: str) -> DatasetView:
+def _job_of(reference: str) -> int | None:
+    """The number of the job that wrote what a reference means."""
+    match = REFERENCE.fullmatch(reference)
+    return int(match[2]) if match and match[1] == "job" else None
+
+
+def _added(
+    platform: Platform, who: Who, dataset: Dataset, source: Path, name: str, job: int | None = None
+) -> DatasetView:
     """A version of a file: kept by its content, read in the background unless it was read before."""
     with platform.database.reading() as session:
         shapes.refuse_without_room(session, who, source.stat().st_size)
@@ -235,7 +244,7 @@ def _added(platform: Platform, who: Who, dataset: Dataset, source: Path, name: s
         dataset = session.merge(dataset)
         session.flush()
         session.refresh(dataset)
-        version = data_sets.add_version(session, dataset, sha256, there)
+        version = data_sets.add_version(session, dataset, sha256, there, job)
         who.did(session, "added a version", f"dataset {dataset.id}", after={"name": dataset.name, "sha256": sha256})
         view = _view(dataset, who)
         number = version.id
