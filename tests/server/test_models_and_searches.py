@@ -33,6 +33,8 @@ def test_a_trained_model_is_in_the_registry_with_where_it_comes_from(site, ben, 
     assert curves["columns"]["epoch"] == [0, 1]
     (model,) = ok(ben.get("/api/models"))["items"]
     assert (model["job_id"], model["elements"], model["stage"]) == (job["id"], ["Cu"], "draft")
+    assert [m["id"] for m in ok(ben.get(f"/api/models?job={job['id']}"))["items"]] == [model["id"]]
+    assert ok(ben.get("/api/models?job=999"))["total"] == 0
     assert model["datasets"] == [{"reference": f"dataset:{data['id']}", "sha256": data["versions"][0]["sha256"]}]
     assert {m["set"] for m in model["metrics"]} >= {"train", "valid"}
     url = f"/api/models/{model['id']}"
@@ -174,12 +176,16 @@ def test_hull_cycles_and_workers_are_read_from_the_log_as_it_grows(site, ben):
     assert corners == {0, 1, 2, 3, 4, 5}
     assert [(s["at"], s["busy"]) for s in seen["work"]["label"]] == [(1.0, 1), (2.0, 2), (4.0, 1)]
     assert seen["work"]["train"][-1]["busy"] == 1
+    assert [(s["at"], s["structures"], s["labels"]) for s in seen["saved"]] == [
+        *((k + 0.5, k + 1, 0) for k in range(7)), (4.0, 7, 1),
+    ]  # fmt: skip
     assert seen["labels"][0]["energy"] == -1.0
     assert seen["hard"] is None
     again = {"number": 6, "energy": -0.7, "failure": "", "atoms": crystal((22, 22, 8))}
     with log.open("a") as file:
         file.write(json.dumps({"came": {"kind": "search", "number": 9, "at": 108.0, "done": [again]}}) + "\n")
     later = ok(ben.get("/api/searches/1"))
+    assert later["saved"][-1]["structures"] == 7
     assert (later["done"], len(later["found"])) == (8, 7)  # relaxed again: not twice in the list
     assert next((f["energy"], f["order"]) for f in later["found"] if f["number"] == 6) == (-0.7, 8)
     assert sum(later["operators"].values()) == 7

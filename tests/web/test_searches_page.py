@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from rutile.testing.adaptive_plan import QUICK
+
 pytestmark = pytest.mark.web
 
 
@@ -70,6 +72,26 @@ def test_a_search_of_three_elements_has_a_triangle(site):
     tab.get_by_role("region", name="Chosen structure").wait_for()
     assert figure.locator("circle.chosen").count() == 1
     assert site.barriers() == []
+
+
+def test_a_potential_that_a_search_learned_is_promoted_on_its_page(site):
+    tab = site.tab
+    number = site.done("adapt", **QUICK)
+    site.open(f"/searches/{number}")
+    workers = tab.get_by_role("img", name="Workers that are busy, and what they saved")
+    expect(workers).to_have_attribute("aria-label", re.compile("search, label, train, structures, labels$"))
+    seen = site.get(f"searches/{number}")
+    assert seen["saved"][-1]["structures"] == len(seen["found"])
+    learned = tab.get_by_role("region", name="The potential that it learned")
+    expect(learned).to_contain_text("energy RMSE")
+    (model,) = site.get(f"models?job={number}")["items"]
+    for stage in ("validated", "production"):
+        with tab.expect_response(re.compile(rf"/api/models/{model['id']}$")):
+            learned.get_by_label("Stage").select_option(stage)
+        assert site.get(f"models/{model['id']}")["stage"] == stage
+    assert site.barriers() == []
+    learned.get_by_role("link", name=model["name"]).click()
+    expect(tab.get_by_label("Stage")).to_have_value("production")
 
 
 def test_a_job_that_is_no_search_says_so_and_leads_to_its_page(site):

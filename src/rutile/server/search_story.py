@@ -70,6 +70,17 @@ class WorkStep(Result):
     """So many."""
 
 
+class SavedStep(Result):
+    """What an adaptive search has from a moment on."""
+
+    at: float
+    """Seconds since the search began."""
+    structures: int
+    """Structures that were relaxed, each once."""
+    labels: int
+    """Labels that the engine gave."""
+
+
 class Story(Growing):
     """A log of a search, plain or adaptive.
 
@@ -85,7 +96,9 @@ class Story(Growing):
         self.labels: list[LabelPoint] = []
         self.trainings = 0
         self.work: dict[str, list[WorkStep]] = {kind: [] for kind in WORK}
+        self.saved: list[SavedStep] = []
         self.counts: Counter[str] = Counter()
+        self._labelled = 0
         self._first: float | None = None
         self._made: dict[int, dict[str, Any]] = {}
         self._gave: dict[int, dict[str, Any]] = {}
@@ -113,8 +126,11 @@ class Story(Growing):
             self._gave[gone.get("number", -1)] = {k: v for k, v in gone.items() if k != "atoms"}
         elif kind == "label":
             self.labels.append(_label(self._gave.pop(came.get("number", -1), {}), came))
+            self._labelled += not self.labels[-1].failure
         elif kind == "train" and "came" in row:
             self.trainings += 1
+        if kind in ("search", "label") and "came" in row:
+            self._saved(came.get("at"))
 
     def _relaxed(self, one: dict[str, Any]) -> None:
         self.done += 1
@@ -129,6 +145,11 @@ class Story(Growing):
         steps = self.work[kind]
         busy = max(0, (steps[-1].busy if steps else 0) + change)
         steps.append(WorkStep(at=float(at) - self._first, busy=busy))
+
+    def _saved(self, at: Any) -> None:
+        if isinstance(at, int | float) and self._first is not None:
+            saved = SavedStep(at=float(at) - self._first, structures=len(self.found), labels=self._labelled)
+            self.saved.append(saved)
 
     def record(self, number: int) -> dict[str, Any] | None:
         """What the log has of a relaxed structure (`atoms`, `energy`); None: there is none of that number."""

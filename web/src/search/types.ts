@@ -48,6 +48,8 @@ export interface Search {
   labels: Label[]
   trainings: number
   work: Record<string, { at: number; busy: number }[]>
+  /** Structures and labels over the same time (adaptive). */
+  saved: { at: number; structures: number; labels: number }[]
   hull: HullOfMany | null
   hard: Hard | null
 }

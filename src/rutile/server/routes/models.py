@@ -150,6 +150,8 @@ class ModelFilter(Settings):
     """Only of this stage."""
     elements: Annotated[str, Field(max_length=500, pattern=r"^([A-Z][a-z]?(,[A-Z][a-z]?)*)?$")] = ""
     """Only those that know all of these: Ti,O."""
+    job: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    """Only those that this job made."""
     page: int = Field(default=1, ge=1, le=1_000_000)
     """Which page."""
     size: int = Field(default=20, ge=1, le=200)
@@ -166,6 +168,8 @@ def list_models(filter: Annotated[ModelFilter, Query()], who: Somebody, session:
         conditions.append(StoredModel.name.icontains(filter.search, autoescape=True))
     if filter.stage:
         conditions.append(StoredModel.stage == filter.stage)
+    if filter.job:
+        conditions.append(StoredModel.job_id == filter.job)
     for element in filter.elements.split(",") if filter.elements else []:
         conditions.append(sql.cast(StoredModel.elements, sql.String).like(f'%"{element}"%'))  # noqa: PERF401
     rows, total = shapes.paged(session, StoredModel, conditions, filter.page, filter.size, filter.sort)

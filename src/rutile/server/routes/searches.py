@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import sqlalchemy as sql
 from fastapi import APIRouter, HTTPException, Query
@@ -28,13 +28,14 @@ from rutile.server.platform import Platform
 from rutile.server.routes.files import LOCKED
 from rutile.server.routes.structures import StructureView, keep_frames
 from rutile.server.search_hull import HullView, hull_of
-from rutile.server.search_story import FoundRow, LabelPoint, Story, WorkStep, made_of, story_of
+from rutile.server.search_story import FoundRow, LabelPoint, SavedStep, Story, WorkStep, made_of, story_of
 from rutile.server.shapes import FrameNumber, Name, Number
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 router = APIRouter(prefix="/searches", tags=["searches"])
+Step = TypeVar("Step")
 NOWHERE = Path("/nonexistent/no log")
 """Log of a search that has not begun."""
 MOST_STEPS = 2000
@@ -88,6 +89,8 @@ class SearchView(Result):
     """How often the potential was trained (adaptive)."""
     work: dict[str, list[WorkStep]]
     """Workers at work over time, by kind: search, label, train (adaptive)."""
+    saved: list[SavedStep]
+    """Structures and labels over the same time (adaptive)."""
     hull: HullView | None
     """Of three elements and more."""
     hard: HardView | None
@@ -129,12 +132,13 @@ def see_search(
     good, failed = _sorted(story)
     operators = story.operators
     kinds = {element for one in good for element in one.elements}
-    work = {kind: steps[:: max(1, len(steps) // MOST_STEPS)] for kind, steps in story.work.items() if steps}
+    work = {kind: _thin(steps) for kind, steps in story.work.items() if steps}
     hard = hardest_of(platform.home.job(job.id) / FILES) if story.trainings else None
     return SearchView(
         job=job.id, task=job.task, state=job.state, made=sum(operators.values()), done=story.done,
         failed=len(failed), operators=operators, found=[*good, *failed][:most], labels=story.labels,
-        trainings=story.trainings, work=work, hull=hull_of(good) if len(kinds) > 2 else None, hard=hard,
+        trainings=story.trainings, work=work, saved=_thin(story.saved),
+        hull=hull_of(good) if len(kinds) > 2 else None, hard=hard,
     )  # fmt: skip
 
 
@@ -184,6 +188,11 @@ def keep_found(number: Number, wish: Keep, who: Somebody, platform: Here, sessio
         file = Path(folder) / "found.extxyz"
         file.write_bytes(packed(images, "extxyz", Path(folder)))
         return keep_frames(platform, who, wish.name, shelf_of(platform.home, file), None)
+
+
+def _thin(steps: list[Step]) -> list[Step]:
+    """At most about 2000 of all steps, the last one among them."""
+    return [*steps[: -1 : max(1, len(steps) // MOST_STEPS)], *steps[-1:]]
 
 
 def _sorted(story: Story) -> tuple[list[FoundRow], list[FoundRow]]:
