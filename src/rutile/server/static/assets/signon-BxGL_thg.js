@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-DZzM36sy.js";var t=()=>e.get(`sign-on`);export{t};
