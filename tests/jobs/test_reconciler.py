@@ -92,6 +92,32 @@ def test_jobs_start_end_and_are_accounted(shop):
     assert done.bytes > 0
 
 
+@pytest.mark.slow
+def test_why_a_job_waits_is_told_with_the_time_where_it_is_known(shop):
+    busy = shop.add("import time; time.sleep(60)", cores=2)
+    shop.until(busy, "RUNNING")
+    first = shop.add("pass")
+    shop.keeper.round()
+    assert shop.see(first).reason == "waits for 1 core"  # nobody has had to wait
+    now = time.time()
+    with shop.database.writing() as session:
+        told = {"task": "t", "name": "t", "settings": {}, "key": "k", "owner_id": 1, "state": "DONE", "queue": "local"}
+        session.add(Job(**told, cores=1, memory=1.0, created=now - 3000, started=now - 2780, ended=now - 2000))
+        late = session.get_one(Job, first)
+        late.created = now - 500
+    second = shop.add("pass")
+    keeper = shop.keeper = shop.fresh()
+    keeper.round()
+    assert shop.see(second).reason == "waits for 1 core, about 4 min"
+    assert shop.see(first).reason == "waits for 1 core"  # longer than usual already: nothing is known
+    too_large = shop.add("pass", cores=9)
+    keeper.round()
+    assert "about" not in shop.see(too_large).reason
+    with shop.database.writing() as session:
+        queue.cancel(session, shop.home, session.get_one(Job, busy))
+    shop.until(busy, "CANCEL")
+
+
 def test_a_job_is_claimed_once(shop):
     number = shop.add("pass")
     took = []

@@ -34,6 +34,7 @@ from rutile.jobs.rights import ended
 from rutile.jobs.sandbox import Sandbox
 from rutile.jobs.slots import Capacity, choose, send
 from rutile.jobs.tables import ACTIVE, CANCEL, FAIL, HELD, QUEUED, RUNNING, STARTING, Job
+from rutile.jobs.waits import Waits
 
 EVERY = 0.5
 """Seconds between two rounds."""
@@ -77,6 +78,7 @@ class Reconciler:
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._asked: dict[str, float] = {}
+        self._waits = Waits()
         self.seen: float | None = None
         """When a round last came to its end (s since 1970)."""
 
@@ -280,6 +282,8 @@ class Reconciler:
             chosen, reasons = choose(free, working, self.capacity, time.time(), held)
         else:
             chosen, reasons = send(free, held)
+        with self.database.reading() as session:
+            reasons = self._waits.said(session, free, reasons)
         self._say_why(waiting, reasons | {j.id: over[j.owner_id] for j in waiting if over[j.owner_id]}, over)
         for choice in chosen:
             job, gpu_ids = choice.job, choice.gpu_ids

@@ -18,13 +18,8 @@ from rutile.jobs.places import Here
 from rutile.jobs.queue import Wish
 from rutile.jobs.slots import choose, too_large
 from rutile.jobs.tables import DONE, HELD, Job, User
+from rutile.jobs.waits import usual_wait
 from rutile.server.platform import Platform
-
-WEEK = 7 * 86400.0
-AT_ONCE = 5.0
-"""Seconds after which a job begins for which there is room."""
-FEW = 5
-"""With fewer jobs as large as this one, all are looked at."""
 
 
 class Expected(Result):
@@ -109,7 +104,7 @@ def expected_wait(session: Session, platform: Platform, user: User, wish: Wish) 
             return None
         if _begins_now(session, platform, wish.queue, job):
             return 0.0
-    return None if place is None else _usual_wait(session, wish)
+    return None if place is None else usual_wait(session, wish.queue, wish.cores)
 
 
 def _begins_now(session: Session, platform: Platform, name: str, job: Job) -> bool:
@@ -120,15 +115,3 @@ def _begins_now(session: Session, platform: Platform, name: str, job: Job) -> bo
     waiting = [*before, job, *others[len(before) :]]
     chosen, _ = choose(waiting, working, platform.capacity, time.time(), platform.limits.held(name, working))
     return any(choice.job is job for choice in chosen)
-
-
-def _usual_wait(session: Session, wish: Wish) -> float | None:
-    rows = session.execute(
-        sql.select(Job.started - Job.created, Job.cores)
-        .where(Job.queue == wish.queue, Job.created > time.time() - WEEK, Job.started > Job.created + AT_ONCE)
-        .order_by(Job.id.desc())
-        .limit(500)
-    ).all()
-    large = [float(wait) for wait, cores in rows if wait is not None and cores >= wish.cores]
-    waits = large if len(large) >= FEW else [float(wait) for wait, _ in rows if wait is not None]
-    return statistics.median(waits) if waits else None
