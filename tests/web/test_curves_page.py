@@ -1,5 +1,7 @@
 """Curves of a training: the schedule among them, and a band where means of many rows are drawn."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -16,6 +18,15 @@ def test_the_schedule_of_a_training_is_drawn_beside_its_errors(site):
     prefactors = curves.and_(site.tab.get_by_label("Prefactor: energy, force"))
     expect(prefactors).to_be_visible()
     expect(prefactors).to_have_attribute("data-bands", "0")
+    site.open("/")
+    small = site.tab.get_by_role("img", name=f"Valid loss {number}", exact=True)
+    expect(small).to_be_visible()
+    line = small.locator("path").get_attribute("d")
+    heights = [float(point.split()[1]) for point in re.split("[ML]", line) if point]
+    losses = site.get(f"jobs/{number}/metrics")["columns"]["valid_loss"]
+    assert len(heights) == len(losses) == 3
+    order = sorted(range(3), key=losses.__getitem__)
+    assert sorted(range(3), key=lambda k: -heights[k]) == order, "the lowest value is drawn lowest"
 
 
 def test_many_rows_are_drawn_with_a_band(site):
