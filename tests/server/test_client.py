@@ -53,6 +53,15 @@ def test_links_space_and_notices_through_the_client(client, tmp_path):
         client.job(number)
     assert caught.value.status == 404
 
+    kept = client.keep_template("look", "doctor", {}, privacy="group")
+    began = client.submit("doctor", {}, template_id=kept)
+    assert client.wait(began, 120)["state"] == "DONE"
+    (template,) = client.templates(task="doctor")
+    assert (template["id"], template["name"], template["jobs"], template["privacy"]) == (kept, "look", 1, "group")
+    assert client.templates(task="relax") == []
+    client.delete_template(kept)
+    assert client.templates() == []
+
     assert client.models() == []
     with pytest.raises(Refused):
         client.download_model(1, tmp_path / "model.rutile")

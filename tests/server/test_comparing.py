@@ -80,6 +80,6 @@ def test_what_is_used_most_comes_first(site, ben, eve, used):
     assert [(row["id"], row["name"], row["jobs"]) for row in told["models"]] == [(2, "second", 2), (1, "first", 1)]
     assert [(row["id"], row["jobs"]) for row in told["datasets"]] == [(7, 1)], "a job counts once"
     assert len(ok(ben.get("/api/hot", params={"most": 1}))["models"]) == 1
-    assert ok(eve.get("/api/hot")) == {"tasks": [], "models": [], "datasets": []}
+    assert ok(eve.get("/api/hot")) == {"tasks": [], "models": [], "datasets": [], "templates": []}
     put(site, owner="ben", inputs=["model:2"], privacy="public")
     assert ok(eve.get("/api/hot"))["models"] == [], "the model itself is not to be seen"

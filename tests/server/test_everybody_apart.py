@@ -6,7 +6,7 @@ import pytest
 from platform_site import ok
 
 from rutile.jobs.folder import FILES
-from rutile.jobs.tables import Dataset, DatasetVersion, Job, Share, StoredModel, StoredStructure, Upload, User
+from rutile.jobs.tables import Dataset, DatasetVersion, Job, Share, StoredModel, StoredStructure, Template, Upload, User
 from rutile.server.safe_files import identity
 
 pytestmark = pytest.mark.databases
@@ -27,6 +27,8 @@ BODIES = {
     ("/api/jobs", "post"): {"task": "relax", "settings": {"structures": ["structure:1"], "model": "model:1"}},
     ("/api/jobs/actions", "post"): {"action": "delete", "ids": [1]},
     ("/api/storage/free", "post"): {"references": ["job:1", "files:1", "upload:" + "a" * 24], "sure": True},
+    ("/api/templates", "post"): {"name": "x", "task": "nothing", "settings": {}},
+    ("/api/templates/{number}", "patch"): {"name": "taken"},
     ("/api/shares", "post"): {"kind": "job", "number": 1},
 }
 """What a request needs to be understood at all."""
@@ -63,6 +65,7 @@ def fill(site):
                                    state="ready"))  # fmt: skip
         session.add(StoredModel(**mine, id=1, sha256="0" * 64, elements=["Cu"], card={"info": {}}))
         session.add(StoredStructure(**mine, id=1, formula=SECRET, atoms=1))
+        session.add(Template(**mine, id=1, task="relax", settings={"out": SECRET}))
         session.add(Upload(**mine, id="a" * 24, size=3, received=3, sha256="0" * 64))
     home = site.platform.home
     (home.job(1) / FILES).mkdir(parents=True)
@@ -104,7 +107,7 @@ def asked(page, path, method):
 
 def rows(site):
     with site.platform.database.reading() as session:
-        kinds = (Job, Dataset, DatasetVersion, Share, StoredModel, StoredStructure, Upload)
+        kinds = (Job, Dataset, DatasetVersion, Share, StoredModel, StoredStructure, Template, Upload)
         return {k.__name__: [{c.name: getattr(r, c.name) for c in k.__table__.columns} for r in session.query(k)]
                 for k in kinds}  # fmt: skip
 

@@ -3,7 +3,7 @@
 import pytest
 from platform_site import ok
 
-from rutile.jobs.tables import Dataset, Job, StoredModel, StoredStructure, User
+from rutile.jobs.tables import Dataset, Job, StoredModel, StoredStructure, Template, User
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def things(site):
         session.add(Job(id=2, name="x", task="search", settings={"note": "zirconia"}, privacy="public", **job))
         session.add(Dataset(id=3, name="zirconia frames", description="melts", **mine))
         session.add(StoredModel(id=4, name="zirconia-1", sha256="0" * 64, elements=["O", "Zr"], **mine))
+        session.add(Template(id=6, name="like zirconia", task="md", settings={}, **mine))
         session.add(StoredStructure(id=5, name="cubic", formula="Zirconia4", atoms=12, **mine))
 
 
@@ -24,7 +25,8 @@ def kinds(page, text, **query):
 
 
 def test_everything_is_found_by_one_text(things, ben):
-    assert kinds(ben, "ZIRCONIA") == [("model", 4), ("dataset", 3), ("structure", 5), ("search", 2), ("job", 1)]
+    found = [("template", 6), ("model", 4), ("dataset", 3), ("structure", 5), ("search", 2), ("job", 1)]
+    assert kinds(ben, "ZIRCONIA") == found
     assert kinds(ben, "nothing like this") == []
     model = ok(ben.get("/api/search", params={"text": "zirconia-1"}))[0]
     assert (model["name"], model["about"]) == ("zirconia-1", "draft; O Zr")

@@ -71,7 +71,10 @@ class Client:
         return json.loads(answer) if answer else None
 
     def submit(self, task: str, settings: dict[str, Any], **wish: Any) -> int:
-        """Submit a job; its number. `wish`: name, cores, memory, gpus, wall_time, queue, priority, privacy, tags."""
+        """Submit a job; its number.
+
+        `wish`: name, cores, memory, gpus, wall_time, queue, priority, privacy, tags, template_id.
+        """
         return int(self.request("POST", "/jobs", {"task": task, "settings": settings} | wish)["id"])
 
     def job(self, number: int) -> dict[str, Any]:
@@ -133,6 +136,24 @@ class Client:
         """Fetch the file of a model, for `rutile.load`."""
         to.write_bytes(self._send("GET", f"/models/{number}/download"))
         return to
+
+    def templates(self, **filter: Any) -> list[dict[str, Any]]:
+        """A page of the templates that one may see, by name: id, name, task, settings, jobs that began with it.
+
+        `filter`: search, task, sort, page, size. A job begins with one by
+        `client.submit(one["task"], one["settings"], template_id=one["id"])`.
+        """
+        items: list[dict[str, Any]] = self.request("GET", "/templates", None, **filter)["items"]
+        return items
+
+    def keep_template(self, name: str, task: str, settings: dict[str, Any], privacy: str = "private") -> int:
+        """Keep settings of a task under a name; its number. `privacy`: private, group or public."""
+        wish = {"name": name, "task": task, "settings": settings, "privacy": privacy}
+        return int(self.request("POST", "/templates", wish)["id"])
+
+    def delete_template(self, number: int) -> None:
+        """Remove a template; jobs that began with it stay as they are."""
+        self.request("DELETE", f"/templates/{number}")
 
     def notebook(self, number: int) -> dict[str, Any]:
         """How one's own notebook is opened, once it is `ready`: its `link`, and the `tunnel` that is needed first."""

@@ -39,6 +39,7 @@ class Wish:
     tags: Sequence[str] = field(default_factory=list)
     parent_id: int | None = None
     cloned_from: int | None = None
+    template_id: int | None = None
 
 
 def submit(
@@ -61,7 +62,8 @@ def submit(
         privacy=wish.privacy, tags=list(wish.tags), state=HELD if held else QUEUED, reason=held, queue=wish.queue,
         cores=wish.cores, gpus=wish.gpus, memory=wish.memory, wall_time=wish.wall_time,
         priority=min(wish.priority, owner.priority), created=time.time(), parent_id=wish.parent_id,
-        cloned_from=wish.cloned_from, version=rutile.__version__, inputs=[asdict(i) for i in inputs],
+        cloned_from=wish.cloned_from, template_id=wish.template_id, version=rutile.__version__,
+        inputs=[asdict(i) for i in inputs],
     )  # fmt: skip
     session.add(job)
     session.flush()

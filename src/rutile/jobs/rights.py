@@ -8,9 +8,21 @@ from typing import Any, TypeVar
 import sqlalchemy as sql
 from sqlalchemy.orm import Session
 
-from rutile.jobs.tables import ADMIN, GROUP, GUEST, PUBLIC, VIEWER, Dataset, Job, StoredModel, StoredStructure, User
+from rutile.jobs.tables import (
+    ADMIN,
+    GROUP,
+    GUEST,
+    PUBLIC,
+    VIEWER,
+    Dataset,
+    Job,
+    StoredModel,
+    StoredStructure,
+    Template,
+    User,
+)
 
-Thing = TypeVar("Thing", Job, Dataset, StoredModel, StoredStructure)
+Thing = TypeVar("Thing", Job, Dataset, StoredModel, StoredStructure, Template)
 
 
 def visible(kind: type[Thing], user: User) -> sql.ColumnElement[bool]:

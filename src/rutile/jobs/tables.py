@@ -264,6 +264,8 @@ class Job(Base):
     gpu_ids: Mapped[list[int]] = mapped_column(default=list)
     parent_id: Mapped[int | None] = mapped_column(sql.ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
     cloned_from: Mapped[int | None]
+    template_id: Mapped[int | None] = mapped_column(index=True)
+    """The template that its form was filled with."""
     progress: Mapped[float | None]
     """0 to 1."""
     doing: Mapped[str] = mapped_column(default="")
@@ -375,3 +377,11 @@ class StoredStructure(Owned, Base):
     bytes: Mapped[int | None] = mapped_column(sql.BigInteger)
     """Of its file; None: not measured yet."""
     elements: Mapped[list[str]] = mapped_column(default=list)
+
+
+class Template(Owned, Base):
+    """Settings of a task, kept under a name to begin jobs with."""
+
+    __tablename__ = "templates"
+    task: Mapped[str] = mapped_column(index=True)
+    settings: Mapped[dict[str, Any]]

@@ -41,6 +41,7 @@ from rutile.server.routes import (
     storage,
     structures,
     tasks,
+    templates,
     uploads,
 )
 from rutile.server.routes import session as signing_in
@@ -63,7 +64,7 @@ def create_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     rooms = (
         account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, models, model_references,
-        searches, admin, health, finding, shares, storage, notebooks,
+        templates, searches, admin, health, finding, shares, storage, notebooks,
     )  # fmt: skip
     known = (*(room.router for room in rooms), sign_on.mine, admin.news, shares.open_routes())
     coming_in = (signing_in.router, sign_on.router)

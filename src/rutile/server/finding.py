@@ -1,4 +1,4 @@
-"""Everything that can be found by one text: jobs, searches, data sets, models, structures, tasks."""
+"""Everything that can be found by one text: jobs, searches, data sets, models, structures, templates, tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result
 from rutile.jobs.rights import visible
-from rutile.jobs.tables import Dataset, Job, StoredModel, StoredStructure, User
+from rutile.jobs.tables import Dataset, Job, StoredModel, StoredStructure, Template, User
 from rutile.server.job_list import matching, named
 from rutile.tasks.catalogue import all_tasks
 
@@ -21,13 +21,13 @@ class Hit(Result):
     """Something that was found."""
 
     kind: str
-    """task, model, dataset, structure, search or job."""
+    """task, template, model, dataset, structure, search or job."""
     id: int | None
     """Its number; null: of a task."""
     name: str
     """Its name."""
     about: str
-    """What it is, in a few words."""
+    """What it is, in a few words; of a template its task."""
 
 
 def everything(session: Session, text: str, user: User, most: int) -> list[Hit]:
@@ -39,6 +39,7 @@ def everything(session: Session, text: str, user: User, most: int) -> list[Hit]:
     tasks = [task for task in all_tasks() if low in task.name.lower() or low in task.summary.lower()]
     tasks.sort(key=lambda task: low not in task.name.lower())
     hits = [Hit(kind="task", id=None, name=task.name, about=task.summary) for task in tasks[:most]]
+    hits += [_hit("template", row, row.task) for row in session.scalars(named(Template, text, user).limit(most))]
     hits += [_hit("model", row, f"{row.stage}; {' '.join(row.elements)}")
              for row in session.scalars(named(StoredModel, text, user).limit(most))]  # fmt: skip
     hits += [_hit("dataset", row, row.description) for row in session.scalars(named(Dataset, text, user).limit(most))]

@@ -24,7 +24,7 @@ const PAGES: Record<string, Known> = {
   '': { title: text.nav.home, load: () => import('./Home.svelte') },
   new: {
     title: text.nav.make, load: () => import('./Tasks.svelte'), loadOne: () => import('./NewJob.svelte'),
-    begins: ['clone', 'settings', 'tag'],
+    begins: ['clone', 'settings', 'tag', 'template'],
   },
   jobs: {
     title: text.nav.jobs, one: text.job.title, load: () => import('./Jobs.svelte'), loadOne: () => import('./Job.svelte'),

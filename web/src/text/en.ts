@@ -31,6 +31,7 @@ export const en = {
   },
   home: {
     hot: 'Used most this month', tasks: 'Tasks', models: 'Models', datasets: 'Data sets', usedBy: 'by {n:job:jobs}', atOnce: 'none',
+    templates: 'Templates',
     starts: { train: 'Train a potential', evaluate: 'Evaluate a potential', relax: 'Relax structures', md: 'Molecular dynamics', search: 'Search crystals', barrier: 'Reaction path (NEB)' },
     title: 'What would you like to do?',
     beginner: 'First steps', beginnerText: 'Five guided examples, one after another. Each takes under a minute on two cores; the form is filled in, you press Submit.',
@@ -66,6 +67,10 @@ export const en = {
     private: 'private', group: 'my group', public: 'everybody', otherTask: 'Another task', checking: 'Looking at it …',
     needed: '{name} is needed', preview: 'What it is about',
   },
+  templates: {
+    title: 'Templates', one: 'Template {name}', empty: 'No templates yet: fill in a form, and keep its settings under a name.', as: 'Save as template',
+    kept: 'Kept: {name}', change: 'Change', used: 'used by {n:job:jobs}', sure: 'Delete the template {name}?',
+  },
   picker: {
     title: 'Choose {name}', ready: 'Potentials that need no file', jobs: 'Files of jobs', models: 'Models', datasets: 'Data sets',
     structures: 'Structures', upload: 'Upload', take: 'Take {name}', noFiles: 'No file of this job fits.', noJobs: 'No finished job yet.',
@@ -89,6 +94,7 @@ export const en = {
   },
   find: {
     label: 'Find anything', hint: 'Find … ( / )', hits: 'What was found', nothing: 'Nothing found.',
+    template: 'Template',
     task: 'New job', model: 'Model', dataset: 'Data set', structure: 'Structure', search: 'Search', job: 'Job',
   },
   remedies: {

@@ -33,6 +33,7 @@ export const ja: Text = {
   },
   home: {
     hot: '今月よく使われたもの', tasks: 'タスク', models: 'モデル', datasets: 'データセット', usedBy: '{n} 件のジョブで', atOnce: 'なし',
+    templates: 'テンプレート',
     starts: { train: 'ポテンシャルを訓練', evaluate: 'ポテンシャルを評価', relax: '構造を緩和', md: '分子動力学', search: '結晶を探索', barrier: '反応経路 (NEB)' },
     title: '何をしますか?',
     beginner: 'はじめの一歩', beginnerText: '順に進む五つの例です。二コアで各一分以内。フォームは入力済みなので「送信」を押すだけです。',
@@ -68,6 +69,10 @@ export const ja: Text = {
     private: '自分だけ', group: '自分のグループ', public: '全員', otherTask: '別のタスク', checking: '確認中 …',
     needed: '{name} は必須です', preview: '対象',
   },
+  templates: {
+    title: 'テンプレート', one: 'テンプレート {name}', empty: 'テンプレートはまだありません。フォームに入力し、設定に名前を付けて保存してください。', as: 'テンプレートとして保存',
+    kept: '保存しました: {name}', change: '変更', used: '{n} 件のジョブで使用', sure: 'テンプレート {name} を削除しますか?',
+  },
   picker: {
     title: '{name} を選択', ready: 'ファイルの要らないポテンシャル', jobs: 'ジョブのファイル', models: 'モデル', datasets: 'データセット',
     structures: '構造', upload: 'アップロード', take: '{name} を使う', noFiles: 'このジョブに合うファイルはありません。', noJobs: '終わったジョブはまだありません。',
@@ -91,6 +96,7 @@ export const ja: Text = {
   },
   find: {
     label: '何でも検索', hint: '検索 … ( / )', hits: '見つかったもの', nothing: '見つかりません。',
+    template: 'テンプレート',
     task: '新しいジョブ', model: 'モデル', dataset: 'データセット', structure: '構造', search: '探索', job: 'ジョブ',
   },
   remedies: {

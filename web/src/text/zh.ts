@@ -33,6 +33,7 @@ export const zh: Text = {
   },
   home: {
     hot: '本月最常用', tasks: '任务', models: '模型', datasets: '数据集', usedBy: '{n} 个作业使用', atOnce: '无',
+    templates: '模板',
     starts: { train: '训练势函数', evaluate: '评估势函数', relax: '弛豫结构', md: '分子动力学', search: '搜索晶体', barrier: '反应路径 (NEB)' },
     title: '您想做什么?',
     beginner: '第一步', beginnerText: '五个循序渐进的示例,在两个核上各不到一分钟;表单已填好,点击“提交”即可。',
@@ -68,6 +69,10 @@ export const zh: Text = {
     private: '仅自己', group: '我的组', public: '所有人', otherTask: '换一项任务', checking: '正在检查 …',
     needed: '需要填写 {name}', preview: '涉及的结构',
   },
+  templates: {
+    title: '模板', one: '模板 {name}', empty: '还没有模板:填写一个表单,并以一个名称保存其设置。', as: '另存为模板',
+    kept: '已保存:{name}', change: '更改', used: '{n} 个作业使用', sure: '删除模板 {name}?',
+  },
   picker: {
     title: '选择 {name}', ready: '无需文件的势', jobs: '作业的文件', models: '模型', datasets: '数据集',
     structures: '结构', upload: '上传', take: '使用 {name}', noFiles: '这个作业没有合适的文件。', noJobs: '还没有完成的作业。',
@@ -91,6 +96,7 @@ export const zh: Text = {
   },
   find: {
     label: '查找任何内容', hint: '查找 … ( / )', hits: '找到的内容', nothing: '没有找到。',
+    template: '模板',
     task: '新建作业', model: '模型', dataset: '数据集', structure: '结构', search: '搜索', job: '作业',
   },
   remedies: {

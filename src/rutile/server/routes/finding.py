@@ -20,11 +20,11 @@ def find_everything(
     text: Annotated[str, Query(min_length=1, max_length=200)],
     most: Annotated[int, Query(ge=1, le=50)] = 5,
 ) -> list[Hit]:
-    """Jobs, searches, data sets, models, structures and tasks that one may see with a text in them."""
+    """Jobs, searches, data sets, models, structures, templates and tasks that one may see with a text in them."""
     return everything(session, text.strip() or text, who.user, most)
 
 
 @router.get("/hot")
 def most_used(who: Somebody, session: Reading, most: Annotated[int, Query(ge=1, le=50)] = 5) -> Hot:
-    """Tasks, models and data sets that jobs of the last month used most, of those that one may see."""
+    """Tasks, models, data sets and templates that jobs of the last month used most, of those that one may see."""
     return hottest(session, who.user, most)

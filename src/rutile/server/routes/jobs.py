@@ -17,7 +17,7 @@ from rutile.jobs.queue import Wish
 from rutile.jobs.references import Input
 from rutile.jobs.rights import may_change
 from rutile.jobs.sources import inputs_of
-from rutile.jobs.tables import FAIL, Job, User
+from rutile.jobs.tables import FAIL, Job, Template, User
 from rutile.server import comparing, forms, notebooks, shapes
 from rutile.server.comparing import Compared
 from rutile.server.job_export import WAYS, Export, exported
@@ -65,6 +65,8 @@ class JobRequest(Settings):
     """The job that it belongs to."""
     cloned_from: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """The job that it repeats with changes: one that may be seen."""
+    template_id: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """The template that its settings began with: one that may be seen."""
 
 
 class RemedyView(Result):
@@ -145,6 +147,8 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
         shapes.changed(session, Job, wish.parent_id, who)
     if wish.cloned_from is not None:
         shapes.seen(session, Job, wish.cloned_from, who)
+    if wish.template_id is not None:
+        shapes.seen(session, Template, wish.template_id, who)
     notebooks.refuse(platform.settings, who.user, task.name)
     inputs = inputs_of(session, platform.home, who.user, wish.settings)
     check.validated(task, wish.settings, inputs, platform.settings.commands)
@@ -314,7 +318,7 @@ def see_tree(number: Number, who: Somebody, session: Reading) -> list[JobRow]:
 
 def _wish_of(job: Job) -> JobRequest:
     """What to submit for a job like this one."""
-    names = set(JobRequest.model_fields) - {"cloned_from"}
+    names = set(JobRequest.model_fields) - {"cloned_from", "template_id"}
     return JobRequest.model_validate({name: getattr(job, name) for name in names} | {"cloned_from": job.id})
 
 
