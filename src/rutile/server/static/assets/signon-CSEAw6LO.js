@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-DqEV2p2b.js";var t=()=>e.get(`sign-on`);export{t};
