@@ -208,3 +208,18 @@ def test_pages_of_users_run_nothing(site, ben):
         assert raw.headers["content-type"] == "application/octet-stream"
         assert raw.headers["content-disposition"].startswith("attachment")
     assert ben.get(f"/api/jobs/{number}/files/{identity('x.svg')}/page").status_code == 404
+
+
+@pytest.mark.slow
+def test_structures_of_an_upload_are_seen_by_who_sent_it_once_all_is_here(ben, eve, tmp_path):
+    data, images = copper(tmp_path)
+    upload = ok(ben.post("/api/uploads", json={"name": "cu.extxyz", "size": len(data)}), 201)
+    url = f"/api/uploads/{upload['id']}"
+    assert ben.get(f"{url}/frames/0").status_code == 409
+    ok(ben.put(url, params={"offset": 0}, content=data))
+    frame = ok(ben.get(f"{url}/frames/2"))
+    assert (frame["frames"], frame["number"], len(frame["symbols"])) == (3, 2, len(images[2]))
+    assert frame["fmax"] == pytest.approx(np.linalg.norm(images[2].get_forces(), axis=1).max())
+    assert eve.get(f"{url}/frames/0").status_code == 404
+    other = sent(ben, "notes.txt", b"no structure")
+    assert ben.get(f"/api/uploads/{other['id']}/frames/0").status_code == 422

@@ -68,3 +68,65 @@ def test_defaults_follow_the_chosen_potential_and_what_was_set_stays(site):
     command = tab.get_by_role("region", name="Command line")
     expect(command).to_contain_text("potential.name=anatase")
     expect(command).not_to_contain_text("clip_norm")
+
+
+def test_before_submit_a_summary_says_what_is_set_where_it_runs_and_what_it_takes(site):
+    structure, tab = copper(site), site.tab
+    form(site, "md", structures=[structure], model="emt", time=0.2, ensemble={"name": "nve"})
+    summary = tab.get_by_role("region", name="Summary")
+    expect(summary).to_contain_text("Ready to submit.")
+    said = [one.strip() for one in summary.locator("dt, dd").all_inner_texts()]
+    assert said == ["Structures", structure, "Model", "emt", "Time", "0.2 ps", "Ensemble", "nve"]
+    expect(summary).to_contain_text("local: 1 core, 2 GB")
+    expect(summary).to_contain_text("Expected wait: ")
+    expect(summary).to_contain_text("All other settings are at their defaults.")
+    tab.get_by_label("Cores", exact=True).fill("2")
+    tab.get_by_label("Memory (GB)").fill("3")
+    tab.get_by_role("button", name="More …").click()
+    tab.get_by_label("Longest time (h)").fill("2")
+    expect(summary).to_contain_text("local: 2 cores, 3 GB, at most 2 h 0 min")
+    assert site.barriers() == []
+    tab.get_by_label("Time", exact=True).fill("-1")
+    expect(summary).to_contain_text("To be changed first")
+    expect(summary.locator("dt")).to_have_count(0)
+    tab.get_by_label("Time", exact=True).fill("0.2")
+    summary.get_by_role("button", name="Submit").click()
+    site.job()
+
+
+def test_a_file_just_sent_is_drawn_beside_the_form(site, tmp_path):
+    tab, path = site.tab, tmp_path / "sent.extxyz"
+    path.write_text(COPPER)
+    (tmp_path / "notes.txt").write_text("nothing to be drawn")
+    form(site, "relax", model="emt")
+    preview = tab.get_by_role("region", name="What it is about")
+    expect(preview).to_have_count(0)
+    for sent in (tmp_path / "notes.txt", path):
+        tab.get_by_role("button", name="Choose Structures").click()
+        tab.get_by_role("tab", name="Upload").click()
+        tab.get_by_label("A file from your computer").set_input_files(sent)
+        tab.get_by_role("dialog").wait_for(state="detached")
+    preview.locator("[data-formula=Cu4]").wait_for()
+    expect(preview.get_by_role("combobox")).to_have_count(0)
+
+
+def test_of_several_structures_of_a_form_one_is_chosen_to_be_drawn(site):
+    tab, start = site.tab, copper(site)
+    end = site.post("structures", {"name": "one atom", "text": "1\npbc=F\nCu 0 0 0\n", "format": "extxyz"})["id"]
+    form(site, "barrier", start=start, end=f"structure:{end}", model="emt")
+    preview = tab.get_by_role("region", name="What it is about")
+    preview.locator("[data-formula=Cu4]").wait_for()
+    preview.get_by_role("combobox").select_option(f"structure:{end}")
+    preview.locator("[data-formula=Cu]").wait_for()
+    assert site.barriers() == []
+
+
+def test_who_asks_the_same_again_is_led_to_the_job_that_answered(site):
+    structure = copper(site)
+    number = site.done("relax", structures=[structure], model="emt", fmax=0.02)
+    form(site, "relax", structures=[structure], model="emt", fmax=0.02)
+    site.tab.get_by_role("link", name=f"Job {number} answered exactly this question: open it.").click()
+    assert site.job() == number
+    form(site, "relax", structures=[structure], model="emt", fmax=0.03)
+    site.tab.get_by_text("Ready to submit.").wait_for()
+    expect(site.tab.get_by_text("answered exactly this question")).to_have_count(0)

@@ -9,8 +9,13 @@ export function pageOfReference(reference: string): string | undefined {
   return found && pages[found[1]!] ? `/${pages[found[1]!]}/${found[2]}` : undefined
 }
 
+/** Files of structures, by their names. */
+const DRAWN = /\.(extxyz|xyz|cif|traj|vasp|poscar|xsf)$/i
+
 /** Where the structures of a thing are (frames/{k} below it); undefined where they cannot be looked at. */
 export async function framesOf(reference: string): Promise<{ base: string; query: string } | undefined> {
+  const [, upload] = /^upload:([0-9a-f]{24})$/.exec(reference) ?? []
+  if (upload) return DRAWN.test((await api.get<{ name: string }>(`uploads/${upload}`)).name) ? { base: `uploads/${upload}`, query: '' } : undefined
   const [, kind, number, version, path] = /^(\w+):(\d+)(?:@(\d+))?(?:\/(.*))?$/.exec(reference) ?? []
   if (kind === 'dataset') return { base: `datasets/${number}`, query: version ? `?version=${version}` : '' }
   if (kind === 'structure') return { base: `structures/${number}`, query: '' }

@@ -140,3 +140,19 @@ export function overlaid(node: Node, suited: Tree, defs: Defs): Tree {
 export function at(tree: Tree, path: string): Tree {
   return path.split('.').reduce((inner, key) => inner?.[key], tree)
 }
+
+export interface Leaf { keys: string[]; node: Node; value: Tree }
+
+/** Everything that was set, group by group; of a union first its kind. */
+export function leaves(raw: Node, given: Tree, defs: Defs, keys: string[] = []): Leaf[] {
+  const node = opened(raw, defs).node
+  const kind = kindOf(node, defs)
+  const value = whole(given, node, kind)
+  const grouped = (kind === 'group' || kind === 'tagged') && value && typeof value === 'object'
+  if (!grouped) return [{ keys, node, value }]
+  const tag = node.discriminator?.propertyName
+  const group = tag ? (tags(node, defs)[value[tag]] ?? node) : node
+  const named = tag && value[tag] !== undefined ? [{ keys, node: {}, value: value[tag] }] : []
+  const inside = Object.keys(value).filter((key) => key !== tag)
+  return [...named, ...inside.flatMap((key) => leaves(group.properties?.[key] ?? {}, value[key], defs, [...keys, key]))]
+}

@@ -53,6 +53,7 @@ export const en = {
   },
   tasks: { title: 'New job', text: 'What shall be done?', filter: 'Find a task', nothing: 'No task has this in its name or text.' },
   form: {
+    summary: 'Summary', atMost: 'at most {time}', restDefault: 'All other settings are at their defaults.', allDefault: 'All settings are at their defaults.',
     suited: 'A default that suits the chosen potential.',
     essential: 'Essential', advanced: 'Advanced', required: 'needed', kind: 'kind', use: 'Set {name}', item: 'Item {n}',
     key: 'Name', value: 'Value', comma: 'separated by commas', addItem: 'Add one', removeItem: 'Remove {name}',

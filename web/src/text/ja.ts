@@ -55,6 +55,7 @@ export const ja: Text = {
   },
   tasks: { title: '新しいジョブ', text: '何をしますか?', filter: 'タスクを探す', nothing: '名前や説明にこれを含むタスクはありません。' },
   form: {
+    summary: 'まとめ', atMost: '最長 {time}', restDefault: 'ほかの設定はすべて既定値です。', allDefault: 'すべての設定が既定値です。',
     suited: '選んだポテンシャルに合う既定値です。',
     essential: '基本', advanced: '詳細', required: '必須', kind: '種類', use: '{name} を設定', item: '{n} 番目',
     key: '名前', value: '値', comma: 'カンマ区切り', addItem: '一つ追加', removeItem: '{name} を外す',

@@ -55,6 +55,7 @@ export const zh: Text = {
   },
   tasks: { title: '新建作业', text: '要做什么?', filter: '查找任务', nothing: '没有任务的名称或说明含有它。' },
   form: {
+    summary: '摘要', atMost: '最长 {time}', restDefault: '其余设置均为默认值。', allDefault: '所有设置均为默认值。',
     suited: '适合所选势函数的默认值。',
     essential: '基本', advanced: '高级', required: '必填', kind: '种类', use: '设置 {name}', item: '第 {n} 项',
     key: '名称', value: '值', comma: '用逗号分隔', addItem: '添加一项', removeItem: '移除 {name}',

@@ -20,9 +20,11 @@ from rutile.jobs.data_sets import sha256_of
 from rutile.jobs.sources import file_name
 from rutile.jobs.tables import Upload
 from rutile.server import shapes
+from rutile.server.frames import FrameView, frame_view
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
-from rutile.server.shapes import Name
+from rutile.server.routes.structures import named_shelf
+from rutile.server.shapes import FrameNumber, Name
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 UploadId = Annotated[str, InPath(min_length=24, max_length=24, pattern="^[0-9a-f]+$")]
@@ -99,6 +101,13 @@ async def send_piece(
     """The bytes that follow at an offset; one that is not where the upload is, is refused with 409."""
     body = await request.body()
     return await run_in_threadpool(_keep, platform, id, who, offset, body)
+
+
+@router.get("/{id}/frames/{frame}")
+def see_frame(id: UploadId, frame: FrameNumber, who: Somebody, platform: Here, session: Reading) -> FrameView:
+    """One structure of a file that is all here."""
+    upload = complete(session, id, who)
+    return frame_view(named_shelf(platform, platform.home.upload(upload.id), upload.name), frame)
 
 
 @router.delete("/{id}", status_code=204)
