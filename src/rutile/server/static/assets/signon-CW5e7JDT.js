@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-Bhn8_sk-.js";var t=()=>e.get(`sign-on`);export{t};
