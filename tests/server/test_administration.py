@@ -130,6 +130,10 @@ def test_prometheus_reads_numbers_with_an_administrators_token(site, ada, ben):
     assert 'rutile_jobs{queue="local",state="QUEUED"} 1.0' in text
     assert 'rutile_cores{queue="local"} 2.0' in text
     assert site.page().get("/metrics").status_code == 401
+    for scopes, code in ((["read"], 200), (["submit", "admin"], 403)):
+        token = ok(ada.post("/api/account/tokens", json={"name": "p", "scopes": scopes}), 201)["token"]
+        asked = site.page().get("/metrics", headers={"Authorization": f"Bearer {token}"})
+        assert asked.status_code == code, scopes
 
 
 def test_a_backup_can_be_put_back(site, ada, ben, tmp_path):

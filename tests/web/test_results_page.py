@@ -40,6 +40,26 @@ def test_points_of_a_run_show_their_structures_and_the_run_leaves_as_a_crate(sit
     assert json.loads(archive.read("ro-crate-metadata.json"))["@graph"]
 
 
+def test_a_step_of_a_relaxation_shows_its_structure(site):
+    tab = site.tab
+    pushed = CU.replace("1\n", "2\n", 1).replace('"1.81 1.81 0 1.81 0 1.81 0 1.81 1.81"', '"3.6 0 0 0 3.6 0 0 0 3.6"')
+    structure = site.post("structures", {"name": "pushed", "text": pushed + "Cu 1.5 1.9 2.1\n"})["id"]
+    number = site.done("relax", structures=[f"structure:{structure}"], model="emt")
+    steps = [one for one in site.get(f"jobs/{number}/figures") if one["x_name"] == "step"]
+    (line,) = next(one for one in steps if one["title"].startswith("fmax"))["lines"]
+    assert len(line["y"]) > 3
+    site.open(f"/jobs/{number}")
+    figure = tab.get_by_role("img", name=re.compile("^fmax: .*_path"))
+    figure.wait_for()
+    for step in (2, 1):
+        dots = re.findall(r"M(\S+) (\S+)h0", figure.locator("path.dots").get_attribute("d"))
+        assert len(dots) == len(line["y"])
+        figure.click(position={"x": float(dots[step][0]), "y": float(dots[step][1])})
+        tab.get_by_text(f"Structure {step + 1} of {len(dots)}").wait_for()
+        shown = tab.locator("dt", has_text="Largest force").locator("xpath=following-sibling::dd[1]")
+        expect(shown).to_have_text(re.compile(f"^{re.escape(str(line['y'][step])[:4])}"))
+
+
 def test_a_run_that_is_over_is_drawn_once(site):
     tab = site.tab
     structure = f"structure:{site.post('structures', {'name': 'fcc', 'text': CU})['id']}"

@@ -9,7 +9,7 @@ export const BUILDERS: Record<string, (from?: string) => Settings> = {
   supercell: (from) => ({ name: 'bulk', crystals: crystals(from), atoms: 64, count: 10 }),
   strained: (from) => ({ name: 'bulk', crystals: crystals(from), strain: [0.01, 0.05], scale: [1, 1], rattle: [0, 0], count: 10 }),
   defect: (from) => ({ name: 'bulk', crystals: crystals(from), atoms: 64, vacancies: 0.03, count: 10 }),
-  slab: (from) => ({ name: 'slab', crystals: crystals(from), max_index: 1, count: 10 }),
+  slab: (from) => ({ name: 'slab', crystals: crystals(from), miller: [[1, 1, 1]], count: 10 }),
   adsorbate: (from) => ({ name: 'adsorption', crystals: crystals(from), molecules: { names: ['CO'] }, miller: [[1, 1, 1]], count: 10 }),
   boundary: (from) => ({ name: 'boundary', crystals: crystals(from), sigma: 5, axes: [[0, 0, 1]], count: 4 }),
   nanoparticle: () => ({ name: 'cluster', elements: ['Cu'], shapes: ['icosahedron', 'wulff'], atoms: [13, 60], count: 6 }),

@@ -123,6 +123,7 @@ export const en = {
     editName: 'Name and tags', tagsOf: 'Tags',
   },
   viewer: { loading: 'The 3-D viewer is being loaded …', title: 'Structure {name}', forces: 'Force arrows, relative to the largest', atoms: '{n:atom:atoms}', failed: 'This structure cannot be shown: ', energy: 'Energy', fmax: 'Largest force', cell: 'Cell', noGl: 'This browser has no WebGL; the table below says the same in numbers.', frameOf: 'Structure {k} of {n}',
+    measure: 'Distance', measureText: 'Click two atoms (three for an angle), or type their numbers.', nth: 'atom {n}', third: 'atom {n} (angle at the second)', forget: 'Forget', noAtom: 'Atoms have the numbers 0 to {last}.',
     track: 'Energy along the file', number: 'structure', above: 'above the lowest (eV/atom)' },
   structures: {
     title: 'Structures', one: 'Structure', empty: 'No structures yet: paste one, or send a file.', add: 'Add a structure', paste: 'Paste it', format: 'Format', atoms: 'Atoms', formula: 'Formula', frames: 'Structures', elements: 'Elements', owner: 'Owner',

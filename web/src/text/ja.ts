@@ -125,6 +125,7 @@ export const ja: Text = {
     editName: '名前とタグ', tagsOf: 'タグ',
   },
   viewer: { loading: '3-D ビューアを読み込んでいます …', title: '構造 {name}', forces: '力の矢印(最大の力に対して)', atoms: '{n} 原子', failed: 'この構造は表示できません:', energy: 'エネルギー', fmax: '最大の力', cell: 'セル', noGl: 'このブラウザに WebGL がありません。下の表が同じ内容を数で示します。', frameOf: '構造 {k} / {n}',
+    measure: '距離', measureText: '原子を 2 つ(角度なら 3 つ)クリックするか、番号を入力します。', nth: '原子 {n}', third: '原子 {n} (2 番目が頂点の角度)', forget: '消す', noAtom: '原子の番号は 0 から {last} です。',
     track: 'ファイルに沿ったエネルギー', number: '構造', above: '最低より上 (eV/atom)' },
   structures: {
     title: '構造', one: '構造', empty: '構造はまだありません。貼り付けるか、ファイルを送ってください。', add: '構造を追加', paste: '貼り付け', format: '形式', atoms: '原子', formula: '化学式', frames: '構造', elements: '元素', owner: '所有者',

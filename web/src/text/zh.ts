@@ -125,6 +125,7 @@ export const zh: Text = {
     editName: '名称和标签', tagsOf: '标签',
   },
   viewer: { loading: '正在载入三维查看器 …', title: '结构 {name}', forces: '力箭头,相对于最大的力', atoms: '{n} 个原子', failed: '无法显示这个结构:', energy: '能量', fmax: '最大力', cell: '晶胞', noGl: '此浏览器没有 WebGL;下表以数字给出同样的内容。', frameOf: '第 {k} 个结构,共 {n} 个',
+    measure: '距离', measureText: '点击两个原子(三个则得角度),或输入它们的编号。', nth: '原子 {n}', third: '原子 {n} (角的顶点是第二个)', forget: '清除', noAtom: '原子编号为 0 到 {last}。',
     track: '沿文件的能量', number: '结构', above: '高于最低 (eV/atom)' },
   structures: {
     title: '结构', one: '结构', empty: '还没有结构:粘贴一个,或发送文件。', add: '添加结构', paste: '粘贴', format: '格式', atoms: '原子', formula: '化学式', frames: '结构', elements: '元素', owner: '所有者',

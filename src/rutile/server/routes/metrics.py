@@ -10,8 +10,8 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 
 from rutile.jobs.places import Here as ThisMachine
-from rutile.jobs.tables import ACTIVE, STATES, Job, User
-from rutile.server.people import Here, Reading, known
+from rutile.jobs.tables import ACTIVE, ADMIN, STATES, Job, User
+from rutile.server.people import READ, Here, Reading, known
 
 router = APIRouter(tags=["metrics"])
 
@@ -20,14 +20,16 @@ router = APIRouter(tags=["metrics"])
 def prometheus(request: Request, platform: Here, session: Reading) -> Response:
     """Jobs by state and queue, cores in use and there, accounts, seconds since the start.
 
-    Only this machine and administrators see them.
+    Only this machine and administrators see them, these by a token that may read.
     """
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
     if platform.settings.proxy or not _near(request):
         who = known(request, platform)
-        if who.user.role != "admin":
+        if who.user.role != ADMIN:
             raise HTTPException(403, "only administrators may do this")
+        if READ not in who.scopes:
+            raise HTTPException(403, "this token may not read: make one with the scope read (page Account)")
     registry = CollectorRegistry()
     jobs = Gauge("rutile_jobs", "Jobs by state and queue", ["state", "queue"], registry=registry)
     for name in platform.places:
