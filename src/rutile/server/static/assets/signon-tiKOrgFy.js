@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-CIeQ71Qv.js";var t=()=>e.get(`sign-on`);export{t};
