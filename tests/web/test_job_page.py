@@ -25,3 +25,47 @@ def test_the_head_says_what_a_job_cost_read_and_made(site):
     site.open(f"/jobs/{read}")
     expect(links).to_have_text(re.compile(r"^\s*Reads\s+Data set\s+silicon of the head\s*$"))
     assert site.barriers() == []
+
+
+@pytest.fixture
+def running(site):
+    """A run of molecular dynamics that is at work, with a table and live curves."""
+    cell = 'Lattice="3.6 0 0 0 3.6 0 0 0 3.6" Properties=species:S:1:pos:R:3 pbc="T T T"'
+    text = f"4\n{cell}\nCu 0 0 0\nCu 0 1.8 1.8\nCu 1.8 0 1.8\nCu 1.8 1.8 0\n"
+    structure = site.post("structures", {"name": "copper at work", "text": text, "format": "extxyz"})["id"]
+    settings = {"structures": [f"structure:{structure}"], "model": "emt", "time": 1000.0, "every": 10}
+    number = site.post("jobs", {"task": "md", "name": "at work", "settings": settings})["id"]
+    while not (site.get(f"jobs/{number}/figures") and site.get(f"jobs/{number}/metrics")["rows"] > 2):
+        assert site.get(f"jobs/{number}")["state"] in ("QUEUED", "STARTING", "RUNNING")
+        time.sleep(0.3)
+    yield number
+    site.post("jobs/actions", {"action": "cancel", "ids": [number]})
+    site.state(number, "CANCEL")
+
+
+def test_each_quantity_of_a_run_is_drawn_once_while_it_runs_and_after(site, running):
+    tab = site.tab
+    site.open(f"/jobs/{running}")
+    temperature = tab.get_by_role("img", name=re.compile("^temperature", re.IGNORECASE))
+    tab.get_by_role("button", name="Show the structures").wait_for()
+    expect(temperature).to_have_count(1)
+    tab.get_by_role("button", name="Cancel").click()
+    site.job("CANCEL")
+    tab.get_by_role("img", name=re.compile("^temperature: ")).wait_for()
+    expect(temperature).to_have_count(1)
+
+
+def test_the_log_is_followed_until_one_scrolls_up(site, running):
+    tab = site.tab
+    site.open(f"/jobs/{running}?tab=log")
+    log, follow = tab.get_by_role("log"), tab.get_by_role("checkbox", name="Follow")
+    expect(follow).to_be_checked()
+    log.evaluate("(box) => (box.style.maxHeight = '4rem')")
+    below = "(box) => box.scrollHeight - box.scrollTop - box.clientHeight"
+    lines = log.inner_text().count("\n")
+    tab.wait_for_function("([box, n]) => box.innerText.split('\\n').length > n + 2", arg=[log.element_handle(), lines])
+    tab.wait_for_function(f"(box) => ({below})(box) < 5", arg=log.element_handle())
+    log.hover()
+    tab.mouse.wheel(0, -2000)
+    expect(follow).not_to_be_checked()
+    assert log.evaluate(below) > 5
