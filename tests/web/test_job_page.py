@@ -69,3 +69,14 @@ def test_the_log_is_followed_until_one_scrolls_up(site, running):
     tab.mouse.wheel(0, -2000)
     expect(follow).not_to_be_checked()
     assert log.evaluate(below) > 5
+
+
+def test_who_asked_for_much_more_than_was_used_is_given_a_hint(site, running):
+    while (site.get(f"jobs/{running}")["ran"] or 0) < 11:
+        time.sleep(0.3)
+    site.post("jobs/actions", {"action": "cancel", "ids": [running]})
+    site.state(running, "CANCEL")
+    site.open(f"/jobs/{running}?tab=performance")
+    hint = site.tab.get_by_text(re.compile(r"Hint: used 0\.\d of 4 GB: ask for 1$"))
+    hint.wait_for()
+    assert site.barriers() == []
