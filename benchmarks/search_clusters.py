@@ -126,6 +126,10 @@ def _angular(trial: np.ndarray, now: np.ndarray, rng: np.random.Generator) -> No
         trial[k] = centre + np.linalg.norm(now - centre, axis=1).max() * to / np.linalg.norm(to)
 
 
+class PeerError(Exception):
+    """Another code broke off; that run is left out of the results."""
+
+
 def peer(way: str) -> Callable[[int, int, int, Work], tuple[int, float]]:
     """The same by another code, in an environment of its own; see search_peers.py."""
 
@@ -136,7 +140,7 @@ def peer(way: str) -> Callable[[int, int, int, Work], tuple[int, float]]:
             command = [os.environ["SEARCH_PEERS"], str(script), way, str(size), str(seed), str(most), str(file)]
             said = subprocess.run(command, capture_output=True, text=True, check=False)
             if not file.exists():
-                raise RuntimeError(f"{way}: {said.stderr.strip().splitlines()[-1:]}")
+                raise PeerError(f"ended with {said.stderr.strip().splitlines()[-1:]}")
             found = json.loads(file.read_text())
         return found["relaxations"], found["energy"]
 
@@ -192,7 +196,11 @@ def main(words: list[str]) -> None:
                 if name in runs and (runs[name]["found"] or runs[name]["relaxations"] >= most):
                     continue
                 began = seconds()
-                count, energy = WAYS[way](size, seed, most, relaxer() if size < LARGE else quenching)
+                try:
+                    count, energy = WAYS[way](size, seed, most, relaxer() if size < LARGE else quenching)
+                except PeerError as error:
+                    print(name, error, flush=True)
+                    continue
                 found = energy < KNOWN[size] + NEAR
                 runs[name] = {"relaxations": count, "found": found, "energy": energy, "code": _version(),
                               "seconds": round(seconds() - began, 2)}  # fmt: skip
