@@ -142,8 +142,9 @@ def lists_are_filtered_by_what_the_address_says(site):
     site.open("/jobs")
     tab = site.tab
     tab.get_by_role("button", name=re.compile("^DONE")).click()
+    tab.get_by_label("mine", exact=True).check()
     tab.get_by_label("Find", exact=True).fill("max_seconds")
-    tab.wait_for_url(re.compile("state=DONE.*search=max_seconds"))
+    tab.wait_for_url(re.compile("state=DONE.*owner=me.*search=max_seconds"))
     tab.get_by_role("link", name="train", exact=True).wait_for()
     expect(tab.locator("tbody tr")).to_have_count(1)
     tab.reload()
