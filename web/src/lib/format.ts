@@ -2,6 +2,7 @@
 
 export function duration(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined) return '–'
+  if (seconds > 0 && seconds < 0.5) return `${Number(seconds.toPrecision(1))} s`
   const s = Math.max(0, Math.round(seconds))
   if (s < 60) return `${s} s`
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`
