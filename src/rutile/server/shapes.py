@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from rutile.jobs import queue
-from rutile.jobs.rights import Thing, found, may_change
+from rutile.jobs.rights import Thing, found, may_change, visible
 from rutile.jobs.tables import Share
 from rutile.server.people import Who
 from rutile.server.shares import KINDS, number_of
@@ -34,6 +34,14 @@ def paged(
     total = session.scalar(sql.select(sql.func.count(kind.id)).where(*conditions)) or 0
     query = sql.select(kind).where(*conditions).order_by(*ordered(kind, sort))
     return list(session.scalars(query.limit(size).offset((page - 1) * size))), total
+
+
+def listed(kind: type[Thing], search: str, who: Who) -> list[sql.ColumnElement[bool]]:
+    """What a list of things asks of them: to be visible, and to have a text in the name."""
+    conditions = [visible(kind, who.user)]
+    if search:
+        conditions.append(kind.name.icontains(search, autoescape=True))
+    return conditions
 
 
 def ordered(kind: type[Thing], sort: str) -> tuple[Any, Any]:

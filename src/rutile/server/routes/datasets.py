@@ -14,7 +14,7 @@ from rutile.core.errors import FileError
 from rutile.jobs import data_sets, quality, queue
 from rutile.jobs.disk import SHELF
 from rutile.jobs.references import REFERENCE
-from rutile.jobs.rights import may_change, visible
+from rutile.jobs.rights import may_change
 from rutile.jobs.shelf import DRAWN, Shelf
 from rutile.jobs.sources import file_name, inputs_of
 from rutile.jobs.tables import Dataset, DatasetVersion
@@ -59,9 +59,7 @@ def list_datasets(
     sort: Annotated[str, Query(pattern="^-?(name|licence|privacy|created)$")] = "-created",
 ) -> DatasetPage:
     """Data sets that one may see; `search`: part of the name; `sort`: -name begins with the last."""
-    conditions = [visible(Dataset, who.user)]
-    if search:
-        conditions.append(Dataset.name.icontains(search, autoescape=True))
+    conditions = shapes.listed(Dataset, search, who)
     rows, total = shapes.paged(session, Dataset, conditions, page, size, sort)
     return DatasetPage(items=[_view(d, who) for d in rows], total=total)
 

@@ -163,15 +163,13 @@ class ModelFilter(Settings):
 @router.get("")
 def list_models(filter: Annotated[ModelFilter, Query()], who: Somebody, session: Reading) -> ModelPage:
     """Models that one may see."""
-    conditions = [visible(StoredModel, who.user)]
-    if filter.search:
-        conditions.append(StoredModel.name.icontains(filter.search, autoescape=True))
+    conditions = shapes.listed(StoredModel, filter.search, who)
     if filter.stage:
         conditions.append(StoredModel.stage == filter.stage)
     if filter.job:
         conditions.append(StoredModel.job_id == filter.job)
     for element in filter.elements.split(",") if filter.elements else []:
-        conditions.append(sql.cast(StoredModel.elements, sql.String).like(f'%"{element}"%'))  # noqa: PERF401
+        conditions.append(sql.cast(StoredModel.elements, sql.String).like(f'%"{element}"%'))
     rows, total = shapes.paged(session, StoredModel, conditions, filter.page, filter.size, filter.sort)
     return ModelPage(items=[_view(session, m, who) for m in rows], total=total)
 

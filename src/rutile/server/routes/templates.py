@@ -12,7 +12,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result, Settings
-from rutile.jobs.rights import may_change, visible
+from rutile.jobs.rights import may_change
 from rutile.jobs.tables import Job, Template
 from rutile.server import forms, shapes
 from rutile.server.people import Reading, Somebody, Who, Writing
@@ -97,9 +97,7 @@ class TemplateFilter(Settings):
 @router.get("")
 def list_templates(filter: Annotated[TemplateFilter, Query()], who: Somebody, session: Reading) -> TemplatePage:
     """Templates that one may see."""
-    conditions = [visible(Template, who.user)]
-    if filter.search:
-        conditions.append(Template.name.icontains(filter.search, autoescape=True))
+    conditions = shapes.listed(Template, filter.search, who)
     if filter.task:
         conditions.append(Template.task == filter.task)
     rows, total = shapes.paged(session, Template, conditions, filter.page, filter.size, filter.sort)
