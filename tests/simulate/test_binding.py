@@ -14,7 +14,12 @@ from rutile.build.placing import far_enough
 from rutile.build.recipe import Refused
 from rutile.core.errors import GeometryError, SettingsError
 from rutile.core.reporting import SilentReporter
+from rutile.core.suited import suited_defaults
+from rutile.potentials.catalogue import make
+from rutile.potentials.combine import Sum
 from rutile.potentials.lennard_jones import LennardJones
+from rutile.potentials.model import Model, ModelInfo
+from rutile.potentials.settings import DispersionSettings, PaiNNSettings
 from rutile.simulate.adsorbates import condition
 from rutile.simulate.forces import evaluate_many
 from rutile.structures.fingerprint import pairs_within
@@ -95,6 +100,25 @@ def test_a_sum_of_potentials_is_the_sum_of_their_energies():
     pair, more = (float(evaluate_many(argon, p, 10, SilentReporter()).energy) for p in (alone, both))
     assert pair == pytest.approx(4 * 0.0103 * ((3.4 / 3.8) ** 12 - (3.4 / 3.8) ** 6))
     assert -0.02 < more - pair < -0.004  # D3(BJ) of two argon atoms
+
+
+@pytest.mark.slow
+def test_dispersion_follows_what_the_model_holds(tmp_path):
+    network = make(PaiNNSettings(features=4, interactions=1, radial=4), (18,))
+    both = Sum.of([network, make(DispersionSettings(), (18,))])
+    Model([make(PaiNNSettings(features=4, interactions=1, radial=4), (18,))], ModelInfo(elements=(18,))).save(
+        tmp_path / "plain.rutile"
+    )
+    (tmp_path / "run").mkdir()
+    Model([both], ModelInfo(elements=(18,))).save(tmp_path / "run/model.rutile")
+    assert settings(tmp_path, model=tmp_path / "plain.rutile").dispersion == "pbe"
+    assert settings(tmp_path, model=tmp_path / "run").dispersion is None
+    told = suited_defaults(BindTaskSettings, {"model": str(tmp_path / "run"), "dispersion": "r2scan"})
+    assert told == {"dispersion": None}
+    given = settings(tmp_path, model=tmp_path / "run", guests=["Ar"], held=False, dispersion="r2scan")
+    write(tmp_path / "sodalite.extxyz", Atoms("Ar", cell=[12] * 3, pbc=True))
+    with pytest.raises(SettingsError, match=r"dispersion = r2scan: .* has D3 in it: take dispersion=null"):
+        TASK.run(given, SilentReporter())
 
 
 def pyramid():

@@ -66,7 +66,8 @@ class BindSettings(Settings):
     held: bool = False
     """The atoms of the hosts stay where they are: for force fields that know guests only."""
     dispersion: Literal["pbe", "r2scan"] | None = "pbe"
-    """Everything is done a second time with D3(BJ) of this functional added to the model; null: it is not."""
+    """Everything is done a second time with D3(BJ) of this functional added to the model; null: it is not, as for a
+    model that has D3 in it."""
     fmax: EVPerAngstrom = Field(default=0.02, gt=0)
     """Relaxed when no atom feels a larger force than this."""
     max_steps: int = Field(default=1000, ge=0)

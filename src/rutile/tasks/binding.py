@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,7 @@ from rutile.core.files import folder_for_results
 from rutile.core.reporting import Reporter
 from rutile.core.settings import Result
 from rutile.core.units import Angstrom, ElectronVolt
+from rutile.potentials.settings.stored import stored_dispersion
 from rutile.simulate.adsorb_settings import BindSettings
 from rutile.simulate.settings import RelaxSettings
 from rutile.tasks.apply import model_content
@@ -38,6 +39,13 @@ class BindTaskSettings(BindSettings, GivenProperty):
     out: Path = Path("binding")
     """Folder for table.csv, bound.extxyz (the best of each), report.html and result.json. The same command goes on
     where it was stopped."""
+
+    @classmethod
+    def suited(cls, data: Any) -> Any:
+        """No D3 besides, where the model has it in it and nothing else is given."""
+        if not isinstance(data, dict) or not isinstance(data.get("model"), str | Path):
+            return data
+        return ({"dispersion": None} if stored_dispersion(Path(data["model"])) else {}) | data
 
 
 class BindRow(Result):
@@ -142,7 +150,7 @@ def _require(work: Work, guests: Mapping[str, Atoms], settings: BindTaskSettings
     model = work.potential
     has_d3 = isinstance(model, torch.nn.Module) and any(isinstance(m, Dispersion) for m in model.modules())
     if settings.dispersion and has_d3:
-        raise SettingsError("dispersion: the model has D3 in it: take dispersion=null")
+        raise SettingsError(f"dispersion = {settings.dispersion}: {settings.model} has D3 in it: take dispersion=null")
 
 
 def _found(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rutile.core.units import LENGTH_UNITS
+from rutile.potentials.settings.around import DispersionSettings
 from rutile.structures.surroundings import Surroundings
 
 MODEL_FILE = "model.rutile"
@@ -46,6 +47,24 @@ def stored_surroundings(path: Path) -> Surroundings | None:
         return Surroundings.model_validate(stored_description(path)[SURROUNDINGS])
     except (LookupError, ValueError):
         return None
+
+
+def stored_dispersion(path: Path) -> bool:
+    """Whether D3 dispersion is a term of a model; False where there is no such file or it cannot be understood.
+
+    Args:
+        path: of a model file, or the folder of a run.
+    """
+    return _holds(stored_description(path).get("members"), DispersionSettings.model_fields["name"].default)
+
+
+def _holds(part: Any, name: str) -> bool:
+    """Whether a potential of a name is among settings, or among the terms of a sum."""
+    if isinstance(part, list):
+        return any(_holds(one, name) for one in part)
+    if not isinstance(part, dict):
+        return False
+    return part.get("name") == name or any(_holds(value, name) for value in part.values())
 
 
 def cutoff_of(settings: Any) -> float | None:
