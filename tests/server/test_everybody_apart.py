@@ -58,14 +58,14 @@ def fill(site):
     with site.platform.database.writing() as session:
         ben = next(u for u in session.query(User) if u.name == "ben")
         mine = {"owner_id": ben.id, "name": SECRET, "created": 0.0}
-        session.add(Job(**mine, id=1, task="doctor", settings={"folder": SECRET}, key="k", state="DONE"))
-        session.add(Dataset(**mine, id=1, description=SECRET))
+        session.add(Job(**mine, task="doctor", settings={"folder": SECRET}, key="k", state="DONE"))
+        session.add(Dataset(**mine, description=SECRET))
         session.flush()
         session.add(DatasetVersion(dataset_id=1, number=1, sha256="0" * 64, file="a.extxyz", format="x", created=0.0,
                                    state="ready"))  # fmt: skip
-        session.add(StoredModel(**mine, id=1, sha256="0" * 64, elements=["Cu"], card={"info": {}}))
-        session.add(StoredStructure(**mine, id=1, formula=SECRET, atoms=1))
-        session.add(Template(**mine, id=1, task="relax", settings={"out": SECRET}))
+        session.add(StoredModel(**mine, sha256="0" * 64, elements=["Cu"], card={"info": {}}))
+        session.add(StoredStructure(**mine, formula=SECRET, atoms=1))
+        session.add(Template(**mine, task="relax", settings={"out": SECRET}))
         session.add(Upload(**mine, id="a" * 24, size=3, received=3, sha256="0" * 64))
     home = site.platform.home
     (home.job(1) / FILES).mkdir(parents=True)
