@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import time
 import zipfile
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from platform_site import ok
 
 from rutile.jobs.folder import FILES, LOG, MADE_WITH, RESULT, write_json
-from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, User
+from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, StoredStructure, User
 
 FRAME = '1\nLattice="3 0 0 0 3 0 0 0 3" pbc="T T T"\nCu 0 0 0\n'
 
@@ -181,6 +182,40 @@ def test_data_sets_are_among_what_a_job_made(site, ben, chain):
     graph = ok(ben.get(f"/api/jobs/{relax}/lineage"))
     made = [(n["reference"], n["level"]) for n in graph["nodes"] if n["level"] > 0]
     assert made == [("dataset:7", 1), (f"job:{later}", 2)]
+
+
+@pytest.mark.slow
+def test_structures_are_among_what_a_job_made_and_say_so(site, ben, eve):
+    relax = put(site, "relax", {"relaxed.extxyz": FRAME * 2})
+    wish = {"name": "second", "file": f"job:{relax}/relaxed.extxyz", "frame": 1}
+    kept = ok(ben.post("/api/structures", json=wish), 201)
+    other = put(site, "relax", {"relaxed.extxyz": FRAME})
+    pasted = ok(ben.post("/api/structures", json={"name": "pasted", "text": FRAME}), 201)
+    read = {"setting": "x", "reference": f"structure:{kept['id']}", "name": "f", "source": "/x", "sha256": ""}
+    later = put(site, "md", {}, inputs=[read])
+    graph = ok(ben.get(f"/api/jobs/{relax}/lineage"))
+    made = [(n["reference"], n["name"], n["level"]) for n in graph["nodes"] if n["level"] > 0]
+    assert made == [(f"structure:{kept['id']}", "second", 1), (f"job:{later}", "a", 2)]
+    assert len(ok(ben.get(f"/api/jobs/{other}/lineage"))["nodes"]) == 1
+    up = ok(ben.get(f"/api/jobs/{later}/lineage"))
+    assert [n["reference"] for n in up["nodes"]] == [f"job:{relax}", f"structure:{kept['id']}", f"job:{later}"]
+    listed = {one["id"]: one["job_id"] for one in ok(ben.get("/api/structures"))["items"]}
+    assert listed == {kept["id"]: relax, pasted["id"]: None}
+    ok(ben.patch(f"/api/structures/{kept['id']}", json={"privacy": "public"}))
+    assert ok(eve.get(f"/api/structures/{kept['id']}"))["job_id"] is None
+
+
+@pytest.mark.slow
+def test_a_number_that_is_used_again_tells_nothing_of_the_structure_before(site, ben):
+    relax = put(site, "relax", {"relaxed.extxyz": FRAME})
+    first = ok(ben.post("/api/structures", json={"name": "x", "file": f"job:{relax}/relaxed.extxyz"}), 201)["id"]
+    ok(ben.delete(f"/api/structures/{first}"), 204)
+    with site.platform.database.writing() as session:
+        owner = session.query(User).filter_by(name="ben").one().id
+        plain = {"formula": "H", "atoms": 1, "owner_id": owner, "created": time.time()}
+        session.add(StoredStructure(id=first, name="another", **plain))
+    assert ok(ben.get(f"/api/structures/{first}"))["job_id"] is None
+    assert len(ok(ben.get(f"/api/jobs/{relax}/lineage"))["nodes"]) == 1
 
 
 def test_what_one_may_not_see_has_no_name_in_the_graph(site, eve, chain):

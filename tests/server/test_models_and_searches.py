@@ -120,7 +120,12 @@ def test_a_search_is_followed_from_its_log(site, ben, eve):
     images = read(io.StringIO(text), ":", format="extxyz")
     assert [a.get_potential_energy() / 4 for a in images] == pytest.approx(energies[:3], abs=1e-6)
     kept = ok(ben.post(f"/api/searches/{job['id']}/keep", json={"name": "three", "most": 3}), 201)
-    assert (kept["frames"], kept["formula"]) == (3, "Cu4")
+    assert (kept["frames"], kept["formula"], kept["job_id"]) == (3, "Cu4", job["id"])
+    wish = {"name": "first", "structure": first["number"]}
+    one = ok(ben.post(f"/api/searches/{job['id']}/keep", json=wish), 201)
+    assert (one["frames"], ok(ben.get(f"/api/structures/{one['id']}/frames/0"))["positions"]) == (1, frame["positions"])
+    missing = ben.post(f"/api/searches/{job['id']}/keep", json=wish | {"structure": 9999})
+    assert (missing.status_code, "structure = 9999" in missing.json()["detail"]) == (404, True)
     assert (seen["work"], seen["hull"], first["cycle"]) == ({}, None, None)
     assert eve.post(f"/api/searches/{job['id']}/keep", json={"name": "three"}).status_code == 404
     assert eve.get(f"/api/searches/{job['id']}").status_code == 404

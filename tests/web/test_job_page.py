@@ -21,6 +21,15 @@ def test_the_head_says_what_a_job_cost_read_and_made(site):
     expect(links.get_by_role("link")).to_have_attribute("href", f"#/datasets/{made}")
     while site.get(f"datasets/{made}")["versions"][-1]["state"] == "reading":
         time.sleep(0.1)
+    kept = site.post(
+        "structures", {"name": "crystal of the head", "file": f"job:{labelled}/silicon.extxyz", "frame": 0}
+    )
+    tab.reload()
+    expect(links.get_by_role("link", name="crystal of the head")).to_have_attribute(
+        "href", f"#/structures/{kept['id']}"
+    )
+    site.open(f"/structures/{kept['id']}")
+    expect(tab.get_by_role("link", name=f"job:{labelled}")).to_have_attribute("href", f"#/jobs/{labelled}")
     read = site.done("inspect", files=[f"dataset:{made}"])
     site.open(f"/jobs/{read}")
     expect(links).to_have_text(re.compile(r"^\s*Reads\s+Data set\s+silicon of the head\s*$"))

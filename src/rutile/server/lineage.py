@@ -12,6 +12,7 @@ from rutile.core.settings import Result
 from rutile.jobs.references import REFERENCE
 from rutile.jobs.rights import found, visible
 from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, StoredStructure, User
+from rutile.server import origins
 
 KINDS: dict[str, Any] = {"job": Job, "model": StoredModel, "dataset": Dataset, "structure": StoredStructure}
 MOST = 60
@@ -43,7 +44,7 @@ class Lineage(Result):
 
 
 def lineage_of(session: Session, job: Job, user: User) -> Lineage:
-    """The graph around a job: all that it comes from, and the models, data sets and jobs that come from it."""
+    """The graph around a job: all that it comes from, and models, data sets, structures and jobs that come from it."""
     me = f"job:{job.id}"
     levels, edges, wait = {me: 0}, [], [me]
     while wait and len(levels) < MOST:
@@ -70,10 +71,12 @@ def _sources(session: Session, reference: str, user: User) -> Iterator[str]:
         yield f"job:{thing.job_id}" if thing.job_id else f"model:{thing.parent_id}"
     elif isinstance(thing, Dataset):
         yield from dict.fromkeys(f"job:{v.job_id}" for v in thing.versions if v.job_id)
+    elif isinstance(thing, StoredStructure):
+        yield from (f"job:{number}" for number in origins.jobs_of(session, [thing.id], user).values())
 
 
 def _made(session: Session, job: Job, user: User) -> Iterator[tuple[str, str]]:
-    """Models and data sets of a job, and the jobs that read it or these: (what was made, of what)."""
+    """Models, data sets and structures of a job, and the jobs that read it or these: (what was made, of what)."""
     mine = {
         "model": sql.select(StoredModel.id).where(StoredModel.job_id == job.id, visible(StoredModel, user)),
         "dataset": sql.select(Dataset.id).where(
@@ -81,6 +84,7 @@ def _made(session: Session, job: Job, user: User) -> Iterator[tuple[str, str]]:
         ),
     }
     made = [f"{kind}:{number}" for kind, query in mine.items() for number in session.scalars(query.limit(MOST))]
+    made += [f"structure:{number}" for number in origins.structures_of(session, job.id, user, MOST)]
     yield from ((fresh, f"job:{job.id}") for fresh in made)
     inputs = sql.cast(Job.inputs, sql.String)
     for of in (f"job:{job.id}", *made):

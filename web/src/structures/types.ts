@@ -9,4 +9,6 @@ export interface Stored {
   frames: number
   atoms: number
   elements: string[]
+  /** Whose file it was kept of. */
+  job_id: number | null
 }

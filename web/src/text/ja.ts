@@ -130,7 +130,7 @@ export const ja: Text = {
   structures: {
     title: '構造', one: '構造', empty: '構造はまだありません。貼り付けるか、ファイルを送ってください。', add: '構造を追加', paste: '貼り付け', format: '形式', atoms: '原子', formula: '化学式', frames: '構造', elements: '元素', owner: '所有者',
     made: '追加', relax: '緩和', evaluate: 'これで新しいジョブ', search: '検索', sure: '{name} を削除しますか?', send: 'またはファイルを送る', keep: '保存', sent: '送信済み:{name}', example: '例:銅', privacy: '公開範囲', build: '作る', buildFrom: 'これから作る', prototype: 'プロトタイプ', supercell: 'スーパーセル', strained: 'ひずみ', defect: '欠陥', slab: 'スラブ', adsorbate: '吸着分子', boundary: '粒界', nanoparticle: 'ナノ粒子', alloy: '合金', molecule: '分子', disordered: '無秩序',
-    facts: '特徴', spacegroup: '空間群', symmetry: '対称性', density: '密度', nearest: '最小距離', relaxNow: '今すぐ緩和', choosePotential: 'ポテンシャルを選択', potential: 'ポテンシャル', withCell: 'セルも', steps: 'ステップ', keepResult: '結果を保存', relaxed: '緩和済み',
+    fromJob: '取得元', facts: '特徴', spacegroup: '空間群', symmetry: '対称性', density: '密度', nearest: '最小距離', relaxNow: '今すぐ緩和', choosePotential: 'ポテンシャルを選択', potential: 'ポテンシャル', withCell: 'セルも', steps: 'ステップ', keepResult: '結果を保存', relaxed: '緩和済み',
     change: '手で変更', changedName: '変更済み', repeat: '繰り返し', atomsOf: '原子', atom: '原子', element: '元素', takeAway: '取り除く', elementOf: '原子 {k} の元素', takeAwayOne: '原子 {k} を取り除く', firstAtoms: '最初の {n} 原子。', keepChanged: '新しい構造として保存', nothingLeft: '原子が残っていません。',
   },
   datasets: {

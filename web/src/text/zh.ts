@@ -130,7 +130,7 @@ export const zh: Text = {
   structures: {
     title: '结构', one: '结构', empty: '还没有结构:粘贴一个,或发送文件。', add: '添加结构', paste: '粘贴', format: '格式', atoms: '原子', formula: '化学式', frames: '结构', elements: '元素', owner: '所有者',
     made: '添加时间', relax: '弛豫', evaluate: '用它新建作业', search: '查找', sure: '删除 {name}?', send: '或发送文件', keep: '保存', sent: '已发送:{name}', example: '示例:铜', privacy: '可见范围', build: '构建', buildFrom: '由它构建', prototype: '原型', supercell: '超胞', strained: '应变', defect: '缺陷', slab: '平板', adsorbate: '吸附物', boundary: '晶界', nanoparticle: '纳米颗粒', alloy: '合金', molecule: '分子', disordered: '无序',
-    facts: '它的特征', spacegroup: '空间群', symmetry: '对称性', density: '密度', nearest: '最小距离', relaxNow: '立即弛豫', choosePotential: '选择势', potential: '势', withCell: '连同晶胞', steps: '步数', keepResult: '保存结果', relaxed: '已弛豫',
+    fromJob: '取自', facts: '它的特征', spacegroup: '空间群', symmetry: '对称性', density: '密度', nearest: '最小距离', relaxNow: '立即弛豫', choosePotential: '选择势', potential: '势', withCell: '连同晶胞', steps: '步数', keepResult: '保存结果', relaxed: '已弛豫',
     change: '手动修改', changedName: '已修改', repeat: '沿轴重复', atomsOf: '原子', atom: '原子', element: '元素', takeAway: '移走', elementOf: '原子 {k} 的元素', takeAwayOne: '移走原子 {k}', firstAtoms: '前 {n} 个原子。', keepChanged: '存为新结构', nothingLeft: '没有剩下原子。',
   },
   datasets: {

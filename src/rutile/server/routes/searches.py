@@ -62,6 +62,8 @@ class Keep(Settings):
     """Under this name."""
     most: int = Field(default=10, ge=1, le=1000)
     """So many, lowest first."""
+    structure: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """This one alone, by its number in the search."""
 
 
 class SearchView(Result):
@@ -181,13 +183,13 @@ def export_search(
 
 @router.post("/{number}/keep", status_code=201)
 def keep_found(number: Number, wish: Keep, who: Somebody, platform: Here, session: Reading) -> StructureView:
-    """Keep the lowest structures among one's structures, as one of many frames."""
+    """Keep the lowest structures, or a chosen one, among one's structures, as one of many frames."""
     job = shapes.seen(session, Job, number, who)
-    images = _lowest(platform, job, wish.most)
+    images = _lowest(platform, job, wish.most) if wish.structure is None else [_chosen(platform, job, wish.structure)]
     with tempfile.TemporaryDirectory(dir=platform.home.cache) as folder:
         file = Path(folder) / "found.extxyz"
         file.write_bytes(packed(images, "extxyz", Path(folder)))
-        return keep_frames(platform, who, wish.name, shelf_of(platform.home, file), None)
+        return keep_frames(platform, who, wish.name, shelf_of(platform.home, file), None, f"job:{number}")
 
 
 def _thin(steps: list[Step]) -> list[Step]:
@@ -209,6 +211,14 @@ def _lowest(platform: Platform, job: Job, most: int | None) -> list[Atoms]:
     if not images:
         raise HTTPException(404, "nothing has been found yet")
     return images
+
+
+def _chosen(platform: Platform, job: Job, number: int) -> Atoms:
+    """One structure as it was relaxed."""
+    done = story_of(_log(platform, job) or NOWHERE).record(number)
+    if done is None:
+        raise HTTPException(404, f"structure = {number}: the search of job {job.id} has none of this number (yet)")
+    return atoms_of(done)
 
 
 def _log(platform: Platform, job: Job) -> Path | None:

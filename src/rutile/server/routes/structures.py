@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from rutile.jobs.rights import may_change, visible
 from rutile.jobs.shelf import Shelf
 from rutile.jobs.sources import inputs_of
 from rutile.jobs.tables import StoredStructure
-from rutile.server import shapes
+from rutile.server import origins, shapes
 from rutile.server.frames import FrameView, Track, frame_view, shelf_of, track
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
@@ -89,6 +90,8 @@ class StructureView(Result):
     """Of the first frame."""
     elements: list[str]
     """That occur."""
+    job_id: int | None
+    """The job whose file it was kept of, where one may see it."""
 
 
 class Facts(Result):
@@ -130,19 +133,29 @@ def list_structures(
         columns = (StoredStructure.name, StoredStructure.formula)
         conditions.append(sql.or_(*(c.icontains(search, autoescape=True) for c in columns)))
     rows, total = shapes.paged(session, StoredStructure, conditions, page, size, sort)
-    return StructurePage(items=[_view(s, who) for s in rows], total=total)
+    return StructurePage(items=_views(session, rows, who), total=total)
 
 
 @router.post("", status_code=201)
 def keep_structure(wish: StructureWish, who: Somebody, platform: Here, session: Reading) -> StructureView:
     """Keep a structure; it is read within limits first."""
-    return keep_frames(platform, who, wish.name, _read(session, platform, who, wish), wish.frame, wish.privacy)
+    shelf = _read(session, platform, who, wish)
+    return keep_frames(platform, who, wish.name, shelf, wish.frame, wish.file, wish.privacy)
 
 
 def keep_frames(
-    platform: Platform, who: Who, name: str, shelf: Shelf, frame: int | None, privacy: str = "private"
+    platform: Platform, who: Who, name: str, shelf: Shelf, frame: int | None, file: str, privacy: str = "private"
 ) -> StructureView:
     """Keep a frame of a shelf, or all of them, under a name.
+
+    Args:
+        platform: where.
+        who: whose it becomes.
+        name: of the structure.
+        shelf: what is kept.
+        frame: only this one; None: all.
+        file: reference of what the shelf was read from, such as job:12/relaxed.extxyz; "": of nothing kept here.
+        privacy: who may see it.
 
     Raises:
         HTTPException: 404 there is no such frame.
@@ -166,17 +179,17 @@ def keep_frames(
         except HTTPException:
             path.unlink()
             raise
-        row.bytes = size
-        who.did(changes, "kept a structure", f"structure {row.id}", after={"name": row.name})
+        row.bytes, row.created = size, time.time()
+        who.did(changes, origins.KEPT, f"structure {row.id}", after={"name": row.name, "file": file})
         changes.flush()
         changes.refresh(row)
-        return _view(row, who)
+        return _views(changes, [row], who)[0]
 
 
 @router.get("/{number}")
 def see_structure(number: Number, who: Somebody, session: Reading) -> StructureView:
     """One structure."""
-    return _view(shapes.seen(session, StoredStructure, number, who), who)
+    return _views(session, [shapes.seen(session, StoredStructure, number, who)], who)[0]
 
 
 @router.patch("/{number}")
@@ -184,7 +197,7 @@ def change_structure(number: Number, wish: StructureChange, who: Somebody, sessi
     """Change name or privacy."""
     row = shapes.changed(session, StoredStructure, number, who)
     shapes.alter(session, row, wish.model_dump(exclude_none=True), who, f"structure {number}")
-    return _view(row, who)
+    return _views(session, [row], who)[0]
 
 
 @router.get("/{number}/frames/{frame}")
@@ -278,8 +291,13 @@ def write_extxyz(shelf: Shelf, chosen: list[int], path: Path) -> None:
     write_frames(path, (atoms_of(k) for k in chosen), "extxyz")
 
 
-def _view(row: StoredStructure, who: Who) -> StructureView:
-    return StructureView(
-        id=row.id, name=row.name, owner=row.owner.name, mine=may_change(row, who.user), privacy=row.privacy,
-        created=row.created, formula=row.formula, frames=row.frames, atoms=row.atoms, elements=row.elements,
-    )  # fmt: skip
+def _views(session: Session, rows: Sequence[StoredStructure], who: Who) -> list[StructureView]:
+    names = ("id", "name", "privacy", "created", "formula", "frames", "atoms", "elements")
+    jobs = origins.jobs_of(session, [row.id for row in rows], who.user)
+    return [
+        StructureView(
+            **{name: getattr(row, name) for name in names},
+            owner=row.owner.name, mine=may_change(row, who.user), job_id=jobs.get(row.id),
+        )
+        for row in rows
+    ]  # fmt: skip
