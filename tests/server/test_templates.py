@@ -74,6 +74,18 @@ def test_jobs_that_begin_with_a_template_are_counted(site, ben, eve):
     assert len(ok(ben.get("/api/hot"))["templates"]) == 1
 
 
+def test_a_template_of_another_task_is_refused(ben):
+    one = kept(ben)
+    settings = {"structures": ["a.cif"], "model": "emt"}
+    answer = ben.post("/api/jobs", json={"task": "relax", "settings": settings, "template_id": one["id"]})
+    told = (
+        f"template_id = {one['id']}: the template quick is of the task doctor, this job of relax: "
+        "submit task=doctor, or leave template_id out"
+    )
+    assert (answer.status_code, answer.json()["detail"]) == (422, told)
+    assert ok(ben.get("/api/jobs"))["total"] == 0
+
+
 @pytest.mark.parametrize(("scopes", "status"), [(["read"], 403), (["read", "submit"], 201)])
 def test_a_token_that_may_only_read_keeps_no_template(ben, site, scopes, status):
     token = ok(ben.post("/api/account/tokens", json={"name": "t", "scopes": scopes}), 201)["token"]

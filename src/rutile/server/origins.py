@@ -36,7 +36,8 @@ def jobs_of(session: Session, structures: Sequence[int], user: User) -> dict[int
 
 
 def _file() -> sql.ColumnElement[str]:
-    return AuditLine.after["file"].as_string()
+    file: sql.ColumnElement[str] = AuditLine.after["file"].as_string()
+    return file
 
 
 def _noted(*columns: Any) -> sql.Select[Any]:

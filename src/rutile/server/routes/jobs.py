@@ -66,7 +66,7 @@ class JobRequest(Settings):
     cloned_from: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """The job that it repeats with changes: one that may be seen."""
     template_id: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """The template that its settings began with: one that may be seen."""
+    """The template that its settings began with: one of the same task that may be seen."""
 
 
 class RemedyView(Result):
@@ -143,12 +143,7 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
         raise HTTPException(404, f"no task {wish.task!r}")
     if wish.queue not in platform.places:
         raise SettingsError(f"queue = {wish.queue}: unknown; known are {', '.join(platform.places)}")
-    if wish.parent_id is not None:
-        shapes.changed(session, Job, wish.parent_id, who)
-    if wish.cloned_from is not None:
-        shapes.seen(session, Job, wish.cloned_from, who)
-    if wish.template_id is not None:
-        shapes.seen(session, Template, wish.template_id, who)
+    _refuse_origin(session, wish, who)
     notebooks.refuse(platform.settings, who.user, task.name)
     inputs = inputs_of(session, platform.home, who.user, wish.settings)
     check.validated(task, wish.settings, inputs, platform.settings.commands)
@@ -160,6 +155,26 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
     who.did(session, "submitted", f"job {job.id}", after={"task": task.name, "name": job.name})
     platform.reconciler.wake_after(session)
     return view_of(session, platform, job, who)
+
+
+def _refuse_origin(session: Session, wish: JobRequest, who: Who) -> None:
+    """Refuse a job that belongs to, repeats or begins with something that it cannot.
+
+    Raises:
+        HTTPException: there is no such thing, or it may not be seen or changed.
+        SettingsError: the template is of another task.
+    """
+    if wish.parent_id is not None:
+        shapes.changed(session, Job, wish.parent_id, who)
+    if wish.cloned_from is not None:
+        shapes.seen(session, Job, wish.cloned_from, who)
+    if wish.template_id is not None:
+        template = shapes.seen(session, Template, wish.template_id, who)
+        if template.task != wish.task:
+            raise SettingsError(
+                f"template_id = {template.id}: the template {template.name} is of the task {template.task}, this job "
+                f"of {wish.task}: submit task={template.task}, or leave template_id out"
+            )
 
 
 @router.get("", response_model=JobPage)
