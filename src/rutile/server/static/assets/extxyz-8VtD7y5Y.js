@@ -1,2 +1,0 @@
-function e(e){let t=e.pbc.some(Boolean)?`Lattice="${(e=>e.map(e=>e.join(` `)).join(` `))(e.cell)}" Properties=species:S:1:pos:R:3 pbc="${e.pbc.map(e=>e?`T`:`F`).join(` `)}"`:`Properties=species:S:1:pos:R:3 pbc="F F F"`,n=e.symbols.map((t,n)=>`${t} ${e.positions[n].join(` `)}`);return[e.symbols.length,t,...n,``].join(`
-`)}export{e as t};
