@@ -70,6 +70,22 @@ class Picture:
     """An earlier frame of the same geometry and energy; -1: none, or not looked for."""
 
 
+@dataclass(frozen=True)
+class Geometries:
+    """Many structures without their atoms."""
+
+    cell: np.ndarray
+    """[K, 3, 3], rows (Angstrom)."""
+    pbc: np.ndarray
+    """[K, 3]."""
+    energy: np.ndarray
+    """eV; NaN where there is none, [K]."""
+    start: np.ndarray
+    """Place of the first atom in the file, [K]."""
+    end: np.ndarray
+    """One beyond that of the last atom, [K]."""
+
+
 def write_shelf(pictures: Iterable[Picture], folder: Path, most_frames: int | None = None) -> int:
     """Write structures into a new folder, one at a time; their number.
 
@@ -179,6 +195,22 @@ class Shelf:
             None if np.isnan(energy) else energy, None if np.isnan(forces).all() else forces,
             None if np.isnan(stress).all() else stress, self.groups[a["group"][k]], self.modes[a["mode"][k]],
         )  # fmt: skip
+
+    def geometries(self, frames: np.ndarray) -> Geometries:
+        """Cells, energies and places in the file of many structures at once.
+
+        Args:
+            frames: their numbers, [K].
+        """
+        a = self._arrays
+        return Geometries(
+            np.asarray(a["cell"][frames]), np.asarray(a["pbc"][frames]), np.asarray(a["energy"][frames]),
+            np.asarray(a["offsets"][frames]), np.asarray(a["offsets"][frames + 1]),
+        )  # fmt: skip
+
+    def atoms_at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Atomic numbers and positions (Angstrom) of atoms at places of the file, of any shape [...] and [..., 3]."""
+        return np.asarray(self._arrays["numbers"][places]), np.asarray(self._arrays["positions"][places])
 
     def column(self, name: str) -> np.ndarray:
         """A number of every frame, [F]: one of `DRAWN`, or group, mode, copy, alone, composition.
