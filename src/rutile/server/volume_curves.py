@@ -111,7 +111,7 @@ class _Crystals:
     def _like(self, one: int, others: np.ndarray) -> np.ndarray:
         """Which others are the same crystal; all atoms are compared only where cell and last atom are the same."""
         away = self.last[others] - self.last[one]
-        out = (self.atoms[others] == self.atoms[one]) & (self.mode[others] == self.mode[one])
+        out: np.ndarray = (self.atoms[others] == self.atoms[one]) & (self.mode[others] == self.mode[one])
         out &= np.abs(self.shape[others] - self.shape[one]).max(axis=(1, 2)) < SAME_SHAPE
         out &= np.abs(away - np.round(away)).max(axis=1) < SAME_SHAPE
         near = np.flatnonzero(out)
