@@ -29,8 +29,8 @@ from test_everybody_apart import fill  # noqa: E402
 from test_files_of_users import copper  # noqa: E402
 
 from rutile.jobs.folder import FILES  # noqa: E402
+from rutile.jobs.safe_files import identity  # noqa: E402
 from rutile.jobs.tables import ApiToken, Job, User  # noqa: E402
-from rutile.server.safe_files import identity  # noqa: E402
 from rutile.server.secrets import TOKEN, kept_of, new_secret  # noqa: E402
 from rutile.server.serve import REST, listening  # noqa: E402
 from rutile.server.settings import ServeSettings  # noqa: E402

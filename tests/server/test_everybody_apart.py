@@ -6,8 +6,8 @@ import pytest
 from platform_site import ok
 
 from rutile.jobs.folder import FILES
+from rutile.jobs.safe_files import identity
 from rutile.jobs.tables import Dataset, DatasetVersion, Job, Share, StoredModel, StoredStructure, Template, Upload, User
-from rutile.server.safe_files import identity
 
 pytestmark = pytest.mark.databases
 BODIES = {

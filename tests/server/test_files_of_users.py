@@ -10,8 +10,8 @@ from ase.calculators.emt import EMT
 from platform_site import ok
 
 from rutile.jobs import folder as kept
+from rutile.jobs.safe_files import identity, listing, open_inside
 from rutile.jobs.shelf import Picture, Shelf, write_shelf
-from rutile.server.safe_files import identity, listing, open_inside
 
 
 def sent(page, name, data, piece=1000):

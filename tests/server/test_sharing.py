@@ -10,8 +10,8 @@ from test_everybody_apart import SECRET, fill
 from test_signing_in import FREE
 
 from rutile.jobs.folder import FILES
+from rutile.jobs.safe_files import identity
 from rutile.jobs.tables import Job, Share, StoredStructure, User
-from rutile.server.safe_files import identity
 
 pytestmark = pytest.mark.databases
 KINDS = {"job": "jobs", "search": "searches", "dataset": "datasets", "model": "models", "structure": "structures"}

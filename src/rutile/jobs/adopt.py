@@ -83,7 +83,7 @@ def adopt(session: Session, home: Home, owner: User, folder: Path, ended: Callab
     Raises:
         FileError: there is no such file, or it names what is not there.
     """
-    record = read_json(folder / RECORD)
+    record = read_json(folder.resolve() / RECORD)
     if record is None:
         raise FileError(f"{folder}: no {RECORD} that says what was done here (rutile demo writes one)")
     work = Adoption(home, owner, folder, str(record.get("folder", "")))

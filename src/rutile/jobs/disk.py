@@ -6,7 +6,7 @@ and once for a group, however many things hold it.
 
 from __future__ import annotations
 
-import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import sqlalchemy as sql
 from sqlalchemy.orm import Session
 
 from rutile.jobs.home import Home
+from rutile.jobs.safe_files import everything
 from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, StoredStructure, Upload, User
 
 SHELF = "shelf"
@@ -25,12 +26,7 @@ KINDS = ("jobs", "uploads", "datasets", "models", "structures")
 
 def bytes_in(folder: Path) -> int:
     """Size of all that lies in a folder; what it only links to is not counted."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - a hundred thousand files
-    return total
+    return sum(info.st_size for _, info in everything(folder) if not stat.S_ISDIR(info.st_mode))
 
 
 def size_of(version: DatasetVersion) -> int:

@@ -16,19 +16,26 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from rutile.jobs.safe_files import open_regular
 
 JOB, BEGAN, STATUS, LOG, PERF = "job.json", "began", "status.json", "log.txt", "perf.jsonl"
 METRICS, PROGRESS, STOP, FILES, SETTINGS, INPUTS = (
     "metrics.jsonl", "progress.json", "cancel", "files", "settings.json", "inputs",
 )  # fmt: skip
+STATES = ("RUNNING", "DONE", "FAIL", "CANCEL")
+"""Of a status."""
 VARIABLE = "RUTILE_JOB"
 """The variable by which the command line knows that it is a job, and where it reports to."""
 MADE_WITH = "made_with.json"
 RESULT = "result.json"
 """In the job's own folder: what the task returned."""
+LARGEST = 200_000_000
+"""Bytes of a file that is read at once."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +90,40 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """What a file holds; None where there is none, or none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with open_regular(path) as file:
+            found = json.loads(file.read(LARGEST))
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def read_status(folder: Path) -> Status | None:
-    """How far a job is; None before its supervisor has begun."""
+    """How far a job is; None before its supervisor has begun, or where something else than it wrote there."""
     found = read_json(folder / STATUS)
     try:
-        return Status(**found) if found else None
+        status = Status(**found) if found else None
+        return status if status is not None and _is_sound(status) else None
     except TypeError:
         return None
+
+
+def _is_sound(status: Status) -> bool:
+    """Whether a status holds what a supervisor writes: a job that runs under another account can write it, too."""
+    texts = (status.host, status.reason)
+    times = (status.born, status.started, status.seen, status.ended or 0.0, status.cpu_seconds, status.peak_memory)
+    whole = (status.pid, status.exit_code or 0)
+    return (
+        status.state in STATES
+        and all(isinstance(text, str) and len(text) < 10_000 and is_plain(text) for text in texts)
+        and all(isinstance(number, int | float) and 0 <= number < 1e12 for number in times)
+        and all(isinstance(number, int) and abs(number) < 2**31 for number in whole)
+        and isinstance(status.extra, dict)
+    )
+
+
+def is_plain(text: str) -> bool:
+    """Whether every database can keep a text: no zero, and nothing that is no sign."""
+    return "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def write_status(folder: Path, status: Status) -> None:
@@ -111,20 +139,22 @@ def prepare(folder: Path, order: Order, settings: dict[str, Any]) -> None:
         order: for its supervisor.
         settings: of the task.
     """
-    (folder / FILES).mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    (folder / FILES).mkdir(exist_ok=True, mode=0o700)
     write_json(folder / FILES / SETTINGS, settings)
     write_json(folder / JOB, asdict(order))
 
 
 def ask_to_stop(folder: Path) -> None:
     """Ask the supervisor to end the job."""
-    (folder / STOP).touch()
+    with suppress(FileExistsError):
+        (folder / STOP).touch(exist_ok=False)
 
 
 def last_lines(path: Path, most: int = 4000) -> list[str]:
     """The last lines of a text file that have something in them."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - most))
             text = file.read().decode(errors="replace")
     except OSError:

@@ -7,11 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from rutile.jobs import folder as kept
-from rutile.jobs.folder import last_lines, read_json
+from rutile.jobs.folder import is_plain, last_lines, read_json
+
+MOST_SIGNS = 1000
+"""Of what is being done."""
 
 
 def progress(folder: Path) -> tuple[float | None, str]:
     """Part done (0 to 1; None where it is not known) and what is being done, in words."""
+    try:
+        part, words = _told(folder)
+        sound = (part is None or 0 <= part <= 1) and is_plain(words)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # anything may be written there
+        sound = False
+    return (part, words[:MOST_SIGNS]) if sound else (None, "")
+
+
+def _told(folder: Path) -> tuple[float | None, str]:
     row = _last_row(folder)
     levels = (read_json(folder / kept.PROGRESS) or {}).get("levels", [])
     words = "; ".join(_level(level) for level in levels)

@@ -147,7 +147,7 @@ class Reconciler:
 
     def _look(self, name: str, place: Place, jobs: list[Job]) -> None:
         """Bring the rows of jobs at one place to what their folders say."""
-        silent = [job for job in jobs if self._told(job) is None]
+        silent = [job for job in jobs if self._is_silent(job)]
         now = time.time()
         slow = not isinstance(place, Here)
         if silent and not (slow and now - self._asked.get(name, 0.0) < SLURM_EVERY):
@@ -157,6 +157,14 @@ class Reconciler:
             for job in silent:
                 if job.id in found:
                     self._look_for(place, job, found[job.id], job.id in begun)
+
+    def _is_silent(self, job: Job) -> bool:
+        """Whether a place has to be asked about a job; what one wrote into its folder stops nobody else's."""
+        try:
+            return self._told(job) is None
+        except (OSError, ArithmeticError, LookupError, TypeError, ValueError):
+            log.exception("job %d", job.id)
+            return False
 
     def _told(self, job: Job) -> Status | None:
         """What the folder says, written into the row; None where the place has to be asked."""

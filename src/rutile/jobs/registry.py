@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import sqlalchemy as sql
@@ -19,6 +20,7 @@ from rutile.jobs.folder import read_json
 from rutile.jobs.home import Home
 from rutile.jobs.known_errors import SPEED, next_version, note_known
 from rutile.jobs.references import REFERENCE
+from rutile.jobs.sources import readable
 from rutile.jobs.tables import Job, StoredModel
 from rutile.potentials.settings.stored import cutoff_of, stored_description
 
@@ -91,12 +93,13 @@ def register(session: Session, home: Home, path: Path, row: StoredModel) -> Stor
 def model_of(home: Home, job: Job) -> Path | None:
     """The model file that a job made; None where it made none."""
     result = read_json(home.job(job.id) / kept.RESULT) or {}
-    root = (home.job(job.id) / kept.FILES).resolve()
     name = result.get("model")
-    if job.task not in MAKERS or not isinstance(name, str):
+    if job.task not in MAKERS or not isinstance(name, str) or PurePosixPath(name).suffix != ".rutile":
         return None
-    path = (root / name).resolve()
-    return path if path.is_relative_to(root) and path.is_file() and path.suffix == ".rutile" else None
+    with suppress(OSError):
+        path = readable(home, job, str(PurePosixPath(name)))
+        return path if path.is_file() else None
+    return None
 
 
 def register_of_job(session: Session, home: Home, job: Job) -> StoredModel | None:

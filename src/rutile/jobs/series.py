@@ -14,38 +14,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from rutile.jobs.safe_files import open_inside
+
 LONGEST = 400_000_000
 """Bytes of a file that are read at once; of more, the last so many."""
-
-
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a file of JSON lines; a line that is cut off is left out."""
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            if size > LONGEST:
-                file.seek(size - LONGEST)
-                file.readline()
-            for line in file:
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(row, dict):
-                    yield row
-    except FileNotFoundError:
-        return
 
 
 class Growing:
     """A file of JSON lines that grows; each look reads only what is new. Several threads may look, one at a time.
 
     Args:
-        path: of the file; one that does not exist is empty.
+        path: of the file; one that does not exist, or is none, is empty.
+        root: folder below which no link is followed; by default the one that the file lies in.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, root: Path | None = None) -> None:
+        self.path, self.root = path, root or path.parent
         self.lock = threading.Lock()
         self._begin(0)
 
@@ -57,6 +41,14 @@ class Growing:
         """A row, and the byte at which it begins."""
         raise NotImplementedError
 
+    def opened(self) -> BinaryIO:
+        """The file, opened for reading.
+
+        Raises:
+            OSError: there is none.
+        """
+        return open_inside(self.root, self.path.relative_to(self.root).as_posix())
+
     def _begin(self, file: int) -> None:
         self._file, self._read = file, 0
         self.begin()
@@ -64,9 +56,9 @@ class Growing:
     def catch_up(self) -> None:
         """Read what is new; under the lock."""
         try:
-            with self.path.open("rb") as file:
+            with self.opened() as file:
                 self._add(file)
-        except FileNotFoundError:
+        except OSError:
             self._begin(0)
 
     def _add(self, file: BinaryIO) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from rutile.core.errors import SettingsError
 from rutile.jobs import folder as kept
 from rutile.jobs.home import Home
+from rutile.jobs.permissions import is_shared, own_copy
 from rutile.jobs.references import REFERENCE, Input, references_in, unlike
 from rutile.jobs.rights import found
 from rutile.jobs.tables import Dataset, Job, StoredModel, StoredStructure, Upload, User
@@ -67,14 +68,34 @@ def _of_job(session: Session, home: Home, user: User, number: int, inside: str) 
     job = found(session, Job, number, user)
     if job is None:
         raise SettingsError("no such job, or you may not read it")
-    files = home.job(job.id) / kept.FILES
     parts = PurePosixPath(inside).parts
     if any(p in ("..", "/") for p in parts):
         raise SettingsError("a name inside the job's folder is expected")
-    path = files.joinpath(*parts)
-    if not path.exists() or not path.resolve().is_relative_to(files.resolve()):
-        raise SettingsError(f"job {number} has no {inside or 'files'}")
+    try:
+        path = readable(home, job, "/".join(parts))
+    except OSError:
+        raise SettingsError(f"job {number} has no {inside or 'files'}") from None
     return (file_name(path.name) if parts else f"job-{number}"), path, ""
+
+
+def readable(home: Home, job: Job, inside: str) -> Path:
+    """Path of what a job wrote, for what opens files by their names: of a job under an account a copy.
+
+    Args:
+        home: with the folders.
+        job: that wrote it.
+        inside: path within its files; "": all of them.
+
+    Raises:
+        OSError: there is none, or it leads out.
+    """
+    files = home.job(job.id) / kept.FILES
+    if is_shared(files.parent):
+        return own_copy(home, files, inside)
+    path = files / inside
+    if not path.exists() or not path.resolve().is_relative_to(files.resolve()):
+        raise FileNotFoundError(inside)
+    return path
 
 
 def _of_dataset(session: Session, home: Home, user: User, number: int, version: str | None) -> tuple[str, Path, str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rutile.jobs import folder as kept
+from rutile.jobs import safe_files
 from rutile.jobs.tables import DONE, Job
-from rutile.server import safe_files
 from rutile.server.lineage import Lineage
 
 METADATA = "ro-crate-metadata.json"
@@ -35,18 +35,21 @@ def write_crate(out: zipfile.ZipFile, job: Job, folder: Path, lineage: Lineage) 
         lineage: what it comes from.
     """
     root = folder / kept.FILES
-    files = [_copied(out, root, e.path, f"files/{e.path}") for e in safe_files.listing(root) if not e.folder]
-    if (folder / kept.LOG).exists():
-        files.append(_copied(out, folder, kept.LOG, kept.LOG))
+    there = [(root, e.path, f"files/{e.path}") for e in safe_files.listing(root) if not e.folder]
+    files = [one for given in [*there, (folder, kept.LOG, kept.LOG)] if (one := _copied(out, *given)) is not None]
     graph = described(job, files, lineage, kept.read_json(folder / kept.MADE_WITH) or {})
     whole = {"@context": f"{PROFILE}/context", "@graph": graph}
     out.writestr(METADATA, json.dumps(whole, indent=1, ensure_ascii=False))
 
 
-def _copied(out: zipfile.ZipFile, root: Path, path: str, member: str) -> Entity:
-    """Put a file into the archive; its entity, with size and hash of what was put in."""
+def _copied(out: zipfile.ZipFile, root: Path, path: str, member: str) -> Entity | None:
+    """Put a file into the archive; its entity, with size and hash of what was put in. None: there is no such file."""
     digest, size = hashlib.sha256(), 0
-    with safe_files.open_inside(root, path) as stream, out.open(_plain(member), "w", force_zip64=True) as target:
+    try:
+        opened = safe_files.open_inside(root, path)
+    except OSError:
+        return None
+    with opened as stream, out.open(_plain(member), "w", force_zip64=True) as target:
         while piece := stream.read(PIECE):
             target.write(piece)
             digest.update(piece)

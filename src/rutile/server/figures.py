@@ -16,12 +16,12 @@ from ase.formula import Formula
 
 from rutile.core.settings import Result
 from rutile.jobs import folder as kept
+from rutile.jobs import safe_files
 from rutile.jobs.folder import read_json
+from rutile.jobs.safe_files import Entry
 from rutile.jobs.series import thinned
 from rutile.jobs.tables import Job
-from rutile.server import safe_files
 from rutile.server.forms import known
-from rutile.server.safe_files import Entry
 
 LARGEST = 30_000_000
 """Bytes of a table that is drawn."""

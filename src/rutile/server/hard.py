@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from rutile.core.settings import Result
-from rutile.server import safe_files
+from rutile.jobs import safe_files
 from rutile.train.settings import WEIGHTS_FILE
 
 MOST = 2000

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import functools
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rutile.core.settings import Result
+from rutile.jobs.safe_files import open_regular
 from rutile.jobs.series import Columns, banded, thinned
 from rutile.server.log_levels import Level, Wanted, counts, level_of, stems
 
@@ -108,12 +110,12 @@ def log_piece(path: Path, offset: int, limit: int) -> LogPiece:
         limit: bytes at most.
     """
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = max(0, size + offset) if offset < 0 else min(offset, size)
             file.seek(start)
             data = file.read(limit)
-    except FileNotFoundError:
+    except OSError:
         return LogPiece(text="", offset=0, next=0, size=0)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data)
@@ -167,7 +169,7 @@ def _whole_lines(path: Path, offset: int) -> Iterator[bytes]:
     """A file from a place on in blocks that end with a line, but for the last."""
     left = b""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(offset)
             while data := file.read(BLOCK):
                 cut = data.rfind(b"\n") + 1
@@ -176,7 +178,7 @@ def _whole_lines(path: Path, offset: int) -> Iterator[bytes]:
                     left = data[cut:]
                 else:
                     left += data
-    except FileNotFoundError:
+    except OSError:
         return
     if left:
         yield left
@@ -184,7 +186,7 @@ def _whole_lines(path: Path, offset: int) -> Iterator[bytes]:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except FileNotFoundError:
         return 0
 

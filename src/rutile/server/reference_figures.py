@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from rutile.jobs import folder as kept
+from rutile.jobs import safe_files
 from rutile.jobs.folder import read_json
-from rutile.server import safe_files
 from rutile.server.figures import LARGEST, Figure, FigureLine, FigureMark, as_number
 from rutile.server.reference_values import Known
 

@@ -14,6 +14,7 @@ from rutile.core.errors import RutileError
 from rutile.jobs import folder as kept
 from rutile.jobs.folder import last_lines, read_json
 from rutile.jobs.references import REFERENCE
+from rutile.jobs.safe_files import listing
 from rutile.jobs.tables import CANCEL, Job
 from rutile.server.forms import known
 from rutile.server.log_levels import level_of
@@ -59,9 +60,12 @@ class Failed:
         reference = REFERENCE.fullmatch(str(given))
         named = [one["name"] for one in self.job.inputs if reference and one["reference"] == given]
         place = PurePosixPath(kept.INPUTS, *named) if reference else PurePosixPath(given)
-        path = self.folder / kept.FILES / place
         ends = place.suffix or (reference and not named)
-        return f"job:{self.job.id}/{place}" if not ends and path.is_dir() and any(path.iterdir()) else ""
+        return f"job:{self.job.id}/{place}" if not ends and self.has(place) else ""
+
+    def has(self, place: PurePosixPath) -> bool:
+        """Whether there is something in a folder that the job wrote."""
+        return any(entry.path.startswith(f"{place}/") for entry in listing(self.folder / kept.FILES))
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Story(Growing):
 
     Args:
         path: of the log.
+        root: as of `Growing`.
     """
 
     def begin(self) -> None:
@@ -156,7 +157,7 @@ class Story(Growing):
         place = self._places.get(number)
         if place is None:
             return None
-        with self.path.open("rb") as file:
+        with self.opened() as file:
             file.seek(place)
             row = json.loads(file.readline())
         done = _several((row.get("came") or row).get("done"))
@@ -164,13 +165,18 @@ class Story(Growing):
 
 
 @functools.lru_cache(16)
-def _kept(path: Path) -> Story:
-    return Story(path)
+def _kept(path: Path, root: Path) -> Story:
+    return Story(path, root)
 
 
-def story_of(path: Path) -> Story:
-    """The story of a log, as it is now."""
-    story = _kept(path)
+def story_of(path: Path, root: Path) -> Story:
+    """The story of a log, as it is now.
+
+    Args:
+        path: of the log; one that does not exist is empty.
+        root: folder below which no link is followed.
+    """
+    story = _kept(path, root)
     with story.lock:
         story.catch_up()
     return story

@@ -17,17 +17,19 @@ from fastapi.responses import Response, StreamingResponse
 from sqlalchemy.orm import Session
 
 from rutile.core.settings import Result
+from rutile.jobs import safe_files
 from rutile.jobs.folder import FILES
-from rutile.jobs.sources import file_name
+from rutile.jobs.safe_files import Entry
+from rutile.jobs.shelf import Shelf
+from rutile.jobs.sources import file_name, readable
 from rutile.jobs.tables import Job
-from rutile.server import safe_files, shapes
+from rutile.server import shapes
 from rutile.server.crate import write_crate
 from rutile.server.figures import Figure, figures_of
 from rutile.server.frames import FrameView, Track, frame_view, shelf_of, track
 from rutile.server.lineage import Lineage, lineage_of
 from rutile.server.people import Here, Reading, Somebody, Who
 from rutile.server.platform import Platform
-from rutile.server.safe_files import Entry
 from rutile.server.shapes import FrameNumber, Number
 from rutile.train.report import SORTING
 
@@ -122,15 +124,13 @@ def see_frame(
     number: Number, file: FileId, frame: FrameNumber, who: Somebody, platform: Here, session: Reading
 ) -> FrameView:
     """One structure of a file of structures, with energy and forces where the file has them."""
-    root = _root(session, platform, number, who)
-    return frame_view(shelf_of(platform.home, _safe_path(root, _entry(root, file))), frame)
+    return frame_view(_shelf(session, platform, number, file, who), frame)
 
 
 @router.get("/files/{file}/track")
 def see_track(number: Number, file: FileId, who: Somebody, platform: Here, session: Reading) -> Track:
     """Energy and largest force of every structure of a file: for a curve below the picture."""
-    root = _root(session, platform, number, who)
-    return track(shelf_of(platform.home, _safe_path(root, _entry(root, file))))
+    return track(_shelf(session, platform, number, file, who))
 
 
 @router.get("/files/{file}/download", response_class=Response)
@@ -237,10 +237,13 @@ def pieces(stream: BinaryIO) -> Iterator[bytes]:
             yield piece
 
 
-def _safe_path(root: Path, entry: Entry) -> Path:
-    """The path of an entry, no part of which is a link."""
+def _shelf(session: Session, platform: Platform, number: int, file: str, who: Who) -> Shelf:
+    """The structures of a file that a job wrote, no part of whose path is a link."""
+    job = shapes.seen(session, Job, number, who)
+    root = platform.home.job(job.id) / FILES
+    entry = _entry(root, file)
     _opened(root, entry).close()
-    return root / entry.path
+    return shelf_of(platform.home, readable(platform.home, job, entry.path))
 
 
 def _root(session: Session, platform: Platform, number: int, who: Who) -> Path:

@@ -14,10 +14,11 @@ from pydantic import Field
 
 from rutile.core.elements import symbol
 from rutile.core.settings import Result, Settings
+from rutile.jobs import safe_files
 from rutile.jobs.folder import FILES
 from rutile.jobs.rights import visible
 from rutile.jobs.tables import Job
-from rutile.server import safe_files, shapes
+from rutile.server import shapes
 from rutile.server.finding import SEARCHES
 from rutile.server.found import Named, atoms_of, named, packed
 from rutile.server.frames import FrameView, shelf_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/searches", tags=["searches"])
 Step = TypeVar("Step")
-NOWHERE = Path("/nonexistent/no log")
+NO_LOG = ".no log"
 """Log of a search that has not begun."""
 MOST_STEPS = 2000
 """Steps of the curves of workers that a page is sent, of each kind."""
@@ -130,7 +131,7 @@ def see_search(
 ) -> SearchView:
     """How a search is, and what it found."""
     job = shapes.seen(session, Job, number, who)
-    story = story_of(_log(platform, job) or NOWHERE)
+    story = _story(platform, job)
     good, failed = _sorted(story)
     operators = story.operators
     kinds = {element for one in good for element in one.elements}
@@ -147,7 +148,7 @@ def see_search(
 @router.get("/{number}/structures/{structure}")
 def see_found(number: Number, structure: FrameNumber, who: Somebody, platform: Here, session: Reading) -> FrameView:
     """A structure as it was relaxed."""
-    story = story_of(_log(platform, shapes.seen(session, Job, number, who)) or NOWHERE)
+    story = _story(platform, shapes.seen(session, Job, number, who))
     done = story.record(structure)
     if done is None:
         raise HTTPException(404, "no such structure")
@@ -163,7 +164,7 @@ def see_names(
     session: Reading,
 ) -> list[Named]:
     """Space groups (of clusters point groups) and names of known structure types."""
-    story = story_of(_log(platform, shapes.seen(session, Job, number, who)) or NOWHERE)
+    story = _story(platform, shapes.seen(session, Job, number, who))
     known = ((k, story.record(k)) for k in structures)
     return [named(k, atoms_of(one)) for k, one in known if one is not None]
 
@@ -205,7 +206,7 @@ def _sorted(story: Story) -> tuple[list[FoundRow], list[FoundRow]]:
 
 def _lowest(platform: Platform, job: Job, most: int | None) -> list[Atoms]:
     """The lowest structures that a search found, with their energies."""
-    story = story_of(_log(platform, job) or NOWHERE)
+    story = _story(platform, job)
     records = (story.record(one.number) for one in _sorted(story)[0][:most])
     images = [atoms_of(one) for one in records if one is not None]
     if not images:
@@ -215,14 +216,14 @@ def _lowest(platform: Platform, job: Job, most: int | None) -> list[Atoms]:
 
 def _chosen(platform: Platform, job: Job, number: int) -> Atoms:
     """One structure as it was relaxed."""
-    done = story_of(_log(platform, job) or NOWHERE).record(number)
+    done = _story(platform, job).record(number)
     if done is None:
         raise HTTPException(404, f"structure = {number}: the search of job {job.id} has none of this number (yet)")
     return atoms_of(done)
 
 
-def _log(platform: Platform, job: Job) -> Path | None:
-    """The log of a search; its newest one where there are several, None before there is one.
+def _story(platform: Platform, job: Job) -> Story:
+    """What the log of a search tells; its newest one where there are several, nothing before there is one.
 
     Raises:
         HTTPException: 404 it is no search.
@@ -231,11 +232,8 @@ def _log(platform: Platform, job: Job) -> Path | None:
         raise HTTPException(404, "this job is no search")
     root = platform.home.job(job.id) / FILES
     there = [e for e in safe_files.listing(root) if not e.folder and e.path.rsplit("/", 1)[-1] in LOGS]
-    if not there:
-        return None
-    newest = max(there, key=lambda e: e.changed)
-    safe_files.open_inside(root, newest.path).close()
-    return root / newest.path
+    newest = max(there, key=lambda e: e.changed).path if there else NO_LOG
+    return story_of(root / newest, root)
 
 
 def _frame(number: int, done: dict[str, Any]) -> FrameView:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from fastapi.responses import Response, StreamingResponse
 from rutile.core.errors import SettingsError
 from rutile.core.settings import Result
 from rutile.jobs import folder as kept
+from rutile.jobs.safe_files import open_regular
 from rutile.jobs.tables import ENDED, Job
 from rutile.server import shapes
 from rutile.server.job_output import Hits, LogPiece, Search, Series, log_piece, search_lines, series_of
@@ -92,7 +94,9 @@ def download_log(number: Number, who: Somebody, platform: Here, session: Reading
 
     path = platform.home.job(shapes.seen(session, Job, number, who).id) / kept.LOG
     headers = LOCKED | {"Content-Disposition": f'attachment; filename="job-{number}.log"'}
-    body: Any = pieces(path.open("rb")) if path.exists() else iter(())
+    body: Any = iter(())
+    with suppress(OSError):
+        body = pieces(open_regular(path))
     return StreamingResponse(body, media_type="text/plain; charset=utf-8", headers=headers)
 
 
@@ -175,10 +179,10 @@ def _row(platform: Platform, number: int, who: Who) -> dict[str, Any]:
 def _new_lines(path: Path, place: int) -> tuple[int, list[Any]]:
     """Whole lines after a place (bytes)."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(place)
             data = file.read(1_000_000)
-    except FileNotFoundError:
+    except OSError:
         return place, []
     whole = data[: data.rfind(b"\n") + 1]
     return place + len(whole), [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
