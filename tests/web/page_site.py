@@ -1,5 +1,6 @@
 """Servers and pages of the browser's tests."""
 
+import json
 import os
 import re
 import subprocess
@@ -55,7 +56,7 @@ class Site:
 
     def __init__(self, tab, address):
         self.tab, self.address = tab, address
-        self.complaints = []
+        self.complaints, self._kept = [], {}
         tab.on("console", self._heard)
         tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         tab.set_default_timeout(60_000)
@@ -91,6 +92,13 @@ class Site:
         number = self.post("jobs", {"task": task, "name": name, "settings": settings})["id"]
         self.state(number, "DONE", seconds)
         return number
+
+    def kept(self, task, **settings):
+        """A job that many stories read and none changes: the one that did the same before, or a new one."""
+        what = json.dumps([task, settings], sort_keys=True)
+        if what not in self._kept:
+            self._kept[what] = self.done(task, name="kept", **settings)
+        return self._kept[what]
 
     def state(self, number, state, seconds=90):
         """Wait until a job is in a state."""

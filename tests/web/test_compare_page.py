@@ -11,7 +11,7 @@ pytestmark = pytest.mark.web
 @pytest.mark.timeout(300)
 def test_trainings_are_compared_by_curves_and_best_values(site):
     tab = site.tab
-    data = site.done("starter", names=["silicon"])
+    data = site.kept("starter", names=["silicon"])
     file = f"job:{data}/silicon.extxyz"
     numbers = [site.done("train", data=[file], epochs=3, write_report=False, seed=seed) for seed in (1, 2)]
     site.open(f"/compare?ids={numbers[0]}&ids={numbers[1]}")

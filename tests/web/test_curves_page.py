@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.web, pytest.mark.slow]
 
 
 def test_the_schedule_of_a_training_is_drawn_beside_its_errors(site):
-    data = site.done("starter", names=["silicon"])
+    data = site.kept("starter", names=["silicon"])
     number = site.done("train", data=[f"job:{data}/silicon.extxyz"], epochs=3, write_report=False)
     site.open(f"/jobs/{number}")
     curves = site.tab.get_by_role("img")
@@ -30,7 +30,7 @@ def test_the_schedule_of_a_training_is_drawn_beside_its_errors(site):
 
 
 def test_many_rows_are_drawn_with_a_band(site):
-    number = site.done("starter", names=["silicon"])
+    number = site.kept("starter", names=["silicon"])
     epochs = [float(k) for k in range(500)]
     half = {"epoch": epochs, "train_loss": epochs, "valid_loss": epochs}
     told = {"rows": 5000, "index": list(range(500)), "columns": half, "low": half, "high": half}

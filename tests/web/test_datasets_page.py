@@ -9,7 +9,7 @@ pytestmark = pytest.mark.web
 
 
 def test_a_page_appears_also_where_the_server_takes_long_to_answer(site):
-    file = f"job:{site.done('starter', names=['silicon'])}/silicon.extxyz"
+    file = f"job:{site.kept('starter', names=['silicon'])}/silicon.extxyz"
     number = site.post("datasets", {"name": "silicon", "file": file})["id"]
     network = site.tab.context.new_cdp_session(site.tab)
     network.send("Network.enable")
@@ -24,7 +24,7 @@ def test_a_page_appears_also_where_the_server_takes_long_to_answer(site):
 
 def test_what_is_odd_is_looked_at_and_a_set_is_divided_for_training(site):
     tab = site.tab
-    file = f"job:{site.done('starter', names=['silicon'])}/silicon.extxyz"
+    file = f"job:{site.kept('starter', names=['silicon'])}/silicon.extxyz"
     number = site.post("datasets", {"name": "twice", "file": file})["id"]
     site.open(f"/datasets/{number}")
     tab.get_by_role("heading", name="69 of 69 structures").wait_for()
@@ -55,7 +55,7 @@ def test_what_is_odd_is_looked_at_and_a_set_is_divided_for_training(site):
 
 def test_a_version_is_added_and_compared(site):
     tab = site.tab
-    data = site.done("starter", names=["silicon"])
+    data = site.kept("starter", names=["silicon"])
     number = site.post("datasets", {"name": "in versions", "file": f"job:{data}/silicon.extxyz"})["id"]
     site.open(f"/datasets/{number}")
     tab.get_by_role("heading", name="69 of 69 structures").wait_for()

@@ -1,8 +1,10 @@
 """Every page that there is: read by everybody in light and dark, no wider than a telephone, nothing unsaid in it."""
 
 import re
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from words_of_pages import UNSAID
 
@@ -63,8 +65,8 @@ def test_every_route_of_the_page_is_looked_at():
 class Things(dict):
     """Numbers of jobs in every state, and of one thing of every kind."""
 
-    def __init__(self, site):
-        self.site = site
+    def __init__(self, site, home):
+        self.site, self.home = site, home
         super().__init__()
 
     def __missing__(self, name):
@@ -84,7 +86,19 @@ class Things(dict):
         return number
 
     def make_RUNNING(self):
-        return self.begun("search", formula="Cu-Au", model="emt", relaxations=100_000, first=6)
+        number = self.begun("search", formula="Cu-Au", model="emt", relaxations=100_000, first=6)
+        while len(self.site.get(f"searches/{number}")["found"]) < 20:
+            time.sleep(0.2)
+        for process in self.processes(number):
+            process.suspend()  # pages are looked at for minutes: it is at work as long, and takes no core
+        return number
+
+    def processes(self, number):
+        """The program of a job that is at work, and all that it started."""
+        cwd = re.compile(rf"{re.escape(str(self.home))}/.*/jobs/{number}/files")
+        programs = [p for p in psutil.process_iter(["cwd"]) if cwd.match(p.info["cwd"] or "")]
+        assert programs
+        return programs
 
     def make_CANCEL(self):
         number = self.begun("search", formula="Cu", model="emt", relaxations=100_000)
@@ -103,7 +117,7 @@ class Things(dict):
         return self.site.done("relax", model="emt", structures=[f"structure:{copper}"])
 
     def make_starter(self):
-        return self.site.done("starter", names=["silicon"])
+        return self.site.kept("starter", names=["silicon"])
 
     def make_trained(self):
         return self.site.done("train", data=[f"job:{self['starter']}/silicon.extxyz"], epochs=2, write_report=False)
@@ -118,7 +132,7 @@ class Things(dict):
         return self._model(self["trained"])
 
     def make_adaptive(self):
-        return self.site.done("adapt", **QUICK)
+        return self.site.kept("adapt", **QUICK)
 
     def make_taught(self):
         return self._model(self["adaptive"])
@@ -128,11 +142,13 @@ class Things(dict):
 
 
 @pytest.fixture(scope="module")
-def things(site):
-    things = Things(site)
+def things(site, tmp_path_factory):
+    things = Things(site, tmp_path_factory.getbasetemp())
     yield things
     if "RUNNING" in things:
         site.post(f"jobs/{things['RUNNING']}/cancel", {})
+        for process in things.processes(things["RUNNING"]):
+            process.resume()
 
 
 def look_at(site, path):

@@ -53,7 +53,7 @@ def test_a_list_is_sorted_walked_through_and_saved(site):
 @pytest.fixture
 def one_of_each(site):
     """Something in every list."""
-    data = f"job:{site.done('starter', names=['silicon'])}/silicon.extxyz"
+    data = f"job:{site.kept('starter', names=['silicon'])}/silicon.extxyz"
     site.post("structures", {"name": "of every kind", "text": ATOM.format("Ne")})
     site.post("datasets", {"name": "of every kind", "file": data})
     site.done("train", name="of every kind", data=[data], epochs=1, write_report=False)

@@ -30,7 +30,7 @@ def test_errors_are_marked_and_shown_alone(site):
 
 
 def test_a_log_without_errors_shows_none(site):
-    number = site.done("starter", names=["silicon"])
+    number = site.kept("starter", names=["silicon"])
     site.open(f"/jobs/{number}?tab=log")
     log = site.tab.get_by_role("log", name="Log")
     expect(log).to_contain_text("silicon")

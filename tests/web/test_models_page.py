@@ -10,7 +10,7 @@ pytestmark = pytest.mark.web
 
 def test_a_model_is_found_judged_tried_and_promoted(site):
     tab = site.tab
-    data = site.done("starter", names=["silicon"])
+    data = site.kept("starter", names=["silicon"])
     file = f"job:{data}/silicon.extxyz"
     site.done("train", name="judged", data=[file], epochs=2, write_report=False)
     model = site.get("models")["items"][0]["id"]

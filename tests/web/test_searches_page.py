@@ -76,7 +76,7 @@ def test_a_search_of_three_elements_has_a_triangle(site):
 
 def test_a_potential_that_a_search_learned_is_promoted_on_its_page(site):
     tab = site.tab
-    number = site.done("adapt", **QUICK)
+    number = site.kept("adapt", **QUICK)
     site.open(f"/searches/{number}")
     workers = tab.get_by_role("img", name="Workers that are busy, and what they saved")
     expect(workers).to_have_attribute("aria-label", re.compile("search, label, train, structures, labels$"))
@@ -95,7 +95,7 @@ def test_a_potential_that_a_search_learned_is_promoted_on_its_page(site):
 
 
 def test_a_job_that_is_no_search_says_so_and_leads_to_its_page(site):
-    number = site.done("starter", names=["silicon"])
+    number = site.kept("starter", names=["silicon"])
     site.open(f"/searches/{number}")
     site.tab.get_by_text("This job is no search.").wait_for()
     assert site.tab.locator("main").get_by_role("button").count() == 0
