@@ -77,3 +77,24 @@ def test_a_version_is_added_and_compared(site):
     tab.get_by_text(re.compile(rf"^Went: {69 - left}")).get_by_role("button").first.click()
     tab.get_by_text(re.compile(r"Structure \d+ of 69")).wait_for()
     assert site.barriers() == []
+
+
+def test_public_data_is_found_by_elements_and_its_licence_goes_with_the_files(site):
+    tab = site.tab
+    site.open("/datasets")
+    tab.get_by_text("Public data", exact=True).click()
+    public = tab.get_by_role("region", name="Public data")
+    public.get_by_role("cell", name=re.compile("^MPtrj")).wait_for()
+    expect(public.get_by_role("cell", name=re.compile("^Water"))).to_have_count(1)
+    assert site.barriers() == []
+    tab.get_by_label("Elements that must be in it").fill("Ti, O")
+    expect(public.get_by_role("cell", name=re.compile("^Water"))).to_have_count(0)
+    expect(public.get_by_role("link", name="Copy it tio2", exact=True)).to_be_visible()
+    public.get_by_role("button", name="send them TiO2").click()
+    expect(tab.get_by_label("Name", exact=True)).to_have_value("TiO2")
+    expect(tab.get_by_label("Licence")).to_have_value("MIT (with aenet-PyTorch)")
+    expect(tab.get_by_label("Source")).to_have_value(re.compile("^https://github.com/atomisticnet.*doi:10.1016"))
+    data = site.kept("starter", names=["silicon"])
+    tab.get_by_label("or what a job wrote").fill(f"job:{data}/silicon.extxyz")
+    tab.get_by_role("button", name="Add", exact=True).click()
+    tab.get_by_role("definition").get_by_text("MIT (with aenet-PyTorch)").wait_for()

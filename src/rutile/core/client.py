@@ -127,6 +127,14 @@ class Client:
         to.write_bytes(self._send("GET", f"/jobs/{number}/files/{found['id']}/download"))
         return to
 
+    def resources(self, *elements: str) -> list[dict[str, Any]]:
+        """Public data: name, what, elements, method, frames, licence, doi, files, command; those that come first.
+
+        `elements`: only sets that may hold structures with all of them, such as `client.resources("Ti", "O")`.
+        """
+        rows: list[dict[str, Any]] = self.request("GET", "/resources", None, elements=",".join(elements))
+        return rows
+
     def models(self, **filter: Any) -> list[dict[str, Any]]:
         """A page of the models of the registry, newest first; `filter`: search, stage, elements, page, size."""
         items: list[dict[str, Any]] = self.request("GET", "/models", None, **filter)["items"]

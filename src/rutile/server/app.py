@@ -34,6 +34,7 @@ from rutile.server.routes import (
     models,
     notebooks,
     notices,
+    resources,
     searches,
     series,
     shares,
@@ -63,8 +64,8 @@ def create_app(platform: Platform) -> FastAPI:
     )  # fmt: skip
     app.state.platform = platform
     rooms = (
-        account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, models, model_references,
-        templates, searches, admin, health, finding, shares, storage, notebooks,
+        account, notices, tasks, jobs, files, series, compute, uploads, structures, datasets, resources, models,
+        model_references, templates, searches, admin, health, finding, shares, storage, notebooks,
     )  # fmt: skip
     known = (*(room.router for room in rooms), sign_on.mine, admin.news, shares.open_routes())
     coming_in = (signing_in.router, sign_on.router)

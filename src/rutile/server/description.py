@@ -24,6 +24,7 @@ CALLS = {
     "GET /api/jobs/{number}/files": "client.files(12)",
     "GET /api/jobs/{number}/files/{file}/download": 'client.download(12, "relaxed.extxyz", Path("relaxed.extxyz"))',
     "GET /api/jobs/{number}/notebook": "client.notebook(12)",
+    "GET /api/resources": 'client.resources("Ti", "O")',
     "GET /api/models": 'client.models(stage="production")',
     "GET /api/models/{number}/download": 'client.download_model(5, Path("model.rutile"))',
     "GET /api/templates": 'client.templates(task="train")',

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
+from rutile.core.elements import symbol
 from rutile.core.errors import FileError, SettingsError
 from rutile.structures.io import read_all
 from rutile.structures.symmetry import Crystal, describe_crystal
@@ -84,6 +86,12 @@ def provenance(name: str = "tio2", folder: Path | None = None) -> dict[str, Any]
 def frames(name: str = "tio2", folder: Path | None = None) -> list[Atoms]:
     """All frames of a set, labels under REF_ names."""
     return read_all(path(name, folder), "extxyz")
+
+
+@cache
+def elements(name: str = "tio2") -> tuple[str, ...]:
+    """Symbols of the elements in a set, by atomic number."""
+    return tuple(symbol(z) for z in sorted({int(z) for atoms in frames(name) for z in atoms.numbers}))
 
 
 def dft_polymorphs(folder: Path | None = None) -> list[Polymorph]:

@@ -1,9 +1,10 @@
-"""`rutile starter`: the sets of labelled structures that come with rutile, listed and copied."""
+"""`rutile starter`: the sets of labelled structures that come with rutile, listed and copied; public ones, listed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from rutile.core.elements import number
 from rutile.core.errors import FileError
 from rutile.core.files import folder_for_results, write_atomically
 from rutile.core.reporting import Reporter
@@ -16,6 +17,8 @@ class StarterSettings(Settings):
 
     names: list[str] = []
     """Sets to copy; without a name all are listed and nothing is written."""
+    elements: list[str] = []
+    """List only sets that hold all these elements, such as [Ti, O]."""
     out: Path = Path()
     """Folder for the copies: frames (.extxyz), how they were made (.json), and the plan of `rutile generate` (.yaml)
     where there is one."""
@@ -36,28 +39,53 @@ class StarterSet(Result):
     """Terms of use."""
 
 
+class PublicSetRow(Result):
+    """A set that others have made public."""
+
+    name: str
+    """As people call it."""
+    what: str
+    """In one line."""
+    frames: str
+    """Labelled structures."""
+    licence: str
+    """Terms of use, as its authors state them: look there before you use it."""
+    files: str
+    """Where they are."""
+    command: str
+    """What rutile does with the files, in the folder into which they were unpacked."""
+
+
 class StarterResult(Result):
     """The sets, and what was written."""
 
     sets: list[StarterSet]
     """Those asked for, or all."""
+    public: list[PublicSetRow] = []
+    """What others have made public, where nothing is copied."""
     files: list[Path]
     """What was written."""
 
 
 def run(settings: StarterSettings, reporter: Reporter) -> StarterResult:
-    """List the sets of labelled structures that come with rutile, or copy some of them."""
+    """List the sets of labelled structures that come with rutile and public ones, or copy some of those that come."""
     from rutile import starter
+    from rutile.starter.public_sets import that_hold
 
+    for symbol in settings.elements:
+        number(symbol)
     found = []
     for name in settings.names or starter.SETS:
         about = starter.provenance(name)
-        facts = {key: about[key] for key in ("what", "frames", "calc_mode", "licence")}
-        found.append(StarterSet(name=name, **facts))
+        if settings.names or not settings.elements or set(settings.elements) <= set(starter.elements(name)):
+            facts = {key: about[key] for key in ("what", "frames", "calc_mode", "licence")}
+            found.append(StarterSet(name=name, **facts))
     written = [p for name in settings.names for p in copied(name, settings.out)]
     for p in written:
         reporter.info(f"written: {p}")
-    return StarterResult(sets=found, files=written)
+    public = [] if settings.names else that_hold(settings.elements)
+    rows = [PublicSetRow(**{key: getattr(one, key) for key in PublicSetRow.model_fields}) for one in public]
+    return StarterResult(sets=found, public=rows, files=written)
 
 
 def copied(name: str, folder: Path) -> list[Path]:
@@ -85,5 +113,5 @@ TASK = Task(
     StarterResult,
     run,
     positional="names",
-    examples=("rutile starter", "rutile starter tio2 tio2_rpbe out=data"),
+    examples=("rutile starter", "rutile starter elements=[Ti,O]", "rutile starter tio2 tio2_rpbe out=data"),
 )

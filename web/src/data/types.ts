@@ -64,3 +64,19 @@ export function asked({ version, check, group, mode, elements, only, column, low
 export function asQuery(wish: Record<string, string | number | boolean>): string {
   return new URLSearchParams(Object.entries(wish).map(([key, value]) => [key, String(value)])).toString()
 }
+
+/** A set of labelled structures that anybody may have. */
+export interface Resource {
+  name: string
+  /** Whether it comes with rutile. */
+  comes: boolean
+  what: string
+  /** None: most of the periodic table. */
+  elements: string[]
+  method: string
+  frames: string
+  licence: string
+  doi: string
+  files: string
+  command: string
+}

@@ -138,6 +138,7 @@ export const ja: Text = {
     labels: 'ラベル', state: '状態', version: '版', file: 'ファイル', orReference: 'またはジョブが書いたもの (job:12/labelled.extxyz)', make: '追加', checks: '検査', fine: '問題ありません。', only: '他の元素なし', filter: '含むべき元素', of: 'ヒストグラム',
     select: '棒の上をドラッグして範囲を選びます。', selected: '{all} 構造中 {n}', clear: 'すべての構造', train: 'これで訓練', selection: 'この選択をデータセットとして保存', selectionName: '選択の名前', table: '構造', formula: '化学式', number: '番号', versions: '版', hash: '内容', newVersion: '版を追加', sure: '{name} をすべての版ごと削除しますか?', reading: '読み込み中 …', from: 'から', to: 'まで', size: 'サイズ',
     upwards: '縦軸', across: '横軸', points: '{y} 対 {x}', clickPoint: '点をクリックすると構造が描かれます。', some: '{all} のうち {n} を描いています。', method: '方法', howTo: '入手方法', get: 'コピーする', files: 'ファイル', cite: '引用すべき論文',
+    holdElements: '含むべき元素', sendFiles: 'ファイルを送る',
     resources: '公開データ', resourcesText: '最初のものは rutile に付属します。他は元の場所で入手してライセンスを確かめ、送るか、訓練する計算機で変換してください。',
     energy_per_atom: '原子あたりエネルギー', fmax: '最大の力', volume_per_atom: '原子あたり体積', pressure: '圧力', nearest: '最小距離', net_force: '力の和',
     group: '種類', mode: '計算モード', modes: '計算モード', found: '検査で見つかったもの', partOf: 'データセット {id} の一部、{when}', trainSelection: 'この選択で訓練', sayMore: '説明を変更',

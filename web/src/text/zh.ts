@@ -138,6 +138,7 @@ export const zh: Text = {
     labels: '标签', state: '状态', version: '版本', file: '文件', orReference: '或作业写出的文件 (job:12/labelled.extxyz)', make: '添加', checks: '检查', fine: '没有问题。', only: '不含其他元素', filter: '必须含有的元素', of: '直方图',
     select: '在柱上拖动以选择范围。', selected: '{n} / {all} 个结构', clear: '全部结构', train: '用它训练', selection: '把这个选择存为数据集', selectionName: '选择的名称', table: '结构', formula: '化学式', number: '序号', versions: '版本', hash: '内容', newVersion: '添加版本', sure: '删除 {name} 及其所有版本?', reading: '正在读取 …', from: '从', to: '到', size: '大小',
     upwards: '纵轴', across: '横轴', points: '{y} 对 {x}', clickPoint: '点击一个点,即画出它的结构。', some: '画出 {all} 个中的 {n} 个。', method: '方法', howTo: '如何获取', get: '复制它', files: '个文件', cite: '应引用的论文',
+    holdElements: '必须包含的元素', sendFiles: '发送文件',
     resources: '公共数据', resourcesText: '前几个随 rutile 提供。其余的请在其所在处获取,在那里查看许可,然后发送,或在训练的机器上转换。',
     energy_per_atom: '每原子能量', fmax: '最大力', volume_per_atom: '每原子体积', pressure: '压力', nearest: '最小距离', net_force: '合力',
     group: '种类', mode: '计算模式', modes: '计算模式', found: '检查发现', partOf: '数据集 {id} 的一部分,{when}', trainSelection: '用这个选择训练', sayMore: '更改它的说明',
