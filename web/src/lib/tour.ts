@@ -1,5 +1,6 @@
 /** The guided examples of the home page: each is a filled-in form, and may use what an earlier one made. */
 import { api } from './api'
+import { href } from './router.svelte'
 import type { JobPage, JobRow, Tree } from './types'
 import { text } from '../text'
 
@@ -56,8 +57,18 @@ export async function walked(): Promise<(JobRow | undefined)[]> {
   return pages.map((page) => page.items[0])
 }
 
+/** The earliest step that another one uses and that is not done; undefined where there is none. */
+export function missing(step: Step, done: (JobRow | undefined)[]): number | undefined {
+  return step.uses.map((use) => use.step).sort().find((earlier) => !done[earlier])
+}
+
+/** Address of the form of a step, filled in. */
+export function formOf(step: Step, done: (JobRow | undefined)[]): string {
+  return href(`/new/${step.task}`, { settings: JSON.stringify(prepared(step, done)), tag: step.tag })
+}
+
 /** The settings of a step with the files of earlier ones in their places. */
-export function prepared(step: Step, done: (JobRow | undefined)[]): Tree {
+function prepared(step: Step, done: (JobRow | undefined)[]): Tree {
   const settings = structuredClone(step.settings)
   for (const { setting, step: earlier, path, list } of step.uses) {
     const reference = `job:${done[earlier]!.id}/${path}`
