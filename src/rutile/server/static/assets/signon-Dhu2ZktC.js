@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-DkL3KiNc.js";var t=()=>e.get(`sign-on`);export{t};
