@@ -55,6 +55,8 @@ class Order:
     """Seconds between asking to end and ending."""
     enclosed: bool = False
     """Whether the program is a sandbox: what is to be asked to end runs in it."""
+    shared: bool = False
+    """Whether it runs under an account of its own: the server may read and remove what it wrote, too."""
 
 
 @dataclass(frozen=True)

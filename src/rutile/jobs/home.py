@@ -72,6 +72,11 @@ class Home:
         """What can be made again."""
         return self.folder / "cache"
 
+    @property
+    def lock(self) -> Path:
+        """A file that is locked by the process that keeps the queue going."""
+        return self.folder / "reconciler.lock"
+
     def job(self, number: int) -> Path:
         """The folder of a job."""
         return self.jobs / str(number)

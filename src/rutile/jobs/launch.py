@@ -27,6 +27,8 @@ KEPT = (
     "SLURM_CONF",
 )
 """What a job sees of the server's environment, besides what engines are configured by."""
+OURS = ("HOME", "TMPDIR", "XDG_CACHE_HOME")
+"""Of these, folders of the server's own account."""
 ENGINES = ("ASE_", "VASP_", "ESPRESSO_", "CP2K_", "GPAW_", "RUTILE_KERNELS")
 """Beginnings of names by which engines are configured."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -46,15 +48,20 @@ def words_of(task: str) -> list[str]:
     return [sys.executable, "-m", "rutile", *task.split(), kept.SETTINGS]
 
 
-def clean_environment(folder: Path, cores: int, gpu_ids: Sequence[int] | None) -> dict[str, str]:
+def clean_environment(
+    folder: Path, cores: int, gpu_ids: Sequence[int] | None, home: str | None = None
+) -> dict[str, str]:
     """All that a job sees: nothing of the server's secrets; the name of the file by which it signs in, if it has one.
 
     Args:
         folder: of the job.
         cores: that it may use.
         gpu_ids: GPUs that it may use; None: those that Slurm gives.
+        home: of the account under which it runs; None: that of the server.
     """
     found = {k: v for k, v in os.environ.items() if k in KEPT or k.startswith(ENGINES)}
+    if home is not None:
+        found = {k: v for k, v in found.items() if k not in OURS} | {"HOME": home}
     found |= dict.fromkeys(THREADS, str(cores))
     found |= {"PYTHONPATH": source_folder(), "PYTHONUNBUFFERED": "1", "MPLBACKEND": "Agg", kept.VARIABLE: str(folder)}
     if (folder / CONNECTION).exists():
@@ -93,8 +100,9 @@ def supervisor_words(folder: Path) -> list[str]:
 
 
 def order_of(
-    task: str, folder: Path, cores: int, memory: float, wall_time: float | None, gpu_ids: Sequence[int] | None
-) -> Order:
+    task: str, folder: Path, cores: int, memory: float, wall_time: float | None, gpu_ids: Sequence[int] | None,
+    home: str | None = None,
+) -> Order:  # fmt: skip
     """What a supervisor is told.
 
     Args:
@@ -104,5 +112,7 @@ def order_of(
         memory: GB that it may use.
         wall_time: seconds that it may take; None: any.
         gpu_ids: as of `clean_environment`.
+        home: as of `clean_environment`.
     """
-    return Order(words_of(task), clean_environment(folder, cores, gpu_ids), cores, memory, wall_time)
+    environment = clean_environment(folder, cores, gpu_ids, home)
+    return Order(words_of(task), environment, cores, memory, wall_time, shared=home is not None)

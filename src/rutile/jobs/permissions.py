@@ -77,20 +77,25 @@ def is_shared(folder: Path) -> bool:
 
 def open_up(folder: Path) -> None:
     """Let the server read and remove what a program wrote for itself alone; run by the account, for its own files."""
-    for _, names, files, handle in os.fwalk(folder):
-        for name in (*names, *files):
+    if folder.is_symlink():
+        return
+    for place, names, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*names, *files)):
             with suppress(OSError):
-                mode = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
+                mode = path.lstat().st_mode
                 if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
-                    os.chmod(name, stat.S_IMODE(mode) | (0o770 if stat.S_ISDIR(mode) else 0o660), dir_fd=handle)
+                    path.chmod(stat.S_IMODE(mode) | (0o770 if stat.S_ISDIR(mode) else 0o660))
 
 
 def let_pass(home: Home) -> None:
     """Let accounts pass through the home of the platform to folders that are theirs; all else is for the server alone.
 
+    To be called when the database is there.
+
     Raises:
         SettingsError: the disk keeps no ACLs.
     """
+    home.lock.touch()
     for path in _private(home):
         path.chmod(stat.S_IMODE(path.lstat().st_mode) & stat.S_IRWXU)
     for path in (home.folder, home.jobs):

@@ -7,19 +7,21 @@ import shlex
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rutile.core.errors import ExecutorError
+from rutile.core.errors import ExecutorError, SettingsError
 from rutile.core.executors.queue import Node, SlurmQueue
 from rutile.jobs import folder as kept
+from rutile.jobs.accounts import Account, Become, account_named
 from rutile.jobs.folder import Status, read_json
 from rutile.jobs.home import Home
 from rutile.jobs.launch import source_folder, supervise, supervisor_words
 from rutile.jobs.settings import SlurmPlace
 from rutile.jobs.supervisor import born
-from rutile.jobs.tables import Job
+from rutile.jobs.tables import Job, User
 
 CLOCK = 2.0
 """Two readings of when a process began differ by less (s)."""
@@ -56,6 +58,18 @@ class Place(Protocol):
         """End a job by force."""
         ...
 
+    def account_of(self, owner: User) -> Account | None:
+        """The Unix account under which the jobs of a user run here; None: that of the server.
+
+        Raises:
+            SettingsError: they would need one, and have none.
+        """
+        ...
+
+    def clear(self, job: Job, folder: Path) -> None:
+        """Remove what a job left in a folder and the server may not remove."""
+        ...
+
 
 class Here:
     """This machine."""
@@ -82,6 +96,14 @@ class Here:
     def end(self, job: Job) -> None:
         """The supervisor ends it when it sees the file."""
 
+    def account_of(self, owner: User) -> Account | None:
+        """All jobs of this machine run under the account of the server."""
+        del owner
+        return None
+
+    def clear(self, job: Job, folder: Path) -> None:
+        """What a job of this machine made belongs to the server."""
+
 
 def same_process(pid: int, begin: float, host: str) -> bool:
     """Whether a process is still there, and not another one that has its number."""
@@ -101,15 +123,24 @@ class Slurm:
         """A cluster that is reached from here.
 
         Raises:
-            ExecutorError: there is no Slurm here.
+            ExecutorError: there is no Slurm here, or no way to run jobs under the accounts of users.
         """
         self.settings = settings
+        self.become = Become(settings.become) if settings.unix_accounts else None
         self._nodes: tuple[float, list[Node]] = (-NODES_GOOD, [])
         self.queue = SlurmQueue("rutile-" + hashlib.sha256(str(home.folder).encode()).hexdigest()[:8])
 
     def start(self, job: Job, folder: Path) -> str:
-        """Submit the script of a job."""
-        return self.queue.submit(self.script(job, folder))
+        """Submit the script of a job; under an account that the folder was shared with."""
+        if self.become is not None and job.unix_account:
+            self.become.check(account_named(job.unix_account), folder)
+        return self.queue.submit(self.script(job, folder), self._before(job))
+
+    def _before(self, job: Job) -> list[str]:
+        """Words before the commands of Slurm for a job."""
+        if self.become is None or not job.unix_account:
+            return []
+        return self.become.before(account_named(job.unix_account))
 
     def script(self, job: Job, folder: Path) -> str:
         """What Slurm runs: the same supervisor as here."""
@@ -117,7 +148,7 @@ class Slurm:
         lines = [
             f"--job-name={self.queue.name}", f"--comment=job-{job.id}", f"--cpus-per-task={job.cores}", "--ntasks=1",
             f"--output={shlex.quote(str(folder / 'slurm.txt'))}", "--open-mode=append", "--no-requeue",
-            "--signal=B:TERM@60", "--export=PATH,HOME",
+            f"--chdir={shlex.quote(str(folder))}", "--signal=B:TERM@60", "--export=PATH,HOME",
         ]  # fmt: skip
         lines += [f"--partition={asked.partition}"] if asked.partition else []
         lines += [f"--account={asked.account}"] if asked.account else []
@@ -153,7 +184,24 @@ class Slurm:
     def end(self, job: Job) -> None:
         """Cancel it in Slurm: one that waits there has no supervisor that could."""
         if job.native_id:
-            self.queue.cancel([job.native_id])
+            self.queue.cancel([job.native_id], self._before(job))
+
+    def account_of(self, owner: User) -> Account | None:
+        """The account of a user, where jobs run under accounts of users."""
+        if self.become is None:
+            return None
+        if not owner.unix_account:
+            raise SettingsError(
+                f"queue = {self.settings.name}: its jobs run under the Unix accounts of users, and {owner.name} has "
+                "none: ask an administrator (page Administration, Accounts), or take another queue"
+            )
+        return account_named(owner.unix_account)
+
+    def clear(self, job: Job, folder: Path) -> None:
+        """Remove it as the account under which the job ran."""
+        if self.become is not None and job.unix_account:
+            with suppress(ExecutorError, SettingsError):  # who asked sees that it is still there
+                self.become.run(account_named(job.unix_account), ["rm", "-rf", "--", str(folder)])
 
 
 def open_places(home: Home, clusters: Sequence[SlurmPlace]) -> dict[str, Place]:

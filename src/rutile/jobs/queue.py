@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from rutile.jobs import folder as kept
 from rutile.jobs import notices
 from rutile.jobs.disk import bytes_by_kind
 from rutile.jobs.home import Home
+from rutile.jobs.places import Place
 from rutile.jobs.references import Input
 from rutile.jobs.rights import ended
 from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, Quotas, User
@@ -108,17 +109,43 @@ def cancel(session: Session, home: Home, job: Job) -> None:
         kept.ask_to_stop(home.job(job.id))
 
 
-def delete(session: Session, home: Home, job: Job) -> None:
+def delete(session: Session, home: Home, places: Mapping[str, Place], job: Job) -> None:
     """Remove a job that has ended, with its folder.
 
+    Args:
+        session: that writes.
+        home: with the folders.
+        places: where jobs run, by queue.
+        job: to be removed.
+
     Raises:
-        SettingsError: it has not ended, or another one reads what it wrote.
+        SettingsError: it has not ended, another one reads what it wrote, or its folder cannot be removed.
     """
     if job.state not in ENDED:
         raise SettingsError(f"job {job.id} is {job.state}: cancel it first")
     refuse_in_use(session, f"job:{job.id}")
-    shutil.rmtree(home.job(job.id), ignore_errors=True)
+    remove(places, job, home.job(job.id))
     session.delete(job)
+
+
+def remove(places: Mapping[str, Place], job: Job, folder: Path) -> None:
+    """Remove the folder of a job, or one in it.
+
+    Args:
+        places: where jobs run, by queue.
+        job: that wrote there.
+        folder: to be removed.
+
+    Raises:
+        SettingsError: something in it cannot be removed.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists() and job.queue in places:
+        places[job.queue].clear(job, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        whose = f" as {job.unix_account}" if job.unix_account else ""
+        raise SettingsError(f"job {job.id}: {folder} cannot be removed by the server; remove it{whose}, then try again")
 
 
 def refuse_in_use(session: Session, thing: str, place: Path | None = None) -> None:

@@ -13,7 +13,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -27,6 +28,7 @@ from rutile.jobs.folder import Status, prepare, read_status
 from rutile.jobs.home import Home
 from rutile.jobs.launch import order_of
 from rutile.jobs.limits import Limits
+from rutile.jobs.permissions import is_shared, share
 from rutile.jobs.places import Here, Place, There, same_process, supervised
 from rutile.jobs.progress import progress
 from rutile.jobs.references import Input, bring, names_for, replaced
@@ -108,7 +110,7 @@ class Reconciler:
             self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        with (self.home.folder / "reconciler.lock").open("w") as lock:
+        with self.home.lock.open("w") as lock:
             while not self._stop.is_set():
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,15 +158,15 @@ class Reconciler:
             found = place.look(silent)
             for job in silent:
                 if job.id in found:
-                    self._look_for(place, job, found[job.id], job.id in begun)
+                    with _apart(job):
+                        self._look_for(place, job, found[job.id], job.id in begun)
 
     def _is_silent(self, job: Job) -> bool:
-        """Whether a place has to be asked about a job; what one wrote into its folder stops nobody else's."""
-        try:
-            return self._told(job) is None
-        except (OSError, ArithmeticError, LookupError, TypeError, ValueError):
-            log.exception("job %d", job.id)
-            return False
+        """Whether a place has to be asked about a job."""
+        silent = False
+        with _apart(job):
+            silent = self._told(job) is None
+        return silent
 
     def _told(self, job: Job) -> Status | None:
         """What the folder says, written into the row; None where the place has to be asked."""
@@ -224,7 +226,8 @@ class Reconciler:
     def _lost(self, job: Job, status: Status) -> None:
         """The supervisor is gone without a word: what it started here is ended, too, unless its number is another's."""
         child, begin = status.extra.get("child"), status.extra.get("born")
-        if isinstance(child, int) and isinstance(begin, float) and same_process(child, begin, status.host):
+        ours = not job.unix_account  # else it may say anything; Slurm ends what it started
+        if ours and isinstance(child, int) and isinstance(begin, float) and same_process(child, begin, status.host):
             with contextlib.suppress(OSError):
                 os.killpg(child, signal.SIGKILL)
         reason = "lost: the machine was restarted, or its supervisor was killed; rerun it"
@@ -322,16 +325,9 @@ class Reconciler:
     def _launch(self, place: Place, job: Job) -> None:
         """Prepare the folder and start the supervisor; doing it twice starts the job once."""
         folder = self.home.job(job.id)
-        inputs = [Input(**one) for one in job.inputs]
-        names = names_for(inputs)
-        local = isinstance(place, Here)
         try:
-            self._begin(job)
-            order = order_of(job.task, folder, job.cores, job.memory, job.wall_time, job.gpu_ids if local else None)
-            if self.sandbox is not None:
-                order = self.sandbox.around(order, folder, inputs)
-            prepare(folder, order, replaced(job.settings, lambda text: names.get(text, text)))
-            bring(folder, inputs)
+            if not is_shared(folder):  # or it was made before, and is not ours alone any more
+                self._make(place, job, folder)
             native = place.start(job, folder)
         except (OSError, RutileError) as error:
             text = (
@@ -345,9 +341,36 @@ class Reconciler:
                 if row is not None:
                     row.native_id, row.claimed = native, time.time()
 
+    def _make(self, place: Place, job: Job, folder: Path) -> None:
+        """Make the folder of a job; one that runs under an account of its own gets it when it is complete."""
+        self._begin(job)
+        account = place.account_of(job.owner)
+        inputs = [Input(**one) for one in job.inputs]
+        names = names_for(inputs)
+        gpu_ids = job.gpu_ids if isinstance(place, Here) else None
+        home = account.home if account else None
+        order = order_of(job.task, folder, job.cores, job.memory, job.wall_time, gpu_ids, home)
+        if self.sandbox is not None:
+            order = self.sandbox.around(order, folder, inputs, account)
+        prepare(folder, order, replaced(job.settings, lambda text: names.get(text, text)))
+        bring(folder, inputs, copied=account is not None)
+        if account is not None:
+            with self.database.writing() as session:
+                session.get_one(Job, job.id).unix_account = job.unix_account = account.name
+            share(folder, account.uid)
+
     def _begin(self, job: Job) -> None:
         """What the task of a job needs before it is started."""
         before = self.begins.get(job.task)
         if before is not None:
             with self.database.writing() as session:
                 before(session, session.get_one(Job, job.id))
+
+
+@contextlib.contextmanager
+def _apart(job: Job) -> Iterator[None]:
+    """What goes wrong with one job, which may write anything into its folder, stops no other one."""
+    try:
+        yield
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError, RutileError):
+        log.exception("job %d", job.id)

@@ -20,6 +20,7 @@ from typing import Any
 
 from rutile.core.errors import FileError, SettingsError
 from rutile.jobs import folder as kept
+from rutile.jobs.safe_files import copy_inside
 
 REFERENCE = re.compile(r"(job|dataset|model|structure|upload):(\w+)(?:@(\d+))?(?:/(.+))?")
 COMMANDS = ("command", "python", "prologue", "directives")
@@ -123,8 +124,13 @@ def unlike(name: str, taken: set[str]) -> str:
     return out
 
 
-def bring(folder: Path, inputs: list[Input]) -> None:
+def bring(folder: Path, inputs: list[Input], copied: bool = False) -> None:
     """Put the inputs into the folder of a job: files are linked, folders copied (what goes on in them writes there).
+
+    Args:
+        folder: of the job.
+        inputs: what it reads.
+        copied: whether files are copied, too: the job may not read where they lie.
 
     Raises:
         FileError: something is not there any more.
@@ -138,7 +144,9 @@ def bring(folder: Path, inputs: list[Input]) -> None:
             continue
         if not source.exists():
             raise FileError(f"{one.setting} = {one.reference}: it is not there any more; clone the job, choose another")
-        if source.is_dir():
+        if copied:
+            copy_inside(source.parent, source.name, target)
+        elif source.is_dir():
             shutil.copytree(source, target, symlinks=True)
         else:
             target.symlink_to(source)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rutile.core.errors import SettingsError
+from rutile.jobs.accounts import Account
 from rutile.jobs.folder import Order
 from rutile.jobs.home import Home
 from rutile.jobs.launch import source_folder
@@ -58,21 +59,26 @@ class Sandbox:
             if not path.exists():
                 raise SettingsError(f"sandbox_readable = {path}: there is no such place")
 
-    def around(self, order: Order, folder: Path, inputs: Iterable[Input]) -> Order:
+    def around(self, order: Order, folder: Path, inputs: Iterable[Input], account: Account | None = None) -> Order:
         """The same order in the sandbox.
 
         Args:
             order: what the supervisor of the job is told.
             folder: of the job.
             inputs: what it reads.
+            account: under which it runs, and whose home is empty for it, too; None: that of the server. Such a job has
+                copies of its inputs, and may not read secrets of the server anyway.
         """
-        hidden = [Path(place) for place in (*TEMPORARY, Path.home(), self.home.folder)]
+        homes = [Path.home()] if account is None else [Path.home(), Path(account.home)]
+        needed = [] if account else [path for one in inputs for path in _needed(Path(one.source))]
+        secrets = list[Path]() if account else self.secrets
+        hidden = [*map(Path, TEMPORARY), *homes, self.home.folder]
         words = [PROGRAM, "--ro-bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc", *NAMESPACES]
         for place in hidden:
             words += ["--tmpfs", str(place)] if place.is_dir() else []
-        for path in [*_programs(), *self.readable, *(p for one in inputs for p in _needed(Path(one.source)))]:
+        for path in [*_programs(), *self.readable, *needed]:
             words += ["--ro-bind", str(path), str(path)] if _lies_in(path, hidden) else []
-        for path in self.secrets:
+        for path in secrets:
             words += ["--ro-bind", NOTHING, str(path)] if path.exists() and not _lies_in(path, hidden) else []
         words += ["--bind", str(folder), str(folder), "--chdir", str(folder / "files"), "--"]
         return replace(order, argv=[*words, *order.argv], enclosed=True)

@@ -28,3 +28,9 @@ class SlurmPlace(Settings):
     """Cores that there are in all; where it is not given, shares of accounts (`cores_percent`) do not hold there."""
     gpus: int | None = Field(default=None, ge=0)
     """GPUs that there are in all."""
+    unix_accounts: bool = False
+    """Whether the jobs of each user are submitted and run under the user's own Unix account (administrators say which,
+    page Administration); users without one are refused."""
+    become: list[str] = ["sudo", "-n", "-u", "{account}", "--"]
+    """Words before a command that is to run as {account}; where root runs the server, [runuser, -u, "{account}", --]
+    will do."""

@@ -23,6 +23,7 @@ from typing import Any
 
 from rutile.jobs import folder as kept
 from rutile.jobs.folder import Order, Status, read_json, why, write_json, write_status
+from rutile.jobs.permissions import open_up
 from rutile.jobs.usage import Meter
 
 LOOK = 0.1
@@ -112,6 +113,8 @@ class Watch:
             state, reason = ("CANCEL" if self.because == "cancelled" else "FAIL"), self.because
         elif code != 0:
             reason = reason or why(self.folder, code)
+        if self.order.shared:
+            open_up(self.folder / kept.FILES)
         now = time.time()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = max(self.status.cpu_seconds, used.ru_utime + used.ru_stime)

@@ -75,6 +75,8 @@ class User(Quotas, Base):
     """Jobs at work at the same time."""
     priority: Mapped[int] = mapped_column(default=50)
     """Highest priority (1 to 100) that the jobs of this user can have."""
+    unix_account: Mapped[str | None] = mapped_column(unique=True, index=True)
+    """Under which jobs run where a cluster asks for it; None: no such jobs."""
     group: Mapped[Group | None] = relationship(lazy="joined")
 
 
@@ -260,6 +262,8 @@ class Job(Base):
     """Somebody asked for its end."""
     native_id: Mapped[str] = mapped_column(default="")
     """Number in Slurm."""
+    unix_account: Mapped[str | None]
+    """Under which it ran; None: that of the server."""
     claimed: Mapped[float | None]
     gpu_ids: Mapped[list[int]] = mapped_column(default=list)
     parent_id: Mapped[int | None] = mapped_column(sql.ForeignKey("jobs.id", ondelete="SET NULL"), index=True)

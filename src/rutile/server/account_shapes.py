@@ -9,6 +9,7 @@ from pydantic import Field
 from rutile.core.settings import Result, Settings
 
 Hours = Annotated[float, Field(ge=0, le=1e12)]
+UnixAccount = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$")]
 Part = Annotated[float, Field(gt=0, le=100)]
 UserName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
 Password = Annotated[str, Field(min_length=10, max_length=1000)]
@@ -75,6 +76,8 @@ class UserWish(Quotas):
     """Jobs at work at the same time."""
     priority: Annotated[int, Field(ge=1, le=100)] = 50
     """Highest priority of its jobs."""
+    unix_account: UnixAccount | None = None
+    """Unix account under which its jobs run on clusters that ask for one; nobody else's here."""
 
 
 class UserChange(Settings):
@@ -106,6 +109,8 @@ class UserChange(Settings):
     """Limit."""
     priority: Annotated[int, Field(ge=1, le=100)] | None = None
     """Highest priority of its jobs."""
+    unix_account: UnixAccount | None = None
+    """As of a new account; null: none."""
 
 
 class CourseWish(Quotas):
@@ -167,5 +172,7 @@ class AccountView(Result):
     """Limit."""
     priority: int
     """Highest priority of its jobs."""
+    unix_account: str | None
+    """Unix account under which its jobs run on clusters that ask for one."""
     seen: float | None
     """When it was last here."""

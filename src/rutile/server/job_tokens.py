@@ -9,8 +9,10 @@ import sqlalchemy as sql
 from sqlalchemy.orm import Session
 
 from rutile.core.connection import CERTIFICATE, CONNECTION, DOOR, KEY, write_private
+from rutile.jobs.accounts import account_named
 from rutile.jobs.folder import BEGAN, read_json
 from rutile.jobs.home import Home
+from rutile.jobs.permissions import share_file
 from rutile.jobs.tables import ACTIVE, ApiToken, Job
 from rutile.server.secrets import TOKEN, kept_of, new_secret
 
@@ -79,3 +81,5 @@ def say_address(session: Session, home: Home, address: Callable[[Job], str]) -> 
         found = read_json(path)
         if found is not None and found.get("address") != address(job):
             write_private(path, found | {"address": address(job)})
+            if job.unix_account:
+                share_file(path, account_named(job.unix_account).uid)

@@ -76,15 +76,16 @@ def begin(session: Session, home: Home, settings: ServeSettings, job: Job, addre
     """Sign a notebook in that is about to start, if its owner still may; one that others reach gets the server's TLS.
 
     Raises:
-        SettingsError: they may not any more; or it would get the server's key where a sandbox shall keep it.
+        SettingsError: they may not any more; or it would get the server's key where it shall not have it.
         OSError: its folder cannot be written.
     """
     refuse(settings, job.owner, job.task)
     listens_at = job.settings.get("address", LOOPBACK[0])
-    if settings.sandbox and settings.key is not None and listens_at not in LOOPBACK:
+    apart = settings.sandbox or any(one.unix_accounts and one.name == job.queue for one in settings.clusters)
+    if apart and settings.key is not None and listens_at not in LOOPBACK:
         raise SettingsError(
-            f"address = {listens_at}: in the sandbox a notebook gets no key for TLS; leave it at 127.0.0.1, and use "
-            "the tunnel"
+            f"address = {listens_at}: in a sandbox, or under the account of its user, a notebook gets no key for TLS; "
+            "leave it at 127.0.0.1, and use the tunnel"
         )
     hand_over(session, home, job, SCOPES, inside(settings, job, address))
     if settings.certificate is None or settings.key is None:

@@ -15,12 +15,13 @@ import sqlalchemy as sql
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.orm import Session
 
-from rutile.core.errors import FileError
+from rutile.core.errors import FileError, SettingsError
 from rutile.jobs.adopt import adopt
 from rutile.jobs.database import Database, open_database
 from rutile.jobs.gpus import Watch, library
 from rutile.jobs.home import Home
 from rutile.jobs.limits import Limits, Whole
+from rutile.jobs.permissions import let_pass
 from rutile.jobs.places import Place, Slurm, open_places
 from rutile.jobs.reconciler import Reconciler
 from rutile.jobs.sandbox import Sandbox
@@ -84,7 +85,8 @@ class Platform:
         Raises:
             FileError: folder or database cannot be opened.
             ExecutorError: a cluster that is named is not there.
-            SettingsError: jobs shall run in a sandbox, and there is none.
+            SettingsError: jobs shall run in a sandbox, and there is none; or under accounts of users, who could read
+                secrets, or to whom the disk can give no rights.
             MissingPackageError: single sign-on is asked for without its package.
         """
         provider = Provider(settings.sign_on) if settings.sign_on else None
@@ -92,6 +94,8 @@ class Platform:
         places = open_places(home, settings.clusters)
         capacity = Capacity.of_this_machine(settings.cores, settings.memory)
         database = open_database(settings.url, home.folder)
+        if any(one.unix_accounts for one in settings.clusters):
+            _open_to_accounts(settings, home)
         limits = Limits(settings.cores_percent, wholes_of(places, capacity))
         reconciler = Reconciler(database, home, places, capacity, limits=limits, sandbox=_sandbox(settings, home))
         messenger = Messenger(database, settings)
@@ -207,6 +211,18 @@ def note(
             after=after or {},
         )
     )  # fmt: skip
+
+
+def _open_to_accounts(settings: ServeSettings, home: Home) -> None:
+    """Let the accounts of users reach folders of theirs, and nothing else.
+
+    Raises:
+        SettingsError: the disk keeps no rights of accounts; or others can read a file of secrets.
+    """
+    for path in settings.secrets:
+        if path.exists() and path.stat().st_mode & 0o077:
+            raise SettingsError(f"unix_accounts = true: {path} is open to others: chmod 600 {path}")
+    let_pass(home)
 
 
 def _sandbox(settings: ServeSettings, home: Home) -> Sandbox | None:

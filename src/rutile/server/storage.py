@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,9 @@ from rutile.core.settings import Result
 from rutile.jobs import data_sets, queue
 from rutile.jobs.disk import bytes_in, size_of
 from rutile.jobs.folder import FILES
-from rutile.jobs.home import Home
 from rutile.jobs.rights import may_change
 from rutile.jobs.tables import ENDED, Dataset, DatasetVersion, Job, Upload, User
+from rutile.server.platform import Platform
 
 KINDS = ("job", "files", "version", "upload")
 
@@ -114,13 +113,13 @@ def _uploads(session: Session, owner: int | None, until: float, most: int) -> li
 
 
 def free(
-    session: Session, home: Home, user: User, references: Iterable[str], sure: bool
+    session: Session, platform: Platform, user: User, references: Iterable[str], sure: bool
 ) -> tuple[dict[str, int], list[str]]:
     """Remove things, or only say what that would free.
 
     Args:
         session: that writes.
-        home: with the files.
+        platform: with the files.
         user: who asks; removes what is theirs, administrators everything.
         references: as of `Piece`.
         sure: whether to do it.
@@ -132,7 +131,7 @@ def free(
     problems: list[str] = []
     for reference in dict.fromkeys(references):
         try:
-            found = _found(session, home, user, reference)
+            found = _found(session, platform, user, reference)
         except SettingsError as error:
             problems.append(str(error))
             continue
@@ -143,7 +142,7 @@ def free(
     return freed, problems
 
 
-def _found(session: Session, home: Home, user: User, reference: str) -> _Found:
+def _found(session: Session, platform: Platform, user: User, reference: str) -> _Found:
     """A thing that a user may remove.
 
     Raises:
@@ -151,7 +150,7 @@ def _found(session: Session, home: Home, user: User, reference: str) -> _Found:
     """
     kind, _, name = reference.partition(":")
     finder = {"job": _job, "files": _files, "version": _version, "upload": _upload}.get(kind)
-    found = None if finder is None else finder(session, home, user, name)
+    found = None if finder is None else finder(session, platform, user, name)
     if found is None:
         raise SettingsError(f"{reference}: there is none that you may remove")
     return found
@@ -180,27 +179,29 @@ def _unused(session: Session, user: User, name: str) -> Job | None:
     return job
 
 
-def _job(session: Session, home: Home, user: User, name: str) -> _Found | None:
+def _job(session: Session, platform: Platform, user: User, name: str) -> _Found | None:
     job = _unused(session, user, name)
     if job is None:
         return None
-    return _Found(bytes_in(home.job(job.id)), lambda: queue.delete(session, home, job))
+    return _Found(
+        bytes_in(platform.home.job(job.id)), lambda: queue.delete(session, platform.home, platform.places, job)
+    )
 
 
-def _files(session: Session, home: Home, user: User, name: str) -> _Found | None:
+def _files(session: Session, platform: Platform, user: User, name: str) -> _Found | None:
     job = _unused(session, user, name)
     if job is None:
         return None
-    folder = home.job(job.id) / FILES
+    folder = platform.home.job(job.id) / FILES
 
     def remove() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        job.bytes = bytes_in(home.job(job.id))
+        queue.remove(platform.places, job, folder)
+        job.bytes = bytes_in(platform.home.job(job.id))
 
     return _Found(bytes_in(folder), remove)
 
 
-def _version(session: Session, home: Home, user: User, name: str) -> _Found | None:
+def _version(session: Session, platform: Platform, user: User, name: str) -> _Found | None:
     number, _, which = name.partition("@")
     dataset = session.get(Dataset, _number(number))
     if dataset is None or not _mine(dataset, user):
@@ -210,19 +211,19 @@ def _version(session: Session, home: Home, user: User, name: str) -> _Found | No
         return None
     if version is dataset.versions[-1]:
         raise SettingsError(f"dataset:{dataset.id}@{version.number} is the newest version: delete the data set instead")
-    queue.refuse_in_use(session, f"dataset:{dataset.id}", home.dataset(version.sha256))
+    queue.refuse_in_use(session, f"dataset:{dataset.id}", platform.home.dataset(version.sha256))
     same = sql.select(sql.func.count(DatasetVersion.id)).where(DatasetVersion.sha256 == version.sha256)
     alone = session.scalar(same) == 1
 
     def remove() -> None:
         dataset.versions.remove(version)
         session.flush()
-        data_sets.forget_unused(session, home, [version.sha256])
+        data_sets.forget_unused(session, platform.home, [version.sha256])
 
-    return _Found(bytes_in(home.dataset(version.sha256)) if alone else 0, remove)
+    return _Found(bytes_in(platform.home.dataset(version.sha256)) if alone else 0, remove)
 
 
-def _upload(session: Session, home: Home, user: User, name: str) -> _Found | None:
+def _upload(session: Session, platform: Platform, user: User, name: str) -> _Found | None:
     upload = session.get(Upload, name)
     if upload is None or not _mine(upload, user):
         return None
@@ -230,6 +231,6 @@ def _upload(session: Session, home: Home, user: User, name: str) -> _Found | Non
 
     def remove() -> None:
         session.delete(upload)
-        home.upload(upload.id).unlink(missing_ok=True)
+        platform.home.upload(upload.id).unlink(missing_ok=True)
 
     return _Found(upload.received, remove)

@@ -24,6 +24,7 @@ export interface Account extends Quotas {
   sign_on: string | null
   running_jobs: number | null
   priority: number
+  unix_account: string | null
   seen: number | null
 }
 

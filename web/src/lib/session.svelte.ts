@@ -6,6 +6,7 @@ class Session {
   user = $state.raw<User | null>(null)
   version = $state('')
   notebooks = $state(false)
+  unixAccounts = $state(false)
   /** Whether the server has been asked. */
   known = $state(false)
   error = $state('')
@@ -29,6 +30,7 @@ class Session {
     this.user = view.user
     this.version = view.version
     this.notebooks = view.notebooks
+    this.unixAccounts = view.unix_accounts
     this.known = true
     this.error = ''
     this.lost = false
@@ -37,6 +39,7 @@ class Session {
   forget() {
     this.user = null
     this.notebooks = false
+    this.unixAccounts = false
     this.known = true
   }
 

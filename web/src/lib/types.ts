@@ -18,6 +18,8 @@ export interface SessionView {
   version: string
   /** Whether this account may open notebooks. */
   notebooks: boolean
+  /** Whether a cluster runs jobs under the Unix accounts of their users. */
+  unix_accounts: boolean
 }
 
 export type State = 'QUEUED' | 'HELD' | 'STARTING' | 'RUNNING' | 'DONE' | 'FAIL' | 'CANCEL'

@@ -197,7 +197,7 @@ export const ja: Text = {
     courseText: 'アカウントは course-01、course-02 のように名づけられ、一つのグループになり、期限で自動的に終わります。', once: 'パスワードはこの一度だけ表示されます。今保存してください。', made: '講習のアカウント',
     since: '最近のジョブ', daysAgo: '日', ever: '全期間', jobs: 'ジョブ', failed: '失敗', cpu_hours: 'うち稼働', announce: '皆に知らせること', level: '緊急度', info: 'お知らせ', warning: '警告', until: 'まで', publish: '知らせる',
     by: '誰が', action: '何を', thing: '対象', when: 'いつ', from: '場所', before: '前', after: '後', backupText: '動作中に作るデータベースの写しです。ジョブのファイル、データセット、モデルはその隣にあり、計算機の道具で写します。', backupNow: 'バックアップを作る', backupMade: '{file} ({size}) は次で戻せます:',
-    nameRule: '英字、数字と . _ @ -、先頭は英字か数字', courseRule: '英字、数字と -、先頭は英字か数字', signsIn: 'サインイン方法', byLink: 'リンクのみ', invite: 'メールアドレスで招待(シングルサインオン)', isInvited: '{mail} を招待済み',
+    nameRule: '英字、数字と . _ @ -、先頭は英字か数字', courseRule: '英字、数字と -、先頭は英字か数字', signsIn: 'サインイン方法', byLink: 'リンクのみ', unixAccount: 'クラスターでの Unix アカウント', invite: 'メールアドレスで招待(シングルサインオン)', isInvited: '{mail} を招待済み',
     health: '稼働状況', version: 'バージョン', up: '稼働時間', database: 'データベース', answers: '{ms} ms で応答', diskFree: '空きディスク', ofAll: '{all} 中 {free}', runner: 'ジョブの実行', alive: '稼働中', silent: '応答なし: 別のサーバーがこのホームで動いているか、止まっています。ログを見てください', jobsNow: '実行中 {working}、待機中 {waiting}', lastBackup: '最後のバックアップ', noBackup: 'まだありません',
   },
   notices: {

@@ -197,7 +197,7 @@ export const zh: Text = {
     courseText: '账户名为 course-01、course-02 等;它们成为一组,到期自动停用。', once: '密码只显示这一次:请立即保存。', made: '课程的账户',
     since: '最近的作业', daysAgo: '天', ever: '全部年份', jobs: '作业', failed: '失败', cpu_hours: '其中工作时间', announce: '大家应该知道的事', level: '紧急程度', info: '通知', warning: '警告', until: '直到', publish: '发布',
     by: '谁', action: '做了什么', thing: '对什么', when: '何时', from: '来自', before: '之前', after: '之后', backupText: '数据库的副本,在一切运行时制作。作业文件、数据集和模型在它旁边,用机器的工具复制。', backupNow: '立即备份', backupMade: '{file} ({size}) 用以下命令恢复:',
-    nameRule: '字母、数字和 . _ @ -，以字母或数字开头', courseRule: '字母、数字和 -，以字母或数字开头', signsIn: '登录方式', byLink: '仅通过链接', invite: '按邮箱地址邀请(单点登录)', isInvited: '已邀请 {mail}',
+    nameRule: '字母、数字和 . _ @ -，以字母或数字开头', courseRule: '字母、数字和 -，以字母或数字开头', signsIn: '登录方式', byLink: '仅通过链接', unixAccount: '集群上的 Unix 账户', invite: '按邮箱地址邀请(单点登录)', isInvited: '已邀请 {mail}',
     health: '健康状况', version: '版本', up: '已运行', database: '数据库', answers: '在 {ms} 毫秒内响应', diskFree: '可用磁盘', ofAll: '{free} / {all}', runner: '作业调度', alive: '运行中', silent: '无响应：另一台服务器在为此目录工作，或本服务器已停止；请看日志', jobsNow: '{working} 个运行，{waiting} 个等待', lastBackup: '最近备份', noBackup: '尚无',
   },
   notices: {

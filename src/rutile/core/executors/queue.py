@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rutile.core.errors import ExecutorError
 
@@ -68,13 +71,17 @@ class SlurmQueue:
                     "executor=local"
                 )
 
-    def submit(self, script: str) -> str:
+    def submit(self, script: str, before: Sequence[str] = ()) -> str:
         """Submit a job script; the number of the job.
+
+        Args:
+            script: that Slurm runs.
+            before: words before sbatch, by which it runs as somebody else.
 
         Raises:
             ExecutorError: it is refused; with what sbatch says.
         """
-        done = _run(["sbatch", "--parsable"], script)
+        done = _run([*before, "sbatch", "--parsable"], script, apart=bool(before))
         found = re.match(r"(\d+)", done.stdout)
         if done.returncode != 0 or found is None:
             raise ExecutorError(f"executor slurm: a job is refused: {said(done)}")
@@ -107,10 +114,15 @@ class SlurmQueue:
             return None
         return nodes_of(done.stdout, gres) if done.returncode == 0 else None
 
-    def cancel(self, jobs: list[str]) -> None:
-        """End jobs, running or not; those that have ended are no error."""
+    def cancel(self, jobs: list[str], before: Sequence[str] = ()) -> None:
+        """End jobs, running or not; those that have ended are no error.
+
+        Args:
+            jobs: their numbers.
+            before: as of `submit`.
+        """
         if jobs:
-            _run(["scancel", *jobs])
+            _run([*before, "scancel", *jobs], apart=bool(before))
 
 
 def nodes_of(text: str, gres: str = "gpu") -> list[Node]:
@@ -168,9 +180,13 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return "; ".join(line for line in lines if line) or f"exit code {done.returncode}"
 
 
-def _run(command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], text: str = "", apart: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a command; `apart`: with nothing of our environment but the path of programs, and in no folder of ours."""
+    place: dict[str, Any] = {"env": {"PATH": os.environ.get("PATH", "")}, "cwd": "/"} if apart else {}
     try:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=SECONDS, check=False)
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=SECONDS, check=False, **place
+        )
     except subprocess.TimeoutExpired:
         raise ExecutorError(f"executor slurm: {command[0]} did not answer within {SECONDS:g} s") from None
     except OSError as error:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from rutile.core.settings import Result, Settings
 from rutile.jobs import disk, notices
+from rutile.jobs.accounts import account_named
 from rutile.jobs.tables import ADMIN, Announcement, ApiToken, AuditLine, Group, Identity, Job, SignIn, User
 from rutile.server.account_shapes import (
     AccountView,
@@ -31,8 +32,8 @@ from rutile.server.shapes import Number
 
 router = APIRouter(prefix="/admin", tags=["admin"])
 news = APIRouter(prefix="/announcements", tags=["announcements"])
-CAN_BE_TAKEN_AWAY = ("expires", "running_jobs", *Quotas.model_fields)
-"""Limits of an account that null takes away."""
+CAN_BE_TAKEN_AWAY = ("expires", "running_jobs", "unix_account", *Quotas.model_fields)
+"""Of an account, what null takes away."""
 
 
 class UseRow(Result):
@@ -132,6 +133,7 @@ def list_users(who: Administrator, session: Reading) -> list[AccountView]:
 def add_user(wish: UserWish, who: Administrator, platform: Here, session: Writing) -> AccountView:
     """Make an account."""
     _refuse_known(session, wish.name)
+    _refuse_unix_account(session, wish.unix_account, None)
     given = wish.model_dump(exclude={"password", "group", "invited"})
     user = User(**given, created=time.time(), password=hashed(wish.password) if wish.password else None)
     user.group = _group(session, wish.group)
@@ -152,6 +154,7 @@ def change_user(number: Number, wish: UserChange, who: Administrator, platform: 
     over = keeps.get("expires") is not None and keeps["expires"] < time.time()
     if user.id == who.user.id and (keeps.get("role", ADMIN) != ADMIN or keeps.get("disabled") or over):
         raise HTTPException(409, "one cannot take these rights from oneself")
+    _refuse_unix_account(session, keeps.get("unix_account"), user)
     if password := keeps.pop("password", None):
         user.password = hashed(password)
     if "invited" in given:
@@ -345,6 +348,21 @@ def _user(session: Reading, number: int) -> User:
 def _refuse_known(session: Reading, name: str) -> None:
     if session.scalar(sql.select(User.id).where(User.name == name)):
         raise HTTPException(409, f"there is an account {name}")
+
+
+def _refuse_unix_account(session: Reading, name: str | None, user: User | None) -> None:
+    """See that jobs of a user (None: a new one) may run under a Unix account.
+
+    Raises:
+        HTTPException: 409 it is another user's.
+        SettingsError: it is none of a person.
+    """
+    if name is None or (user is not None and user.unix_account == name):
+        return
+    account_named(name)
+    whose = session.scalar(sql.select(User.name).where(User.unix_account == name))
+    if whose is not None:
+        raise HTTPException(409, f"unix_account = {name}: jobs of {whose} run under it; two users cannot share one")
 
 
 def _group(session: Reading, name: str | None) -> Group | None:

@@ -148,6 +148,7 @@ def submit_job(wish: JobRequest, who: Somebody, platform: Here, session: Writing
     inputs = inputs_of(session, platform.home, who.user, wish.settings)
     check.validated(task, wish.settings, inputs, platform.settings.commands)
     owner = session.get_one(User, who.user.id)
+    platform.places[wish.queue].account_of(owner)
     platform.limits.refuse(owner, wish.queue, wish.cores, wish.gpus)
     asked = Wish(**wish.model_dump(exclude={"task", "settings"}))
     key = check.job_key(task, wish.settings, inputs)
@@ -349,6 +350,7 @@ def _rerun(session: Session, platform: Platform, job: Job, who: Who) -> int:
     notebooks.refuse(platform.settings, who.user, job.task)
     inputs_of(session, platform.home, who.user, job.settings)  # they must still be there
     owner = session.get_one(User, who.user.id)
+    platform.places[job.queue].account_of(owner)
     platform.limits.refuse(owner, job.queue, job.cores, job.gpus)
     fresh = queue.again(session, job, owner)
     who.did(session, "reran", f"job {job.id}", after={"job": fresh.id})
@@ -357,7 +359,7 @@ def _rerun(session: Session, platform: Platform, job: Job, who: Who) -> int:
 
 def _delete(session: Session, platform: Platform, job: Job, who: Who) -> int:
     number, name = job.id, job.name
-    queue.delete(session, platform.home, job)
+    queue.delete(session, platform.home, platform.places, job)
     who.did(session, "deleted", f"job {number}", before={"name": name})
     return number
 

@@ -87,6 +87,8 @@ class SessionView(Result):
     """Of rutile."""
     notebooks: bool
     """Whether this account may open notebooks here."""
+    unix_accounts: bool
+    """Whether a cluster runs jobs under the Unix accounts of their users."""
 
 
 @router.get("/health")
@@ -204,4 +206,5 @@ def view_of(user: User, csrf: str, platform: Platform) -> SessionView:
     return SessionView(
         user=view, csrf=csrf, local=platform.settings.local, version=rutile.__version__,
         notebooks=SUBMIT in rights(user) and not why_not(platform.settings, user),
+        unix_accounts=any(one.unix_accounts for one in platform.settings.clusters),
     )  # fmt: skip

@@ -56,7 +56,7 @@ def list_pieces(
 @router.post("/free")
 def free_space(wish: FreeWish, who: Somebody, platform: Here, session: Writing) -> FreeView:
     """Remove things for good, or say what that would free."""
-    freed, problems = storage.free(session, platform.home, who.user, wish.references, wish.sure)
+    freed, problems = storage.free(session, platform, who.user, wish.references, wish.sure)
     if wish.sure:
         for reference, size in freed.items():
             who.did(session, "freed space", reference, before={"bytes": size})

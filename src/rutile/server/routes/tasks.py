@@ -145,6 +145,8 @@ def check_settings(name: str, wish: CheckRequest, who: Somebody, platform: Here,
         notebooks.refuse(platform.settings, who.user, task.name)
         inputs = inputs_of(session, platform.home, who.user, wish.settings)
         full = check.validated(task, wish.settings, inputs, platform.settings.commands)
+        if wish.queue in platform.places:
+            platform.places[wish.queue].account_of(who.user)
         platform.limits.refuse(who.user, wish.queue, wish.cores, wish.gpus)
     except SettingsError as error:
         problems = check.problems_of(error)
