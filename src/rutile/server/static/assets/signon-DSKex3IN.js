@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-Dvt5c37y.js";var t=()=>e.get(`sign-on`);export{t};
