@@ -57,7 +57,9 @@ def boxed(tmp_path, monkeypatch, database_url):
             return Reconciler(self.database, self.home, open_places(self.home, []), capacity, sandbox=box)
 
     Boxed.secret.write_text("password")
-    return Boxed(tmp_path / "home", database_url)
+    boxed = Boxed(tmp_path / "home", database_url)
+    yield boxed
+    boxed.database.close()
 
 
 def left_behind(folder):

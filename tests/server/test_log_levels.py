@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rutile.server.log_levels import ERRORS, WARNINGS, counts, level_of, stems
@@ -76,6 +76,7 @@ EVERY = [line for lines in LINES.values() for line in lines]
 WORDS = sorted({word for word, _ in ERRORS + WARNINGS} | {word for line in EVERY for word in line.split()})
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw of text reads tables of all signs
 @given(st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=6).map(" ".join))
 def test_no_line_that_counts_is_overlooked(line):
     for wanted in ("warning", "error"):
