@@ -58,6 +58,7 @@ def test_a_program_that_does_its_work_is_done(tmp_path):
     ("code", "exit_code", "reason"),
     [
         ("import sys; print('Error: loss is NaN'); sys.exit(7)", 7, "Error: loss is NaN"),
+        ("import sys; print('Error: bad\\0 byte'); sys.exit(7)", 7, "Error: bad byte"),
         ("import sys; print('last words'); sys.exit(3)", 3, "exit code 3: last words"),
         ("import os; os.kill(os.getpid(), 9)", -9, "ended by signal 9"),
     ],

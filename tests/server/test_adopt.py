@@ -49,6 +49,7 @@ def changed(folder, change):
 def test_runs_become_jobs_with_data_models_and_errors(site, runs, ada):
     first, second = site.platform.adopt(runs)
     job = ok(ada.get(f"/api/jobs/{first}"))
+    assert site.platform.home.job(first).stat().st_mode & 0o077 == 0
     assert (job["name"], job["state"], job["ran"], job["core_seconds"]) == ("mine", "DONE", 60.0, 60.0)
     (data,) = ok(ada.get("/api/datasets"))["items"]
     assert (data["name"], data["licence"]) == ("copper", "CC0-1.0")

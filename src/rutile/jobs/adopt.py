@@ -133,7 +133,8 @@ def _job(session: Session, work: Adoption, one: dict[str, Any], ended: Callable[
     session.flush()
     place = work.home.job(job.id)
     shutil.rmtree(place, ignore_errors=True)
-    (place / kept.FILES).mkdir(parents=True, mode=0o700)
+    for made in (place, place / kept.FILES):
+        made.mkdir(mode=0o700)
     for name in one.get("files", []):
         source, target = work.file(name), place / kept.FILES / name
         if source.is_dir():

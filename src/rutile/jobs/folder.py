@@ -158,7 +158,7 @@ def last_lines(path: Path, most: int = 4000) -> list[str]:
     try:
         with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - most))
-            text = file.read().decode(errors="replace")
+            text = file.read().decode(errors="replace").replace("\0", "")
     except OSError:
         return []
     return [line.rstrip() for line in text.splitlines() if line.strip()]
