@@ -13,7 +13,7 @@ import pytest
 from platform_site import make_site, ok
 
 from rutile.jobs import folder as kept
-from rutile.jobs import launch, reconciler
+from rutile.jobs import launch, reconciler, sandbox
 from rutile.jobs.permissions import is_shared
 from rutile.jobs.safe_files import identity
 from rutile.jobs.settings import SlurmPlace
@@ -213,3 +213,21 @@ open("ready", "w")
     assert ben.get(f"/api/jobs/{number}/files/{identity('platform.db')}/download").status_code == 404
     assert ben.delete(f"/api/jobs/{number}").status_code == 204
     assert database.exists()
+
+
+def test_a_job_under_an_account_runs_in_a_sandbox_too(cluster, place, monkeypatch):
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not here (Debian: apt-get install bubblewrap)")
+    programs = [place / "python"] if (place / "python").exists() else [Path(sys.prefix), Path(sys.base_prefix)]
+    packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    monkeypatch.setattr(sandbox, "_programs", lambda: [*programs, packages, Path(launch.source_folder())])
+    home = cluster.platform.home
+    cluster.platform.reconciler.sandbox = sandbox.Sandbox(home)
+    cluster.program = f"import os; print(os.getuid(), os.listdir({str(home.folder)!r}), os.listdir({str(home.jobs)!r}))"
+    ben = cluster.page("ben")
+    number = submitted(ben)
+    done = cluster.wait(ben, number, seconds=120)
+    assert done["state"] == "DONE", done["reason"]
+    told = f"{cluster.numbers['ben']} ['jobs'] ['{number}']\n"
+    assert ok(ben.get(f"/api/jobs/{number}/log"))["text"] == told
+    assert home.job(number).stat().st_uid == os.geteuid()
