@@ -38,13 +38,15 @@ for path in sys.stdin.read().split(chr(0)):
 
 
 @pytest.fixture(scope="module")
-def accounts():
-    """Two accounts of this machine; they are gone afterwards."""
+def accounts(slurm):
+    """Two accounts of this machine, of one run at a time, as Slurm is; they are gone afterwards."""
+    del slurm
     missing = [program for program in ("useradd", "userdel", "runuser") if shutil.which(program) is None]
     if missing or os.geteuid() != 0:
         pytest.skip(f"makes Unix accounts: as root only, with {', '.join(missing) or 'useradd, userdel, runuser'}")
     made = ["--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", "--no-user-group"]
     for name in NAMES.values():
+        subprocess.run(["userdel", name], check=False, capture_output=True)  # of a run that was killed
         subprocess.run(["useradd", *made, name], check=True)
     yield {user: pwd.getpwnam(name).pw_uid for user, name in NAMES.items()}
     for name in NAMES.values():
