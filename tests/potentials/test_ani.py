@@ -39,7 +39,7 @@ OWN = AevSettings(radial_cutoff=3.6, angular_cutoff=4.1, start=0.5, radial_shift
 
 def ready(elements, **settings):
     """Small random networks with an energy scale and references that matter."""
-    potential = make(AniSettings(hidden=(8, 5), **settings), elements, 1)
+    potential = make(AniSettings(hidden=(8, 5), zbl_end=0.9, **settings), elements, 1)
     potential.set_energy_scale(2.0)
     potential.set_reference_energies({z: -3.0 * z for z in elements})
     return potential
@@ -211,7 +211,7 @@ def test_a_committee_trains_and_comes_back(tmp_path):
     given = {
         "data": [data],
         "out": tmp_path / "run",
-        "potential": {"name": "ani", "hidden": [16]},
+        "potential": {"name": "ani", "hidden": [16], "zbl": False},  # the toy knows no cores
         "members": 2,
         "epochs": 25,
         "batch_size": 2,

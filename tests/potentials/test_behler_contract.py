@@ -16,7 +16,7 @@ from rutile.testing.strategies import random_structure
 
 def trained_like(elements, **settings):
     """Random networks behind descriptors scaled on random structures, so that every function counts."""
-    potential = make(BehlerSettings(hidden=(8, 5), **settings), elements, 1)
+    potential = make(BehlerSettings(hidden=(8, 5), zbl_end=1.0, **settings), elements, 1)
     batch = concatenate(
         random_structure(100 + seed, [elements[k % len(elements)] for k in range(6)]) for seed in range(8)
     )

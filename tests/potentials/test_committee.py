@@ -1,4 +1,7 @@
-"""Committees in one pass: the numbers of one member after another, for fewer operations."""
+"""Committees in one pass: the numbers of one member after another, for fewer operations.
+
+Where `zbl_end` is given, atoms feel each other's cores in the structures here.
+"""
 
 from contextlib import contextmanager
 
@@ -20,11 +23,11 @@ from rutile.testing.strategies import random_structure
 
 QUANTITIES = ("energy", "forces", "stress", "atom_energy")
 KINDS = {
-    "whitened": (BehlerSettings(table="tio2_artrith_urban_2016", hidden=(7, 5)), (8, 22)),
+    "whitened": (BehlerSettings(table="tio2_artrith_urban_2016", hidden=(7, 5), zbl_end=1.0), (8, 22)),
     "one element missing": (BehlerSettings(hidden=(6,), scaling="standard"), (8, 13, 22)),
     "tables of different widths": (BehlerSettings(table="cuauoh_artrith", hidden=(4,)), (1, 8, 29, 79)),
     "linear": (BehlerSettings(hidden=(), scaling="minmax"), (8, 22)),
-    "ani": (AniSettings(hidden=(9, 4)), (8, 22)),
+    "ani": (AniSettings(hidden=(9, 4), zbl_end=0.9), (8, 22)),
     "ani, published widths": (AniSettings(aev="ani1x", scaling="whitened"), (1, 8)),
 }
 

@@ -5,12 +5,13 @@ import pytest
 import torch
 from ase import Atoms
 from ase.data import covalent_radii
+from pydantic import TypeAdapter
 
 from rutile.potentials.catalogue import make
 from rutile.potentials.combine import Mean
 from rutile.potentials.dimers import CORE, FRACTIONS, dimer_curves, worst_first
 from rutile.potentials.evaluate import evaluate
-from rutile.potentials.settings import BehlerSettings, SchNetSettings, SumSettings
+from rutile.potentials.settings import BehlerSettings, PotentialSettings, SchNetSettings, SumSettings
 from rutile.structures.structures import Structures
 
 SMALL = {"cutoff": 4.0, "features": 6, "interactions": 2, "radial": 6}
@@ -93,14 +94,21 @@ def test_core_repulsion_closes_the_holes_of_a_network():
     assert depth == sorted(depth, reverse=True)
 
 
-def test_a_sum_with_zbl_closes_those_of_a_descriptor_potential():
-    def curves(*terms, scale=10.0):
-        potential = make(SumSettings(terms=terms), (8, 22), 2)
-        potential.set_energy_scale(scale)
-        return dimer_curves(potential)
+@pytest.mark.parametrize("name", ["behler", "ani", "deepmd"])
+def test_core_repulsion_is_the_default_where_a_network_has_seen_nothing(name):
+    """Networks that no training has told what happens below half a bond length."""
+    given = {"name": name, "hidden": [6]} | ({"auto": {"cutoff": 4.0}} if name == "behler" else {})
 
-    assert any(c.hole for c in curves(BEHLER))
-    assert not any(c.hole for c in curves(BEHLER, {"name": "zbl"}, scale=0.5))
+    def inside(**more):
+        settings = TypeAdapter(PotentialSettings).validate_python(given | more)
+        potentials = [make(settings, (8, 22), seed) for seed in range(4)]
+        for potential in potentials:
+            potential.set_energy_scale(0.5)
+        below = [k for k, f in enumerate(FRACTIONS) if f <= 0.5]
+        return np.array([c.force[below] for p in potentials for c in dimer_curves(p)])
+
+    assert (inside() > 1.0).all()  # eV/Angstrom
+    assert (inside(zbl=False) < 0).any()
 
 
 def test_a_committee_is_the_mean_of_its_members():

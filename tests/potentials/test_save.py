@@ -18,7 +18,7 @@ from rutile.potentials import catalogue, save, settings
 from rutile.potentials.evaluate import evaluate
 from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.settings import AnataseSettings, BehlerSettings
-from rutile.potentials.settings.stored import cutoff_of, stored_surroundings
+from rutile.potentials.settings.stored import core_of, cutoff_of, stored_surroundings
 from rutile.structures.surroundings import Surroundings
 from rutile.testing.strategies import random_crystal
 from rutile.testing.toys import ToySettings, make_toy
@@ -310,13 +310,23 @@ def test_the_upgrades_reach_the_terms_of_sums():
     network = {"name": "anatase", "zbl": True}
     whole = {"name": "sum", "terms": [network, {"name": "zbl"}, {"name": "sum", "terms": [network]}, {"name": "d3"}]}
     old = {"members": [{"potential": "sum", "settings": whole}, {"potential": "anatase", "settings": network}]}
-    for version in (2, 3):
+    for version in (2, 3, 4):
         _, old = save.UPGRADES[version]({}, old)
     as_before = network | {"normalised_states": True, "zbl_end": 1.0}
     first, second = (member["settings"] for member in old["members"])
     assert first["terms"][:2] == [as_before, {"name": "zbl", "end": 1.0}]
     assert first["terms"][2]["terms"] == [as_before] == [second]
     assert first["terms"][3] == {"name": "d3"}
+
+
+@pytest.mark.parametrize("name", ["ani", "behler", "deepmd"])
+def test_descriptor_potentials_of_older_files_have_no_core_repulsion(name):
+    now = {"name": name, "zbl": True, "zbl_end": 0.7}
+    old = {"members": [{"settings": s} for s in ({"name": name}, {"name": "sum", "terms": [{"name": name}]}, now)]}
+    first, second, third = (member["settings"] for member in save.UPGRADES[4]({}, old)[1]["members"])
+    end = 0.8 if name == "deepmd" else 0.6
+    assert second["terms"] == [first] == [{"name": name, "zbl": False, "zbl_end": end}]
+    assert third == now
 
 
 @pytest.mark.parametrize(
@@ -335,3 +345,18 @@ def test_the_upgrades_reach_the_terms_of_sums():
 )
 def test_the_farthest_cutoff_is_read_from_stored_settings(stored, farthest):
     assert cutoff_of(stored) == (farthest and pytest.approx(farthest))
+
+
+@pytest.mark.parametrize(
+    ("stored", "end"),
+    [
+        ({"name": "behler", "zbl": True, "zbl_end": 0.7}, 0.7),
+        ({"name": "painn", "zbl": True}, 1.0),  # of before it could be chosen
+        ({"name": "behler", "zbl": False, "zbl_end": 0.7}, None),
+        ({"name": "behler"}, None),
+        ({"name": "sum", "terms": [{"name": "ani", "zbl": False}, {"name": "zbl", "end": 0.6}, {"name": "d3"}]}, 0.6),
+        (None, None),
+    ],
+)
+def test_the_end_of_the_core_repulsion_is_read_from_stored_settings(stored, end):
+    assert core_of(stored) == end

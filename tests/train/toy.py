@@ -21,6 +21,7 @@ class ToyDescriptors(torch.nn.Module):
     def __init__(self, seed: int = 0, elements: tuple[int, ...] = (8, 22), hidden: int = 6) -> None:
         super().__init__()
         self.elements, self.cutoff, self.descriptor_key = elements, 4.0, "toy"
+        self.core_reach = 0.0
         self.widths = torch.tensor([0.1, 0.5, 1.5], dtype=torch.float64)
         generator = torch.Generator().manual_seed(seed)
 
@@ -46,6 +47,9 @@ class ToyDescriptors(torch.nn.Module):
         vectors, numbers = graph.vectors.detach(), graph.numbers[graph.j]
         jacobian = torch.func.vmap(torch.func.jacrev(lambda v, z: self._pair(v[None], z[None])[0]))(vectors, numbers)
         return self.describe(graph).detach(), jacobian
+
+    def core_energy(self, graph: Graph) -> Tensor:
+        return graph.vectors.new_zeros(graph.n_atoms)
 
     def energies(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
         z = (numbers == self.elements[1]).long()

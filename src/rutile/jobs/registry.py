@@ -22,7 +22,7 @@ from rutile.jobs.known_errors import SPEED, next_version, note_known
 from rutile.jobs.references import REFERENCE
 from rutile.jobs.sources import readable
 from rutile.jobs.tables import Job, StoredModel
-from rutile.potentials.settings.stored import cutoff_of, stored_description
+from rutile.potentials.settings.stored import core_of, cutoff_of, stored_description
 
 CARD = ("info", "kind", "format")
 MAKERS = ("train", "retrain", "learn", "adapt", "calibrate")
@@ -45,6 +45,7 @@ def card_of(path: Path) -> dict[str, Any]:
             "potential": members[0]["potential"],
             "precision": members[0]["dtype"],
             "cutoff": cutoff_of(members),
+            "core_repulsion": core_of(members[0].get("settings")),
             "calibrated": "calibration" in found,
             "parameters": None,
         }

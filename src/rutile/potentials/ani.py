@@ -64,9 +64,8 @@ class Ani(DescriptorNetworks):
         super().__init__(settings, elements, modes)
         self.aev = Aev(settings.constants, self.elements)
         self.cutoff = self.aev.cutoff
-        self.descriptor_key = self.aev.key
         widths = [(self.aev.width, *settings.widths(z)) for z in self.elements]
-        self.make_networks(self.aev.width, widths, settings.activation, settings.scaling, generator)
+        self.make_networks(self.aev.key, self.aev.width, widths, settings.activation, settings.scaling, generator)
 
     def describe(self, graph: Graph) -> Tensor:
         """Atomic environment vectors, differentiable in `graph.vectors`, [N, K].

@@ -53,9 +53,10 @@ class Behler(DescriptorNetworks):
         super().__init__(settings.model_copy(update={"table": table}), elements, modes)
         self.table = _functions_of(expand(table), self.elements)
         self.cutoff = self.table.cutoff
-        self.descriptor_key = table_key(self.table)
         widths = [(len(self.table.functions[z]), *settings.hidden) for z in self.elements]
-        self.make_networks(self.table.width, widths, settings.activation, settings.scaling, generator)
+        self.make_networks(
+            table_key(self.table), self.table.width, widths, settings.activation, settings.scaling, generator
+        )
 
     def describe(self, graph: Graph) -> Tensor:
         """Symmetry functions of each atom, not scaled, differentiable in `graph.vectors`, [N, K]."""

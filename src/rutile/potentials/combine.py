@@ -143,14 +143,15 @@ class Mean(torch.nn.Module):
         Members with the same descriptors compute them, and in the backward pass their derivatives, once; heads of one
         potential their trunk.
         """
-        known: dict[str, Tensor] = {}
+        known: dict[str, tuple[Tensor, Tensor]] = {}
         known_heads: dict[int, Tensor] = {}
         energies = []
         for member in self.members:
             if isinstance(member, DescriptorNetworks):
                 if member.descriptor_key not in known:
-                    known[member.descriptor_key] = member.describe(graph)
-                energies.append(member.energies(known[member.descriptor_key], graph.numbers))
+                    known[member.descriptor_key] = member.describe(graph), member.core_energy(graph)
+                descriptors, core = known[member.descriptor_key]
+                energies.append(member.energies(descriptors, graph.numbers) + core)
             elif isinstance(member, Head):
                 energies.append(member.energy(graph, known_heads))
             else:

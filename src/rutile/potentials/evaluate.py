@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rutile.core.native import library
-from rutile.graph.graph import Edges, Graph, build_graph
+from rutile.graph.graph import Edges, Graph, build_graph, within
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.parts.contract import contract, sum_edges, sum_images
 from rutile.potentials.parts.descriptor_networks import DescriptorNetworks, StackedNetworks
@@ -26,6 +26,8 @@ from rutile.potentials.parts.heads import Head
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
 from rutile.structures.structures import Structures
 
+_Core = tuple[Tensor, Tensor, Tensor]
+"""Core repulsion of each atom (eV), [N], its derivatives with respect to atoms [N, 3] and to strain [S, 3, 3]."""
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
@@ -116,7 +118,7 @@ def evaluate_members(
 
 
 def linearise(potential: DescriptorPotential, structures: Structures, edges: Edges | None = None) -> Linearised:
-    """Descriptors of a batch and their derivatives with respect to atoms and strain."""
+    """Descriptors of a batch and their derivatives with respect to atoms and strain, and the core repulsion."""
     edges = find_edges(structures, potential.cutoff) if edges is None else edges
     graph = build_graph(structures, edges)
     descriptors, jacobian = potential.describe_with_jacobian(graph)  # [N, K], [E, K, 3]
@@ -126,6 +128,7 @@ def linearise(potential: DescriptorPotential, structures: Structures, edges: Edg
     keys, slot = torch.unique(torch.cat([edges.i * n + edges.j, centre * (n + 1)]), return_inverse=True)
     n_edges = len(edges.i)
     d_pair, d_strain = sum_images(jacobian, graph.vectors, edges.i, slot[:n_edges], slot[n_edges:], len(keys))
+    core = _core(potential, graph)
     return Linearised(
         structures.numbers,
         structures.system,
@@ -135,6 +138,7 @@ def linearise(potential: DescriptorPotential, structures: Structures, edges: Edg
         keys % n,
         d_pair,
         d_strain,
+        None if core is None else _prediction(structures, *core),
     )
 
 
@@ -152,6 +156,8 @@ def evaluate_linearised(potential: DescriptorPotential, batch: Linearised, *, tr
         voigt = per_atom.new_zeros(n_systems, 6).index_add(0, batch.system, per_atom)
     d_strain = voigt[:, [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(-1, 3, 3)
     prediction = Prediction(energy, forces, _stress(d_strain, batch.volume), atom_energy)
+    if batch.core is not None:
+        prediction = _added(prediction, batch.core)
     return prediction if training else _detached(prediction)
 
 
@@ -194,6 +200,13 @@ class _Sums:
         else:
             self.d_positions.index_add_(0, part.atoms, d_positions)
 
+    def add_core(self, part: _Part, core: _Core | None) -> None:
+        """The core repulsion of the part that was added last."""
+        if core is not None:
+            energy, d_positions, d_strain = core
+            self.add(part, d_positions, d_strain)
+            self.atom_energy[-1] = self.atom_energy[-1] + energy[: part.n_centres]
+
 
 def _alike(potentials: Sequence[Potential]) -> tuple[list[int], list[tuple[list[int], StackedNetworks]]]:
     """Which members are evaluated on their own, and which, of the same class, settings and precision, together."""
@@ -226,15 +239,17 @@ def _add_part(
 ) -> None:
     """Energies and derivatives of one part, by one member after another: its sums, itself, itself if of descriptors."""
     n = part.n_centres
-    known: dict[str, Tensor] = {}
+    known: dict[str, tuple[Tensor, _Core | None]] = {}
     known_heads: dict[int, Tensor] = {}
     with torch.enable_grad():
         graph = _with_open_geometry(part.graph)
         for total, potential, described in members:
+            core: _Core | None = None
             if described is not None:
                 if described.descriptor_key not in known:
-                    known[described.descriptor_key] = described.describe(graph)
-                descriptors = known[described.descriptor_key][:n]
+                    known[described.descriptor_key] = described.describe(graph), _core(described, part.graph)
+                descriptors, core = known[described.descriptor_key]
+                descriptors = descriptors[:n]
                 atom_energy = described.energies(descriptors, graph.numbers[:n])
                 if keep_descriptors:
                     total.descriptors.append(descriptors.detach())
@@ -244,6 +259,7 @@ def _add_part(
                 atom_energy = potential(graph)
             total.add(part, *_derivatives(atom_energy, graph, training=False, keep=len(members) > 1))
             total.atom_energy.append(atom_energy.detach())
+            total.add_core(part, core)
 
 
 def _add_part_of_all(sums: Sequence[_Sums], networks: StackedNetworks, part: _Part, *, keep_descriptors: bool) -> None:
@@ -257,11 +273,23 @@ def _add_part_of_all(sums: Sequence[_Sums], networks: StackedNetworks, part: _Pa
         slope = _slope(atom_energy, own, training=False)  # member by member, as no row depends on another member's
     with torch.no_grad():
         pushes = one.vjps(part.graph, slope)
+        core = _core(one, part.graph)
         for total, push, energy in zip(sums, pushes, atom_energy.detach(), strict=True):
             total.add(part, *sum_edges(push, part.graph))
             total.atom_energy.append(energy)
+            total.add_core(part, core)
             if keep_descriptors:
                 total.descriptors.append(descriptors)
+
+
+def _core(potential: DescriptorPotential, graph: Graph) -> _Core | None:
+    """The core repulsion of a potential with descriptors, from the few edges that it reaches; None: it has none."""
+    if not potential.core_reach:
+        return None
+    with torch.enable_grad():
+        near = _with_open_geometry(within(graph, potential.core_reach))
+        energy = potential.core_energy(near)
+        return energy.detach(), *_derivatives(energy, near, training=False)
 
 
 def _whole(structures: Structures, found: Edges | Graph, mode: Tensor | None) -> _Part:
@@ -368,6 +396,11 @@ def _stress(d_strain: Tensor, volume: Tensor) -> Tensor:
     periodic = volume > 0
     safe = torch.where(periodic, volume, torch.ones_like(volume))
     return torch.where(periodic[:, None, None], d_strain / safe[:, None, None], torch.zeros_like(d_strain))
+
+
+def _added(a: Prediction, b: Prediction) -> Prediction:
+    """The sum of two predictions."""
+    return Prediction(a.energy + b.energy, a.forces + b.forces, a.stress + b.stress, a.atom_energy + b.atom_energy)
 
 
 def _detached(p: Prediction) -> Prediction:

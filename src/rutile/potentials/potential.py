@@ -30,14 +30,17 @@ class Potential(Protocol):
 
 @runtime_checkable
 class DescriptorPotential(Potential, Protocol):
-    """A potential whose network sees the geometry only through fixed descriptors.
+    """A potential whose network sees the geometry only through fixed descriptors, with core repulsion or without.
 
-    Because nothing that is trained stands before the descriptors, they and their derivatives are
-    computed once and cached: `evaluate.linearise`.
+    Because nothing that is trained stands before the descriptors, they, their derivatives and the core
+    repulsion are computed once and cached: `evaluate.linearise`.
     """
 
     descriptor_key: str
-    """Names the descriptors with all their parameters: the key of caches. Excludes scaling and weights."""
+    """Names the descriptors and the core repulsion with all their parameters: the key of caches. Excludes scaling and
+    weights."""
+    core_reach: float
+    """Distance (Angstrom) from which on the core repulsion is 0; 0: there is none."""
 
     def describe(self, graph: Graph) -> Tensor:
         """Descriptors of each atom, differentiable in `graph.vectors`, [N, K]."""
@@ -48,7 +51,11 @@ class DescriptorPotential(Potential, Protocol):
         ...
 
     def energies(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
-        """Energy of each atom (eV) from its raw (not scaled) descriptors, [N]."""
+        """Energy of each atom (eV) from its raw (not scaled) descriptors, without the core repulsion, [N]."""
+        ...
+
+    def core_energy(self, graph: Graph) -> Tensor:
+        """Core repulsion of each atom (eV), [N]; depends on no weight."""
         ...
 
     def fit_scaling(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -95,3 +102,5 @@ class Linearised:
     d_strain: Tensor
     """dG_i/dstrain, Voigt order xx yy zz yz xz xy of a symmetric strain matrix (dG/de_yz with e_yz = e_zy counted
     once: the derivative along the matrix element e_yz alone of dE/de, i.e. the symmetric half), [N, 6, K]."""
+    core: Prediction | None = None
+    """The core repulsion alone, to be added to what the networks say; None: there is none."""

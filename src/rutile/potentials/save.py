@@ -39,10 +39,10 @@ from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
-from rutile.potentials.settings.stored import MODEL_FILE, SURROUNDINGS
+from rutile.potentials.settings.stored import MODEL_FILE, SURROUNDINGS, each_term, without_core
 from rutile.structures.surroundings import Surroundings
 
-FORMAT = 4
+FORMAT = 5
 """Version of the layout that this rutile writes."""
 UNITS = {"energy": "eV", "length": "Angstrom", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
 Upgrade = Callable[[dict[str, Tensor], dict[str, Any]], tuple[dict[str, Tensor], dict[str, Any]]]
@@ -68,21 +68,18 @@ def _core(tensors: dict[str, Tensor], description: dict[str, Any]) -> tuple[dict
     )
 
 
+def _descriptors(tensors: dict[str, Tensor], description: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """4 to 5: potentials with descriptors had no core repulsion, which became a setting that is on by default."""
+    return tensors, _each_term(description, without_core)
+
+
 def _each_term(description: dict[str, Any], added: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """The description with something added to the settings of every member and every term of a sum."""
-
-    def changed(settings: Any) -> Any:
-        if not isinstance(settings, dict):
-            return settings
-        terms = settings.get("terms")
-        inner = {"terms": [changed(term) for term in terms]} if isinstance(terms, list) else {}
-        return settings | inner | added(settings)
-
-    members = [{**member, "settings": changed(member.get("settings"))} for member in description.get("members", [])]
-    return {**description, "members": members}
+    members = description.get("members", [])
+    return {**description, "members": [{**m, "settings": each_term(m.get("settings"), added)} for m in members]}
 
 
-UPGRADES: dict[int, Upgrade] = {1: _modes, 2: _states, 3: _core}
+UPGRADES: dict[int, Upgrade] = {1: _modes, 2: _states, 3: _core, 4: _descriptors}
 """Version -> function that turns tensors and description of that version into those of the next."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

@@ -33,11 +33,11 @@ class ZBL(TrainablePotential):
             modes: names of the calc modes; the repulsion is the same in all.
         """
         super().__init__(settings, elements, modes)
-        self.core = CoreRepulsion(settings.end)
-        self.cutoff = self.core.reach(self.elements)
+        self.repulsion = CoreRepulsion(settings.end)
+        self.cutoff = self.repulsion.reach(self.elements)
 
     def forward(self, graph: Graph) -> Tensor:
         """Energy of each atom (eV), [N] float64."""
         position = self.position(graph.numbers)
-        energy: Tensor = self.core(graph).double() + self.reference(position, graph.mode[graph.system])
+        energy: Tensor = self.repulsion(graph).double() + self.reference(position, graph.mode[graph.system])
         return energy

@@ -1,6 +1,7 @@
 """What does not change while training, computed once for all frames: neighbour lists, descriptors with derivatives.
 
-Kept in memory, or in memory-mapped files where they outgrow it.
+With the descriptors goes the core repulsion of their potential. All is kept in memory, or in memory-mapped files where
+it outgrows that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rutile.data.ragged import open_or_build, opened
 from rutile.data.store import Store
 from rutile.graph.neighbors import find_edges
 from rutile.potentials.evaluate import linearise
-from rutile.potentials.potential import DescriptorPotential
+from rutile.potentials.potential import DescriptorPotential, Prediction
 
 SAMPLED = 32
 """Frames, at most, from which the size of all descriptors is estimated."""
@@ -109,7 +110,7 @@ def cache_descriptors(
     memory: float = 4000.0,
     reporter: Reporter | None = None,
 ) -> Ragged:
-    """Descriptors of every frame with their derivatives, computed in float64 and kept in `dtype`.
+    """Descriptors of every frame with their derivatives, and its core repulsion, computed in float64, kept in `dtype`.
 
     Args:
         store: the frames.
@@ -162,7 +163,14 @@ def _linearised(store: Store, potential: DescriptorPotential, dtype: torch.dtype
         "descriptors": one.descriptors.to(dtype).numpy(),
         "d_pair": one.d_pair.to(dtype).numpy(),
         "d_strain": one.d_strain.to(dtype).numpy(),
+        **({} if one.core is None else _core_rows(one.core, dtype)),
     }
+
+
+def _core_rows(core: Prediction, dtype: torch.dtype) -> dict[str, np.ndarray]:
+    """Core repulsion of one frame: energy (eV) and force (eV/Angstrom) of each atom, stress (eV/Angstrom^3)."""
+    of_atoms = torch.cat([core.atom_energy[:, None], core.forces], 1)
+    return {"core": of_atoms.to(dtype).numpy(), "core_stress": core.stress.to(dtype).numpy()}
 
 
 def _key(*parts: Any) -> str:

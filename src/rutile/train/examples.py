@@ -26,7 +26,7 @@ from rutile.data.kept import LARGE
 from rutile.data.statistics import References, reference_sums
 from rutile.data.store import Store
 from rutile.graph.graph import Edges, Graph, build_graph
-from rutile.potentials.evaluate import evaluate, evaluate_linearised, periodic_volume
+from rutile.potentials.evaluate import evaluate, evaluate_linearised, periodic_volume, sum_by_system
 from rutile.potentials.modes import listed
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import DescriptorPotential, Linearised, Potential, Prediction
@@ -226,6 +226,8 @@ class GraphExamples(_Labels):
 class LinearisedExamples(_Labels):
     """Examples for a potential with fixed descriptors: they and their derivatives are never computed again.
 
+    Nor is the core repulsion, which is added to what the networks say: errors are those of the whole potential.
+
     Args:
         store: labelled frames.
         ids: frames to use, in the order in which the loop counts them.
@@ -292,7 +294,15 @@ class LinearisedExamples(_Labels):
             pair_j=torch.from_numpy(np.ascontiguousarray(pairs[:, 1])),
             d_pair=get["d_pair"],
             d_strain=get["d_strain"],
+            core=self._core(frames, structures) if self.potential.core_reach else None,
         )
+
+    def _core(self, frames: np.ndarray, structures: Structures) -> Prediction:
+        """The cached core repulsion of some frames."""
+        of_atoms = torch.from_numpy(self.cache.get("core", frames)[0])
+        energy = sum_by_system(of_atoms[:, 0], structures.system, structures.n_systems)
+        stress = torch.from_numpy(self.cache.get("core_stress", frames)[0])
+        return Prediction(energy, of_atoms[:, 1:], stress, of_atoms[:, 0])
 
 
 def modes_of(store: Store, potential: Potential) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rutile.core.errors import SettingsError
+from rutile.potentials.settings.stored import each_term, without_core
 from rutile.train.loggers import flat
 from rutile.train.settings import TrainSettings
 
@@ -35,12 +36,13 @@ def said(settings: TrainSettings) -> dict[str, Any]:
 
 
 def require_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with other settings.
+    """Refuse to go on with other settings; a potential of before core repulsion counts as one without it.
 
     Raises:
         SettingsError: names every setting that differs.
     """
-    a, b = flat(old), flat(new)
+    today = {"potential": each_term(old["potential"], without_core)} if "potential" in old else {}
+    a, b = flat(old | today), flat(new)
     different = [f"{k} was {a.get(k)!r}, now {b.get(k)!r}" for k in sorted(a | b) if a.get(k) != b.get(k)]
     if different:
         raise SettingsError(

@@ -158,7 +158,7 @@ export const en = {
     add: 'Add a model file', file: 'Model file (.rutile)', orReference: 'or what a job wrote (job:12/run/model.rutile)', keep: 'Add', compare: 'Compare', select: 'Select {name}',
     draft: 'draft', validated: 'validated', production: 'production', evaluate: 'Evaluate', retrain: 'Train further', md: 'Molecular dynamics', relax: 'Relax',
     sure: 'Remove {name} from the registry?', keeps: 'A model in production stays: change its stage first.', facts: 'What it is', potential: 'Potential', members: 'Members', precision: 'Precision', size: 'Size', hash: 'Content',
-    cutoff: 'Cutoff', learning: 'Learning curves',
+    cutoff: 'Cutoff', core: 'Core repulsion', coreEnds: 'ends at {end} of the sum of the covalent radii', learning: 'Learning curves',
     calibrated: 'Calibrated', dataHash: 'Training data', modes: 'Calc modes', description: 'Description', lineage: 'Where it comes from', children: 'Trained from it',
     errors: 'Errors on named sets', set: 'Set', noErrors: 'No errors are known: evaluate it.', job_: 'Job', parity: 'Predictions against references', of: 'Evaluated on',
     parityNone: 'Evaluate it on a data set, and the errors of each structure are shown here.', energyParity: 'Energy: predicted against reference', forceParity: 'Forces: predicted against reference', stressParity: 'Stress: predicted against reference', reference: 'reference', predicted: 'predicted',

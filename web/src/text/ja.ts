@@ -160,7 +160,7 @@ export const ja: Text = {
     add: 'モデルファイルを追加', file: 'モデルファイル (.rutile)', orReference: 'またはジョブが書いたもの (job:12/run/model.rutile)', keep: '追加', compare: '比較', select: '{name} を選択',
     draft: '下書き', validated: '検証済み', production: '本番', evaluate: '評価', retrain: '追加訓練', md: '分子動力学', relax: '緩和',
     sure: '{name} を登録から外しますか?', keeps: '本番のモデルは残ります。先に段階を変えてください。', facts: '概要', potential: 'ポテンシャル', members: 'メンバー', precision: '精度', size: 'サイズ', hash: '内容',
-    cutoff: 'カットオフ', learning: '学習曲線',
+    cutoff: 'カットオフ', core: '内殻反発', coreEnds: '共有結合半径の和の {end} 倍まで', learning: '学習曲線',
     calibrated: '較正済み', dataHash: '訓練データ', modes: '計算モード', description: '説明', lineage: '由来', children: 'これから訓練されたもの',
     errors: '名前つきデータでの誤差', set: 'データ', noErrors: '誤差は不明です。評価してください。', job_: 'ジョブ', parity: '予測対参照', of: '評価したデータ',
     parityNone: 'データセットで評価すると、各構造の誤差がここに出ます。', energyParity: 'エネルギー:予測対参照', forceParity: '力:予測対参照', stressParity: '応力:予測対参照', reference: '参照', predicted: '予測',

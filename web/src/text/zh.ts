@@ -160,7 +160,7 @@ export const zh: Text = {
     add: '添加模型文件', file: '模型文件 (.rutile)', orReference: '或作业写出的文件 (job:12/run/model.rutile)', keep: '添加', compare: '比较', select: '选择 {name}',
     draft: '草稿', validated: '已验证', production: '生产', evaluate: '评估', retrain: '继续训练', md: '分子动力学', relax: '弛豫',
     sure: '从登记中移除 {name}?', keeps: '生产阶段的模型会保留:请先更改阶段。', facts: '它是什么', potential: '势', members: '成员', precision: '精度', size: '大小', hash: '内容',
-    cutoff: '截断半径', learning: '学习曲线',
+    cutoff: '截断半径', core: '核排斥', coreEnds: '到共价半径之和的 {end} 倍为止', learning: '学习曲线',
     calibrated: '已校准', dataHash: '训练数据', modes: '计算模式', description: '说明', lineage: '来源', children: '由它训练而来',
     errors: '在命名数据集上的误差', set: '数据集', noErrors: '误差未知:请评估它。', job_: '作业', parity: '预测对参考', of: '评估数据',
     parityNone: '在数据集上评估后,每个结构的误差会显示在这里。', energyParity: '能量:预测对参考', forceParity: '力:预测对参考', stressParity: '应力:预测对参考', reference: '参考', predicted: '预测',

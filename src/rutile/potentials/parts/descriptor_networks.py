@@ -1,9 +1,10 @@
 """Networks on fixed descriptors: one for each element, as Behler-Parrinello and ANI potentials have them.
 
-    E_i = s [ N_Z(G'_i) - N_Z(G' at G = 0) ] + E0_Z
+    E_i = s [ N_Z(G'_i) - N_Z(G' at G = 0) ] + E0_Z + V_i
 
 with the descriptors G_i of atom i, scaled to G' (`parts.scaling`), one network N_Z for each element Z, an energy scale
-s and the energy E0_Z of the isolated atom, which comes out exactly because an isolated atom has G = 0.
+s and the energy E0_Z of the isolated atom, which comes out exactly because an isolated atom has G = 0. The core
+repulsion V_i (`parts.repulsion`) depends on no weight: as the descriptors, it is computed once for all of training.
 Letters of shapes: N atoms, E edges, K descriptor functions.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rutile.graph.graph import Graph
+from rutile.graph.graph import Graph, within
 from rutile.potentials.parts.choices import ActivationName, ScalingMode
 from rutile.potentials.parts.mlp import MLP
 from rutile.potentials.parts.network import TrainablePotential
@@ -26,16 +27,19 @@ from rutile.potentials.parts.scaling import DescriptorScaling
 class DescriptorNetworks(TrainablePotential, ABC):
     """Base of the `DescriptorPotential`s: a subclass says what its descriptors are, the rest is here.
 
-    Subclasses set `cutoff` and `descriptor_key` and call `make_networks`.
+    Subclasses set `cutoff` and call `make_networks`.
     """
 
     descriptor_key: str
-    """Names the descriptors with all their parameters."""
+    """Names the descriptors and the core repulsion with all their parameters."""
+    core_reach: float
+    """Distance (Angstrom) from which on the core repulsion is 0; 0: there is none."""
     scaling: DescriptorScaling
     networks: nn.ModuleList
 
     def make_networks(
         self,
+        key: str,
         width: int,
         widths: Sequence[Sequence[int]],
         activation: ActivationName,
@@ -45,6 +49,7 @@ class DescriptorNetworks(TrainablePotential, ABC):
         """Make networks with random weights, and a scaling that changes nothing yet.
 
         Args:
+            key: names the descriptors with all their parameters.
             width: K.
             widths: of the layers of each element's network; the first is the number of descriptors, from the left,
                 that the element has.
@@ -55,10 +60,19 @@ class DescriptorNetworks(TrainablePotential, ABC):
         self.scaling = DescriptorScaling(len(self.elements), width, scaling)
         self.networks = nn.ModuleList(MLP((*w, 1), activation, generator) for w in widths)
         self._used = tuple(w[0] for w in widths)
+        self.core_reach = 0.0 if self.core is None else self.core.reach(self.elements)
+        self.descriptor_key = key if self.core is None else f"{key} with core repulsion to {self.core_reach!r}"
 
     def forward(self, graph: Graph) -> Tensor:
         """Energy of each atom (eV), [N]."""
-        return self.energies(self.describe(graph), graph.numbers)
+        return self.energies(self.describe(graph), graph.numbers) + self.core_energy(graph)
+
+    def core_energy(self, graph: Graph) -> Tensor:
+        """Core repulsion of each atom (eV), which no training changes, [N]."""
+        if self.core is None:
+            return graph.vectors.new_zeros(graph.n_atoms)
+        energy: Tensor = self.core(within(graph, self.core_reach), self.cutoff)
+        return energy
 
     @abstractmethod
     def describe(self, graph: Graph) -> Tensor:
@@ -81,7 +95,7 @@ class DescriptorNetworks(TrainablePotential, ABC):
         """
 
     def energies(self, descriptors: Tensor, numbers: Tensor) -> Tensor:
-        """Energy of each atom (eV) from its descriptors, [N] float64.
+        """Energy of each atom (eV) from its descriptors, without the core repulsion, [N] float64.
 
         Raises:
             ElementError: an element that the potential does not know.

@@ -27,8 +27,9 @@ from rutile.potentials.settings.network import NetworkSettings
 class TrainablePotential(nn.Module):
     """A potential of the catalogue: elements, calc modes, reference energies of isolated atoms, an energy scale.
 
-    Subclasses make their layers in float64 with weights from a generator, set `cutoff`, and set `knows_modes` if they
-    use `graph.mode`.
+    Networks have the core repulsion besides, if their settings ask for it, and add it themselves: `core`. Subclasses
+    make their layers in float64 with weights from a generator, set `cutoff`, and set `knows_modes` if they use
+    `graph.mode`.
     """
 
     name: str
@@ -63,6 +64,8 @@ class TrainablePotential(nn.Module):
         self.position = ElementIndex(self.elements)
         self.reference = ReferenceEnergies(self.elements, len(self.modes))
         self.register_buffer("energy_scale", torch.ones((), dtype=torch.float64))
+        end = settings.zbl_end if isinstance(settings, NetworkSettings) and settings.zbl else None
+        self.core = None if end is None else CoreRepulsion(end)
 
     def set_reference_energies(self, energies: Mapping[int, float], mode: int | None = None) -> None:
         """Energies of the isolated atoms (eV) by atomic number, in one calc mode or (default) all.
@@ -96,12 +99,6 @@ class NetworkPotential(TrainablePotential, ABC):
     """Name of the module that makes an atom's number from its features, [N or more, F]."""
     lesson: int | None = None
     """Seed of the heads that answer while `parts.heads.one_head_each` holds."""
-
-    def __init__(self, settings: Settings, elements: tuple[int, ...], modes: tuple[str, ...] = ("",)) -> None:
-        """As `TrainablePotential`; with the core repulsion if the settings ask for it."""
-        super().__init__(settings, elements, modes)
-        end = settings.zbl_end if isinstance(settings, NetworkSettings) and settings.zbl else None
-        self.core = None if end is None else CoreRepulsion(end)
 
     @abstractmethod
     def outputs(self, graph: Graph, position: Tensor) -> Tensor:

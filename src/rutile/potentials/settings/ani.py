@@ -11,6 +11,7 @@ from rutile.core.settings import Settings
 from rutile.core.units import Angstrom, Unit
 from rutile.potentials.parts.choices import ActivationName, ScalingMode
 from rutile.potentials.parts.symmetry import CutoffName
+from rutile.potentials.settings.network import DescriptorNetworkSettings
 
 PerSquareAngstrom = Annotated[float, Unit("1/Å²"), Field(gt=0)]
 
@@ -64,7 +65,7 @@ PUBLISHED_ORDER = tuple(map(number, ("H", "C", "N", "O", "S", "F", "Cl")))
 """Order of the elements in the published vectors; others come after them."""
 
 
-class AniSettings(Settings):
+class AniSettings(DescriptorNetworkSettings):
     """ANI potential: one network for each element on atomic environment vectors (AEVs)."""
 
     TRAINING: ClassVar[dict[str, Any]] = {}

@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rutile.core.settings import Settings
 from rutile.potentials.parts.choices import ActivationName, ScalingMode
 from rutile.potentials.parts.generate import AutomaticTable, automatic_table
 from rutile.potentials.parts.tables import TableSettings, read_table
+from rutile.potentials.settings.network import DescriptorNetworkSettings
 
 
-class BehlerSettings(Settings):
+class BehlerSettings(DescriptorNetworkSettings):
     """Behler-Parrinello potential: one network for each element on symmetry functions."""
 
     TRAINING: ClassVar[dict[str, Any]] = {}

@@ -9,6 +9,7 @@ from pydantic import Field
 from rutile.core.settings import Settings
 from rutile.core.units import Angstrom
 from rutile.potentials.parts.choices import ActivationName
+from rutile.potentials.settings.network import NetworkSettings
 
 Slots = Annotated[int, Field(ge=0)]
 
@@ -22,7 +23,7 @@ class AxisRule(Settings):
     """Elements that the second axis prefers, among neighbours not in line with the first."""
 
 
-class DeepMDSettings(Settings):
+class DeepMDSettings(NetworkSettings):
     """DeePMD with local frames (2018): sorted neighbours in a frame of two of them, one network for each element.
 
     Its energy jumps where neighbours exchange rank or cross the cutoff; `deeppot_se` is the smooth successor.

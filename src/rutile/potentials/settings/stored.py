@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,41 @@ def cutoff_of(settings: Any) -> float | None:
         settings: of a potential, of a sum, or several members with theirs, as JSON values.
     """
     return max(_cutoffs(settings, 1.0), default=None)
+
+
+def core_of(settings: Any) -> float | None:
+    """Where the core repulsion ends, as a fraction of the sum of the covalent radii; None where there is none.
+
+    Args:
+        settings: of a potential, or of a sum (the farthest end of its terms), as JSON values.
+    """
+    if not isinstance(settings, dict):
+        return None
+    terms = settings.get("terms")
+    ends = [core_of(term) for term in terms] if isinstance(terms, list) else []
+    own = settings.get("end") if settings.get("name") == "zbl" else settings.get("zbl") and settings.get("zbl_end", 1.0)
+    return max((float(end) for end in [*ends, own] if isinstance(end, int | float) and end), default=None)
+
+
+def each_term(settings: Any, added: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Stored settings of a potential with something added: to its own, and to those of every term of a sum.
+
+    Args:
+        settings: as JSON values; what is no mapping stays as it is.
+        added: what is added to the settings of a potential or term.
+    """
+    if not isinstance(settings, dict):
+        return settings
+    terms = settings.get("terms")
+    inner = {"terms": [each_term(term, added) for term in terms]} if isinstance(terms, list) else {}
+    return settings | inner | added(settings)
+
+
+def without_core(settings: dict[str, Any]) -> dict[str, Any]:
+    """What settings lack that were stored before networks on descriptors had core repulsion: that there is none."""
+    lacking = settings.get("name") in ("ani", "behler", "deepmd") and "zbl" not in settings
+    end = 0.8 if settings.get("name") == "deepmd" else 0.6
+    return {"zbl": False, "zbl_end": end} if lacking else {}
 
 
 def _cutoffs(part: Any, unit: float) -> Iterator[float]:
