@@ -34,8 +34,8 @@ def rough(tmp_path):
     return tmp_path / "rough.rutile"
 
 
-def fine(tmp_path, seed):
-    potential = make(BehlerSettings(auto={"cutoff": 4.0}, hidden=(5,), activation="tanh"), (8, 22), seed)
+def fine(tmp_path, seed, **settings):
+    potential = make(BehlerSettings(auto={"cutoff": 4.0}, hidden=(5,), activation="tanh", **settings), (8, 22), seed)
     potential.set_energy_scale(0.1)
     Model([potential], ModelInfo(elements=(8, 22))).save(tmp_path / "fine.rutile")
     return tmp_path / "fine.rutile"
@@ -79,7 +79,7 @@ def test_a_smooth_model_on_its_own_cluster(tmp_path):
 
 def test_a_cluster_that_collapses_is_told(tmp_path):
     reporter = SilentReporter()
-    settings = smoothness.SmoothnessSettings(model=fine(tmp_path, 0), events=1)
+    settings = smoothness.SmoothnessSettings(model=fine(tmp_path, 0, zbl=False), events=1)
     assert smoothness.run(settings, reporter).dynamics == []
     (warning,) = reporter.warnings
     assert "cluster cannot be relaxed" in warning
