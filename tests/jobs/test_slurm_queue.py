@@ -168,3 +168,21 @@ def test_jobs_of_slurm_survive_a_server_that_is_killed(cluster, tmp_path):
     cluster.keeper = cluster.fresh()
     assert [cluster.until(n, *ENDED).exit_code for n in numbers] == [k % 3 for k in range(6)]
     assert sorted(map(int, ran.read_text().split())) == list(range(6))
+
+
+def test_a_job_whose_number_was_never_written_down_is_not_lost(cluster):
+    """The server was killed between sbatch and its own note."""
+    number = cluster.add(SLEEP)
+    working(cluster, number)
+    with cluster.database.writing() as session:
+        job = session.get_one(Job, number)
+        known, job.native_id = job.native_id, ""
+    cluster.keeper = cluster.fresh()
+    for _ in range(4):
+        cluster.keeper.round()
+        time.sleep(0.6)
+    with cluster.database.reading() as session:
+        job = session.get_one(Job, number)
+        assert (job.state, job.native_id) == ("RUNNING", known)
+    cluster.cancel(number)
+    cluster.until(number, "CANCEL")

@@ -37,6 +37,8 @@ class There:
     alive: bool
     reason: str = ""
     """Why it waits."""
+    number: str = ""
+    """Of the job there, as `Place.start` said it."""
 
 
 class Place(Protocol):
@@ -146,7 +148,7 @@ class Slurm:
         """What Slurm runs: the same supervisor as here."""
         asked = self.settings
         lines = [
-            f"--job-name={self.queue.name}", f"--comment=job-{job.id}", f"--cpus-per-task={job.cores}", "--ntasks=1",
+            f"--job-name={self.queue.name}", f"--comment={_comment(job)}", f"--cpus-per-task={job.cores}", "--ntasks=1",
             f"--output={shlex.quote(str(folder / 'slurm.txt'))}", "--open-mode=append", "--no-requeue",
             f"--chdir={shlex.quote(str(folder))}", "--signal=B:TERM@60", "--export=PATH,HOME",
         ]  # fmt: skip
@@ -166,11 +168,13 @@ class Slurm:
         listed = self.queue.listing()
         if listed is None:
             return {}
+        submitted = {entry.comment: number for number, entry in listed.items()}
         out = {}
         for job in jobs:
-            entry = listed.get(job.native_id)
+            number = job.native_id or submitted.get(_comment(job), "")  # we were killed before it was written down
+            entry = listed.get(number)
             waits = f"waits in Slurm: {entry.reason}" if entry is not None and entry.state == "PENDING" else ""
-            out[job.id] = There(entry is not None, waits)
+            out[job.id] = There(entry is not None, waits, number)
         return out
 
     def nodes(self) -> list[Node]:
@@ -202,6 +206,11 @@ class Slurm:
         if self.become is not None and job.unix_account:
             with suppress(ExecutorError, SettingsError):  # who asked sees that it is still there
                 self.become.run(account_named(job.unix_account), ["rm", "-rf", "--", str(folder)])
+
+
+def _comment(job: Job) -> str:
+    """By which Slurm's list tells the job."""
+    return f"job-{job.id}"
 
 
 def open_places(home: Home, clusters: Sequence[SlurmPlace]) -> dict[str, Place]:

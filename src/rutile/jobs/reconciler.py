@@ -261,13 +261,9 @@ class Reconciler:
         if status is not None and status.state != RUNNING:
             self._finish(job.id, status)
         elif there.alive:
+            self._is_there(job, there)
             if job.cancelled and status is None:
                 place.end(job)
-            if there.reason and there.reason != job.reason:
-                with self.database.writing() as session:
-                    row = session.get(Job, job.id)
-                    if row is not None and row.state == STARTING:
-                        row.reason = there.reason
         elif begun and status is not None:
             self._lost(job, status)
         elif begun:
@@ -276,6 +272,16 @@ class Reconciler:
             self._close(job.id, CANCEL, "cancelled before it began", None)
         elif status is None and time.time() - (job.claimed or 0.0) > PATIENCE:
             self._launch(place, job)
+
+    def _is_there(self, job: Job, there: There) -> None:
+        """Write down what a place says of a job: its number there, and why it waits."""
+        if not (there.reason and there.reason != job.reason) and job.native_id == there.number:
+            return
+        with self.database.writing() as session:
+            row = session.get(Job, job.id)
+            if row is not None:
+                row.native_id = job.native_id = there.number
+                row.reason = there.reason if there.reason and row.state == STARTING else row.reason
 
     def _start(self, name: str, place: Place) -> None:
         """Start what fits."""

@@ -28,6 +28,8 @@ class Entry:
     """Why it waits, such as Resources, Priority."""
     left: float | None
     """What is left of its wall time (s); None where squeue does not say."""
+    comment: str = ""
+    """That it was submitted with."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,13 @@ class SlurmQueue:
     def listing(self) -> dict[str, Entry] | None:
         """All jobs of this name that wait or run, by number; None where Slurm does not answer."""
         try:
-            done = _run(["squeue", "--noheader", f"--name={self.name}", "--format=%i|%T|%r|%L"])
+            done = _run(["squeue", "--noheader", f"--name={self.name}", "--format=%i|%T|%r|%L|%k"])
         except ExecutorError:
             return None
         if done.returncode != 0:
             return None
-        rows = [line.strip().split("|") for line in done.stdout.splitlines() if line.strip()]
-        return {r[0]: Entry(r[1], r[2], seconds_left(r[3])) for r in rows if len(r) == 4 and r[1] != "COMPLETING"}
+        rows = [line.strip().split("|", 4) for line in done.stdout.splitlines() if line.strip()]
+        return {r[0]: Entry(r[1], r[2], seconds_left(r[3]), r[4]) for r in rows if len(r) == 5 and r[1] != "COMPLETING"}
 
     def nodes(self, partition: str = "", gres: str = "gpu") -> list[Node] | None:
         """All nodes; None where Slurm does not answer.
