@@ -12,7 +12,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 def browser_type_launch_args():
     if not CHROMIUM.exists():
         pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium fonts-dejavu-core")
-    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     return {"executable_path": str(CHROMIUM), "args": arguments}
 
 

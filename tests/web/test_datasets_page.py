@@ -91,7 +91,7 @@ def test_public_data_is_found_by_elements_and_its_licence_goes_with_the_files(si
     expect(public.get_by_role("cell", name=re.compile("^Water"))).to_have_count(0)
     expect(public.get_by_role("link", name="Copy it tio2", exact=True)).to_be_visible()
     public.get_by_role("button", name="send them TiO2").click()
-    expect(tab.get_by_label("Name", exact=True)).to_have_value("TiO2")
+    expect(tab.get_by_role("textbox", name="Name", exact=True)).to_have_value("TiO2")
     expect(tab.get_by_label("Licence")).to_have_value("MIT (with aenet-PyTorch)")
     expect(tab.get_by_label("Source")).to_have_value(re.compile("^https://github.com/atomisticnet.*doi:10.1016"))
     data = site.kept("starter", names=["silicon"])

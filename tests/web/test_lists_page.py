@@ -94,7 +94,7 @@ def test_an_empty_list_is_begun_by_one_click(site, browser):
         "models": ("Train a small potential for silicon", r"/jobs/\d+$"),
         "searches": ("Search for crystals of copper", r"/searches/\d+$"),
     }
-    with site.somebody_else(browser, "beginner") as page:
+    with site.somebody_else(browser, "fresh") as page:
         for kind, (button, leads_to) in words.items():
             page.open(f"/{kind}?search=nothing+like+it")
             page.tab.get_by_text(re.compile("^No .* yet")).wait_for()

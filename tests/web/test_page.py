@@ -206,7 +206,7 @@ def test_a_data_set_is_sent_looked_at_and_cut(site):
     site.open("/datasets")
     tab = site.tab
     tab.get_by_text("Public data").click()
-    tab.get_by_role("link", name="Copy it tio2").wait_for()
+    tab.get_by_role("link", name="Copy it tio2", exact=True).wait_for()
     assert site.barriers() == []
     tab.get_by_text("Add a data set").click()
     tab.route("**/api/uploads/*?offset=0", lambda route: route.abort(), times=1)  # the way is cut once
@@ -227,7 +227,8 @@ def test_a_data_set_is_sent_looked_at_and_cut(site):
     chosen = tab.get_by_role("heading", name=re.compile(r"^\d+ of 69 structures")).filter(has_not_text="69 of 69")
     chosen.wait_for()
     count = int(chosen.inner_text().split()[0])
-    energies = site.get("datasets/1/table?size=100")["columns"]["energy_per_atom"]
+    number = re.search(r"/datasets/(\d+)", tab.url)[1]
+    energies = site.get(f"datasets/{number}/table?size=100")["columns"]["energy_per_atom"]
     assert count == sum(e <= -5 for e in energies)
     tab.get_by_role("region", name="Structures").get_by_role("button", name=re.compile(r"^\d+$")).first.click()
     tab.locator(".scene canvas").wait_for(timeout=60_000)
