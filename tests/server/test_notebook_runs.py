@@ -25,6 +25,7 @@ from rutile.jobs.folder import FILES, LOG, ask_to_stop, read_status
 
 websocket = pytest.importorskip("websocket")
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("jupyterlab") is None, reason="needs JupyterLab: pip install 'rutile[notebook]'"),
 ]

@@ -53,7 +53,7 @@ def test_the_hull_of_copper_and_gold(tmp_path):
     assert again == result
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_gone_on(tmp_path):
     """As if it had not been killed: the same structures are made of the same parents."""
     whole, out = tmp_path / "whole", tmp_path / "out"

@@ -13,6 +13,7 @@ def browser_type_launch_args():
     if not CHROMIUM.exists():
         pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium fonts-dejavu-core")
     arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    arguments += ["--disable-gpu-rasterization"]  # software that plays a GPU draws pages slower than none
     return {"executable_path": str(CHROMIUM), "args": arguments}
 
 

@@ -19,7 +19,8 @@ WAYS = {
     "new/one": ["/new/search", "/new/relax?clone={DONE}"],
     "jobs": ["/jobs", "/jobs?state=FAIL&search=nothing", "/jobs?size=10&sort=name"],
     "jobs/one": [*(f"/jobs/{{{job}}}" for job in ("RUNNING", "FAIL", "CANCEL", "DONE", "trained"))]
-    + [f"/jobs/{{{job}}}?tab={tab}" for job in ("RUNNING", "FAIL", "DONE") for tab in TABS],
+    + [f"/jobs/{{DONE}}?tab={tab}" for tab in TABS]
+    + ["/jobs/{RUNNING}?tab=log", "/jobs/{RUNNING}?tab=performance", "/jobs/{FAIL}?tab=log"],
     "structures": ["/structures"],
     "structures/one": ["/structures/{structure}"],
     "datasets": ["/datasets"],

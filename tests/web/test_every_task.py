@@ -79,7 +79,7 @@ LONG = {
     "hop",
 }
 """Tasks that take minutes by default: seen at work, then cancelled."""
-QUICK = {"relax", "predict", "label", "build", "inspect", "starter", "doctor", "search"}
+QUICK = {"relax", "starter", "doctor", "search"}
 """Tasks whose forms are tried by every run of the tests."""
 
 

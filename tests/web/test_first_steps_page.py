@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 pytestmark = pytest.mark.web
 
 
+@pytest.mark.long
 def test_a_step_that_is_done_leads_to_the_next(site, browser):
     with site.somebody_else(browser, "beginner") as page:
         tab = page.tab

@@ -15,6 +15,7 @@ def site(tmp_path, browser):
         yield page
 
 
+@pytest.mark.long
 def test_a_structure_is_opened_in_a_notebook(site):
     number = site.post("structures", {"name": "copper", "text": COPPER, "format": "extxyz"})["id"]
     site.open(f"/structures/{number}")
