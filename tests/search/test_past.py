@@ -72,6 +72,7 @@ def grown(work, many):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_memory_of_a_search_is_flat(tmp_path, cheap):
     settings = GeneticSettings(pool=PoolSettings(age=100, patience=3000))
     search, log = Genetic(Pairs(), settings, 0), Log(tmp_path / "log", {})

@@ -53,6 +53,7 @@ def test_a_vacancy_in_copper_hops_as_in_ase(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_lithium_in_tavorite_by_direction(tmp_path):
     given = settings(
         tmp_path, read(TAVORITE), species="Li", model="bond_valence", framework="held", supercell=(2, 2, 2), fmax=0.02,

@@ -65,6 +65,7 @@ def test_members_of_a_committee_look_at_some_frames_of_a_run(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_run_again_it_is_as_if_nothing_had_happened(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()

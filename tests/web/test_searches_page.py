@@ -55,6 +55,7 @@ def test_a_search_is_watched_paused_and_gone_on_with(site):
     tab.get_by_role("heading", name="gold watched CANCEL").wait_for()
 
 
+@pytest.mark.long
 def test_a_search_of_three_elements_has_a_triangle(site):
     tab = site.tab
     settings = {"formula": "Cu-Au-Pt", "model": "emt", "relaxations": 40, "structure": {"atoms": [1, 4]}}
