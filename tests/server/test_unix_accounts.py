@@ -31,7 +31,7 @@ def people(monkeypatch):
 
     def named(name):
         if name in PEOPLE:
-            return SimpleNamespace(pw_name=name, pw_uid=PEOPLE[name], pw_dir=f"/home/{name}")
+            return SimpleNamespace(pw_name=name, pw_uid=PEOPLE[name], pw_dir=f"/people/{name}")
         return known(name)
 
     monkeypatch.setattr("rutile.jobs.accounts.pwd.getpwnam", named)
@@ -88,12 +88,14 @@ def test_the_account_of_the_server_is_refused(people, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 4001)
     with pytest.raises(SettingsError, match="this server runs under it"):
         account_named("chem1")
-    assert account_named("chem2") == Account("chem2", 4002, "/home/chem2")
+    assert account_named("chem2") == Account("chem2", 4002, "/people/chem2")
 
 
 @pytest.mark.parametrize("name", ["-u", "--", "a b", "a;b", "", "a=b", "../x"])
 def test_names_that_a_command_would_take_for_something_else_are_refused(ada, name):
-    give(ada, "ben", name, 422)
+    (problem,) = give(ada, "ben", name, 422)["problems"]
+    assert problem["key"].endswith("unix_account")
+    assert user_named(ada, "ben")["unix_account"] is None
 
 
 def test_words_before_a_command_say_the_account_and_nothing_of_the_server(monkeypatch):
@@ -101,8 +103,8 @@ def test_words_before_a_command_say_the_account_and_nothing_of_the_server(monkey
     monkeypatch.setenv("PATH", "/bin:/usr/bin")
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("PGPASSWORD", "secret")
-    words = Become(["env", "-u", "{account}", "--"]).before(Account("chem1", 4001, "/home/chem1"))
-    assert words == ["env", "-u", "chem1", "--", "env", "-i", "HOME=/home/chem1", "USER=chem1", "LOGNAME=chem1",
+    words = Become(["env", "-u", "{account}", "--"]).before(Account("chem1", 4001, "/people/chem1"))
+    assert words == ["env", "-u", "chem1", "--", "env", "-i", "HOME=/people/chem1", "USER=chem1", "LOGNAME=chem1",
                      "PATH=/bin:/usr/bin", "LANG=C.UTF-8", "SLURM_CONF=/etc/slurm.conf"]  # fmt: skip
 
 
@@ -118,7 +120,7 @@ def test_a_way_to_become_somebody_that_is_none_is_refused(words, told):
 
 def test_an_account_that_cannot_reach_a_folder_is_told_what_helps(tmp_path):
     become = Become(["env", "AS={account}"])
-    account = Account("chem1", 4001, "/home/chem1")
+    account = Account("chem1", 4001, "/people/chem1")
     become.check(account, tmp_path)
     with pytest.raises(
         ExecutorError, match=r"the account chem1 cannot write .*none: every folder above must let it pass"
@@ -165,7 +167,7 @@ def test_a_job_gets_a_folder_of_its_own_with_copies_of_what_it_reads(cluster):
         assert not path.stat().st_mode & 0o007
     assert os.getxattr(copy, ACCESS) == rights_of({4001}, 6)
     order = read_json(folder / kept.JOB)
-    assert (order["shared"], order["environment"]["HOME"]) == (True, "/home/chem1")
+    assert (order["shared"], order["environment"]["HOME"]) == (True, "/people/chem1")
     assert "TMPDIR" not in order["environment"]
     with cluster.platform.database.reading() as session:
         job = session.get_one(Job, number)

@@ -93,7 +93,9 @@ def test_public_data_is_found_by_elements_and_its_licence_goes_with_the_files(si
     public.get_by_role("button", name="send them TiO2").click()
     expect(tab.get_by_role("textbox", name="Name", exact=True)).to_have_value("TiO2")
     expect(tab.get_by_role("textbox", name="Licence")).to_have_value("MIT (with aenet-PyTorch)")
-    expect(tab.get_by_role("textbox", name="Source")).to_have_value(re.compile("^https://github.com/atomisticnet.*doi:10.1016"))
+    expect(tab.get_by_role("textbox", name="Source")).to_have_value(
+        re.compile("^https://github.com/atomisticnet.*doi:10.1016")
+    )
     data = site.kept("starter", names=["silicon"])
     tab.get_by_label("or what a job wrote").fill(f"job:{data}/silicon.extxyz")
     tab.get_by_role("button", name="Add", exact=True).click()

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from page_site import serving, signed_in
+from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.web, pytest.mark.slow]
 CLUSTERS = "clusters=[{name: cluster, unix_accounts: true, become: [env, 'AS={account}']}]"
@@ -42,4 +43,5 @@ def test_a_queue_that_asks_for_an_account_says_so_in_the_form(with_cluster):
     site, tab = with_cluster, with_cluster.tab
     site.open("/new/doctor")
     tab.get_by_label(re.compile("^Queue")).select_option("cluster")
-    tab.get_by_text("its jobs run under the Unix accounts of users, and admin has none").first.wait_for()
+    warning = tab.get_by_text("its jobs run under the Unix accounts of users, and admin has none").first
+    expect(warning).to_be_visible(timeout=60_000)
