@@ -106,6 +106,16 @@ def names_a_place(text: str) -> bool:
     )
 
 
+def job_of(reference: str) -> int | None:
+    """The number of the job that wrote what a reference means; None: it means something else.
+
+    >>> job_of("job:12/relaxed.extxyz")
+    12
+    """
+    match = REFERENCE.fullmatch(reference)
+    return int(match[2]) if match and match[1] == "job" else None
+
+
 def names_for(inputs: list[Input]) -> dict[str, str]:
     """Reference -> the path by which the task knows it."""
     return {one.reference: f"{kept.INPUTS}/{one.name}" for one in inputs}

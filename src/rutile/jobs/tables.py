@@ -381,6 +381,8 @@ class StoredStructure(Owned, Base):
     bytes: Mapped[int | None] = mapped_column(sql.BigInteger)
     """Of its file; None: not measured yet."""
     elements: Mapped[list[str]] = mapped_column(default=list)
+    job_id: Mapped[int | None] = mapped_column(index=True)
+    """The job of whose files it was kept; None: of none."""
 
 
 class Template(Owned, Base):

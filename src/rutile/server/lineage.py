@@ -12,7 +12,6 @@ from rutile.core.settings import Result
 from rutile.jobs.references import REFERENCE
 from rutile.jobs.rights import found, visible
 from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, StoredStructure, User
-from rutile.server import origins
 
 KINDS: dict[str, Any] = {"job": Job, "model": StoredModel, "dataset": Dataset, "structure": StoredStructure}
 MOST = 60
@@ -71,8 +70,8 @@ def _sources(session: Session, reference: str, user: User) -> Iterator[str]:
         yield f"job:{thing.job_id}" if thing.job_id else f"model:{thing.parent_id}"
     elif isinstance(thing, Dataset):
         yield from dict.fromkeys(f"job:{v.job_id}" for v in thing.versions if v.job_id)
-    elif isinstance(thing, StoredStructure):
-        yield from (f"job:{number}" for number in origins.jobs_of(session, [thing.id], user).values())
+    elif isinstance(thing, StoredStructure) and thing.job_id:
+        yield f"job:{thing.job_id}"
 
 
 def _made(session: Session, job: Job, user: User) -> Iterator[tuple[str, str]]:
@@ -82,9 +81,11 @@ def _made(session: Session, job: Job, user: User) -> Iterator[tuple[str, str]]:
         "dataset": sql.select(Dataset.id).where(
             Dataset.versions.any(DatasetVersion.job_id == job.id), visible(Dataset, user)
         ),
+        "structure": sql.select(StoredStructure.id).where(
+            StoredStructure.job_id == job.id, visible(StoredStructure, user)
+        ),
     }
     made = [f"{kind}:{number}" for kind, query in mine.items() for number in session.scalars(query.limit(MOST))]
-    made += [f"structure:{number}" for number in origins.structures_of(session, job.id, user, MOST)]
     yield from ((fresh, f"job:{job.id}") for fresh in made)
     inputs = sql.cast(Job.inputs, sql.String)
     for of in (f"job:{job.id}", *made):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from rutile.core.errors import FileError
 from rutile.jobs import data_sets, quality, queue
 from rutile.jobs.disk import SHELF
-from rutile.jobs.references import REFERENCE
+from rutile.jobs.references import job_of
 from rutile.jobs.rights import may_change
 from rutile.jobs.shelf import DRAWN, Shelf
 from rutile.jobs.sources import file_name, inputs_of
@@ -70,7 +70,7 @@ def add_dataset(wish: DatasetWish, who: Somebody, platform: Here, session: Readi
     source, name = _file(session, platform, who, wish.file)
     given = wish.model_dump(exclude={"file"})
     dataset = Dataset(owner_id=who.user.id, created=time.time(), **given)
-    return _added(platform, who, dataset, source, name, _job_of(wish.file))
+    return _added(platform, who, dataset, source, name, job_of(wish.file))
 
 
 @router.post("/{number}/versions", status_code=201)
@@ -78,7 +78,7 @@ def add_version(number: Number, wish: VersionWish, who: Somebody, platform: Here
     """Add a version; the older ones stay."""
     dataset = shapes.changed(session, Dataset, number, who)
     source, name = _file(session, platform, who, wish.file)
-    return _added(platform, who, dataset, source, name, _job_of(wish.file))
+    return _added(platform, who, dataset, source, name, job_of(wish.file))
 
 
 @router.post("/{number}/selection", status_code=201)
@@ -223,12 +223,6 @@ def _file(session: Session, platform: Platform, who: Who, reference: str) -> tup
     if not found or not Path(found[0].source).is_file():
         raise FileError(f"file = {reference}: expected upload:..., job:12/name or dataset:3")
     return Path(found[0].source), found[0].name
-
-
-def _job_of(reference: str) -> int | None:
-    """The number of the job that wrote what a reference means."""
-    match = REFERENCE.fullmatch(reference)
-    return int(match[2]) if match and match[1] == "job" else None
 
 
 def _added(

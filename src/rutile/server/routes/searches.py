@@ -190,7 +190,7 @@ def keep_found(number: Number, wish: Keep, who: Somebody, platform: Here, sessio
     with tempfile.TemporaryDirectory(dir=platform.home.cache) as folder:
         file = Path(folder) / "found.extxyz"
         file.write_bytes(packed(images, "extxyz", Path(folder)))
-        return keep_frames(platform, who, wish.name, shelf_of(platform.home, file), None, f"job:{number}")
+        return keep_frames(platform, who, wish.name, shelf_of(platform.home, file), None, number)
 
 
 def _thin(steps: list[Step]) -> list[Step]:

@@ -18,11 +18,12 @@ from rutile.core.errors import FileError
 from rutile.core.settings import Result, Settings
 from rutile.jobs import queue
 from rutile.jobs.reading import facts_limited
+from rutile.jobs.references import job_of
 from rutile.jobs.rights import may_change, visible
 from rutile.jobs.shelf import Shelf
 from rutile.jobs.sources import inputs_of
-from rutile.jobs.tables import StoredStructure
-from rutile.server import origins, shapes
+from rutile.jobs.tables import Job, StoredStructure
+from rutile.server import shapes
 from rutile.server.frames import FrameView, Track, frame_view, shelf_of, track
 from rutile.server.people import Here, Reading, Somebody, Who, Writing
 from rutile.server.platform import Platform
@@ -140,11 +141,11 @@ def list_structures(
 def keep_structure(wish: StructureWish, who: Somebody, platform: Here, session: Reading) -> StructureView:
     """Keep a structure; it is read within limits first."""
     shelf = _read(session, platform, who, wish)
-    return keep_frames(platform, who, wish.name, shelf, wish.frame, wish.file, wish.privacy)
+    return keep_frames(platform, who, wish.name, shelf, wish.frame, job_of(wish.file), wish.privacy)
 
 
 def keep_frames(
-    platform: Platform, who: Who, name: str, shelf: Shelf, frame: int | None, file: str, privacy: str = "private"
+    platform: Platform, who: Who, name: str, shelf: Shelf, frame: int | None, job: int | None, privacy: str = "private"
 ) -> StructureView:
     """Keep a frame of a shelf, or all of them, under a name.
 
@@ -154,7 +155,7 @@ def keep_frames(
         name: of the structure.
         shelf: what is kept.
         frame: only this one; None: all.
-        file: reference of what the shelf was read from, such as job:12/relaxed.extxyz; "": of nothing kept here.
+        job: the one that wrote what is on the shelf; None: none of the platform.
         privacy: who may see it.
 
     Raises:
@@ -167,6 +168,7 @@ def keep_frames(
     row = StoredStructure(
         name=name, owner_id=who.user.id, privacy=privacy, created=time.time(),
         formula=shelf.formula(chosen[0]), frames=len(chosen), atoms=len(first.numbers), elements=list(shelf.elements),
+        job_id=job,
     )  # fmt: skip
     with platform.database.writing() as changes:
         changes.add(row)
@@ -179,8 +181,8 @@ def keep_frames(
         except HTTPException:
             path.unlink()
             raise
-        row.bytes, row.created = size, time.time()
-        who.did(changes, origins.KEPT, f"structure {row.id}", after={"name": row.name, "file": file})
+        row.bytes = size
+        who.did(changes, "kept a structure", f"structure {row.id}", after={"name": row.name})
         changes.flush()
         changes.refresh(row)
         return _views(changes, [row], who)[0]
@@ -293,11 +295,12 @@ def write_extxyz(shelf: Shelf, chosen: list[int], path: Path) -> None:
 
 def _views(session: Session, rows: Sequence[StoredStructure], who: Who) -> list[StructureView]:
     names = ("id", "name", "privacy", "created", "formula", "frames", "atoms", "elements")
-    jobs = origins.jobs_of(session, [row.id for row in rows], who.user)
+    made = {row.job_id for row in rows if row.job_id}
+    seen = set(session.scalars(sql.select(Job.id).where(Job.id.in_(made), visible(Job, who.user))))
     return [
         StructureView(
             **{name: getattr(row, name) for name in names},
-            owner=row.owner.name, mine=may_change(row, who.user), job_id=jobs.get(row.id),
+            owner=row.owner.name, mine=may_change(row, who.user), job_id=row.job_id if row.job_id in seen else None,
         )
         for row in rows
     ]  # fmt: skip
