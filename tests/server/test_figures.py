@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import time
 import zipfile
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from platform_site import ok
 
 from rutile.jobs.folder import FILES, LOG, MADE_WITH, RESULT, write_json
-from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, StoredStructure, User
+from rutile.jobs.tables import Dataset, DatasetVersion, Job, StoredModel, User
 
 FRAME = '1\nLattice="3 0 0 0 3 0 0 0 3" pbc="T T T"\nCu 0 0 0\n'
 
@@ -205,17 +204,26 @@ def test_structures_are_among_what_a_job_made_and_say_so(site, ben, eve):
     assert ok(eve.get(f"/api/structures/{kept['id']}"))["job_id"] is None
 
 
+def made_of(page, number):
+    """References of what the lineage says that a job made."""
+    return [n["reference"] for n in ok(page.get(f"/api/jobs/{number}/lineage"))["nodes"] if n["level"] == 1]
+
+
 @pytest.mark.slow
-def test_a_number_that_is_used_again_tells_nothing_of_the_structure_before(site, ben):
+def test_what_was_kept_of_a_job_names_no_other_job_that_gets_its_number(site, ben):
     relax = put(site, "relax", {"relaxed.extxyz": FRAME})
-    first = ok(ben.post("/api/structures", json={"name": "x", "file": f"job:{relax}/relaxed.extxyz"}), 201)["id"]
-    ok(ben.delete(f"/api/structures/{first}"), 204)
+    kept = ok(ben.post("/api/structures", json={"name": "x", "file": f"job:{relax}/relaxed.extxyz"}), 201)
+    data = ok(ben.post("/api/datasets", json={"name": "d", "file": f"job:{relax}/relaxed.extxyz"}), 201)
     with site.platform.database.writing() as session:
-        owner = session.query(User).filter_by(name="ben").one().id
-        plain = {"formula": "H", "atoms": 1, "owner_id": owner, "created": time.time()}
-        session.add(StoredStructure(id=first, name="another", **plain))
-    assert ok(ben.get(f"/api/structures/{first}"))["job_id"] is None
-    assert len(ok(ben.get(f"/api/jobs/{relax}/lineage"))["nodes"]) == 1
+        owner = session.get(Job, relax).owner_id
+        session.add(StoredModel(id=5, name="m", owner_id=owner, created=0.0, sha256="0" * 64, job_id=relax))
+    assert kept["job_id"] == relax
+    made = sorted(["model:5", f"dataset:{data['id']}", f"structure:{kept['id']}"])
+    assert sorted(made_of(ben, relax)) == made
+    ok(ben.delete(f"/api/jobs/{relax}"), 204)
+    assert ok(ben.get(f"/api/structures/{kept['id']}"))["job_id"] is None
+    put(site, "md", {}, id=relax)
+    assert made_of(ben, relax) == []
 
 
 def test_what_one_may_not_see_has_no_name_in_the_graph(site, eve, chain):

@@ -22,7 +22,22 @@ from rutile.jobs.home import Home
 from rutile.jobs.places import Place
 from rutile.jobs.references import Input
 from rutile.jobs.rights import ended
-from rutile.jobs.tables import ACTIVE, CANCEL, ENDED, HELD, PRIVATE, QUEUED, STARTING, WAITING, Job, Quotas, User
+from rutile.jobs.tables import (
+    ACTIVE,
+    CANCEL,
+    ENDED,
+    HELD,
+    PRIVATE,
+    QUEUED,
+    STARTING,
+    WAITING,
+    DatasetVersion,
+    Job,
+    Quotas,
+    StoredModel,
+    StoredStructure,
+    User,
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,9 @@ def cancel(session: Session, home: Home, job: Job) -> None:
 
 
 def delete(session: Session, home: Home, places: Mapping[str, Place], job: Job) -> None:
-    """Remove a job that has ended, with its folder.
+    """Remove a job that has ended, with its folder; what was kept of its files stays, and names no job any more.
+
+    The number may be given to another job (SQLite does that with the highest one).
 
     Args:
         session: that writes.
@@ -125,6 +142,8 @@ def delete(session: Session, home: Home, places: Mapping[str, Place], job: Job) 
         raise SettingsError(f"job {job.id} is {job.state}: cancel it first")
     refuse_in_use(session, f"job:{job.id}")
     remove(places, job, home.job(job.id))
+    for table in (StoredModel, DatasetVersion, StoredStructure):
+        session.execute(sql.update(table).where(table.job_id == job.id).values(job_id=None))
     session.delete(job)
 
 
