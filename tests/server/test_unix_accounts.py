@@ -172,6 +172,9 @@ def test_a_job_gets_a_folder_of_its_own_with_copies_of_what_it_reads(cluster):
     with cluster.platform.database.reading() as session:
         job = session.get_one(Job, number)
         assert (job.unix_account, job.native_id) == ("chem1", "77")
+    ok(ben.patch(f"/api/jobs/{number}", json={"privacy": "public"}))
+    seen = [ok(page.get(f"/api/jobs/{number}")) for page in (ben, cluster.page("eve"))]
+    assert [(one["unix_account"], one["native_id"]) for one in seen] == [("chem1", "77"), (None, "77")]
     (copy.parent.parent / "mine").write_text("of the account")
     cluster.platform.reconciler._launch(cluster.platform.places["slurm"], job)  # once more: nothing is made anew
     assert len(cluster.sent) == 2

@@ -27,8 +27,8 @@ PLAIN = (
 )  # fmt: skip
 """Columns of the table that a row shows as they are."""
 FULL = (
-    "settings", "wall_time", "cpu_seconds", "gpu_seconds", "peak_memory", "bytes", "cloned_from", "key",
-    "version",
+    "settings", "native_id", "wall_time", "cpu_seconds", "gpu_seconds", "peak_memory", "bytes",
+    "cloned_from", "key", "version",
 )  # fmt: skip
 """Columns that are shown of one job."""
 JOBS, USERS = Job.__table__.c, User.__table__.c
@@ -121,6 +121,10 @@ class JobView(JobRow):
     """What the task returned, once it is done."""
     hint: str
     """What could be asked for better next time."""
+    native_id: str
+    """Its number in Slurm; "": it has none."""
+    unix_account: str | None
+    """Under which it runs there, for those who may change it; None: that of the server."""
     wall_time: float | None
     """Longest time that it may take (s)."""
     cpu_seconds: float
@@ -190,6 +194,7 @@ def view_of(session: Session, platform: Platform, job: Job, who: Who) -> JobView
         units=forms.result_units(job.task) if task else {},
         result=read_json(platform.home.job(job.id) / RESULT) if job.state in ENDED else None,
         hint=hint(job, row.efficiency, row.ran),
+        unix_account=job.unix_account if row.mine else None,
         made_with=read_json(platform.home.job(job.id) / MADE_WITH) or {},
     )  # fmt: skip
 

@@ -66,6 +66,8 @@ export interface JobView extends JobRow {
   /** Of values in the result, by dotted names. */
   units: Record<string, string>
   hint: string
+  native_id: string
+  unix_account: string | null
   wall_time: number | null
   cpu_seconds: number
   gpu_seconds: number

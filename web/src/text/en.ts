@@ -105,6 +105,7 @@ export const en = {
   },
   job: {
     reads: 'Reads', made: 'Made',
+    inSlurm: 'Slurm job {n}', underAccount: 'Unix account {name}',
     settings: 'Settings', setMarked: 'What was set is marked; all else are the defaults that held.',
     overview: 'Overview', log: 'Log', files: 'Files', performance: 'Performance', inputs: 'Inputs', provenance: 'Provenance',
     title: 'Job', failed: 'Why it failed', waits: 'Why it waits', helps: 'What can be done', result: 'Result',

@@ -107,6 +107,7 @@ export const ja: Text = {
   },
   job: {
     reads: '読み込み', made: '作成',
+    inSlurm: 'Slurm ジョブ {n}', underAccount: 'Unix アカウント {name}',
     settings: '設定', setMarked: '指定された項目には印があります。ほかは適用された既定値です。',
     overview: '概要', log: 'ログ', files: 'ファイル', performance: '性能', inputs: '入力', provenance: '来歴',
     title: 'ジョブ', failed: '失敗の理由', waits: '待つ理由', helps: 'できること', result: '結果',

@@ -107,6 +107,7 @@ export const zh: Text = {
   },
   job: {
     reads: '读取', made: '产生',
+    inSlurm: 'Slurm 作业 {n}', underAccount: 'Unix 账户 {name}',
     settings: '设置', setMarked: '用户设定的项带有标记；其余为当时生效的默认值。',
     overview: '概览', log: '日志', files: '文件', performance: '性能', inputs: '输入', provenance: '来源',
     title: '作业', failed: '失败原因', waits: '等待原因', helps: '可以怎么做', result: '结果',
