@@ -3,18 +3,14 @@
 from pathlib import Path
 
 import pytest
-from page_site import serving, signed_in
-
-CHROMIUM = Path("/usr/bin/chromium")
+from page_site import CHROMIUM, serving, signed_in
 
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args():
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium fonts-dejavu-core")
-    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    arguments += ["--disable-gpu-rasterization"]  # software that plays a GPU draws pages slower than none
-    return {"executable_path": str(CHROMIUM), "args": arguments}
+    if not Path(CHROMIUM["executable_path"]).exists():
+        pytest.skip(f"no browser at {CHROMIUM['executable_path']}: apt-get install chromium fonts-dejavu-core")
+    return CHROMIUM
 
 
 @pytest.fixture(scope="session")

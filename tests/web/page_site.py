@@ -11,6 +11,14 @@ from importlib.resources import files
 
 NOTICE = "THREE.Clock: This module has been deprecated"
 """Of a library to its own users: nothing of this page."""
+CHROMIUM = {
+    "executable_path": "/usr/bin/chromium",
+    "args": [
+        "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+        "--disable-gpu-rasterization",  # software that plays a GPU draws pages slower than none
+    ],
+}  # fmt: skip
+"""How the browser of Debian is started."""
 AXE = files("axe_playwright_python") / "axe.min.js"
 
 
