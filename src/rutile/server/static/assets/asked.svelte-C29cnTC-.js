@@ -1,0 +1,1 @@
+import{At as e,Ot as t,ct as n}from"./index-client-DXkfsfCK.js";import{i as r}from"./Loading-BPBylxfU.js";var i=class{#e=e(``);get error(){return n(this.#e)}set error(e){t(this.#e,e,!0)}async do(e){this.error=``,await e().catch(e=>this.error=r(e))}};export{i as t};

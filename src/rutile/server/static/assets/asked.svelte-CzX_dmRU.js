@@ -1,1 +1,0 @@
-import{At as e,Ot as t,ct as n}from"./index-client-DXkfsfCK.js";import{i as r}from"./Loading-BCVkargk.js";var i=class{#e=e(``);get error(){return n(this.#e)}set error(e){t(this.#e,e,!0)}async do(e){this.error=``,await e().catch(e=>this.error=r(e))}};export{i as t};

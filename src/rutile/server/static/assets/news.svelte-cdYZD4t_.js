@@ -1,0 +1,1 @@
+import{At as e,Ot as t,ct as n}from"./index-client-DXkfsfCK.js";import{s as r}from"./Loading-BPBylxfU.js";var i=new class{#e=e([]);get all(){return n(this.#e)}set all(e){t(this.#e,e)}async refresh(){this.all=await r.get(`announcements`).catch(()=>this.all)}};export{i as t};

@@ -1,1 +1,0 @@
-import{s as e}from"./Loading-BCVkargk.js";var t=()=>e.get(`sign-on`);export{t};

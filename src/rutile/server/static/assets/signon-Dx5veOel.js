@@ -1,0 +1,1 @@
+import{s as e}from"./Loading-BPBylxfU.js";var t=()=>e.get(`sign-on`);export{t};

@@ -1,1 +1,0 @@
-import{f as e,l as t}from"./Loading-BCVkargk.js";var n=(n,r)=>e(`/new/${t(n)}`,{template:String(r)});export{n as t};

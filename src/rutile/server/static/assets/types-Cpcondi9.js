@@ -1,0 +1,1 @@
+import{f as e,l as t}from"./Loading-BPBylxfU.js";var n=(n,r)=>e(`/new/${t(n)}`,{template:String(r)});export{n as t};

@@ -1,0 +1,1 @@
+import{o as e,r as t}from"./text-C9gt1jmY.js";var n=[`draft`,`validated`,`production`];function r(e){return{energy:`eV/atom`,force:`eV/Å`,stress:`eV/Å³`,atoms:`atoms/s`}[e.split(`_`)[0]]??``}function i(n){return n.values.atoms_per_second===void 0?``:n.device?n.threads?t(e.models.withThreads,{device:n.device,n:n.threads}):n.device:e.models.notNoted}export{r as n,i as r,n as t};
