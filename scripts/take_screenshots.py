@@ -10,18 +10,17 @@ Chromium; named pages only, where some are named.
 from __future__ import annotations
 
 import io
-import re
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "web"))
+from page_site import CHROMIUM, serving  # noqa: E402
+
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "platform"
-ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 WIDTH, LONGEST = 1400, 1700
 TELEPHONE = 400
 LARGEST = 120_000
@@ -44,32 +43,18 @@ SMALL = ("jobs", "model")
 
 def main(demo: str, *wanted: str) -> None:
     """Take them all."""
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        said = Path(folder) / "said"
-        command = [sys.executable, "-u", "-m", "rutile", "serve", f"home={folder}/home", "port=0", f"adopt=[{demo}]"]
-        with said.open("w") as out:
-            server = subprocess.Popen(command, stdout=out, stderr=out)
-        try:
-            link = link_of(said)
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": WIDTH, "height": 900})
-            page.set_default_timeout(60_000)
-            page.goto(link)
-            page.locator("main h1").wait_for()
-            take_all(page, link.split("/login/")[0], wanted)
-            browser.close()
-        finally:
-            server.terminate()
-            server.wait(20)
-
-
-def link_of(said: Path) -> str:
-    """The login link, once the server has printed it."""
-    for _ in range(600):
-        if match := re.search(r"http://\S+/login/\S+", said.read_text()):
-            return match[0]
-        time.sleep(0.1)
-    raise SystemExit(said.read_text())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sync_playwright() as playwright,
+        serving(Path(folder), f"adopt=[{demo}]") as (address, link),
+    ):
+        browser = playwright.chromium.launch(**CHROMIUM)
+        page = browser.new_page(viewport={"width": WIDTH, "height": 900})
+        page.set_default_timeout(60_000)
+        page.goto(link)
+        page.locator("main h1").wait_for()
+        take_all(page, address, wanted)
+        browser.close()
 
 
 def take_all(page: Page, address: str, wanted: tuple[str, ...]) -> None:

@@ -71,7 +71,6 @@ def grown(work, many):
     return (after - before) / many
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_memory_of_a_search_is_flat(tmp_path, cheap):
     settings = GeneticSettings(pool=PoolSettings(age=100, patience=3000))

@@ -26,7 +26,6 @@ from rutile.jobs.folder import FILES, LOG, ask_to_stop, read_status
 websocket = pytest.importorskip("websocket")
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.slow,
     pytest.mark.skipif(find_spec("jupyterlab") is None, reason="needs JupyterLab: pip install 'rutile[notebook]'"),
 ]
 SALT = "salt\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"

@@ -52,7 +52,6 @@ def test_a_vacancy_in_copper_hops_as_in_ase(tmp_path):
     assert again.hops[0].barrier == pytest.approx(hop.barrier, abs=1e-9)  # what had converged stays
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_lithium_in_tavorite_by_direction(tmp_path):
     given = settings(

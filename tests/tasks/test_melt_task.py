@@ -64,7 +64,6 @@ def test_members_of_a_committee_look_at_some_frames_of_a_run(tmp_path):
     assert _seen(dataclasses.replace(grown, part=part[:1]), tmp_path / "run.extxyz", members) is None
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_killed_and_run_again_it_is_as_if_nothing_had_happened(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
