@@ -47,6 +47,7 @@ from rutile.search.adaptive_items import (
     Trained,
     Version,
     Why,
+    without,
 )  # fmt: skip
 from rutile.search.adaptive_judge import correlation, different, forgot, good, why_end
 from rutile.search.adaptive_settings import AdaptiveSettings
@@ -59,6 +60,10 @@ from rutile.search.settings import GeneticSettings
 
 LOWEST = 3
 """A new version relaxes as many of the lowest labelled structures again as this part of the pool."""
+REPLACED = 3
+"""First labels at most, as a multiple of `begin`: those that cannot be learned are replaced by others."""
+ROOMIEST = 6
+"""Random structures of which one is labelled first: that whose nearest atoms are farthest apart has small forces."""
 SPARE = 500
 """Structures that are kept beside those that may be wanted again, at least."""
 Guard = Callable[[Atoms], str]
@@ -93,11 +98,9 @@ class Adaptive:
         self.settings, self.given, self.guard, self.ended = settings, given, guard, ""
         self.search = Genetic(problem, genetic, seed)
         self.known: dict[int, tuple[Candidate, int | None, Scored | None]] = {}
-        """Structures that may be wanted again (at work, in a pool, labelled): how each was made, and the newest version
-        that relaxed it with what came of that."""
+        """Structures that may be wanted again: how each was made, the newest version that relaxed it, its result."""
         self.past = Past()
-        """All structures that were relaxed, without their atoms, as the newest version did it, whose number is their
-        place."""
+        """All that were relaxed, without their atoms, as the newest version did it, whose number is their place."""
         self._most_known = SPARE
         self.waiting: deque[Candidate] = deque()
         """To be relaxed before new ones are made: those of older versions, and those that were labelled first."""
@@ -112,6 +115,8 @@ class Adaptive:
         """Labels that no version has learned."""
         self.learned: list[int] = []
         """Labels that were learned."""
+        self.refused: set[int] = set()
+        """Labels that cannot be learned: they failed, or their forces are too large."""
         self.lowest = math.inf
         """Label (eV/atom)."""
         self.versions: list[Version] = []
@@ -169,7 +174,9 @@ class Adaptive:
 
     @property
     def _first_labels(self) -> int:
-        return min(self.settings.begin, self.settings.stop.labels)
+        """Labels before the first version: so many that can be learned, if they come among three times as many."""
+        s = self.settings
+        return min(s.begin + len(self.refused), REPLACED * s.begin, s.stop.labels)
 
     def _question(self) -> Question | None:
         """The next structure to be labelled."""
@@ -181,9 +188,9 @@ class Adaptive:
         if version is None:
             if self.versions or label >= self._first_labels:
                 return None
-            child = self.search.child()
+            child = self.search.child(ROOMIEST)
             return Question(label, child.number, child.atoms, "first", None, math.nan)
-        if version.relaxed < ask.after or version.asked >= ask.per_version:
+        if version.relaxed < ask.after or version.asked_enough(ask.per_version):
             return None
         disputed = math.floor((version.asked + 1) * ask.disputed) > math.floor(version.asked * ask.disputed)
         found = self._worth(disputed=disputed) or self._worth(disputed=False)
@@ -203,10 +210,10 @@ class Adaptive:
         return next(filter(self._new, members), None)
 
     def _new(self, found: Found) -> bool:
-        """Whether a structure is worth a label: it is like none that has one, or should be lower than those."""
+        """Whether one is worth a label: like none that has one, or lower, and like none that cannot be learned."""
         ask, (near, _) = self.settings.ask, self._near[found.number]
         lower = all(found.energy < self.asked[k].energy - ask.gain for k in near)  # NaN: not done, or failed
-        return lower and self._spread(found.number) <= ask.max_spread
+        return lower and self.refused.isdisjoint(near) and self._spread(found.number) <= ask.max_spread
 
     def _compare(self) -> None:
         """Members of the pool with the labels that they were not compared with."""
@@ -263,7 +270,7 @@ class Adaptive:
         v, s = self.version, self.settings
         if v is None or v.relaxed < s.ask.after:
             return False
-        if v.asked >= s.ask.per_version:
+        if v.asked_enough(s.ask.per_version):
             return True
         resting = v.relaxed >= s.rest or self.relaxed >= s.stop.relaxations
         waited = v.relaxed - v.last_asked >= s.ask.wait
@@ -351,7 +358,7 @@ class Adaptive:
             if self.lost[kind, number] < self.settings.tries:
                 self.again[kind].append(number)
                 return
-            outcome = _without(item, outcome.reason)
+            outcome = without(item, outcome.reason)
         del self.open[kind][number]
         if isinstance(item, Group):
             self._take_group(item, cast("Sequence[tuple[int, Scored]]", outcome))
@@ -447,8 +454,10 @@ class Adaptive:
         self.asked[q.label].answer = answer
         self.answered += 1
         if answer.failure or answer.force > self.settings.ask.max_force:
+            self.refused.add(q.label)
             if q.version is not None:
                 self.versions[q.version].asked -= 1
+                self.versions[q.version].refused += 1
         else:
             self.fresh.append(q.label)
         if not answer.failure:
@@ -489,12 +498,3 @@ class Adaptive:
         for kind in KINDS:
             self.again[kind] = deque(sorted(self.open[kind]))
         self.end()
-
-
-def _without(item: Item, reason: str) -> Outcome:
-    """What comes of work over which workers were lost again and again."""
-    if isinstance(item, Group):
-        return [(c.number, Scored(Relaxed(c.atoms, math.nan, reason, 0), 0.0)) for c in item.candidates]
-    if isinstance(item, Question):
-        return Answer(None, math.nan, math.nan, reason)
-    return Trained("", 0, failure=reason)

@@ -125,6 +125,15 @@ Item: TypeAlias = Group | Question | Lesson
 Outcome: TypeAlias = "list[tuple[int, Scored]] | Answer | Trained"
 
 
+def without(item: Item, reason: str) -> Outcome:
+    """What comes of work over which workers were lost again and again."""
+    if isinstance(item, Group):
+        return [(c.number, Scored(Relaxed(c.atoms, float("nan"), reason, 0), 0.0)) for c in item.candidates]
+    if isinstance(item, Question):
+        return Answer(None, float("nan"), float("nan"), reason)
+    return Trained("", 0, failure=reason)
+
+
 @dataclass
 class Asked:
     """A label and its structure."""
@@ -159,10 +168,16 @@ class Version:
     relaxed: int = 0
     """Relaxations with it."""
     asked: int = 0
-    """Labels of structures that it found, without those that failed."""
+    """Labels of structures that it found, without those that cannot be learned."""
+    refused: int = 0
+    """Those that cannot be learned: they failed, or their forces are too large."""
     last_asked: int = 0
     """Of its relaxations, those that were done when the last of them was chosen."""
     lowest: float = float("inf")
     """Lowest label when it came (eV/atom)."""
     correlation: float = float("nan")
     """Spearman's rank correlation of its energies and the labels of low structures."""
+
+    def asked_enough(self, most: int) -> bool:
+        """Whether it has had `most` labels of structures that it found, or paid for as many that cannot be learned."""
+        return self.asked >= most or self.refused >= most

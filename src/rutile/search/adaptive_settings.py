@@ -12,7 +12,8 @@ class AskSettings(Settings):
     """Which structures are labelled."""
 
     per_version: int = Field(default=12, ge=1)
-    """Labels of structures that one version of the potential found, at most."""
+    """Labels of structures that one version of the potential found, at most; and as many again that cannot be learned
+    (`max_force`)."""
     after: int = Field(default=48, ge=1)
     """Relaxations with a version before its structures are labelled: so that they are good ones."""
     disputed: float = Field(default=0.4, ge=0, le=1)
@@ -70,7 +71,8 @@ class AdaptiveSettings(Settings):
     """How search, labels and training go together."""
 
     begin: int = Field(default=20, ge=0)
-    """Random structures that are labelled first."""
+    """Random structures that are labelled first. Those whose labels cannot be learned (`ask.max_force`) are replaced by
+    others, up to three times as many in all."""
     ask: AskSettings = AskSettings()
     """Which structures are labelled."""
     teach: TeachSettings = TeachSettings()

@@ -14,6 +14,7 @@ Z.-L. Liu, Comput. Phys. Commun. 185, 1893 (2014), doi:10.1016/j.cpc.2014.03.017
 from __future__ import annotations
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
+from rutile.build.guards import measure
 from rutile.core.errors import SettingsError
 from rutile.core.seeds import stream
 from rutile.search.breeding import NEW, Breeder, Problem
@@ -129,14 +131,18 @@ class Genetic:
         self.begin(one)
         return one
 
-    def child(self) -> Candidate:
+    def child(self, variants: int = 1) -> Candidate:
         """The next structure to be relaxed, made here.
+
+        Args:
+            variants: of it that are made; it is the one whose nearest atoms are farthest apart.
 
         Raises:
             SettingsError: none can be made.
         """
         one = self._next()
-        child = one if isinstance(one, Candidate) else self.breeder(one)
+        made = [one] if isinstance(one, Candidate) else self.breeder.variants(one, variants)
+        child = max(made, key=lambda v: measure(v.atoms).nearest or math.inf) if len(made) > 1 else made[0]
         self.begin(child)
         return child
 
