@@ -1,6 +1,6 @@
 """What a search costs in labels: a potential that learns meanwhile, or the labeler for every step of every relaxation.
 
-    python benchmarks/adaptive.py [seeds=0,1,2,3] [most=160] [ways=genetic,random,adaptive]
+    python benchmarks/adaptive.py [seeds=0,1,2,3] [most=240] [ways=genetic,random,adaptive]
 
 TiO2 with 2 and 4 formula units in the cell; the labeler is the rigid-ion potential, whose lowest structure is rutile
 (12 meV/atom below columbite, see docs/search.md). Every way begins with nothing but the formula, knows no answer, and
@@ -169,7 +169,7 @@ def main(words: list[str]) -> None:
     """All runs, and the table."""
     torch.set_num_threads(1)
     given = dict(w.split("=", 1) for w in words)
-    pairs = ["at_once=false", f"stop.labels={given.get('most', '160')}", "final=3", "final_steps=20"]
+    pairs = ["at_once=false", f"stop.labels={given.get('most', '240')}", "final=3", "final_steps=20"]
     plan = load(AdaptSettings, [PLAN], pairs)
     known = phases(plan)
     file = RESULTS / "adaptive.json"

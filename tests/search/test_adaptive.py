@@ -95,9 +95,10 @@ def state(a):
         [
             pools, a.search.made, a.search.done, a.search.success, sorted(a.search.waiting), a.relaxed, a.cost,
             a.failed,
-            [c.number for c in a.waiting], sorted(a.sent.items()), a.under_way, a.fresh, a.learned, a.lowest, a.ended,
+            [c.number for c in a.waiting], sorted(a.sent.items()), a.under_way, a.fresh, a.learned,
+            sorted(a.refused), a.lowest, a.ended,
             [(q.number, q.question.structure, q.question.why, q.energy) for q in a.asked], sorted(a.finals),
-            [(v.number, v.start, v.new, v.rejected, v.relaxed, v.asked, v.correlation) for v in a.versions],
+            [(v.number, v.start, v.new, v.rejected, v.relaxed, v.asked, v.refused, v.correlation) for v in a.versions],
             {k: sorted(v) for k, v in a.open.items()}, a.count, sorted(map(str, a.lost.items())),
             sorted((k, v) for k, (_, v, _) in a.known.items()), [m.sum() for m in a.marks],
         ]
@@ -290,6 +291,43 @@ def test_labels_that_fail_or_are_absurd_are_not_learned(tmp_path):
     drive(search, Serial(work), AdaptiveLog(tmp_path / "log", {}))
     assert search.learned
     assert all(n % 3 == 2 for n in search.learned)
+
+
+@pytest.mark.slow
+def test_a_label_that_cannot_be_learned_is_paid_for_once(tmp_path):
+    def deep(group):  # every version says that all it finds is far below its label
+        below = [
+            (n, replace(s, relaxed=replace(s.relaxed, energy=s.relaxed.energy - 50)))
+            for n, s in relaxed(group, Counter())
+        ]
+        return [(n, replace(s, spread=0.0)) for n, s in below]
+
+    def ask(question):
+        answer = labelled(question, Counter())
+        return answer if question.why == "first" else replace(answer, force=1e3)
+
+    search = fresh(SETTINGS.model_copy(update={"final": 0}))
+    drive(
+        search,
+        Serial({"search": deep, "label": ask, "train": lambda x: trained(x, None)}),
+        AdaptiveLog(tmp_path / "log", {}),
+    )
+    assert search.refused
+    assert max(Counter(a.question.structure for a in search.asked if a.question.why != "first").values()) == 1
+    assert all(v.refused <= SETTINGS.ask.per_version for v in search.versions)
+    assert search.done
+
+
+@pytest.mark.slow
+def test_first_labels_that_cannot_be_learned_are_replaced(tmp_path):
+    def ask(question):
+        return replace(labelled(question, Counter()), force=1e3 if question.label in (0, 2) else 0.0)
+
+    work = {"search": lambda g: relaxed(g, Counter()), "label": ask, "train": lambda x: trained(x, None)}
+    search = fresh()
+    drive(search, Serial(work), AdaptiveLog(tmp_path / "log", {}))
+    assert search.versions[0].new == (1, 3, 4, 5)
+    assert [a.number for a in search.asked if a.question.why == "first"] == list(range(6))
 
 
 def test_it_says_when_no_first_label_can_be_learned(tmp_path):

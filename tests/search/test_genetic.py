@@ -7,17 +7,19 @@ import pytest
 from ase import Atoms
 from ase.cluster import Icosahedron
 
+from rutile.build.guards import measure
 from rutile.build.recipe import Refused
 from rutile.core.errors import SettingsError
 from rutile.core.reporting import SilentReporter
 from rutile.potentials.lennard_jones import LennardJones
 from rutile.search.clusters import Clusters
+from rutile.search.crystals import Crystals
 from rutile.search.fingerprint import apart, fingerprint
 from rutile.search.genetic import Genetic
 from rutile.search.individual import Found, Relaxed
 from rutile.search.log import Log
 from rutile.search.population import Population
-from rutile.search.settings import ClusterSearch, GeneticSettings, PoolSettings
+from rutile.search.settings import ClusterSearch, CrystalSearch, GeneticSettings, PoolSettings
 from rutile.simulate.relax import relax
 from rutile.simulate.settings import RelaxSettings
 from rutile.structures.structures import Structures
@@ -186,3 +188,11 @@ def test_a_child_like_its_parent_is_not_relaxed():
     assert (
         apart(fingerprint(child.atoms, search.problem.distance), fingerprint(perfect, search.problem.distance)) > 0.01
     )
+
+
+def test_of_several_variants_the_roomiest_is_the_child():
+    problem = Crystals("TiO2", CrystalSearch(units=(2,)))
+    one, several = (Genetic(problem, GeneticSettings(), 3) for _ in range(2))
+    near = np.array([[measure(s.child(many).atoms).nearest for s, many in ((one, 1), (several, 6))] for _ in range(8)])
+    assert (near[:, 1] >= near[:, 0]).all()  # the first variant is the child that would be made alone
+    assert near[:, 1].mean() > 1.1 * near[:, 0].mean()
