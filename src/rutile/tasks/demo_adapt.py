@@ -42,7 +42,7 @@ def adapt_settings(out: Path, labels: int, seed: int) -> AdaptSettings:
         "operators": {"new": 3, "heredity": 2},
         "ask": {"per_version": 8, "after": 56, "apart": 0.12, "max_force": 40},
         "teach": {"after": 6},
-        "stop": {"labels": labels},
+        "stop": {"labels": labels, "versions": 10},
         "rest": 80, "fmax": 0.1, "smax": 0.5, "max_steps": 100, "final": 4, "final_steps": 15,
         "at_once": False,
         "seed": seed,
