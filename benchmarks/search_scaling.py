@@ -73,8 +73,9 @@ class Toy(Crystals):
         self.distance = 2.5
         self.operators = (Operator("move", 1, moved),)
 
-    def create(self, rng: np.random.Generator) -> Atoms:
+    def create(self, rng: np.random.Generator, before: int) -> Atoms:
         """Anywhere."""
+        del before
         return snapped(rng.random((ATOMS, 3)))
 
     def tidied(self, atoms: Atoms) -> Atoms:
