@@ -55,7 +55,8 @@ def messages(m, x, potential, vector, r_c):
     r = vector.norm()
     u, k = (r / r_c) ** 4, potential.distinct.index(r_c)
     first, _, second, _, third = potential.radial[k]
-    waves = torch.stack([2 * torch.sin(n * math.pi * r / r_c) / r for n in range(1, potential.n_waves + 1)])
+    ns = range(1, potential.n_waves + 1)
+    waves = torch.stack([2 * torch.sin(n * math.pi * r / r_c) / r / n**potential.settings.wave_decay for n in ns])
     b = dense(third, silu(dense(second, silu(dense(first, waves)), GAIN)), GAIN)
     b = b * torch.exp(1 - 1 / (1 - u)) / potential.spread[k]
     y = {rank: f[0] for rank, f in directions(vector[None] / r).items()}

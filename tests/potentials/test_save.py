@@ -310,9 +310,9 @@ def test_the_upgrades_reach_the_terms_of_sums():
     network = {"name": "anatase", "zbl": True}
     whole = {"name": "sum", "terms": [network, {"name": "zbl"}, {"name": "sum", "terms": [network]}, {"name": "d3"}]}
     old = {"members": [{"potential": "sum", "settings": whole}, {"potential": "anatase", "settings": network}]}
-    for version in (2, 3, 4):
+    for version in (2, 3, 4, 5):
         _, old = save.UPGRADES[version]({}, old)
-    as_before = network | {"normalised_states": True, "zbl_end": 1.0}
+    as_before = network | {"normalised_states": True, "zbl_end": 1.0, "wave_decay": 0.0}
     first, second = (member["settings"] for member in old["members"])
     assert first["terms"][:2] == [as_before, {"name": "zbl", "end": 1.0}]
     assert first["terms"][2]["terms"] == [as_before] == [second]

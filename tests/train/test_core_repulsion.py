@@ -88,3 +88,12 @@ def test_a_run_from_before_goes_on_without_core_repulsion_if_that_is_said():
     now["potential"]["zbl"] = False
     require_same(old, now, Path("run"))
     require_same({"data": "0"}, {"data": "0"}, Path("run"))
+
+
+def test_a_run_from_before_goes_on_with_equal_waves_if_that_is_said():
+    old = {"potential": {"name": "anatase", "waves": 8}, "data": "0"}
+    now = {"potential": {"name": "anatase", "waves": 8, "wave_decay": 1.0}, "data": "0"}
+    with pytest.raises(SettingsError, match=r"potential\.wave_decay was 0\.0, now 1\.0\. Restore"):
+        require_same(old, now, Path("run"))
+    now["potential"]["wave_decay"] = 0.0
+    require_same(old, now, Path("run"))

@@ -3,9 +3,9 @@
 State of atom i, with C channels each: scalars s, vectors v, symmetric traceless tensors t (`parts.cartesian`), stacked
 as nine components. An edge is described by its nine direction components Y_m and K learned radial functions
 
-    b_k(r) = a f(r) network_k(sin(n pi r / r_c) / r for n = 1, 2, ..),   f = exp(-u/(1 - u)),  u = (r / r_c)^4,
+    b_k(r) = a f(r) network_k(n^-p sin(n pi r / r_c) / r for n = 1, 2, ..),   f = exp(-u/(1 - u)),  u = (r / r_c)^4,
 
-the same in all layers of one cutoff; all derivatives of f vanish at r_c, and a makes sum_j (a f)^2 = 1 in the mean of
+the same in all layers of one cutoff, with p = `wave_decay`; all derivatives of f vanish at r_c, and a makes sum_j (a f)^2 = 1 in the mean of
 the training set. One layer, with x = (n[s], v, t):
 
     G_i^{mk,aq} = sum_j b_k(r_ij) Y_m(r_ij) X_j^{aq}              X = W_x x: Q channels of all components a
@@ -78,7 +78,7 @@ class Anatase(NetworkPotential):
         self.cutoffs = settings.cutoffs
         self.cutoff = max(self.cutoffs)
         self.distinct = sorted(set(self.cutoffs))
-        self.n_waves = settings.waves
+        self.n_waves, self.wave_decay = settings.waves, settings.wave_decay
         self.split = (4, 5) if settings.couplings == "light" else (9,)
         self.embedding = ElementEmbedding(self.elements, len(self.modes), settings.embedding, generator)
         self.start = Dense(settings.embedding, settings.channels, generator)
@@ -111,7 +111,7 @@ class Anatase(NetworkPotential):
         r = padded.vectors.square().sum(1).sqrt()
         k = self.distinct.index(r_c)
         n = torch.arange(1, self.n_waves + 1, dtype=r.dtype, device=r.device)
-        waves = torch.sin(r.unsqueeze(1) * (n * (math.pi / r_c))) * (2 / r).unsqueeze(1)
+        waves = torch.sin(r.unsqueeze(1) * (n * (math.pi / r_c))) * (2 / r).unsqueeze(1) * n**-self.wave_decay
         b = unrounded(self.radial[k], waves) * (fade(r, r_c) / self.spread[k]).unsqueeze(1)
         y = stacked_directions(padded.vectors / r.unsqueeze(-1), self.directions)
         shape = (graph.n_atoms, padded.n_places, -1)

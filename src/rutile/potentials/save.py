@@ -39,10 +39,10 @@ from rutile.potentials.model import Model, ModelInfo
 from rutile.potentials.parts.network import TrainablePotential
 from rutile.potentials.placement import placement
 from rutile.potentials.potential import Potential
-from rutile.potentials.settings.stored import MODEL_FILE, SURROUNDINGS, each_term, without_core
+from rutile.potentials.settings.stored import MODEL_FILE, SURROUNDINGS, each_term, equal_waves, without_core
 from rutile.structures.surroundings import Surroundings
 
-FORMAT = 5
+FORMAT = 6
 """Version of the layout that this rutile writes."""
 UNITS = {"energy": "eV", "length": "Angstrom", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
 Upgrade = Callable[[dict[str, Tensor], dict[str, Any]], tuple[dict[str, Tensor], dict[str, Any]]]
@@ -73,13 +73,18 @@ def _descriptors(tensors: dict[str, Tensor], description: dict[str, Any]) -> tup
     return tensors, _each_term(description, without_core)
 
 
+def _waves(tensors: dict[str, Tensor], description: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """5 to 6: Anatase gave its radial network waves of equal weight, which became a setting."""
+    return tensors, _each_term(description, equal_waves)
+
+
 def _each_term(description: dict[str, Any], added: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """The description with something added to the settings of every member and every term of a sum."""
     members = description.get("members", [])
     return {**description, "members": [{**m, "settings": each_term(m.get("settings"), added)} for m in members]}
 
 
-UPGRADES: dict[int, Upgrade] = {1: _modes, 2: _states, 3: _core, 4: _descriptors}
+UPGRADES: dict[int, Upgrade] = {1: _modes, 2: _states, 3: _core, 4: _descriptors, 5: _waves}
 """Version -> function that turns tensors and description of that version into those of the next."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

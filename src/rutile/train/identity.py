@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rutile.core.errors import SettingsError
-from rutile.potentials.settings.stored import each_term, without_core
+from rutile.potentials.settings.stored import each_term, equal_waves, without_core
 from rutile.train.loggers import flat
 from rutile.train.settings import TrainSettings
 
@@ -36,12 +36,15 @@ def said(settings: TrainSettings) -> dict[str, Any]:
 
 
 def require_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with other settings; a potential of before core repulsion counts as one without it.
+    """Refuse to go on with other settings; a potential of before core repulsion, or of before short waves counted
+    less, counts as one without.
 
     Raises:
         SettingsError: names every setting that differs.
     """
-    today = {"potential": each_term(old["potential"], without_core)} if "potential" in old else {}
+    today = {}
+    if "potential" in old:
+        today = {"potential": each_term(old["potential"], lambda s: without_core(s) | equal_waves(s))}
     a, b = flat(old | today), flat(new)
     different = [f"{k} was {a.get(k)!r}, now {b.get(k)!r}" for k in sorted(a | b) if a.get(k) != b.get(k)]
     if different:

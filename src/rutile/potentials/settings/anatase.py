@@ -49,7 +49,10 @@ class AnataseSettings(NetworkSettings):
     radial: int = Field(default=8, ge=1)
     """Radial functions of an edge, learned by a network."""
     waves: int = Field(default=8, ge=1)
-    """Waves sin(n pi r / cutoff) / r that this network is given."""
+    """Waves sin(n pi r / cutoff) / r that this network is given, ..."""
+    wave_decay: float = Field(default=1.0, ge=0)
+    """... each divided by n to this power (dimensionless): what short waves could add is hardly determined by data, and
+    distances that training did not see show it. 0, as in models made before that was found: all alike."""
     radial_hidden: int = Field(default=32, ge=1)
     """Width of its two hidden layers."""
     sources: int = Field(default=8, ge=1)

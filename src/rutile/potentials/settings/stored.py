@@ -111,6 +111,11 @@ def without_core(settings: dict[str, Any]) -> dict[str, Any]:
     return {"zbl": False, "zbl_end": end} if lacking else {}
 
 
+def equal_waves(settings: dict[str, Any]) -> dict[str, Any]:
+    """What settings of Anatase lack that were stored before short waves counted less: that all count alike."""
+    return {"wave_decay": 0.0} if settings.get("name") == "anatase" and "wave_decay" not in settings else {}
+
+
 def _cutoffs(part: Any, unit: float) -> Iterator[float]:
     """Cutoffs (Å) of a part of settings; those by which a table was made are in the table."""
     if isinstance(part, list):
