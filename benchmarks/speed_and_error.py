@@ -62,7 +62,8 @@ def main() -> None:
         "not blind there. Frames of the other tables were not looked at.",
         "",
         "Rows of Anatase in the tables that were looked at were made before the core repulsion was taken away from "
-        "bonds, which helps on hot frames: [decision 16](decisions/0016-core-repulsion-ends-before-bonds.md).",
+        "bonds, and before short waves counted less, which both help on hot frames: [decision "
+        "16](decisions/0016-core-repulsion-ends-before-bonds.md), [22](decisions/0022-short-waves-count-less.md).",
         "",
         *(t.replace("# ", "## ", 1) for t in tables),
     ]

@@ -54,8 +54,8 @@ class TeachSettings(Settings):
 class AdaptiveStop(Settings):
     """When the search ends; the first that comes true."""
 
-    versions: int = Field(default=3, ge=1)
-    """When the lowest label has not changed for so many versions, ..."""
+    versions: int = Field(default=8, ge=1)
+    """When the lowest label has not changed for so many versions (few end before the lowest is met), ..."""
     correlation: float = Field(default=0.9, ge=-1, le=1)
     """... and the newest one ranks the low labelled structures as their labels do: Spearman's rank correlation
     (dimensionless)."""
