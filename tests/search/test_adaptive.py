@@ -26,7 +26,7 @@ SETTINGS = AdaptiveSettings.model_validate(
     {
         "begin": 4, "batch": 3, "rest": 30, "final": 2,
         "ask": {"per_version": 4, "after": 6, "wait": 12, "apart": 0.01},
-        "teach": {"after": 3}, "stop": {"labels": 24, "relaxations": 200},
+        "teach": {"after": 3}, "stop": {"labels": 24, "relaxations": 200, "versions": 3},
     }
 )  # fmt: skip
 OF_VERSION = 100.0

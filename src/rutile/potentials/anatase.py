@@ -5,8 +5,8 @@ as nine components. An edge is described by its nine direction components Y_m an
 
     b_k(r) = a f(r) network_k(n^-p sin(n pi r / r_c) / r for n = 1, 2, ..),   f = exp(-u/(1 - u)),  u = (r / r_c)^4,
 
-the same in all layers of one cutoff, with p = `wave_decay`; all derivatives of f vanish at r_c, and a makes sum_j (a f)^2 = 1 in the mean of
-the training set. One layer, with x = (n[s], v, t):
+the same in all layers of one cutoff, with p = `wave_decay`; all derivatives of f vanish at r_c, and a makes the mean
+over the training set of sum_j (a f)^2 = 1. One layer, with x = (n[s], v, t):
 
     G_i^{mk,aq} = sum_j b_k(r_ij) Y_m(r_ij) X_j^{aq}              X = W_x x: Q channels of all components a
     A_i^l  = n[ sum over couplings (l1, l2 -> l) and k, q of W^{kq} (G coupled) ] (1 + film(Z_i, mode))

@@ -36,8 +36,9 @@ def said(settings: TrainSettings) -> dict[str, Any]:
 
 
 def require_same(old: dict[str, Any], new: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with other settings; a potential of before core repulsion, or of before short waves counted
-    less, counts as one without.
+    """Refuse to go on with other settings.
+
+    A potential of before core repulsion, or of before short waves counted less, counts as one without.
 
     Raises:
         SettingsError: names every setting that differs.
