@@ -143,7 +143,7 @@ def test_it_learns_what_the_network_alone_cannot_represent(tmp_path):
         potential = charged(with_charges, zbl=False)
         potential.set_energy_scale(0.1)
         settings = TrainSettings(
-            epochs=60 if with_charges else 20, batch_size=8, optimizer=Adam(learning_rate=0.02),
+            epochs=120 if with_charges else 20, batch_size=8, optimizer=Adam(learning_rate=0.02),
             schedule=Cosine(stop=0.01), ema=None, precision="float64", tensorboard=False, checkpoint_seconds=1e6,
             clip_norm=10.0,
         )  # fmt: skip

@@ -90,7 +90,8 @@ def test_the_flux_of_a_molecule_is_the_change_of_its_moment(potential):
     one = potential.double() if isinstance(potential, torch.nn.Module) else potential
     found = dipole_flux(molecule, v, polar_of(one))
     moments = [dipoles(molecule.replace(positions=molecule.positions + s * 0.05 * v), one, 100) for s in (1, -1)]
-    torch.testing.assert_close(found, (moments[0] - moments[1]) / 0.1, rtol=1e-3, atol=1e-7)
+    changed = (moments[0] - moments[1]) / 0.1
+    assert (found - changed).norm() < 2e-4 * changed.norm()  # both are differences; of one component little may be left
 
 
 def test_bonds_carry_the_flux_of_crystals_without_branches():
