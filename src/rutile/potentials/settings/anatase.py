@@ -47,14 +47,14 @@ class AnataseSettings(NetworkSettings):
     cutoffs: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(5.0, 5.0), min_length=1)
     """Cutoff of each layer (Angstrom); atoms feel each other up to their sum."""
     radial: int = Field(default=8, ge=1)
-    """Radial functions of an edge, learned by a network."""
+    """Radial functions of an edge, learned by a network of waves."""
     waves: int = Field(default=8, ge=1)
     """Waves sin(n pi r / cutoff) / r that this network is given, ..."""
     wave_decay: float = Field(default=1.0, ge=0)
     """... each divided by n to this power (dimensionless): what short waves could add is hardly determined by data, and
     distances that training did not see show it. 0, as in models made before that was found: all alike."""
     radial_hidden: int = Field(default=32, ge=1)
-    """Width of its two hidden layers."""
+    """Width of the two hidden layers of the network of waves."""
     sources: int = Field(default=8, ge=1)
     """Channels that an atom shows its neighbours, combinations of its own; each meets every radial function."""
     couplings: Literal["light", "full"] = "light"
