@@ -19,7 +19,9 @@ from rutile.core.executors.settings import LocalSettings
 from rutile.core.executors.trust import in_files
 from rutile.core.reporting import SilentReporter
 
-pytestmark = pytest.mark.slow
+SOCKET = r"ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
+"""Dask leaves the socket of a killed worker to the garbage collector, now and then."""
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(SOCKET)]
 
 
 def begun(folder, number):
