@@ -190,6 +190,7 @@ def test_a_child_like_its_parent_is_not_relaxed():
     )
 
 
+@pytest.mark.slow
 def test_of_several_variants_the_roomiest_is_the_child():
     problem = Crystals("TiO2", CrystalSearch(units=(2,)))
     one, several = (Genetic(problem, GeneticSettings(), 3) for _ in range(2))

@@ -136,6 +136,7 @@ def test_prometheus_reads_numbers_with_an_administrators_token(site, ada, ben):
         assert asked.status_code == code, scopes
 
 
+@pytest.mark.slow
 def test_a_backup_can_be_put_back(site, ada, ben, tmp_path):
     if not site.platform.database.lite:
         answer = ada.post("/api/admin/backup")

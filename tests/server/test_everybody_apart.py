@@ -112,6 +112,7 @@ def rows(site):
                 for k in kinds}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_route_shows_or_changes_what_is_anothers(things, eve):
     before = rows(things)
     paths = ok(eve.get("/api/openapi.json"))["paths"]
@@ -152,6 +153,7 @@ def test_references_of_others_are_refused(things, eve):
         assert SECRET not in str(answer)
 
 
+@pytest.mark.slow
 def test_administrators_alone_administer(things, eve, ada):
     paths = ok(ada.get("/api/openapi.json"))["paths"]
     admin = [(p, m) for p, m in calls(paths) if p.startswith("/api/admin")]

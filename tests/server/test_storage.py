@@ -96,6 +96,7 @@ def test_what_is_anothers_or_needed_stays(things, ben, eve, ada):
 STRUCTURE = "2\n\nCu 0 0 0\nCu 0 0 2.5\n"
 
 
+@pytest.mark.slow
 def test_data_and_structures_take_space_and_are_refused_without_room(site, ada, ben):
     made = ok(ben.post("/api/structures", json={"name": "copper", "text": STRUCTURE}), 201)
     size = site.platform.home.structure(made["id"]).stat().st_size

@@ -94,6 +94,7 @@ def test_the_flux_of_a_molecule_is_the_change_of_its_moment(potential):
     assert (found - changed).norm() < 2e-4 * changed.norm()  # both are differences; of one component little may be left
 
 
+@pytest.mark.slow
 def test_bonds_carry_the_flux_of_crystals_without_branches():
     potential = anatase()
     one = random_structure(3, [22, 8, 8, 22], pbc=(True, True, True))

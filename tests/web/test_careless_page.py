@@ -9,6 +9,8 @@ import pytest
 from page_site import serving, signed_in
 from playwright.sync_api import expect
 
+pytestmark = [pytest.mark.web, pytest.mark.slow]
+
 
 def form(site, task, settings):
     """A form that is filled in."""
@@ -128,7 +130,6 @@ def test_a_form_is_as_it_was_after_the_back_button_a_reload_and_another_sign_in(
         expect(tab.get_by_label("Name of the job")).to_have_value("")
 
 
-@pytest.mark.slow
 def test_a_server_that_is_away_is_told_of_and_its_return_is_noticed(tmp_path, browser):
     with ExitStack() as left:
         with serving(tmp_path) as told:
